@@ -1,0 +1,15 @@
+"""Schedules for CPUs, compiled by LLVM: one file a kind of kernel, and the order in which rules are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..group import Group
+from ..target import Target
+from .fallback import fallback
+
+Rule = Callable[[Group, Target], Any]
+
+RULES: tuple[Rule, ...] = (fallback,)
+"""Asked in this order; the first that returns a schedule wins. The last takes every group."""

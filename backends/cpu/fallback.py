@@ -1,0 +1,84 @@
+"""The rule that takes every group: inline what is cheap, run what is left in parallel, vectorise along the innermost axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from ..group import Group
+from ..target import Target
+
+MAX_VECTOR = 64
+"""The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
+
+
+def fallback(group: Group, target: Target) -> Any:
+    """Right for any group; each block a parallel loop over its outer axes with a vectorised inner one."""
+    sch = group.lower().schedule()
+    inline_cheap(sch)
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        schedule_block(sch, block, target)
+    return sch
+
+
+def inline_cheap(sch: Any) -> None:
+    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data."""
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        consumers = sch.get_consumers(block)
+        if not consumers or not is_pointwise(sch, block):
+            continue
+        if moves_data(sch, block) or (len(consumers) == 1 and is_pointwise(sch, consumers[0])):
+            sch.compute_inline(block)
+
+
+def is_pointwise(sch: Any, block: Any) -> bool:
+    """Whether a block has no reduction, one output, and a plain store as its body."""
+    b = sch.get(block)
+    return (
+        all(iv.iter_type == tirx.IterVar.DataPar for iv in b.iter_vars)
+        and len(b.writes) == 1
+        and isinstance(b.body, tirx.BufferStore)
+    )
+
+
+def moves_data(sch: Any, block: Any) -> bool:
+    """Whether a block only copies, pads or selects: no arithmetic on the data itself."""
+    value = sch.get(block).body.value
+    while isinstance(value, tvm.ir.Call) and value.op.name == "tirx.if_then_else":
+        value = value.args[1]
+    return isinstance(value, tvm.ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
+
+
+def schedule_block(sch: Any, block: Any, target: Target) -> None:
+    """Parallel over the outer spatial axes, vectorised along the innermost, reductions between."""
+    b = sch.get(block)
+    loops = sch.get_loops(block)
+    kinds = [iv.iter_type for iv in b.iter_vars]
+    if len(loops) != len(kinds) or any(k not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for k in kinds):
+        return  # an opaque block, such as a sort, is its own schedule
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    if not spatial:
+        return
+    inner = None
+    extent = int(sch.get(spatial[-1]).extent)
+    lanes = target.lanes(max(8, _bits(b)))
+    if len(b.writes) == 1 and extent > 1 and "bool" not in str(b.writes[0].source.dtype):
+        if extent > MAX_VECTOR or extent % lanes == 0:
+            outer, inner = sch.split(spatial[-1], [None, min(lanes, extent)])
+            spatial[-1] = outer
+        else:
+            inner = spatial.pop()
+    sch.reorder(*spatial, *reduction, *([inner] if inner is not None else []))
+    if spatial:
+        sch.parallel(sch.fuse(*spatial))
+    if inner is not None:
+        sch.vectorize(inner)
+    if reduction:
+        sch.decompose_reduction(block, reduction[0])
+
+
+def _bits(block: Any) -> int:
+    return int(tvm.DataType(block.writes[0].source.dtype).bits)

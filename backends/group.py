@@ -1,0 +1,122 @@
+"""A kernel to be: one node, or one fused group, lowered to tensor expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import tvm
+from tvm import te, tirx, topi
+
+from convc.ir.errors import CompileError, ConvcError
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.ops.fused import Fused
+from convc.ir.text import print_graph
+from convc.ir.types import TensorType
+
+Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
+"""By the name of a node's output: what to lower it to instead of its op's own ``compute``."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The body of one kernel: a graph whose inputs are the kernel's arguments."""
+
+    body: Graph
+
+    @staticmethod
+    def of(node: Node) -> Group:
+        """The group of a node, its values renamed so that equal kernels have equal text."""
+        if isinstance(node.op, Fused):
+            return Group(canonical(node.op.body))
+        inputs = dict.fromkeys(node.inputs)
+        return Group(canonical(Graph("k", tuple(inputs), (node,), node.outputs)))
+
+    @property
+    def anchor(self) -> Node:
+        """The node that decides the schedule: the first that is not injective, else the last."""
+        return next((n for n in self.body.nodes if not n.op.injective), self.body.nodes[-1])
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for kernels that compute the same: the text form."""
+        return print_graph(self.body)
+
+    @property
+    def name(self) -> str:
+        """A readable name made of the ops."""
+        return "_".join(n.op.name for n in self.body.nodes)[:48]
+
+    def lower(self, computes: Computes | None = None) -> Lowered:
+        """The group as tensor expressions."""
+        k = TensorExpressions(te, tirx, topi, tvm.sym.Analyzer(), tvm.ir.Range.from_min_extent)
+        operands: dict[str, Operand] = {}
+        args = []
+        for i, v in enumerate(self.body.inputs):
+            tensor = te.placeholder(v.type.physical_shape, v.type.tvm_dtype, f"a{i}")
+            operands[v.name] = k.operand(tensor, v.type)
+            args.append(tensor)
+        for name, constant in self.body.constants.items():
+            operands[name] = Immediate(k, None, constant.type, constant.array.reshape(-1)[0].item())
+        for node in self.body.nodes:
+            compute = (computes or {}).get(node.output.name, node.op.compute)
+            made = compute(k, [operands[v.name] for v in node.inputs], [v.type for v in node.outputs])
+            made = list(made) if isinstance(made, list | tuple) or type(made).__name__ == "Array" else [made]
+            for value, tensor in zip(node.outputs, made, strict=True):
+                _check(node, value, tensor)
+                operands[value.name] = k.operand(tensor, value.type)
+        return Lowered(args, [operands[v.name].tensor for v in self.body.outputs], operands)
+
+
+@dataclass(frozen=True)
+class Immediate(Operand):
+    """A constant of one element, an immediate in the code."""
+
+    value: float | int | bool = 0
+
+    def __call__(self, *index: Any) -> Any:
+        return tirx.const(self.value, self.type.tvm_dtype)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A group as tensor expressions: arguments, outputs, and the operand of every value."""
+
+    args: list[Any]
+    outputs: list[Any]
+    operands: dict[str, Operand]
+
+    def schedule(self) -> Any:
+        """A fresh TIR schedule of the group, its one function called ``main``."""
+        func = te.create_prim_func([*self.args, *self.outputs])
+        return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
+
+
+def canonical(body: Graph) -> Graph:
+    """The graph with its values numbered in order of definition."""
+    names: dict[str, Value] = {}
+
+    def define(v: Value) -> Value:
+        names[v.name] = Value(str(len(names)), v.type)
+        return names[v.name]
+
+    inputs = tuple(define(v) for v in body.inputs)
+    constants = {define(Value(name, c.type)).name: c for name, c in body.constants.items()}
+    nodes = tuple(
+        replace(n, inputs=tuple(names[v.name] for v in n.inputs), outputs=tuple(define(v) for v in n.outputs))
+        for n in body.nodes
+    )
+    outputs = tuple(names[v.name] for v in body.outputs)
+    return Graph("k", inputs, nodes, outputs, constants)
+
+
+def _check(node: Node, value: Value, tensor: Any) -> None:
+    shape = tuple(int(s) for s in tensor.shape)
+    if shape != value.type.physical_shape or str(tensor.dtype) != value.type.tvm_dtype:
+        raise CompileError(f"{node.describe()} was lowered to {tensor.dtype}{list(shape)}, not {value.type}")
+
+
+__all__ = ["Computes", "ConvcError", "Group", "Immediate", "Lowered", "canonical"]

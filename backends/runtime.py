@@ -1,0 +1,66 @@
+"""Running machine code: one Relax virtual machine a calling thread, tensors in and out by DLPack."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import relax
+
+ALIGNMENT = 64
+"""Generated code assumes its arguments aligned to this many bytes."""
+
+
+class Program:
+    """A loaded executable with its weights packed. Safe to call from several threads."""
+
+    def __init__(self, executable: Any, weights: Sequence[np.ndarray], threads: int) -> None:
+        self._executable = executable
+        self._threads = threads
+        self._local = threading.local()
+        configure_threads(threads)
+        vm = relax.VirtualMachine(executable, tvm.cpu())
+        self._packed = vm["pack"]([to_tensor(w) for w in weights])
+        self._local.main = vm["main"]
+
+    def __call__(self, *inputs: Any) -> list[np.ndarray]:
+        """Run on contiguous arrays of the right shapes and dtypes."""
+        main = getattr(self._local, "main", None)
+        if main is None:
+            main = self._local.main = relax.VirtualMachine(self._executable, tvm.cpu())["main"]
+        configure_threads(self._threads)
+        return [np.from_dlpack(t) for t in main(*map(to_tensor, inputs), self._packed)]
+
+
+_configured = threading.local()
+_config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
+_SHARE_ALL_CORES = -2
+
+
+def configure_threads(threads: int) -> None:
+    """Make the calling thread's pool use this many threads. The pool is TVM's, one a calling thread."""
+    if getattr(_configured, "threads", None) != threads:
+        _config_threadpool(_SHARE_ALL_CORES, threads)
+        _configured.threads = threads
+
+
+def to_tensor(array: Any) -> Any:
+    """A TVM tensor over the memory of anything with DLPack; a copy where that memory is read-only or not aligned."""
+    if isinstance(array, np.ndarray) and (
+        not array.flags.writeable or array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous
+    ):
+        return tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape))
+    try:
+        return tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True)
+    except ValueError:
+        return tvm.runtime.tensor(np.ascontiguousarray(np.from_dlpack(array)))
+
+
+def load_executable(path: Path) -> Any:
+    """The executable in a shared library."""
+    return tvm.runtime.load_module(str(path))

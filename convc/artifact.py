@@ -1,0 +1,144 @@
+"""The artifact: one file with machine code, weights and a description.
+
+It is a shared library with more bytes behind it, which the dynamic loader ignores:
+
+    shared library | weights, each aligned to 64 bytes | description (JSON) | length of the description, offset, magic
+
+Weights lie in the file as the model had them; they are mapped, not read, and packed once at load by the artifact's own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convc.ir.errors import ArtifactError
+from convc.ir.types import numpy_dtype
+
+from .files import write_aside
+
+MAGIC = b"convc-artifact-1"
+_FOOTER = struct.Struct("<QQ16s")
+_ALIGN = 4096
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a compiled model: its name, shape, and numpy dtype by name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an artifact is: its ports, the machine it was compiled for, and its weights' places in the file."""
+
+    name: str
+    version: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    mcpu: str
+    features: tuple[str, ...]
+    threads: int | None
+    weights: tuple[tuple[str, str, tuple[int, ...], int], ...] = ()
+    """(name, dtype, shape, offset from the start of the file) for each weight."""
+    kernels: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+def write_artifact(
+    path: str | os.PathLike[str],
+    library: Path,
+    description: Description,
+    weights: Mapping[str, np.ndarray],
+    dtypes: Mapping[str, str],
+) -> None:
+    """Write library, weights and description as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
+    chunks: list[bytes | memoryview] = [library.read_bytes()]
+    position = len(chunks[0])
+    places = []
+    for name, array in weights.items():
+        gap = -position % (_ALIGN if array.nbytes >= _ALIGN else 64)
+        chunks.append(bytes(gap))
+        position += gap
+        places.append((name, dtypes[name], tuple(array.shape), position))
+        chunks.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        position += array.nbytes
+    text = json.dumps(asdict(description) | {"weights": places}, sort_keys=True).encode()
+    chunks += [text, _FOOTER.pack(len(text), position, MAGIC)]
+    try:
+        write_aside(path, *chunks)
+    except OSError as e:
+        raise ArtifactError(f"cannot write '{path}': {e.strerror or e}") from None
+
+
+def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, np.ndarray]]:
+    """The description and the weights, mapped copy-on-write; raises ``ArtifactError`` when the file is no artifact."""
+    where = Path(path)
+    try:
+        size = where.stat().st_size
+        with where.open("rb") as f:
+            f.seek(max(0, size - _FOOTER.size))
+            tail = f.read()
+            if len(tail) != _FOOTER.size or not tail.endswith(MAGIC):
+                raise ArtifactError(f"'{path}' is not a convc artifact, or it is torn: it lacks the closing mark")
+            length, offset, _ = _FOOTER.unpack(tail)
+            if offset + length + _FOOTER.size != size:
+                raise ArtifactError(f"'{path}' is torn: its length does not match its description")
+            f.seek(offset)
+            raw = json.loads(f.read(length))
+    except OSError as e:
+        raise ArtifactError(f"cannot read '{path}': {e.strerror or e}") from None
+    except ValueError as e:
+        raise ArtifactError(f"'{path}' has a damaged description: {e}") from None
+    try:
+        description = _description(raw)
+        data = np.memmap(where, np.uint8, "c")
+        return description, {
+            name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights
+        }
+    except (KeyError, TypeError, ValueError) as e:
+        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+
+
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """Whether a file ends as an artifact does."""
+    try:
+        with open(path, "rb") as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(0, f.tell() - len(MAGIC)))
+            return f.read() == MAGIC
+    except OSError:
+        return False
+
+
+def _description(raw: dict[str, Any]) -> Description:
+    ports = {
+        key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
+    }
+    weights = tuple((name, dtype, tuple(shape), int(at)) for name, dtype, shape, at in raw["weights"])
+    return Description(
+        **(raw | ports | {"weights": weights, "features": tuple(raw["features"]), "kernels": tuple(raw["kernels"])})
+    )
+
+
+def _weight(data: np.ndarray, dtype: str, shape: tuple[int, ...], at: int, end: int) -> np.ndarray:
+    kind = numpy_dtype(dtype)
+    count = int(np.prod(shape, dtype=object))
+    if min(shape, default=0) < 0 or at < 0 or at + count * kind.itemsize > end:
+        raise ValueError("a weight lies outside the file")
+    return np.asarray(data[at : at + count * kind.itemsize]).view(kind).reshape(shape)
+
+
+def temporary_library() -> tempfile.TemporaryDirectory[str]:
+    """A folder for a shared library on its way into an artifact."""
+    return tempfile.TemporaryDirectory(prefix="convc-")

@@ -1,0 +1,55 @@
+"""``convc.compile``: from a model in any form to machine code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from convc.backends.build import build
+from convc.backends.target import parse_target
+from convc.ir.errors import CompileError
+from convc.ir.graph import Graph
+from convc.ir.passes.fix_shapes import fix_shapes
+
+from . import __version__, pipeline
+from .artifact import Description, Port
+from .model import CompiledModel
+from .sources import as_graph
+
+Source = Graph | str | os.PathLike[str] | bytes | onnx.ModelProto | Any
+
+
+def compile(
+    source: Source,
+    target: str = "cpu",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int | None = None,
+    *,
+    dump_dir: str | os.PathLike[str] | None = None,
+) -> CompiledModel:
+    """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
+
+    ``shapes`` gives sizes to inputs by name. ``threads`` is how many threads a call uses: by default as many as the
+    process may run on. ``dump_dir`` receives the graph after every pass.
+    Raises errors derived from ``ConvcError``, each naming the node and the cause.
+    """
+    if threads is not None and threads < 1:
+        raise CompileError(f"threads must be at least 1, not {threads}")
+    machine = parse_target(target)
+    graph = fix_shapes(as_graph(source, shapes), {})
+    final = pipeline.run(graph, machine.lanes(), Path(dump_dir) if dump_dir is not None else None)
+    built = build(final, machine)
+    weights = {name: final.constants[name].array for name in built.constants}
+    inputs = tuple(Port(v.name, v.type.sizes, str(v.type.numpy_dtype)) for v in graph.inputs)
+    outputs = tuple(
+        Port(name, v.type.sizes, str(v.type.numpy_dtype))
+        for name, v in zip(graph.output_names, graph.outputs, strict=True)
+    )
+    description = Description(
+        graph.name, __version__, inputs, outputs, machine.mcpu, tuple(sorted(machine.features)), threads
+    )
+    return CompiledModel(built.executable, description, weights, threads, built.kernels)

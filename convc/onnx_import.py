@@ -1,0 +1,364 @@
+"""Reading ONNX models into graphs.
+
+Nodes are imported in topological order. A node whose inputs are all constant is evaluated on the spot by onnx's reference
+implementation, so that shape arithmetic is gone when the shapes it made are needed. A node that no op class imports is
+expanded by the function body that its ONNX schema carries, when there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import defs, helper, numpy_helper
+
+import convc.ir.ops  # noqa: F401  registers every op
+from convc.ir.builder import Builder
+from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
+from convc.ir.evaluate import run_reference
+from convc.ir.graph import Graph, Value, sort_topologically
+from convc.ir.onnx_io import ImportNode, dtype_from_onnx
+from convc.ir.op import ONNX_REGISTRY
+from convc.ir.rewrite import drop_dead
+from convc.ir.types import Dim, TensorType, type_of
+from convc.ir.verify import verify
+
+Shapes = Mapping[str, Sequence[int]]
+
+FOLD_LIMIT = 1 << 28
+"""Constants of more bytes than this are not computed while importing."""
+MAX_DEPTH = 32
+"""How deep functions and subgraphs may nest."""
+_RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
+
+
+def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None) -> Graph:
+    """The graph of an ONNX model: a path, the bytes of a file, or a ``ModelProto``.
+
+    ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when the
+    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile.
+    """
+    model, folder = read_model(source)
+    try:
+        graph = _Importer(model, folder, shapes or {}).run()
+    except RecursionError:
+        raise ModelFileError("the model nests too deeply") from None
+    verify(graph, "import")
+    return graph
+
+
+def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
+    """The parsed model, external data not yet read, and the folder that external data must lie in."""
+    if isinstance(source, onnx.ModelProto):
+        return source, None
+    folder = None
+    name = "the given bytes"
+    if not isinstance(source, bytes):
+        path = Path(source)
+        name, folder = f"'{path}'", path.resolve().parent
+        try:
+            source = path.read_bytes()
+        except OSError as e:
+            raise ModelFileError(f"cannot read {name}: {e.strerror or e}") from None
+    try:
+        model = onnx.ModelProto.FromString(source)
+    except (DecodeError, RuntimeError, ValueError) as e:
+        raise ModelFileError(f"{name}: not an ONNX model, or truncated ({e})") from None
+    if not model.HasField("graph") or not model.graph.output:
+        raise ModelFileError(f"{name}: not an ONNX model: it holds no graph with outputs")
+    return model, folder
+
+
+class _Importer:
+    def __init__(self, model: onnx.ModelProto, folder: Path | None, shapes: Shapes) -> None:
+        self.model = model
+        self.folder = folder
+        self.shapes = dict(shapes)
+        self.opsets = {_domain(o.domain): o.version for o in model.opset_import} or {"": 1}
+        newest = defs.onnx_opset_version()
+        if self.opsets.get("", 1) > newest:
+            raise ModelFileError(
+                f"the model uses ONNX opset {self.opsets['']}; the installed onnx knows up to {newest}: upgrade onnx, or export with an older opset"
+            )
+        self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
+        self.builder = Builder(model.graph.name or "main")
+        self.named: set[str] = set()
+        """ONNX names that values carry already: a function called twice makes its inner names twice."""
+
+    def run(self) -> Graph:
+        graph = self.model.graph
+        env: dict[str, Value] = {}
+        self.builder.reserve([o for n in graph.node for o in n.output if o])
+        for tensor in graph.initializer:
+            env[tensor.name] = self.builder.constant(self.tensor(tensor), tensor.name)
+        self.named.update(self.builder.constants)
+        for sparse in graph.sparse_initializer:
+            raise UnsupportedOpError(f"sparse initializer '{sparse.values.name}' is not supported")
+        for info in graph.input:
+            if info.name not in env:
+                env[info.name] = self.builder.input(info.name, self.input_type(info))
+        unknown = set(self.shapes) - {v.name for v in self.builder.inputs}
+        if unknown:
+            raise ModelFileError(
+                f"shapes names input '{sorted(unknown)[0]}', which the model lacks; its inputs are {', '.join(v.name for v in self.builder.inputs)}"
+            )
+        self.nodes(graph.node, env, self.opsets, 0)
+        outputs = []
+        for info in graph.output:
+            if info.name not in env:
+                raise ModelFileError(f"output '{info.name}' is made by no node")
+            outputs.append(env[info.name])
+        return drop_dead(self.builder.finish(outputs, [o.name for o in graph.output]))
+
+    def input_type(self, info: onnx.ValueInfoProto) -> TensorType:
+        kind = info.type.WhichOneof("value")
+        if kind != "tensor_type":
+            raise UnsupportedOpError(
+                f"input '{info.name}' is a {kind or 'value of no type'}; only tensors are supported"
+            )
+        tensor = info.type.tensor_type
+        given = self.shapes.get(info.name)
+        dims: list[Dim] = []
+        if not tensor.HasField("shape") and given is None:
+            raise ModelFileError(
+                f"input '{info.name}' has no shape; give one with shapes={{'{info.name}': ...}} (--shape)"
+            )
+        for i, d in enumerate(tensor.shape.dim):
+            dims.append(int(d.dim_value) if d.HasField("dim_value") else d.dim_param or f"{info.name}_{i}")
+        if given is not None:
+            fixed = all(isinstance(d, str) or d == g for d, g in zip(dims, given, strict=False))
+            if tensor.HasField("shape") and (len(given) != len(dims) or not fixed):
+                raise ModelFileError(
+                    f"shapes gives input '{info.name}' the shape {list(given)}, but the model says {dims}"
+                )
+            dims = [int(g) for g in given]
+        return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
+
+    def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            return self.external(proto)
+        try:
+            array = numpy_helper.to_array(proto)
+        except Exception as e:  # a damaged tensor raises whatever numpy does
+            raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
+        type_of(array)
+        return array
+
+    def external(self, proto: onnx.TensorProto) -> np.ndarray:
+        """A tensor kept in a file beside the model; the file must lie inside the model's folder, links resolved."""
+        entries = {e.key: e.value for e in proto.external_data}
+        where = entries.get("location", "")
+        if self.folder is None:
+            raise ModelFileError(
+                f"tensor '{proto.name}' is in the external file '{where}': load the model from its path, so that its folder is known"
+            )
+        path = (self.folder / where).resolve()
+        if not where or not path.is_relative_to(self.folder):
+            raise ModelFileError(f"tensor '{proto.name}': external data '{where}' lies outside the model's folder")
+        dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
+        count = int(np.prod([int(d) for d in proto.dims], dtype=object)) if proto.dims else 1
+        try:
+            offset = int(entries.get("offset", 0))
+            size = path.stat().st_size
+            if min(offset, count) < 0 or offset + count * dtype.itemsize > size:
+                raise ModelFileError(f"tensor '{proto.name}': external data '{where}' is too short: {size} bytes")
+            return np.fromfile(path, dtype, count, offset=offset).reshape(tuple(proto.dims))
+        except (OSError, ValueError) as e:
+            raise ModelFileError(f"tensor '{proto.name}': cannot read external data '{where}': {e}") from None
+
+    def nodes(
+        self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
+    ) -> None:
+        """Import nodes in topological order; ``env`` maps ONNX names to values and grows."""
+        if depth > MAX_DEPTH:
+            raise ModelFileError(f"functions or subgraphs nest deeper than {MAX_DEPTH}")
+
+        def writes(i: int) -> list[str]:
+            return [o for o in protos[i].output if o]
+
+        try:
+            order = sort_topologically(
+                protos,
+                lambda i: protos[i].input,
+                writes,
+                lambda i: f"{protos[i].op_type} node '{protos[i].name or ''.join(protos[i].output[:1])}'",
+            )
+        except GraphError as e:
+            raise ModelFileError(str(e)) from None
+        for i in order:
+            self.node(protos[i], env, opsets, depth)
+
+    def node(self, proto: onnx.NodeProto, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> None:
+        domain = _domain(proto.domain)
+        key = f"{domain}::{proto.op_type}" if domain else proto.op_type
+        for name in proto.input:
+            if name and name not in env:
+                raise ModelFileError(f"{proto.op_type} node '{proto.name}' reads '{name}', which nothing defines")
+        inputs = [env[name] if name else None for name in proto.input]
+        n = ImportNode(proto, opsets.get(domain, 1), inputs, self.builder)
+        made: Sequence[Value]
+        since = len(self.builder.nodes)
+        if (folded := self.fold(n, opsets)) is not None:
+            made = folded
+        elif proto.op_type == "If" and not domain:
+            made = self.branch(n, env, opsets, depth)
+        elif (domain, proto.op_type) in self.functions:
+            f = self.functions[domain, proto.op_type]
+            made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
+        elif key in ONNX_REGISTRY:
+            result = ONNX_REGISTRY[key].from_onnx(n)
+            made = [result] if isinstance(result, Value) else list(result)
+        else:
+            made = self.expand(n, key, depth)
+        wanted = {v.name: name for name, v in zip(proto.output, made, strict=False) if name and name not in self.named}
+        renamed = self.builder.rename(wanted, since)
+        self.named.update(v.name for v in renamed.values())
+        for name, value in zip(proto.output, made, strict=False):
+            if name:
+                env[name] = renamed.get(value.name, value)
+        missing = [name for name in proto.output[len(made) :] if name]
+        if missing:
+            raise n.unsupported(f"output '{missing[0]}' is not supported")
+
+    def fold(self, n: ImportNode, opsets: Mapping[str, int]) -> list[Value] | None:
+        """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone."""
+        proto = n.proto
+        if (
+            proto.domain not in ("", "ai.onnx")
+            or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
+            or proto.op_type in _RANDOM
+        ):
+            return None
+        if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
+            sizes = np.array(n.input(0).type.sizes, np.int64)
+            if proto.op_type == "Size":
+                return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
+            return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
+        present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
+        arrays = {name: self.builder.constant_of(v) for name, v in present.items()}
+        if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
+            return None
+        feeds = {name: a for name, a in arrays.items() if a is not None}
+        infos = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for name, a in feeds.items()
+        ]
+        outputs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
+        graph = helper.make_graph([proto], "fold", infos, outputs)
+        try:
+            results = iter(run_reference(graph, [helper.make_opsetid("", opsets.get("", 1))], feeds))
+            return [
+                n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
+            ]
+        except ConvcError:
+            return None  # the op's own importer says what is wrong, or compiles it
+
+    def branch(self, n: ImportNode, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> list[Value]:
+        """``If`` with a constant condition: the branch taken, in place."""
+        condition = n.const(0, "condition")
+        taken = "then_branch" if condition is not None and bool(condition.reshape(-1)[0]) else "else_branch"
+        graph = next(a.g for a in n.proto.attribute if a.name == taken)
+        scope = dict(env)
+        for tensor in graph.initializer:
+            scope[tensor.name] = self.builder.constant(self.tensor(tensor), tensor.name)
+        self.nodes(graph.node, scope, opsets, depth + 1)
+        return [scope[o.name] for o in graph.output]
+
+    def expand(self, n: ImportNode, key: str, depth: int) -> list[Value]:
+        """A node as the function body of its ONNX schema; raises ``UnsupportedOpError`` when it has none."""
+        proto, version = n.proto, n.opset
+        refusal = UnsupportedOpError(f"{n.describe()}: ONNX op {key} (opset {version}) is not supported")
+        try:
+            schema: Any = defs.get_schema(proto.op_type, version, proto.domain)
+        except defs.SchemaError:
+            raise refusal from None
+        if schema.has_context_dependent_function:
+            types = [
+                helper.make_tensor_type_proto(
+                    helper.np_dtype_to_tensor_dtype(v.type.numpy_dtype), list(v.type.shape)
+                ).SerializeToString()
+                if v
+                else b""
+                for v in n.inputs
+            ]
+            raw = schema.get_context_dependent_function(proto.SerializeToString(), types)
+            body = onnx.FunctionProto.FromString(raw) if raw else None
+        else:
+            body = schema.function_body if schema.has_function else None
+        if body is None or not body.node:
+            raise refusal
+        opsets = {_domain(o.domain): o.version for o in body.opset_import} or {"": version}
+        defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+        return self.function(n, body, n.inputs, opsets, depth, defaults)
+
+    def function(
+        self,
+        n: ImportNode,
+        f: onnx.FunctionProto,
+        inputs: Sequence[Value | None],
+        opsets: Mapping[str, int],
+        depth: int,
+        defaults: Mapping[str, onnx.AttributeProto] | None = None,
+    ) -> list[Value]:
+        """A function's body in place of its call, its attributes bound."""
+        bound = {**(defaults or {}), **{a.name: a for a in f.attribute_proto}, **{a.name: a for a in n.proto.attribute}}
+        given = {name: v for name, v in zip(f.input, inputs, strict=False) if v is not None}
+        scope = dict(given)
+        body = []
+        for node in f.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = f"{n.proto.name or n.op_type}/{node.name or node.op_type}"
+            copy.input[:] = ["" if i in f.input and i not in given else i for i in node.input]
+            del copy.attribute[:]
+            for a in node.attribute:
+                if not a.ref_attr_name:
+                    copy.attribute.append(a)
+                elif a.ref_attr_name in bound:
+                    copy.attribute.append(bound[a.ref_attr_name])
+                    copy.attribute[-1].name = a.name
+            body.append(copy)
+        self.nodes(body, scope, opsets, depth + 1)
+        return [scope[o] for o, _ in zip(f.output, n.proto.output, strict=False) if o in scope]
+
+
+def folded_bytes(n: ImportNode) -> int:
+    """A bound on what folding this node would allocate: ops whose output is sized by an input's values are looked at."""
+    sizes = {"ConstantOfShape": 0, "Expand": 1, "Reshape": None, "Tile": 1, "OneHot": 1}.get(n.op_type)
+    total = sum(v.type.nbytes for v in n.inputs if v is not None)
+    if sizes is None or n.optional(sizes) is None:
+        if n.op_type == "Range" and len(n.inputs) == 3:
+            start, limit, delta = (float(n.const(i, "bounds").reshape(-1)[0]) for i in range(3))  # type: ignore[union-attr]
+            return (
+                int(abs((limit - start) / delta)) * 8
+                if delta and np.isfinite((limit - start) / delta)
+                else FOLD_LIMIT + 1
+            )
+        return total
+    values = n.ints(sizes, "sizes") or ()
+    return int(np.prod([max(abs(v), 1) for v in values], dtype=object)) * max(total if n.op_type == "Tile" else 8, 1)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        raise UnsupportedOpError("string tensors are not supported")
+    type_of(array)
+    return array
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain

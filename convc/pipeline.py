@@ -1,0 +1,49 @@
+"""The compiler's passes, in order. Each is a pure function from graph to graph; the verifier runs after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convc.ir.graph import Graph
+from convc.ir.passes.fold_constants import fold_constants
+from convc.ir.passes.fuse import fuse
+from convc.ir.passes.materialize import materialize_outputs
+from convc.ir.passes.share import share
+from convc.ir.text import print_graph
+from convc.ir.verify import verify
+
+Pass = Callable[[Graph], Graph]
+
+
+def passes(lanes: int) -> Sequence[tuple[str, Pass]]:
+    """The named passes for a target whose vector registers hold ``lanes`` float32."""
+    return (
+        ("fold_constants", fold_constants),
+        ("share", share),
+        ("materialize_outputs", materialize_outputs),
+        ("fuse", fuse),
+    )
+
+
+def run(graph: Graph, lanes: int, dump_dir: Path | None = None) -> Graph:
+    """Run every pass. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
+    if dump_dir is not None:
+        dump_dir.mkdir(parents=True, exist_ok=True)
+        dump(graph, dump_dir, "00_input")
+    for i, (name, step) in enumerate(passes(lanes), 1):
+        graph = step(graph)
+        verify(graph, name)
+        if dump_dir is not None:
+            dump(graph, dump_dir, f"{i:02}_{name}")
+    return graph
+
+
+def dump(graph: Graph, folder: Path, stage: str) -> None:
+    """Write a stage: its text, and the data of its constants by sha as .npz."""
+    (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n")
+    arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
+    np.savez(folder / f"{stage}.npz", **arrays)

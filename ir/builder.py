@@ -1,0 +1,109 @@
+"""Building graphs: types are inferred as nodes are added, names made unique, constants shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import GraphError, ShapeError
+from .graph import Constant, Graph, Node, Value
+from .op import Op
+from .types import TensorType
+
+
+def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
+    """The output types of an op on these inputs; raises ``ShapeError`` naming the op and its operands."""
+    try:
+        types = op.infer(*(v.type for v in inputs))
+    except ShapeError as e:
+        raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None
+    except (TypeError, IndexError, ValueError) as e:
+        # a wrong number of operands, or of sizes in an attribute, ends here
+        raise ShapeError(
+            f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
+        ) from e
+    return types if isinstance(types, tuple) else (types,)
+
+
+class Builder:
+    """Collects inputs, constants and nodes; ``finish`` makes the immutable graph."""
+
+    def __init__(self, name: str = "main") -> None:
+        self.name = name
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Constant] = {}
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def fresh(self, hint: str) -> str:
+        """A name not used yet: the hint itself when it is free."""
+        hint = hint or "v"
+        name = hint
+        while name in self._taken:
+            self._next[hint] = self._next.get(hint, 0) + 1
+            name = f"{hint}_{self._next[hint]}"
+        self._taken.add(name)
+        return name
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """Keep these names from being handed out by ``fresh``."""
+        self._taken.update(names)
+
+    def input(self, name: str, type: TensorType) -> Value:
+        """Add a graph input; raises ``GraphError`` when the name is taken."""
+        if name in self._taken:
+            raise GraphError(f"two values are called '{name}'")
+        value = Value(self.fresh(name), type)
+        self.inputs.append(value)
+        return value
+
+    def constant(self, data: np.ndarray | Constant, hint: str = "const") -> Value:
+        """Add a constant."""
+        constant = data if isinstance(data, Constant) else Constant.of(np.asarray(data))
+        name = self.fresh(hint)
+        self.constants[name] = constant
+        return Value(name, constant.type)
+
+    def constant_of(self, value: Value) -> np.ndarray | None:
+        """The array behind a value, or ``None`` when it is computed."""
+        constant = self.constants.get(value.name)
+        return constant.array if constant is not None and constant.has_data else None
+
+    def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
+        """Add a node; returns its output, or a tuple of them when the op has several.
+
+        ``names`` are hints for the output names. Raises ``ShapeError`` when the operands do not fit.
+        """
+        types = infer_types(op, inputs)
+        hints = [*names, *[op.name] * (len(types) - len(names))]
+        outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
+        self.nodes.append(Node(op, tuple(inputs), outputs))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Add a node again, on other inputs: its types are derived anew, its output names kept."""
+        types = infer_types(node.op, inputs)
+        outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
+        self.nodes.append(Node(node.op, tuple(inputs), outputs))
+        return outputs
+
+    def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
+        """Rename values made by the nodes from index ``since`` on; returns the new values by old name."""
+        renamed = {
+            v.name: Value(names[v.name], v.type) for n in self.nodes[since:] for v in n.outputs if v.name in names
+        }
+        for i in range(since, len(self.nodes)):
+            n = self.nodes[i]
+            self.nodes[i] = Node(
+                n.op, tuple(renamed.get(v.name, v) for v in n.inputs), tuple(renamed.get(v.name, v) for v in n.outputs)
+            )
+        return renamed
+
+    def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = ()) -> Graph:
+        """The graph; constants that nothing reads are left out."""
+        read = {v.name for n in self.nodes for v in n.inputs} | {v.name for v in outputs}
+        constants = {name: c for name, c in self.constants.items() if name in read}
+        return Graph(self.name, tuple(self.inputs), tuple(self.nodes), tuple(outputs), constants, tuple(output_names))

@@ -1,0 +1,37 @@
+"""Every error a user can cause. All derive from ``ConvcError``; the message names the node, the cause and the fix."""
+
+
+class ConvcError(Exception):
+    """Base class of all errors that convc raises on purpose."""
+
+
+class GraphError(ConvcError):
+    """A graph breaks a rule of the IR: a cycle, an undefined value, a type that does not follow from its inputs."""
+
+
+class ShapeError(GraphError):
+    """An op cannot take operands of these shapes or dtypes."""
+
+
+class ParseError(ConvcError):
+    """The text form of a graph does not follow the grammar."""
+
+
+class ModelFileError(ConvcError):
+    """A model file is missing, truncated, not what its name says, or points outside its folder."""
+
+
+class UnsupportedOpError(ConvcError):
+    """The model needs an op, or a form of an op, that convc does not compile."""
+
+
+class CompileError(ConvcError):
+    """A well-formed graph could not be compiled for the target."""
+
+
+class ArtifactError(ConvcError):
+    """A compiled artifact cannot be written, read, or run on this machine."""
+
+
+class InputError(ConvcError):
+    """A compiled model was called with wrong inputs: a name, shape or dtype."""

@@ -1,0 +1,222 @@
+"""The graph records: ``Value``, ``Node``, ``Constant``, ``Graph``. All immutable; a pass makes a new graph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+
+from .errors import GraphError
+from .types import TensorType, type_of
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor in a graph: a name, unique in its graph, and a type."""
+
+    name: str
+    type: TensorType
+
+    def __str__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One application of an op. Its attributes are the fields of ``op``."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+    @property
+    def output(self) -> Value:
+        """The first output; most ops have one."""
+        return self.outputs[0]
+
+    def describe(self) -> str:
+        """How an error names this node."""
+        operands = ", ".join(str(v) for v in self.inputs)
+        return f"{self.op.name} node '{self.output.name}' ({operands})"
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """How a parameter that was never given values gets them: ``uniform`` in +-bound, or a constant ``fill``."""
+
+    kind: str
+    amount: float = 0.0
+    seed: int = 0
+
+    def make(self, type: TensorType) -> np.ndarray:
+        if self.kind == "uniform":
+            values = np.random.default_rng(self.seed).uniform(-self.amount, self.amount, type.sizes)
+            return values.astype(type.numpy_dtype)
+        if self.kind == "fill":
+            return np.full(type.sizes, self.amount, type.numpy_dtype)
+        raise GraphError(f"unknown initializer {self.kind!r}")
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.amount!r}, {self.seed})"
+
+
+class Constant:
+    """A tensor known at compile time, compared by content. Its data may be lazy, made on first use, or absent.
+
+    It is absent when a graph was parsed from text without its data: shapes can then be studied, values not.
+    """
+
+    def __init__(self, type: TensorType, data: np.ndarray | Initializer | None, sha: str | None = None) -> None:
+        self.type = type
+        self._data = data
+        if isinstance(data, np.ndarray):
+            if type_of(data) != type.with_layout(None):
+                raise GraphError(f"constant of type {type} given data of type {type_of(data)}")
+            if data.flags.writeable:  # a constant must not change under the graph that holds it
+                data.flags.writeable = False
+        self._sha = sha
+
+    @staticmethod
+    def of(array: np.ndarray) -> Constant:
+        """A constant holding this array, which becomes read-only when it is already contiguous."""
+        return Constant(type_of(array), np.ascontiguousarray(array).reshape(array.shape))
+
+    @property
+    def initializer(self) -> Initializer | None:
+        return self._data if isinstance(self._data, Initializer) else None
+
+    @property
+    def has_data(self) -> bool:
+        return self._data is not None
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        """The values; raises ``GraphError`` when they are absent."""
+        if self._data is None:
+            raise GraphError(
+                f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text without its data"
+            )
+        return self._data.make(self.type) if isinstance(self._data, Initializer) else self._data
+
+    @cached_property
+    def sha(self) -> str:
+        """Twelve hexadecimal digits of a SHA-256 over type and content."""
+        if self._sha is not None:
+            return self._sha
+        if isinstance(self._data, Initializer):
+            return hashlib.sha256(f"{self.type} {self._data}".encode()).hexdigest()[:12]
+        digest = hashlib.sha256(str(self.type).encode())
+        digest.update(self.array.reshape(-1).view(np.uint8).data if self.array.size else b"")
+        return digest.hexdigest()[:12]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.type == other.type and self.sha == other.sha
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.sha))
+
+    def __repr__(self) -> str:
+        return f"Constant({self.type}, sha={self.sha})"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model: inputs, nodes in topological order, outputs, and the constants by value name.
+
+    ``output_names`` are what the caller knows the outputs by; a value may be returned twice, or be an input.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+    constants: Mapping[str, Constant] = field(default_factory=dict)
+    output_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
+        if not self.output_names:
+            object.__setattr__(self, "output_names", tuple(v.name for v in self.outputs))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.inputs, self.nodes, self.outputs))
+
+    @cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that makes each value, by value name; inputs and constants have none."""
+        return {v.name: n for n in self.nodes for v in n.outputs}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, by value name, each node once."""
+        found: dict[str, list[Node]] = defaultdict(list)
+        for n in self.nodes:
+            for name in dict.fromkeys(v.name for v in n.inputs):
+                found[name].append(n)
+        return defaultdict(tuple, {k: tuple(v) for k, v in found.items()})
+
+    @cached_property
+    def output_set(self) -> frozenset[str]:
+        """The names of the values that the graph returns."""
+        return frozenset(v.name for v in self.outputs)
+
+    def values(self) -> list[Value]:
+        """Inputs, constants and node outputs, each once."""
+        constants = [Value(name, c.type) for name, c in self.constants.items()]
+        return [*self.inputs, *constants, *(v for n in self.nodes for v in n.outputs)]
+
+    def constant_of(self, value: Value) -> np.ndarray | None:
+        """The array behind a value, or ``None`` when it is computed or its data is absent."""
+        constant = self.constants.get(value.name)
+        return constant.array if constant is not None and constant.has_data else None
+
+    def as_networkx(self) -> nx.MultiDiGraph:
+        """Nodes are indices into ``nodes``; each edge carries the value it stands for."""
+        g = nx.MultiDiGraph()
+        index = {v.name: i for i, n in enumerate(self.nodes) for v in n.outputs}
+        g.add_nodes_from(range(len(self.nodes)))
+        g.add_edges_from(
+            (index[v.name], i, {"value": v}) for i, n in enumerate(self.nodes) for v in n.inputs if v.name in index
+        )
+        return g
+
+    def rename(self, name: str) -> Graph:
+        return replace(self, name=name)
+
+
+def sort_topologically(
+    items: Sequence[object],
+    reads: Callable[[int], Sequence[str]],
+    writes: Callable[[int], Sequence[str]],
+    what: Callable[[int], str],
+) -> list[int]:
+    """Indices of ``items`` in an order where each comes after what it reads; keeps the given order where it can.
+
+    Raises ``GraphError`` naming the items on a cycle, or a value written twice.
+    """
+    writer: dict[str, int] = {}
+    for i in range(len(items)):
+        for name in writes(i):
+            if name in writer:
+                raise GraphError(f"value '{name}' is written by both {what(writer[name])} and {what(i)}")
+            writer[name] = i
+    g = nx.DiGraph()
+    g.add_nodes_from(range(len(items)))
+    g.add_edges_from((writer[name], i) for i in range(len(items)) for name in reads(i) if name in writer)
+    try:
+        return list(nx.lexicographical_topological_sort(g))
+    except nx.NetworkXUnfeasible:
+        cycle = nx.find_cycle(g)
+        raise GraphError(
+            "the graph has a cycle: " + " -> ".join(what(a) for a, _ in cycle) + f" -> {what(cycle[0][0])}"
+        ) from None

@@ -1,0 +1,116 @@
+"""What an op's ``compute`` is handed: tensor expressions that speak in logical indices, whatever the layout in memory.
+
+This file knows TVM only by the modules handed to it, so that ``ir`` imports without TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .types import TensorType
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor and its type. Calling it with a logical index gives the element there."""
+
+    k: TensorExpressions
+    tensor: Any
+    type: TensorType
+
+    def __call__(self, *index: Any) -> Any:
+        if self.type.layout is None:
+            return self.tensor(*index) if index else self.tensor()
+        return self.tensor(*(self.k.simplify(i) for i in self.type.layout.physical_index(index)))
+
+    def at(self, index: Sequence[Any]) -> Any:
+        """The element that lines up with ``index`` when this operand is broadcast to that rank (numpy's rule)."""
+        tail = index[len(index) - self.type.rank :]
+        return self(*(0 if size == 1 else i for size, i in zip(self.type.shape, tail, strict=True)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.sizes
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name in TVM."""
+        return self.type.tvm_dtype
+
+
+class TensorExpressions:
+    """TVM's tensor-expression namespace as ops see it: ``te``, ``tirx`` (scalar expressions), ``topi``, and helpers."""
+
+    def __init__(self, te: Any, tirx: Any, topi: Any, analyzer: Any, make_range: Callable[[int, int], Any]) -> None:
+        self.te = te
+        self.tirx = tirx
+        self.topi = topi
+        self._analyzer = analyzer
+        self._range = make_range
+        self._names = 0
+
+    def simplify(self, expr: Any) -> Any:
+        """An index expression simplified with what is known of the axes it runs over."""
+        return expr if isinstance(expr, int) else self._analyzer.simplify(expr)
+
+    def _bind(self, var: Any, extent: int) -> None:
+        self._analyzer.bind(var, self._range(0, extent))
+
+    def reduce_axis(self, extent: int, name: str = "r") -> Any:
+        """A reduction axis over ``[0, extent)``."""
+        axis = self.te.reduce_axis((0, extent), name)
+        self._bind(axis.var, extent)
+        return axis
+
+    def const(self, value: float, dtype: str) -> Any:
+        """A scalar constant of a TVM dtype; infinities included."""
+        return self.tirx.const(value, dtype)
+
+    def like(self, value: float, expr: Any) -> Any:
+        """A scalar constant of the dtype that a scalar expression has."""
+        return self.tirx.const(value, self.dtype(expr))
+
+    def dtype(self, expr: Any) -> str:
+        """The TVM dtype of a scalar expression."""
+        return str(expr.ty.dtype)
+
+    def compute(self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False) -> Any:
+        """The tensor of type ``out`` whose element at a logical index is ``element(*index)``.
+
+        ``mask`` writes zeros into layout padding; leave it off where ``element`` already gives zero there because it
+        gives zero for zero inputs.
+        """
+        masked = mask and out.layout is not None and out.layout.is_padded(out.sizes)
+
+        def body(*position: Any) -> Any:
+            for var, extent in zip(position, out.physical_shape, strict=True):
+                self._bind(var, extent)
+            if out.layout is None:
+                return element(*position)
+            index = out.layout.logical_index(position)
+            value = element(*index)
+            if not masked:
+                return value
+            inside = [
+                i < size
+                for i, size, axis in zip(index, out.sizes, range(out.rank), strict=True)
+                if size % out.layout.block(axis)
+            ]
+            return self.tirx.if_then_else(self.tirx.all(*inside), value, self.const(0, out.tvm_dtype))
+
+        self._names += 1
+        return self.te.compute(out.physical_shape, body, name=name or f"t{self._names}")
+
+    def operand(self, tensor: Any, type: TensorType) -> Operand:
+        """An intermediate tensor as an operand, so that it too is indexed logically."""
+        return Operand(self, tensor, type)
+
+    def select(self, condition: Any, yes: Any, no: Any) -> Any:
+        """``yes`` where the condition holds, else ``no``; both are evaluated, so neither may read out of bounds."""
+        return self.tirx.Select(condition, yes, no)
+
+    def guarded(self, condition: Any, yes: Any, no: Any) -> Any:
+        """As ``select``, but ``yes`` is only evaluated where the condition holds: for reads at a border."""
+        return self.tirx.if_then_else(condition, yes, no)

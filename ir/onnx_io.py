@@ -1,0 +1,172 @@
+"""The two sides of an op's ONNX mapping: ``ImportNode`` is what ``from_onnx`` reads, ``ExportNode`` what ``to_onnx`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .builder import Builder
+from .errors import ConvcError, ModelFileError, UnsupportedOpError
+from .graph import Value
+from .op import Op
+from .types import TensorType, dtype_of, numpy_dtype
+
+EXPORT_OPSET = 22
+"""The opset that convc writes: the first whose AveragePool, MaxPool and LpPool all take float16 and dilations."""
+EXPORT_IR_VERSION = 10
+
+
+def onnx_dtype(dtype: str) -> int:
+    """The ``TensorProto.DataType`` of a short dtype name."""
+    return int(helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype)))
+
+
+def dtype_from_onnx(code: int) -> str:
+    """The short dtype name of a ``TensorProto.DataType``; raises ``ShapeError`` for one that convc lacks."""
+    if code == onnx.TensorProto.STRING:
+        raise UnsupportedOpError("string tensors are not supported")
+    return dtype_of(helper.tensor_dtype_to_np_dtype(code))
+
+
+class ImportNode:
+    """One ONNX node being imported: its attributes, its inputs as values, and a builder to emit ops into."""
+
+    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: Sequence[Value | None], builder: Builder) -> None:
+        self.proto = proto
+        self.opset = opset
+        self.inputs = list(inputs)
+        self.builder = builder
+        self._attrs = {a.name: a for a in proto.attribute}
+
+    @property
+    def op_type(self) -> str:
+        return self.proto.op_type
+
+    def describe(self) -> str:
+        """How errors name this node."""
+        name = self.proto.name or next((o for o in self.proto.output if o), "")
+        return f"{self.proto.op_type} node '{name}'"
+
+    def error(self, message: str) -> ConvcError:
+        """An error about what this node says: ``raise n.error(...)``."""
+        return ModelFileError(f"{self.describe()}: {message}")
+
+    def unsupported(self, message: str) -> ConvcError:
+        """An error about a valid form that convc does not compile."""
+        return UnsupportedOpError(f"{self.describe()}: {message}")
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute as a Python value (lists as tuples, strings decoded, tensors as arrays), or the default."""
+        if name not in self._attrs:
+            return default
+        value = helper.get_attribute_value(self._attrs[name])
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, onnx.TensorProto):
+            return numpy_helper.to_array(value)
+        if isinstance(value, str | int | float):
+            return value
+        if isinstance(value, Sequence) or hasattr(value, "__iter__"):
+            return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value)
+        return value
+
+    def input(self, index: int) -> Value:
+        """A required input; raises when the node lacks it."""
+        value = self.optional(index)
+        if value is None:
+            raise self.error(f"input {index} is missing")
+        return value
+
+    def optional(self, index: int) -> Value | None:
+        """An input, or ``None`` when it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def present_inputs(self) -> list[Value]:
+        """All inputs; raises when one in the middle is left out."""
+        while self.inputs and self.inputs[-1] is None:
+            self.inputs.pop()
+        return [self.input(i) for i in range(len(self.inputs))]
+
+    def const(self, index: int, what: str) -> np.ndarray | None:
+        """The values of an input that must be known at compile time; ``None`` when it is left out."""
+        value = self.optional(index)
+        if value is None:
+            return None
+        array = self.builder.constant_of(value)
+        if array is None:
+            raise self.unsupported(
+                f"its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)"
+            )
+        return array
+
+    def ints(self, index: int, what: str) -> tuple[int, ...] | None:
+        """As ``const``, for a list of integers."""
+        array = self.const(index, what)
+        return None if array is None else tuple(int(v) for v in array.reshape(-1))
+
+    def ints_from(self, name: str, index: int) -> tuple[int, ...] | None:
+        """A list that older opsets give as attribute ``name`` and newer ones as input ``index``."""
+        given = self.attr(name)
+        if given is not None:
+            return (given,) if isinstance(given, int) else tuple(given)
+        return self.ints(index, name)
+
+    def emit(self, op: Op, *inputs: Value) -> Any:
+        """Add an op; returns its output, or a tuple when it has several. Errors name this ONNX node."""
+        try:
+            return self.builder.emit(op, *inputs)
+        except ConvcError as e:
+            raise type(e)(f"{self.describe()}: {e}") from e
+
+    def constant(self, array: np.ndarray, hint: str = "const") -> Value:
+        """Add a constant."""
+        return self.builder.constant(array, hint)
+
+    def scalar(self, value: float, like: Value) -> Value:
+        """A rank-0 constant with the dtype of ``like``."""
+        return self.constant(np.array(value, like.type.numpy_dtype), "scalar")
+
+
+class ExportNode:
+    """One IR node being exported: names of its inputs and outputs, and where ONNX nodes and initializers go."""
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        input_types: Sequence[TensorType],
+        output_types: Sequence[TensorType],
+        fresh: Callable[[str], str],
+    ) -> None:
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
+        self.input_types = list(input_types)
+        self.output_types = list(output_types)
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._fresh = fresh
+
+    def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
+        """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
+        outputs = list(outputs) if outputs is not None else [self._fresh(op_type)]
+        clean: dict[str, Any] = {
+            k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
+            for k, v in attrs.items()
+            if v is not None
+        }
+        self.nodes.append(helper.make_node(op_type, list(inputs), outputs, name=outputs[0], **clean))
+        return outputs[0]
+
+    def constant(self, array: np.ndarray, hint: str = "const") -> str:
+        """Write an initializer; returns its name."""
+        name = self._fresh(hint)
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
+
+    def ints(self, values: Sequence[int], hint: str = "ints") -> str:
+        """Write an int64 list as an initializer."""
+        return self.constant(np.array(values, np.int64), hint)

@@ -1,0 +1,151 @@
+"""What the compiler knows about an op: one class, one place.
+
+To add an op, write a frozen dataclass deriving from ``Op`` in a file under ``ir/ops``; nothing else needs to change.
+Its fields are its attributes. The class says how types follow (``infer``), what it computes (``compute``), how it maps to
+ONNX and back, and gives sample inputs (``cases``) that every generic test runs over.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .errors import UnsupportedOpError
+from .layout import Layout
+from .types import TensorType
+
+if TYPE_CHECKING:
+    from .lowering import Operand, TensorExpressions
+    from .onnx_io import ExportNode, ImportNode
+
+REGISTRY: dict[str, type[Op]] = {}
+"""Every op by its name in the text form."""
+
+ONNX_REGISTRY: dict[str, type[Op]] = {}
+"""The op class that imports each ONNX operator, by ``op_type`` (``domain::op_type`` outside the standard domain)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sample operands of an op for the generic tests: each input a shape and dtype (values drawn at random) or an array.
+
+    ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` is ``"onnxruntime"``,
+    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both.
+    """
+
+    op: Op
+    inputs: tuple[TensorType | np.ndarray, ...]
+    low: float = -2.0
+    high: float = 2.0
+    oracle: str = "both"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base class of all ops."""
+
+    name: ClassVar[str] = ""
+    """The op's name in the text form; empty for an abstract family."""
+    onnx: ClassVar[tuple[str, ...]] = ()
+    """The ONNX operators that ``from_onnx`` imports; the first is what ``to_onnx`` writes by default."""
+    elementwise: ClassVar[bool] = False
+    """Whether each output element depends only on the input elements at the same (broadcast) index."""
+    injective: ClassVar[bool] = False
+    """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__dict__.get("name"):
+            return
+        for registry, keys in ((REGISTRY, (cls.name,)), (ONNX_REGISTRY, cls.__dict__.get("onnx", ()))):
+            for key in keys:
+                if key in registry:
+                    raise TypeError(f"{cls.__qualname__} and {registry[key].__qualname__} both claim {key!r}")
+                registry[key] = cls
+
+    # -- meaning --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
+        """The output type or types; raises ``ShapeError`` when the operands do not fit the op."""
+        raise NotImplementedError(type(self).__name__)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        """The output tensor or tensors as tensor expressions over ``xs``; ``outs`` are the types to produce."""
+        raise UnsupportedOpError(f"op {self.name} cannot be lowered")
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        """Floating-point operations, a multiply-add counting two."""
+        return 0
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        """Whether the op computes rightly, and well, when its data operands and results are held in ``layout``."""
+        return False
+
+    # -- ONNX -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        """Import one ONNX node: returns its output value, or the list of them. By default attributes are fields of the same name."""
+        attrs = {f.name: n.attr(f.name) for f in fields(cls) if n.attr(f.name) is not None}
+        missing = [
+            f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in attrs
+        ]
+        if missing:
+            raise n.error(f"attribute '{missing[0]}' is missing")
+        return n.emit(cls(**attrs), *n.present_inputs())
+
+    def to_onnx(self, n: ExportNode) -> None:
+        """Write the op as ONNX nodes; by default one node of the same attributes."""
+        if not self.onnx:
+            raise UnsupportedOpError(f"op {self.name} has no ONNX form")
+        attrs = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        n.node(self.onnx[0], n.inputs, n.outputs, **attrs)
+
+    # -- tests ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        """Sample operands for the generic tests."""
+        return iter(())
+
+
+def sample(op: Op, *inputs: TensorType | np.ndarray, **options: Any) -> Case:
+    """A ``Case``; reads well in ``cases()``."""
+    return Case(op, tuple(inputs), **options)
+
+
+class _Shorthand:
+    """``f32[1, 3, 7, 9]`` is ``TensorType("f32", (1, 3, 7, 9))``; ``f32[()]`` is a scalar."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def __getitem__(self, shape: int | tuple[int, ...]) -> TensorType:
+        return TensorType(self.dtype, shape if isinstance(shape, tuple) else (shape,))
+
+
+f16, f32, f64 = _Shorthand("f16"), _Shorthand("f32"), _Shorthand("f64")
+i8, i32, i64, u8, boolean = _Shorthand("i8"), _Shorthand("i32"), _Shorthand("i64"), _Shorthand("u8"), _Shorthand("bool")
+
+__all__ = [
+    "ONNX_REGISTRY",
+    "REGISTRY",
+    "Case",
+    "Op",
+    "boolean",
+    "f16",
+    "f32",
+    "f64",
+    "field",
+    "i8",
+    "i32",
+    "i64",
+    "sample",
+    "u8",
+]

@@ -1,0 +1,81 @@
+"""Shared by elementwise ops: one output element from the input elements that broadcasting lines up with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..op import Op
+from ..types import DTYPES, FLOATS, TensorType, broadcast
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """``y[i] = scalar(x0[i], x1[i], ...)`` with numpy's broadcasting; operands share one dtype out of ``dtypes``."""
+
+    elementwise = True
+    injective = True
+    arity: ClassVar[int] = 1
+    dtypes: ClassVar[tuple[str, ...]] = FLOATS
+    result: ClassVar[str | None] = None
+    """The output dtype where it is not the operands'."""
+    cost: ClassVar[int] = 1
+    """Floating-point operations an element."""
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        """The output element as a scalar expression."""
+        raise NotImplementedError(self.name)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if len(types) != self.arity:
+            raise ShapeError(f"takes {self.arity} operands, not {len(types)}")
+        self.check_dtypes(*types)
+        shape = broadcast(*(t.shape for t in types))
+        return TensorType(self.result or types[-1].dtype, shape, joint_layout(types, shape))
+
+    def check_dtypes(self, *types: TensorType) -> None:
+        """Raises ``ShapeError`` unless all operands have one dtype that the op takes."""
+        if len({t.dtype for t in types}) != 1:
+            raise ShapeError("operands differ in dtype: " + ", ".join(t.dtype for t in types))
+        if types[0].dtype not in self.dtypes:
+            raise ShapeError(f"does not take {types[0].dtype}; it takes {', '.join(self.dtypes)}")
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        return k.compute(outs[0], lambda *i: self.scalar(k, *(x.at(i) for x in xs)), self.name, mask=True)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.cost * outputs[0].numel
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return max((t.rank for t in inputs), default=0) == layout.rank
+
+
+ALL_DTYPES = DTYPES
+
+
+def joint_layout(types: Sequence[TensorType], shape: Sequence[object]) -> Layout | None:
+    """The one layout that the full-rank operands have; operands that are broadcast may stay plain.
+
+    Raises ``ShapeError`` when layouts disagree.
+    """
+    layouts = {t.layout for t in types if t.shape == tuple(shape)}
+    if len(layouts) > 1:
+        raise ShapeError("operands differ in layout: " + ", ".join(str(t) for t in types))
+    layout = next(iter(layouts), None)
+    if any(t.layout not in (None, layout) for t in types) or (layout and layout.rank != len(shape)):
+        raise ShapeError("operands differ in layout: " + ", ".join(str(t) for t in types))
+    return layout
+
+
+def infinity(k: TensorExpressions, dtype: str, sign: int = 1) -> Any:
+    """The largest (``sign=1``) or smallest value of a TVM dtype; infinite for floats."""
+    if dtype.startswith(("float", "bfloat")):
+        return k.const(sign * math.inf, dtype)
+    if dtype == "bool":
+        return k.const(sign > 0, dtype)
+    return k.tirx.max_value(dtype) if sign > 0 else k.tirx.min_value(dtype)

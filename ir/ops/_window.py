@@ -1,0 +1,92 @@
+"""Sliding windows: the geometry that convolutions and poolings share.
+
+Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1``
+with ``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import ConvcError, ShapeError
+from ..onnx_io import ImportNode
+from ..types import Dim
+
+Ints = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+
+def full(value: Ints, rank: int, default: int = 1) -> Ints:
+    """An attribute for each spatial axis, the default when it was left empty; raises ``ShapeError`` on a wrong length."""
+    if not value:
+        return (default,) * rank
+    if len(value) != rank:
+        raise ShapeError(f"{len(value)} sizes {list(value)} given for {rank} spatial axes")
+    return value
+
+
+def full_pads(pads: Pads, rank: int) -> Pads:
+    """Pads for each spatial axis, zero when they were left empty."""
+    if not pads:
+        return ((0, 0),) * rank
+    if len(pads) != rank:
+        raise ShapeError(f"{len(pads)} pairs of pads given for {rank} spatial axes")
+    return pads
+
+
+def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil_mode: bool = False) -> Dim:
+    """The number of windows along one axis; raises ``ShapeError`` when not one fits."""
+    if min(kernel, stride, dilation) < 1:
+        raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
+    if isinstance(size, str):
+        if (kernel, stride, pads) == (1, 1, (0, 0)):
+            return size
+        raise ShapeError(
+            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+        )
+    extent = dilation * (kernel - 1) + 1
+    room = size + pads[0] + pads[1] - extent
+    if room < 0:
+        raise ShapeError(f"a window of {extent} does not fit in size {size} with padding {pads}")
+    if not ceil_mode:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + pads[0] else count
+
+
+def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
+    """Pads for which ``out = ceil(in / stride)``; an odd one goes to the end (``upper``) or the beginning."""
+    if isinstance(size, str):
+        raise ShapeError(f"padding for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
+    total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if upper else (large, small)
+
+
+def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints) -> Pads:
+    """The pads of a Conv or pooling node, its ``auto_pad`` resolved; ONNX Conv, attribute auto_pad."""
+    rank = len(kernel)
+    if len(spatial) != rank:
+        raise n.error(f"its kernel has {rank} spatial axes, its input {len(spatial)}")
+    mode = n.attr("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        try:
+            return tuple(
+                same_pads(*sizes, mode == "SAME_UPPER")
+                for sizes in zip(spatial, kernel, strides, dilations, strict=True)
+            )
+        except ConvcError as e:
+            raise n.unsupported(str(e)) from None
+    if mode not in ("NOTSET", "VALID", ""):
+        raise n.error(f"unknown auto_pad {mode!r}")
+    flat = n.attr("pads", ()) if mode in ("NOTSET", "") else ()
+    if not flat:
+        return ((0, 0),) * rank
+    if len(flat) != 2 * rank:
+        raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+    return tuple(zip(flat[:rank], flat[rank:], strict=True))
+
+
+def flat_pads(pads: Pads) -> list[int]:
+    """Pads as ONNX lists them: all beginnings, then all ends."""
+    return [p[0] for p in pads] + [p[1] for p in pads]

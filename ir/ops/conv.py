@@ -1,0 +1,137 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, f32, f64, sample
+from ..types import TensorType
+from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """``y[n,o,i] = b[o] + sum over c, k of x[n, c, s*i + d*k - pad] * w[o,c,k]``, a cross-correlation; ONNX Conv-22.
+
+    Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
+    with a block of outputs (``OIHW16i16o``) makes a result blocked alike (``NCHW16c``).
+    """
+
+    name = "conv"
+    onnx = ("Conv",)
+    strides: Ints = ()
+    pads: Pads = ()
+    dilations: Ints = ()
+    group: int = 1
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, w, *bias = types
+        if x.rank < 3 or w.rank != x.rank:
+            raise ShapeError(f"data has rank {x.rank} and weight rank {w.rank}; both must be equal and at least 3")
+        if len(bias) > 1 or {t.dtype for t in types} != {x.dtype} or not x.is_float:
+            raise ShapeError("takes data, weight and an optional bias, of one float dtype")
+        outputs, channels = w.sizes[:2]
+        if isinstance(x.shape[1], int) and (
+            x.shape[1] != channels * self.group or outputs % self.group or self.group < 1
+        ):
+            raise ShapeError(
+                f"data has {x.shape[1]} channels, but the weight wants {channels} for each of {self.group} groups (and {outputs} outputs)"
+            )
+        if bias and bias[0].shape != (outputs,):
+            raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
+        strides, pads, dilations = self.geometry(x.rank - 2)
+        spatial = tuple(
+            out_size(*sizes) for sizes in zip(x.shape[2:], w.sizes[2:], strides, dilations, pads, strict=True)
+        )
+        return TensorType(x.dtype, (x.shape[0], outputs, *spatial), self._out_layout(x, w))
+
+    @staticmethod
+    def _out_layout(x: TensorType, w: TensorType) -> Layout | None:
+        if w.layout is None:
+            if x.layout is not None:
+                raise ShapeError(f"data in layout {x.layout} needs a packed weight")
+            return None
+        return Layout(f"NC{'DHW'[5 - w.rank :]}{w.layout.block(0)}c")
+
+    def geometry(self, rank: int) -> tuple[Ints, Pads, Ints]:
+        """Strides, pads and dilations for each of ``rank`` spatial axes."""
+        return full(self.strides, rank), full_pads(self.pads, rank), full(self.dilations, rank)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        x, w, *bias = xs
+        rank = x.type.rank - 2
+        strides, pads, dilations = self.geometry(rank)
+        per_group, outputs = w.shape[1], w.shape[0] // self.group
+        padded = pad_spatial(k, x, pads)
+        rc = k.reduce_axis(per_group, "rc")
+        rk = [k.reduce_axis(size, "rk") for size in w.shape[2:]]
+
+        def element(n: Any, o: Any, *i: Any) -> Any:
+            c = rc if self.group == 1 else (o // outputs) * per_group + rc
+            at = [s * j + d * r for s, j, d, r in zip(strides, i, dilations, rk, strict=True)]
+            return k.te.sum(padded(n, c, *at) * w(o, rc, *rk), axis=[rc, *rk])
+
+        y = k.compute(outs[0], element, "conv")
+        if not bias:
+            return y
+        summed = k.operand(y, outs[0])
+        return k.compute(outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", mask=True)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        macs = outputs[0].numel * math.prod(inputs[1].sizes[1:])
+        return 2 * macs + (outputs[0].numel if len(inputs) == 3 else 0)
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, w = n.input(0), n.input(1)
+        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+        if kernel != w.type.sizes[2:]:
+            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+        strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+        pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
+        return n.emit(cls(strides, pads, dilations, n.attr("group", 1)), *n.present_inputs())
+
+    def to_onnx(self, n: ExportNode) -> None:
+        strides, pads, dilations = self.geometry(n.input_types[0].rank - 2)
+        n.node(
+            "Conv", n.inputs, n.outputs, strides=strides, pads=flat_pads(pads), dilations=dilations, group=self.group
+        )
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[1, 3, 7, 9], f32[4, 3, 3, 2], f32[4])
+        yield sample(cls(strides=(2, 3), pads=((1, 0), (0, 2)), dilations=(2, 1)), f32[2, 4, 11, 8], f32[6, 4, 3, 3])
+        yield sample(cls(group=2), f32[1, 4, 6, 6], f32[6, 2, 3, 3], f32[6])
+        yield sample(cls(group=5, pads=((1, 1), (1, 1))), f32[1, 5, 6, 7], f32[10, 1, 3, 3])
+        yield sample(cls(strides=(2,)), f32[2, 3, 9], f32[5, 3, 4], f32[5])
+        yield sample(cls(pads=((1, 1), (0, 1), (2, 0))), f32[1, 2, 4, 5, 6], f32[3, 2, 2, 3, 2])
+        yield sample(
+            cls(), f64[1, 2, 4, 4], f64[3, 2, 2, 2], oracle="reference", note="ONNX Runtime has no float64 Conv"
+        )
+        yield sample(cls(), f32[1, 64, 9, 9], f32[32, 64, 1, 1], f32[32])
+
+
+def pad_spatial(k: TensorExpressions, x: Operand, pads: Pads, fill: float = 0.0) -> Operand:
+    """The operand with its spatial axes padded; the operand itself when there is nothing to pad."""
+    if not any(begin or end for begin, end in pads):
+        return x
+    shape = (*x.shape[:2], *(size + begin + end for size, (begin, end) in zip(x.shape[2:], pads, strict=True)))
+
+    def element(n: Any, c: Any, *i: Any) -> Any:
+        inside = [
+            test
+            for j, size, (begin, end) in zip(i, x.shape[2:], pads, strict=True)
+            for test in ([j >= begin] if begin else []) + ([j < size + begin] if end else [])
+        ]
+        at = [j - begin for j, (begin, _) in zip(i, pads, strict=True)]
+        return k.guarded(k.tirx.all(*inside), x(n, c, *at), k.const(fill, x.dtype))
+
+    padded = x.type.with_shape(shape)
+    return k.operand(k.compute(padded, element, "pad"), padded)

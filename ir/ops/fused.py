@@ -1,0 +1,28 @@
+"""A group of ops compiled as one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..errors import ShapeError
+from ..graph import Graph
+from ..op import Op
+from ..types import TensorType
+
+
+@dataclass(frozen=True)
+class Fused(Op):
+    """The body's outputs with its inputs bound to the operands; made by the fusion pass, one kernel each."""
+
+    name = "fused"
+    body: Graph = field(default_factory=lambda: Graph("empty", (), (), ()))
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        wanted = tuple(v.type for v in self.body.inputs)
+        if types != wanted:
+            raise ShapeError(f"the body wants {', '.join(map(str, wanted))}")
+        return tuple(v.type for v in self.body.outputs)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)

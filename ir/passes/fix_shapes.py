@@ -1,0 +1,46 @@
+"""Give symbolic sizes their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..errors import ShapeError
+from ..graph import Graph, Value
+from ..rewrite import rebuild
+from ..types import Dim
+
+
+def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
+    """The graph with its inputs at these shapes, and every type derived anew.
+
+    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays symbolic.
+    """
+    known = {v.name: v for v in graph.inputs}
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in known:
+            raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(known)}")
+        stated = known[name].type.shape
+        if len(stated) != len(shape) or any(isinstance(s, int) and s != g for s, g in zip(stated, shape, strict=True)):
+            raise ShapeError(f"shapes gives input '{name}' the shape {list(shape)}, but the model says {list(stated)}")
+        for s, g in zip(stated, shape, strict=True):
+            if isinstance(s, str) and sizes.setdefault(s, g) != g:
+                raise ShapeError(f"size '{s}' is given as both {sizes[s]} and {g}")
+
+    def fixed(d: Dim, owner: str) -> int:
+        if isinstance(d, int):
+            return d
+        if d not in sizes:
+            raise ShapeError(
+                f"size '{d}' of input '{owner}' is symbolic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
+            )
+        return sizes[d]
+
+    inputs = {v.name: Value(v.name, v.type.with_shape([fixed(d, v.name) for d in v.type.shape])) for v in graph.inputs}
+    if list(inputs.values()) == list(graph.inputs):
+        return graph
+    nodes = tuple(replace(n, inputs=tuple(inputs.get(v.name, v) for v in n.inputs)) for n in graph.nodes)
+    outputs = tuple(inputs.get(v.name, v) for v in graph.outputs)
+    moved = Graph(graph.name, tuple(inputs.values()), nodes, outputs, graph.constants, graph.output_names)
+    return rebuild(moved, lambda b, node, values: b.reinfer(node, values))

@@ -1,0 +1,35 @@
+"""Evaluate what follows from constants alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..builder import Builder
+from ..errors import UnsupportedOpError
+from ..evaluate import evaluate
+from ..graph import Graph, Node, Value
+from ..ops.relayout import Relayout
+from ..rewrite import rebuild
+
+LIMIT = 1 << 20
+"""A result of more bytes than this, and than its operands, is left to be computed at load."""
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """``add(const, const) -> const``, by onnx's reference implementation. Large results are made at load instead."""
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        arrays = [b.constant_of(v) for v in inputs]
+        size = sum(v.type.nbytes for v in node.outputs)
+        if isinstance(node.op, Relayout) or not inputs or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
+            return None
+        known = [a for a in arrays if a is not None]
+        if len(known) < len(arrays):
+            return None
+        try:
+            made = evaluate(node.op, known, [v.type for v in node.outputs])
+        except UnsupportedOpError:
+            return None  # compiled like any other node, and run at load
+        return [b.constant(a, v.name) for a, v in zip(made, node.outputs, strict=True)]
+
+    return rebuild(graph, visit)

@@ -1,0 +1,104 @@
+"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import networkx as nx
+
+from ..graph import Constant, Graph, Node, Value
+from ..ops.fused import Fused
+
+MAX_GROUP = 24
+"""A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
+
+
+def fuse(graph: Graph) -> Graph:
+    """``conv; add; relu -> fused { conv; add; relu }``: every node ends in exactly one group.
+
+    A group grows from its first node to the immediate post-dominator of its result while everything between is
+    elementwise on tensors of the result's shape, so that a diamond such as ``x * sigmoid(x)`` is taken whole and one
+    value leaves the group. Constants of one element move into the body, as immediates.
+    """
+    doms = _post_dominators(graph)
+    index = {n.output.name: i for i, n in enumerate(graph.nodes)}
+    groups: list[list[int]] = []
+    taken: set[int] = set()
+    for i in range(len(graph.nodes)):
+        if i in taken:
+            continue
+        members = _grow(graph, i, doms, index, taken)
+        taken.update(members)
+        groups.append(sorted(members))
+    # a group runs when its last member would: all its operands are ready by then, and only that member's value leaves
+    groups.sort(key=lambda g: g[-1])
+    nodes = tuple(_fused(graph, [graph.nodes[i] for i in g]) for g in groups)
+    read = {v.name for n in nodes for v in n.inputs} | graph.output_set
+    constants = {name: c for name, c in graph.constants.items() if name in read}
+    return replace(graph, nodes=nodes, constants=constants)
+
+
+def _post_dominators(graph: Graph) -> dict[int, int]:
+    """For each node the first that every path from it to the outputs goes through; -1 stands for the graph's end."""
+    g = nx.DiGraph(graph.as_networkx())
+    g.add_node(-1)
+    g.add_edges_from((i, -1) for i, n in enumerate(graph.nodes) if any(v.name in graph.output_set for v in n.outputs))
+    return dict(nx.immediate_dominators(g.reverse(), -1))
+
+
+def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int]) -> set[int]:
+    members, last = {start}, start
+    while len(graph.nodes[last].outputs) == 1:
+        end = doms.get(last, -1)
+        if end in (-1, last):
+            break
+        between = _between(graph, last, end, index)
+        result = graph.nodes[last].output.type
+        if (
+            between & taken
+            or len(members | between) > MAX_GROUP
+            or not all(_joins(graph.nodes[i], result) for i in between)
+        ):
+            break
+        members |= between
+        last = end
+    return members
+
+
+def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[int]:
+    """The nodes on paths from ``last`` to ``end``, the end with them."""
+    found: set[int] = set()
+    front = [last]
+    while front:
+        for v in graph.nodes[front.pop()].outputs:
+            for n in graph.consumers[v.name]:
+                i = index[n.output.name]
+                if i not in found:
+                    found.add(i)
+                    if i != end:
+                        front.append(i)
+    return found
+
+
+def _joins(node: Node, result: object) -> bool:
+    """Whether a node can be computed in the registers that hold the anchor's result."""
+    out = node.output.type
+    return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")  # type: ignore[attr-defined]
+
+
+def _fused(graph: Graph, members: Sequence[Node]) -> Node:
+    """One node that holds the members as its body."""
+    made = {v.name for n in members for v in n.outputs}
+    read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))
+    inside: dict[str, Constant] = {v.name: graph.constants[v.name] for v in read if _immediate(graph, v)}
+    inputs = tuple(v for v in read if v.name not in inside)
+    if not inputs and inside:  # a kernel of immediates alone still needs something to be called with
+        inputs, inside = tuple(read), {}
+    outputs = members[-1].outputs
+    body = Graph("k", inputs, tuple(members), outputs, inside)
+    return Node(Fused(body), inputs, outputs)
+
+
+def _immediate(graph: Graph, v: Value) -> bool:
+    return v.name in graph.constants and v.type.numel == 1 and graph.constants[v.name].has_data

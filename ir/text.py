@@ -1,0 +1,350 @@
+"""The text form of graphs: ``parse_graph(print_graph(g)) == g``.
+
+The grammar; blanks and ``// comments`` separate tokens:
+
+    graph   := "graph" "@" ident "(" [value ("," value)*] ")" "{" stmt* return "}"
+    value   := "%" ident ":" type
+    type    := dtype "[" [dim ("," dim)*] "]" ["{" layout "}"]
+    stmt    := value "=" "const" data
+             | value ("," value)* "=" op "(" ["%" ident ("," "%" ident)*] ")" ["{" name "=" attr ("," name "=" attr)* "}"]
+    data    := "[" [number ("," number)*] "]"          the elements in row-major order, for small constants
+             | "sha=" hex                              looked up in ``constants=``, else absent
+             | ident "(" number "," number ")"         an initializer not yet made: kind, amount, seed
+    attr    := number | "true" | "false" | "none" | string | "[" [attr ("," attr)*] "]" | graph
+    return  := "return" [result ("," result)*]
+    result  := [string "="] "%" ident                  the string is the output's name where it differs
+    ident   := letters, digits, "_", ".", "-", "/", ":" ; anything else as a JSON string
+
+Attributes equal to their default are not printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from .errors import ConvcError, ParseError
+from .graph import Constant, Graph, Initializer, Node, Value
+from .layout import Layout
+from .op import REGISTRY, Op
+from .types import DTYPES, Dim, TensorType, numpy_dtype
+
+INLINE_LIMIT = 8
+"""Constants of at most this many elements are printed in full."""
+MAX_DEPTH = 64
+"""How deep attributes and graphs may nest."""
+
+_IDENT = re.compile(r"[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]")
+_TOKEN = re.compile(
+    r"""(?P<skip>\s+|//[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<number>[-+]?(?:inf|nan|\d+\.?\d*(?:[eE][-+]?\d+)?)(?![A-Za-z0-9_]))
+    |(?P<value>%(?:"(?:[^"\\\n]|\\.)*"|[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]))|(?P<sha>sha=[0-9a-f]+)|(?P<word>[A-Za-z_][A-Za-z0-9_.]*)|(?P<punct>[@(){}\[\],:=])""",
+    re.VERBOSE,
+)
+
+
+def _ident(name: str) -> str:
+    return name if _IDENT.fullmatch(name) else json.dumps(name)
+
+
+# -- printing -----------------------------------------------------------------------------------------------------------
+
+
+def print_graph(graph: Graph, indent: str = "") -> str:
+    """The text form of a graph."""
+    lines = [f"graph @{_ident(graph.name)}({', '.join(_typed(v) for v in graph.inputs)}) {{"]
+    lines += [f"{indent}  {_typed(Value(name, c.type))} = const {_data(c)}" for name, c in graph.constants.items()]
+    lines += [f"{indent}  {print_node(n, indent + '  ')}" for n in graph.nodes]
+    results = [
+        f"%{_ident(v.name)}" if v.name == name else f"{json.dumps(name)}=%{_ident(v.name)}"
+        for v, name in zip(graph.outputs, graph.output_names, strict=True)
+    ]
+    lines.append(f"{indent}  return {', '.join(results)}".rstrip())
+    return "\n".join([*lines, indent + "}"])
+
+
+def print_node(node: Node, indent: str = "") -> str:
+    """The text form of one node."""
+    changed = {f.name: getattr(node.op, f.name) for f in dataclasses.fields(node.op) if not _is_default(node.op, f)}
+    attrs = ", ".join(f"{k}={print_attr(v, indent)}" for k, v in changed.items())
+    operands = ", ".join(f"%{_ident(v.name)}" for v in node.inputs)
+    return f"{', '.join(_typed(v) for v in node.outputs)} = {node.op.name}({operands})" + (
+        f" {{{attrs}}}" if attrs else ""
+    )
+
+
+def print_attr(value: Any, indent: str = "") -> str:
+    """The text form of one attribute."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, tuple):
+        return "[" + ",".join(print_attr(v, indent) for v in value) + "]"
+    if isinstance(value, Graph):
+        return print_graph(value, indent)
+    raise TypeError(f"attribute of type {type(value).__name__} has no text form")
+
+
+def _is_default(op: Op, f: dataclasses.Field[Any]) -> bool:
+    value = getattr(op, f.name)
+    if f.default is dataclasses.MISSING:
+        return False
+    return type(value) is type(f.default) and value == f.default
+
+
+def _typed(v: Value) -> str:
+    return f"%{_ident(v.name)}: {_type(v.type)}"
+
+
+def _type(t: TensorType) -> str:
+    dims = ",".join(str(d) if isinstance(d, int) else json.dumps(d) for d in t.shape)
+    return f"{t.dtype}[{dims}]" + (f"{{{t.layout}}}" if t.layout else "")
+
+
+def _data(c: Constant) -> str:
+    if c.initializer is not None:
+        return str(c.initializer)
+    if c.has_data and c.type.numel <= INLINE_LIMIT:
+        array = c.array.reshape(-1)
+        if array.dtype == np.bool_ or array.dtype.kind in "iu":
+            return "[" + ",".join(str(int(v)) for v in array) + "]"
+        if np.all(np.isfinite(array.astype(np.float64))):
+            return "[" + ",".join(repr(float(v)) for v in array) + "]"
+    return f"sha={c.sha}"
+
+
+# -- parsing ------------------------------------------------------------------------------------------------------------
+
+
+def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
+    """The graph that a text describes. ``constants`` gives the data of large constants by their sha.
+
+    Raises ``ParseError`` with the line and what was expected there.
+    """
+    parser = _Parser(text, constants or {})
+    graph = parser.graph(0)
+    if parser.kind != "end":
+        parser.fail("the end of the text")
+    return graph
+
+
+class _Parser:
+    def __init__(self, text: str, constants: Mapping[str, np.ndarray]) -> None:
+        self.text = text
+        self.data = constants
+        self.pos = 0
+        self.kind = ""
+        self.token = ""
+        self.advance()
+
+    def advance(self) -> str:
+        """Move to the next token; returns the one left behind."""
+        before = self.token
+        while True:
+            m = _TOKEN.match(self.text, self.pos)
+            if m is None:
+                self.kind, self.token = ("end", "") if self.pos >= len(self.text) else ("bad", self.text[self.pos])
+                return before
+            self.pos = m.end()
+            if m.lastgroup != "skip":
+                self.kind, self.token = str(m.lastgroup), m.group(0)
+                return before
+
+    def fail(self, expected: str) -> NoReturn:
+        start = self.pos - len(self.token)
+        line = self.text.count("\n", 0, start) + 1
+        found = repr(self.token) if self.token else "the end"
+        raise ParseError(f"line {line}: expected {expected}, found {found}")
+
+    def expect(self, token: str) -> None:
+        if self.token != token or self.kind == "string":
+            self.fail(repr(token))
+        self.advance()
+
+    def accept(self, token: str) -> bool:
+        if self.token == token and self.kind != "string":
+            self.advance()
+            return True
+        return False
+
+    def listed(self, end: str, item: Callable[[], Any]) -> list[Any]:
+        """Items between commas up to ``end``, which is consumed."""
+        out: list[Any] = []
+        while not self.accept(end):
+            if out:
+                self.expect(",")
+            out.append(item())
+        return out
+
+    def string(self) -> str:
+        try:
+            return str(json.loads(self.token))
+        except ValueError:
+            self.fail("a well-formed string")
+        finally:
+            self.advance()
+
+    def ident(self) -> str:
+        if self.kind == "string":
+            return self.string()
+        start = self.pos - len(self.token)
+        m = _IDENT.match(self.text, start)
+        if m is None or self.kind in ("end", "bad"):
+            self.fail("a name")
+        self.pos = m.end()
+        name = m.group(0)
+        self.advance()
+        return name
+
+    def value_name(self) -> str:
+        if self.kind != "value":
+            self.fail("a value such as %x")
+        name = self.advance()[1:]
+        return str(json.loads(name)) if name.startswith('"') else name
+
+    def number(self) -> int | float:
+        if self.kind != "number":
+            self.fail("a number")
+        token = self.advance()
+        return int(token) if re.fullmatch(r"[-+]?\d+", token) else float(token)
+
+    def integer(self) -> int:
+        if self.kind != "number" or not re.fullmatch(r"[-+]?\d{1,30}", self.token):
+            self.fail("an integer")
+        return int(self.advance())
+
+    def dim(self) -> Dim:
+        return self.string() if self.kind == "string" else self.integer()
+
+    def type(self) -> TensorType:
+        if self.token not in DTYPES:
+            self.fail("a dtype: " + ", ".join(DTYPES))
+        dtype = self.advance()
+        self.expect("[")
+        shape = tuple(self.listed("]", self.dim))
+        layout = None
+        try:
+            if self.accept("{"):
+                layout = Layout(self.ident())
+                self.expect("}")
+            return TensorType(dtype, shape, layout)
+        except (ValueError, ConvcError) as e:
+            raise ParseError(f"{e}") from None
+
+    def typed(self) -> Value:
+        name = self.value_name()
+        self.expect(":")
+        return Value(name, self.type())
+
+    def graph(self, depth: int) -> Graph:
+        if depth > MAX_DEPTH:
+            self.fail(f"at most {MAX_DEPTH} nested graphs")
+        self.expect("graph")
+        self.expect("@")
+        name = self.ident()
+        self.expect("(")
+        inputs = self.listed(")", self.typed)
+        self.expect("{")
+        scope = {v.name: v for v in inputs}
+        nodes: list[Node] = []
+        constants: dict[str, Constant] = {}
+        while not self.accept("return"):
+            results = [self.typed()]
+            while self.accept(","):
+                results.append(self.typed())
+            self.expect("=")
+            if self.accept("const"):
+                constants[results[0].name] = self.constant(results[0].type)
+            else:
+                nodes.append(self.node(tuple(results), scope, depth))
+            for v in results:
+                if v.name in scope:
+                    self.fail(f"a name other than %{v.name}, which is taken")
+                scope[v.name] = v
+        returned = self.listed("}", lambda: self.result(scope))
+        return Graph(
+            name, tuple(inputs), tuple(nodes), tuple(v for _, v in returned), constants, tuple(n for n, _ in returned)
+        )
+
+    def result(self, scope: Mapping[str, Value]) -> tuple[str, Value]:
+        name = None
+        if self.kind == "string":
+            name = self.string()
+            self.expect("=")
+        value = self.use(scope)
+        return (value.name if name is None else name), value
+
+    def use(self, scope: Mapping[str, Value]) -> Value:
+        if self.kind == "value":
+            name = self.token[1:]
+            name = str(json.loads(name)) if name.startswith('"') else name
+            if name in scope:
+                self.advance()
+                return scope[name]
+        self.fail("a value defined above")
+
+    def node(self, results: tuple[Value, ...], scope: Mapping[str, Value], depth: int) -> Node:
+        if self.token not in REGISTRY:
+            self.fail("the name of an op")
+        cls = REGISTRY[self.advance()]
+        self.expect("(")
+        operands = tuple(self.listed(")", lambda: self.use(scope)))
+        attrs = dict(self.listed("}", lambda: self.named_attr(depth))) if self.accept("{") else {}
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in attrs:
+            if key not in known:
+                self.fail(f"attributes of {cls.name} to be among {sorted(known)}, not {key!r}")
+        try:
+            return Node(cls(**attrs), operands, results)
+        except (TypeError, ValueError, ConvcError) as e:
+            raise ParseError(f"{cls.name}: {e}") from None
+
+    def named_attr(self, depth: int) -> tuple[str, Any]:
+        name = self.ident()
+        self.expect("=")
+        return name, self.attr(depth + 1)
+
+    def attr(self, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            self.fail(f"at most {MAX_DEPTH} nested lists")
+        if self.kind == "string":
+            return self.string()
+        if self.kind == "number":
+            return self.number()
+        if self.token == "graph":
+            return self.graph(depth)
+        if self.accept("["):
+            return tuple(self.listed("]", lambda: self.attr(depth + 1)))
+        for word, value in (("true", True), ("false", False), ("none", None)):
+            if self.accept(word):
+                return value
+        self.fail("an attribute's value")
+
+    def constant(self, type: TensorType) -> Constant:
+        if self.kind == "sha":
+            sha = self.advance()[4:]
+            return Constant(type, self.data.get(sha), sha)
+        if self.accept("["):
+            numbers = self.listed("]", self.number)
+            if not type.is_static or len(numbers) != type.numel:
+                self.fail(f"as many numbers as {type} has elements, not {len(numbers)}")
+            try:
+                return Constant(type, np.array(numbers, numpy_dtype(type.dtype)).reshape(type.sizes))
+            except (OverflowError, ValueError) as e:
+                raise ParseError(f"{e}") from None
+        kind = self.ident()
+        self.expect("(")
+        amount = float(self.number())
+        self.expect(",")
+        seed = self.integer()
+        self.expect(")")
+        return Constant(type, Initializer(kind, amount, seed))

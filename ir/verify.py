@@ -1,0 +1,46 @@
+"""The verifier: re-derives every type from the ops' own rules and checks that each value is defined once, before use."""
+
+from __future__ import annotations
+
+from .builder import infer_types
+from .errors import GraphError
+from .graph import Graph, Value
+
+
+def verify(graph: Graph, stage: str = "") -> None:
+    """Raises ``GraphError`` naming the node, and the stage that made it, when the graph is malformed."""
+    where = f" after {stage}" if stage else ""
+    defined: dict[str, Value] = {}
+
+    def define(value: Value) -> None:
+        if value.name in defined:
+            raise GraphError(f"'{value.name}' is defined twice{where}")
+        defined[value.name] = value
+
+    def use(value: Value, user: str) -> None:
+        if value.name not in defined:
+            raise GraphError(f"{user} uses '{value.name}', which is not defined before it{where}")
+        if defined[value.name] != value:
+            raise GraphError(
+                f"{user} takes '{value.name}' for {value.type}, but it is {defined[value.name].type}{where}"
+            )
+
+    for v in graph.inputs:
+        define(v)
+    for name, constant in graph.constants.items():
+        define(Value(name, constant.type))
+    for node in graph.nodes:
+        for v in node.inputs:
+            use(v, node.describe())
+        derived = infer_types(node.op, node.inputs)
+        stated = tuple(v.type for v in node.outputs)
+        if derived != stated:
+            raise GraphError(
+                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as stated{where}"
+            )
+        for v in node.outputs:
+            define(v)
+    for v in graph.outputs:
+        use(v, "return")
+    if len(graph.output_names) != len(graph.outputs):
+        raise GraphError(f"{len(graph.outputs)} outputs have {len(graph.output_names)} names{where}")

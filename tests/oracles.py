@@ -1,0 +1,65 @@
+"""What is right, by code that is not ours: ONNX Runtime and onnx's reference implementation."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.op import Case
+from convc.ir.types import TensorType, type_of
+from convc.onnx_export import to_onnx
+
+Feeds = Mapping[str, np.ndarray]
+
+
+def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+    """The outputs of a model by ONNX Runtime on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, dict(feeds)))
+
+
+def run_reference(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+    """The outputs of a model by onnx's reference implementation."""
+    with np.errstate(all="ignore"):
+        return [np.asarray(y) for y in ReferenceEvaluator(model).run(None, dict(feeds))]
+
+
+def values(type: TensorType, rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """Random values of a type."""
+    if type.dtype == "bool":
+        return rng.integers(0, 2, type.sizes).astype(bool)
+    if type.is_float:
+        return rng.uniform(low, high, type.sizes).astype(type.numpy_dtype)
+    floor = max(low, 0) if type.dtype.startswith("u") else low
+    return rng.integers(int(floor), int(high) + 1, type.sizes).astype(type.numpy_dtype)
+
+
+def case_graph(case: Case) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A graph of the one op, and inputs for it; the same values on every run."""
+    rng = np.random.default_rng(zlib.crc32(repr((case.op, [str(x) for x in case.inputs])).encode()))
+    b = Builder("case")
+    feeds = {}
+    inputs = []
+    for i, x in enumerate(case.inputs):
+        array = x if isinstance(x, np.ndarray) else values(x, rng, case.low, case.high)
+        inputs.append(b.input(f"x{i}", type_of(array)))
+        feeds[f"x{i}"] = array
+    made = b.emit(case.op, *inputs)
+    return b.finish(made if isinstance(made, tuple) else (made,)), feeds
+
+
+def expected(case: Case, graph: Graph, feeds: Feeds) -> list[tuple[str, list[np.ndarray]]]:
+    """The right outputs, by each oracle that the case names."""
+    model = to_onnx(graph)
+    runs = {"onnxruntime": run_onnxruntime, "reference": run_reference}
+    return [(name, run(model, feeds)) for name, run in runs.items() if case.oracle in (name, "both")]

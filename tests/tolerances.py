@@ -1,0 +1,29 @@
+"""The one table of tolerances, by dtype, with the reason of each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TOLERANCES: dict[str, tuple[float, float]] = {
+    # (rtol, atol)
+    "float64": (1e-7, 1e-9),  # 53 bits; libraries differ in the order of sums and in the last bits of exp and tanh
+    "float32": (1e-4, 1e-5),  # 24 bits; a sum of a thousand terms of size 1 in another order moves by some 1e-5
+    "float16": (4e-3, 4e-3),  # 11 bits; one rounding is 5e-4, and oracles round between ops where fused code does not
+    "bfloat16": (3e-2, 3e-2),  # 8 bits; one rounding is 4e-3
+}
+"""Integers and booleans must be equal."""
+
+MODEL_RTOL, MODEL_ATOL = 1e-3, 1e-4
+"""For whole networks in float32 against ONNX Runtime: some fifty layers deep, errors of single ops add up."""
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
+    """Same shape, same dtype, and values within the tolerance of the dtype; NaN and infinities in the same places."""
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
+    assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, expected {want.dtype}"
+    tolerance = TOLERANCES.get(str(want.dtype))
+    if tolerance is None:
+        np.testing.assert_array_equal(got, want, err_msg=what)
+    else:
+        rtol, atol = tolerance
+        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=atol, err_msg=what)
