@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from convc.ir.graph import Graph
+from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.fold_constants import fold_constants
+from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.share import share
@@ -23,7 +25,9 @@ def passes(lanes: int) -> Sequence[tuple[str, Pass]]:
     """The named passes for a target whose vector registers hold ``lanes`` float32."""
     return (
         ("fold_constants", fold_constants),
+        ("fold_scale", fold_scale),
         ("share", share),
+        ("assign_layouts", lambda g: assign_layouts(g, max(lanes, 16))),
         ("materialize_outputs", materialize_outputs),
         ("fuse", fuse),
     )

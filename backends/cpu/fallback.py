@@ -9,6 +9,7 @@ from tvm import tirx
 
 from ..group import Group
 from ..target import Target
+from .blocks import all_blocks, is_pointwise, moves_data
 
 MAX_VECTOR = 64
 """The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
@@ -18,37 +19,19 @@ def fallback(group: Group, target: Target) -> Any:
     """Right for any group; each block a parallel loop over its outer axes with a vectorised inner one."""
     sch = group.lower().schedule()
     inline_cheap(sch)
-    for block in sch.get_child_blocks(sch.get_sblock("root")):
+    for block in all_blocks(sch):
         schedule_block(sch, block, target)
     return sch
 
 
 def inline_cheap(sch: Any) -> None:
     """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data."""
-    for block in sch.get_child_blocks(sch.get_sblock("root")):
+    for block in all_blocks(sch):
         consumers = sch.get_consumers(block)
         if not consumers or not is_pointwise(sch, block):
             continue
         if moves_data(sch, block) or (len(consumers) == 1 and is_pointwise(sch, consumers[0])):
             sch.compute_inline(block)
-
-
-def is_pointwise(sch: Any, block: Any) -> bool:
-    """Whether a block has no reduction, one output, and a plain store as its body."""
-    b = sch.get(block)
-    return (
-        all(iv.iter_type == tirx.IterVar.DataPar for iv in b.iter_vars)
-        and len(b.writes) == 1
-        and isinstance(b.body, tirx.BufferStore)
-    )
-
-
-def moves_data(sch: Any, block: Any) -> bool:
-    """Whether a block only copies, pads or selects: no arithmetic on the data itself."""
-    value = sch.get(block).body.value
-    while isinstance(value, tvm.ir.Call) and value.op.name == "tirx.if_then_else":
-        value = value.args[1]
-    return isinstance(value, tvm.ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
 
 
 def schedule_block(sch: Any, block: Any, target: Target) -> None:

@@ -1,0 +1,132 @@
+"""Choose where data is held in blocks of channels, for the whole graph at the least cost of converting.
+
+Every node runs either blocked or row-major; the choice is a minimum cut. An arc between two nodes weighs the bytes that
+converting the tensor between them would move; a convolution on the row-major side costs as much as the time it would
+lose there; what cannot run blocked, and the graph's inputs and outputs, are tied to the row-major side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import networkx as nx
+
+from ..builder import Builder
+from ..graph import Graph, Node, Value
+from ..layout import Layout
+from ..ops.conv import Conv
+from ..ops.relayout import Relayout
+from ..rewrite import rebuild
+
+FLOPS_PER_BYTE = 4.0
+"""A row-major convolution loses about a byte of memory traffic's time for this many of its operations."""
+FEW_CHANNELS = 4
+"""A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
+
+
+def assign_layouts(graph: Graph, block: int) -> Graph:
+    """The graph with blocked layouts assigned and ``relayout`` nodes where data crosses; weights are packed to match."""
+    blocked = _choose(graph, block)
+    converted: dict[tuple[str, Layout | None], Value] = {}
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        def held(v: Value, layout: Layout | None) -> Value:
+            if v.type.layout == layout:
+                return v
+            key = (v.name, layout)
+            if key not in converted:
+                converted[key] = b.emit(Relayout(str(layout or "")), v, names=[f"{v.name}.{layout or 'plain'}"])
+            return converted[key]
+
+        if node.output.name not in blocked:
+            return b.reinfer(node, tuple(held(v, None) for v in inputs))
+        data = data_layout(node.output.type.rank, block)
+        if isinstance(node.op, Conv):
+            x = held(inputs[0], None if reads_plain(node) else data)
+            w = held(inputs[1], weight_layout(node, block))
+            return b.reinfer(node, (x, w, *inputs[2:]))
+        return b.reinfer(node, tuple(held(v, data) if _is_data(v, node) else v for v in inputs))
+
+    placed = rebuild(graph, visit)
+    return _plain_outputs(placed)
+
+
+def data_layout(rank: int, block: int) -> Layout:
+    """``NCHW16c`` and its kin."""
+    return Layout(f"NC{'DHW'[5 - rank :]}{block}c")
+
+
+def weight_layout(node: Node, block: int) -> Layout:
+    """The packed layout of a convolution's weight: outputs innermost, inputs blocked as the data is."""
+    spatial = "DHW"[5 - node.output.type.rank :]
+    inner = "" if reads_plain(node) or is_depthwise(node) else f"{block}i"
+    return Layout(f"OI{spatial}{inner}{block}o")
+
+
+def reads_plain(node: Node) -> bool:
+    """Whether a blocked convolution still takes row-major data: too few channels to fill a block."""
+    return node.inputs[0].type.sizes[1] <= FEW_CHANNELS
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether each channel is convolved by itself to one channel."""
+    group: int = getattr(node.op, "group", 1)
+    return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
+
+
+def _can_block(node: Node, block: int) -> bool:
+    rank = node.output.type.rank
+    if rank < 3 or rank > 5 or len(node.outputs) != 1 or not node.output.type.is_float:
+        return False
+    if isinstance(node.op, Conv):
+        group = node.op.group
+        divides = node.inputs[0].type.sizes[1] // group % block == 0 and node.output.type.sizes[1] // group % block == 0
+        return group == 1 or is_depthwise(node) or divides
+    return node.op.layouts([v.type for v in node.inputs], data_layout(rank, block))
+
+
+def _is_data(v: Value, node: Node) -> bool:
+    """Whether a blocked node needs this operand blocked; one that an elementwise op broadcasts may be held either way."""
+    return not node.op.elementwise or v.type.shape == node.output.type.shape
+
+
+def _choose(graph: Graph, block: int) -> set[str]:
+    """The names of the first outputs of the nodes that run blocked."""
+    cut = nx.DiGraph()
+    cut.add_nodes_from(("blocked", "plain"))
+
+    def tie(a: str, b: str, weight: float) -> None:
+        for s, t in ((a, b), (b, a)):
+            known = cut.get_edge_data(s, t, {"capacity": 0.0})["capacity"]
+            cut.add_edge(s, t, capacity=known + weight)
+
+    for node in graph.nodes:
+        name = "n:" + node.output.name
+        if not _can_block(node, block):
+            cut.add_edge(name, "plain")  # no capacity: infinite
+        elif isinstance(node.op, Conv):
+            flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
+            cut.add_edge("blocked", name, capacity=flops / FLOPS_PER_BYTE + 2.0 * node.output.type.nbytes)
+        for v in node.inputs:
+            producer = graph.producers.get(v.name)
+            if v.name in graph.constants or (isinstance(node.op, Conv) and reads_plain(node)) or not _is_data(v, node):
+                continue
+            tie("n:" + producer.output.name if producer else "plain", name, float(v.type.nbytes))
+        for v in node.outputs:
+            if v.name in graph.output_set:
+                tie(name, "plain", float(v.type.nbytes))
+    if not cut.out_degree("blocked"):
+        return set()
+    _, (side, _) = nx.minimum_cut(cut, "blocked", "plain")
+    return {n[2:] for n in side if n.startswith("n:")}
+
+
+def _plain_outputs(graph: Graph) -> Graph:
+    """The graph with outputs that ended blocked converted back."""
+    if all(v.type.layout is None for v in graph.outputs):
+        return graph
+    b = Builder(graph.name)
+    b.reserve([v.name for v in graph.values()])
+    b.inputs, b.nodes, b.constants = list(graph.inputs), list(graph.nodes), dict(graph.constants)
+    outputs = [v if v.type.layout is None else b.emit(Relayout(""), v, names=[f"{v.name}.plain"]) for v in graph.outputs]
+    return b.finish(outputs, graph.output_names)

@@ -1,0 +1,84 @@
+"""Fold per-channel multiplications and additions into the convolution before them: BatchNorm, scale and shift vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..builder import Builder
+from ..graph import Graph, Node, Value
+from ..ops.binary import Add, Mul
+from ..ops.conv import Conv
+from ..rewrite import Match, apply_rules
+
+
+def fold_scale(graph: Graph) -> Graph:
+    """Apply both rules until none fires."""
+    return apply_rules(graph, (ScaleIntoConv(), ShiftIntoConv()))
+
+
+class ScaleIntoConv:
+    """``conv(x, w, b) * c => conv(x, w * c, b * c)`` for constant w, b and a constant c with one value an output channel."""
+
+    def match(self, graph: Graph, node: Node) -> Match | str | None:
+        return _match(graph, node, Mul)
+
+    def rewrite(self, b: Builder, match: Match, env: Callable[[Value], Value]) -> Sequence[Value]:
+        conv, c = match.data
+        weight = b.constant_of(conv.inputs[1])
+        assert weight is not None
+        scaled = (weight.astype(np.float64) * c.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
+        operands = [env(conv.inputs[0]), b.constant(scaled, conv.inputs[1].name)]
+        if len(conv.inputs) == 3:
+            bias = b.constant_of(conv.inputs[2])
+            assert bias is not None
+            operands.append(b.constant((bias * c).astype(bias.dtype), conv.inputs[2].name))
+        return [b.emit(conv.op, *operands, names=[match.root.output.name])]
+
+
+class ShiftIntoConv:
+    """``conv(x, w, b) + c => conv(x, w, b + c)`` for constant b and a constant c with one value an output channel."""
+
+    def match(self, graph: Graph, node: Node) -> Match | str | None:
+        return _match(graph, node, Add)
+
+    def rewrite(self, b: Builder, match: Match, env: Callable[[Value], Value]) -> Sequence[Value]:
+        conv, c = match.data
+        dtype = conv.output.type.numpy_dtype
+        if len(conv.inputs) == 3:
+            bias = b.constant_of(conv.inputs[2])
+            assert bias is not None
+            c, name = bias + c, conv.inputs[2].name
+        else:
+            name = f"{conv.inputs[1].name}.bias"
+        return [b.emit(conv.op, env(conv.inputs[0]), env(conv.inputs[1]), b.constant(c.astype(dtype), name), names=[match.root.output.name])]
+
+
+def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
+    """A convolution with constant parameters and the per-channel constant (float64) that ``node`` applies to its result."""
+    if not isinstance(node.op, op) or len(node.inputs) != 2:
+        return None
+    for value, other in (node.inputs, node.inputs[::-1]):
+        conv = graph.producers.get(value.name)
+        if conv is None or not isinstance(conv.op, Conv):
+            continue
+        if other.name not in graph.constants or not graph.constants[other.name].has_data:
+            return f"'{other.name}' is not constant"
+        c = per_channel(graph.constants[other.name].array, conv.output.type.rank, conv.output.type.sizes[1])
+        if c is None or node.output.type != conv.output.type:
+            return f"'{other.name}' of shape {list(other.type.shape)} is not one value an output channel"
+        if any(graph.constant_of(v) is None for v in conv.inputs[1:]):
+            return "the convolution's weight or bias is computed"
+        return Match(node, (conv,), (conv, c))
+    return None
+
+
+def per_channel(array: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
+    """The values of a constant, one for each channel (axis 1) of data of this rank; ``None`` when it varies elsewhere."""
+    if array.ndim > rank:
+        return None
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if any(size != 1 for axis, size in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):
+        return None
+    return np.broadcast_to(array.astype(np.float64).reshape(-1), (channels,))
