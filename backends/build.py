@@ -6,6 +6,7 @@ The executable has two functions. ``pack(weights) -> packed`` runs what depends 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,12 +17,16 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from convc.ir.errors import ArtifactError, CompileError
+from convc.ir.errors import ArtifactError, CompileError, ConvcError
 from convc.ir.graph import Graph, Node, Value
 
-from .cpu import RULES
+from .cpu.rules import RULES
 from .group import Group
 from .target import Target
+
+
+MAX_ELEMENTS = (1 << 31) - 1
+"""Generated code indexes a tensor with 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Built:
 
 def build(graph: Graph, target: Target) -> Built:
     """Compile a graph of static shapes."""
+    for v in graph.values():
+        if math.prod(v.type.physical_shape) > MAX_ELEMENTS:
+            raise CompileError(f"'{v.name}' ({v.type}) is too large: a tensor holds at most {MAX_ELEMENTS} elements")
     scheduler = _Scheduler(target)
     load_time = _depends_on_constants(graph)
     main = [n for n in graph.nodes if n.output.name not in load_time]
@@ -83,7 +91,12 @@ class _Scheduler:
         """The global function of the kernel that computes ``node``."""
         group = Group.of(node)
         if group.key not in self.found:
-            func, rule = schedule(group, self.target)
+            try:
+                func, rule = schedule(group, self.target)
+            except ConvcError:
+                raise
+            except Exception as e:  # TVM raises errors of many kinds
+                raise CompileError(f"{node.describe()} could not be compiled: {e}") from e
             self.found[group.key] = (bb.add_func(func, f"k{len(self.found)}_{group.name}"), rule, group, [])
         var, _, _, uses = self.found[group.key]
         uses.append(node.output.name)

@@ -29,17 +29,18 @@ class Program:
         self._local.main = vm["main"]
 
     def __call__(self, *inputs: Any) -> list[np.ndarray]:
-        """Run on contiguous arrays of the right shapes and dtypes."""
+        """Run on tensors, as ``to_tensor`` makes them, of the right shapes and dtypes."""
         main = getattr(self._local, "main", None)
         if main is None:
             main = self._local.main = relax.VirtualMachine(self._executable, tvm.cpu())["main"]
         configure_threads(self._threads)
-        return [np.from_dlpack(t) for t in main(*map(to_tensor, inputs), self._packed)]
+        return [np.from_dlpack(t) for t in main(*inputs, self._packed)]
 
 
 _configured = threading.local()
 _config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
 _SHARE_ALL_CORES = -2
+_load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")  # whatever the file is called
 
 
 def configure_threads(threads: int) -> None:
@@ -63,4 +64,4 @@ def to_tensor(array: Any) -> Any:
 
 def load_executable(path: Path) -> Any:
     """The executable in a shared library."""
-    return tvm.runtime.load_module(str(path))
+    return _load_library(str(path), "so")

@@ -10,6 +10,7 @@ import tvm
 import tvm_ffi
 
 from convc.ir.errors import CompileError
+from convc.ir.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Target:
     def vector_registers(self) -> int:
         """How many vector registers the instruction set has."""
         return 32 if "avx512f" in self.features or self.triple.startswith(("aarch64", "arm64")) else 16
+
+    @property
+    def machine(self) -> Machine:
+        """The numbers that cost models read."""
+        return Machine(self.lanes(), self.vector_registers, self.cache_bytes)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The second-level cache that one thread may count on."""
+        return 512 * 1024 if "avx512f" not in self.features else 1024 * 1024
 
     def lanes(self, dtype_bits: int = 32) -> int:
         """Elements a vector register holds."""

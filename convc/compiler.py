@@ -20,6 +20,8 @@ from .artifact import Description, Port
 from .model import CompiledModel
 from .sources import as_graph
 
+PRECISIONS = ("default", "strict")
+
 Source = Graph | str | os.PathLike[str] | bytes | onnx.ModelProto | Any
 
 
@@ -29,19 +31,23 @@ def compile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     threads: int | None = None,
     *,
+    precision: str = "default",
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
     """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
 
     ``shapes`` gives sizes to inputs by name. ``threads`` is how many threads a call uses: by default as many as the
-    process may run on. ``dump_dir`` receives the graph after every pass.
+    process may run on. ``precision="strict"`` keeps to the direct form of convolution, where the default also uses
+    Winograd's, which is faster and rounds some five times more. ``dump_dir`` receives the graph after every pass.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
-    if threads is not None and threads < 1:
-        raise CompileError(f"threads must be at least 1, not {threads}")
+    if threads is not None and not (isinstance(threads, int) and threads >= 1):
+        raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
+    if precision not in PRECISIONS:
+        raise CompileError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
     machine = parse_target(target)
     graph = fix_shapes(as_graph(source, shapes), {})
-    final = pipeline.run(graph, machine.lanes(), Path(dump_dir) if dump_dir is not None else None)
+    final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None)
     built = build(final, machine)
     weights = {name: final.constants[name].array for name in built.constants}
     inputs = tuple(Port(v.name, v.type.sizes, str(v.type.numpy_dtype)) for v in graph.inputs)

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
+from convc.ir.machine import Machine
 from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.choose_algorithms import choose_algorithms
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
@@ -21,24 +24,24 @@ from convc.ir.verify import verify
 Pass = Callable[[Graph], Graph]
 
 
-def passes(lanes: int) -> Sequence[tuple[str, Pass]]:
-    """The named passes for a target whose vector registers hold ``lanes`` float32."""
+def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, Pass]]:
+    """The named passes for a machine. ``precision="strict"`` keeps to the direct form of every convolution."""
     return (
         ("fold_constants", fold_constants),
         ("fold_scale", fold_scale),
         ("share", share),
-        ("assign_layouts", lambda g: assign_layouts(g, max(lanes, 16))),
+        ("assign_layouts", lambda g: assign_layouts(g, machine.block)),
+        ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine)),
         ("materialize_outputs", materialize_outputs),
         ("fuse", fuse),
     )
 
 
-def run(graph: Graph, lanes: int, dump_dir: Path | None = None) -> Graph:
-    """Run every pass. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
+def run(graph: Graph, machine: Machine, precision: str = "default", dump_dir: Path | None = None) -> Graph:
+    """Run every pass for a machine. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
     if dump_dir is not None:
-        dump_dir.mkdir(parents=True, exist_ok=True)
         dump(graph, dump_dir, "00_input")
-    for i, (name, step) in enumerate(passes(lanes), 1):
+    for i, (name, step) in enumerate(passes(machine, precision), 1):
         graph = step(graph)
         verify(graph, name)
         if dump_dir is not None:
@@ -48,6 +51,10 @@ def run(graph: Graph, lanes: int, dump_dir: Path | None = None) -> Graph:
 
 def dump(graph: Graph, folder: Path, stage: str) -> None:
     """Write a stage: its text, and the data of its constants by sha as .npz."""
-    (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n")
     arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
-    np.savez(folder / f"{stage}.npz", **arrays)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n", encoding="utf-8")
+        np.savez(folder / f"{stage}.npz", **arrays)
+    except OSError as e:
+        raise CompileError(f"cannot write to the dump folder '{folder}': {e.strerror or e}") from None

@@ -7,6 +7,7 @@ lose there; what cannot run blocked, and the graph's inputs and outputs, are tie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import networkx as nx
@@ -97,7 +98,8 @@ def _choose(graph: Graph, block: int) -> set[str]:
 
     def tie(a: str, b: str, weight: float) -> None:
         for s, t in ((a, b), (b, a)):
-            known = cut.get_edge_data(s, t, {"capacity": 0.0})["capacity"]
+            # an edge without a capacity is infinite
+            known = cut.edges[s, t].get("capacity", math.inf) if cut.has_edge(s, t) else 0.0
             cut.add_edge(s, t, capacity=known + weight)
 
     for node in graph.nodes:
@@ -128,5 +130,7 @@ def _plain_outputs(graph: Graph) -> Graph:
     b = Builder(graph.name)
     b.reserve([v.name for v in graph.values()])
     b.inputs, b.nodes, b.constants = list(graph.inputs), list(graph.nodes), dict(graph.constants)
-    outputs = [v if v.type.layout is None else b.emit(Relayout(""), v, names=[f"{v.name}.plain"]) for v in graph.outputs]
+    outputs = [
+        v if v.type.layout is None else b.emit(Relayout(""), v, names=[f"{v.name}.plain"]) for v in graph.outputs
+    ]
     return b.finish(outputs, graph.output_names)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import index
 
 from ..errors import ShapeError
 from ..graph import Graph, Value
 from ..rewrite import rebuild
 from ..types import Dim
+
+
+def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """The shapes as tuples of integers; raises ``ShapeError`` when they are something else."""
+    try:
+        return {name: tuple(index(size) for size in shape) for name, shape in dict(shapes).items()}
+    except (TypeError, ValueError):
+        raise ShapeError(
+            f"shapes must give each input's sizes by its name, as {{'x': (1, 3, 224, 224)}}, not {shapes!r}"
+        ) from None
 
 
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
@@ -18,7 +29,7 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """
     known = {v.name: v for v in graph.inputs}
     sizes: dict[str, int] = {}
-    for name, shape in shapes.items():
+    for name, shape in checked_shapes(shapes).items():
         if name not in known:
             raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(known)}")
         stated = known[name].type.shape

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..builder import Builder
 from ..errors import UnsupportedOpError
 from ..evaluate import evaluate
@@ -16,10 +18,15 @@ LIMIT = 1 << 20
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """``add(const, const) -> const``, by onnx's reference implementation. Large results are made at load instead."""
+    """``add(const, const) -> const``, by onnx's reference implementation. Large results are made at load instead.
+
+    A tensor without elements is known too, whatever makes it: no kernel ever computes one.
+    """
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        arrays = [b.constant_of(v) for v in inputs]
+        if not any(v.type.numel for v in node.outputs):
+            return [b.constant(np.zeros(v.type.sizes, v.type.numpy_dtype), v.name) for v in node.outputs]
+        arrays = [b.constant_of(v) if v.type.numel else np.zeros(v.type.sizes, v.type.numpy_dtype) for v in inputs]
         size = sum(v.type.nbytes for v in node.outputs)
         if isinstance(node.op, Relayout) or not inputs or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
             return None

@@ -49,6 +49,8 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
 
 def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int]) -> set[int]:
     members, last = {start}, start
+    if isinstance(graph.nodes[start].op, Fused):
+        return members
     while len(graph.nodes[last].outputs) == 1:
         end = doms.get(last, -1)
         if end in (-1, last):
@@ -89,6 +91,8 @@ def _joins(node: Node, result: object) -> bool:
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:
     """One node that holds the members as its body."""
+    if len(members) == 1 and isinstance(members[0].op, Fused):
+        return members[0]
     made = {v.name for n in members for v in n.outputs}
     read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))
     inside: dict[str, Constant] = {v.name: graph.constants[v.name] for v in read if _immediate(graph, v)}

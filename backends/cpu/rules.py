@@ -1,0 +1,18 @@
+"""The schedule rules for CPUs, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..group import Group
+from ..target import Target
+from .depthwise_conv import depthwise_conv
+from .direct_conv import direct_conv
+from .fallback import fallback
+from .winograd import winograd
+
+Rule = Callable[[Group, Target], Any]
+
+RULES: tuple[Rule, ...] = (winograd, direct_conv, depthwise_conv, fallback)
+"""Asked in this order; the first that returns a schedule wins. The last takes every group."""

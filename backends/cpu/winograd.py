@@ -1,0 +1,116 @@
+"""Winograd convolution: transforms and products of a few rows of tiles at a time, so that what is transformed stays in cache."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from convc.ir.graph import Node
+from convc.ir.ops.winograd_conv import WinogradConv
+
+from ..group import Group
+from ..target import Target
+from .blocks import find_block, inline_epilogue
+
+
+def winograd(group: Group, target: Target) -> Any:
+    """Groups led by ``winograd_conv``; ``None`` for others."""
+    node = group.anchor
+    if not isinstance(node.op, WinogradConv):
+        return None
+    plan = Plan.of(node, target)
+    return schedule(group.lower().schedule(), node.op.tile, plan, target)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``rows`` of tiles are worked on at once, ``pixels`` of them in a register tile; ``by_channel`` splits the work over
+    blocks of output channels instead, for planes of so few tiles that the weights outweigh them.
+    """
+
+    rows: int
+    pixels: int
+    by_channel: bool
+
+    @staticmethod
+    def of(node: Node, target: Target) -> Plan:
+        x, out = node.inputs[0].type, node.output.type
+        assert isinstance(node.op, WinogradConv) and out.layout is not None
+        m = node.op.tile
+        high, wide = (math.ceil(s / m) for s in out.sizes[2:])
+        a = m + 2
+        row_bytes = 4 * a * a * wide * (x.physical_shape[1] + out.physical_shape[1]) * out.layout.block(1)
+        weight_bytes = 4 * a * a * x.sizes[1] * out.sizes[1]
+        by_channel = weight_bytes > 2 * row_bytes * high
+        rows = high if by_channel else max(r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2))
+        most = (target.vector_registers - 4) // max(1, out.layout.block(1) // target.lanes())
+        count = rows * wide
+        return Plan(rows, max(p for p in range(1, most + 1) if count % p == 0), by_channel)
+
+
+def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
+    """Either rows of tiles or blocks of output channels in parallel; both 1-D transforms unrolled in registers."""
+    pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
+    products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
+    out = inline_epilogue(sch, conv)
+    if sch.get_consumers(conv):
+        sch.compute_inline(conv)
+    n, oc, h, w, o = sch.get_loops(out)
+    ho, hi = sch.split(h, [None, m])
+    wo, wi = sch.split(w, [None, m])
+    group, ho = sch.split(ho, [None, plan.rows])
+    sch.reorder(n, group, oc, ho, wo, hi, wi, o)
+    sch.compute_at(back, wo, preserve_unit_loops=True)
+    if plan.by_channel:
+        sch.parallel(sch.fuse(n, group, oc))
+        outer = sch.get_loops(out)[0]
+        sch.compute_at(products, outer, preserve_unit_loops=True)
+    else:
+        outer = sch.fuse(n, group)
+        sch.parallel(outer)
+        for block in (products, tiles, columns, pad):
+            sch.compute_at(block, outer, preserve_unit_loops=True)
+    for block, count in ((out, 3), (back, 3)):
+        *unrolled, lanes = sch.get_loops(block)[-count:]
+        sch.vectorize(lanes)
+        for loop in unrolled:
+            sch.unroll(loop)
+    sch.set_scope(back, 0, "local")
+    _transform(sch, tiles, columns, plan, target)
+    _products(sch, products, plan)
+    sch.vectorize(sch.get_loops(pad)[-1])
+    if plan.by_channel:
+        sch.parallel(sch.fuse(*sch.get_loops(pad)[:2]))
+    return sch
+
+
+def _transform(sch: Any, tiles: Any, columns: Any, plan: Plan, target: Target) -> None:
+    """Both 1-D transforms of one tile and one vector of channels, in registers."""
+    i, j, n, p, c, v = sch.get_loops(tiles)[-6:]
+    vo, vi = sch.split(v, [None, target.lanes()])
+    sch.reorder(n, p, c, vo, i, j, vi)
+    if plan.by_channel:
+        sch.parallel(sch.fuse(n, p))
+    sch.compute_at(columns, vo, preserve_unit_loops=True)
+    sch.set_scope(columns, 0, "local")
+    for block in (columns, tiles):
+        i, j, v = sch.get_loops(block)[-3:]
+        sch.unroll(i)
+        sch.unroll(j)
+        sch.vectorize(v)
+
+
+def _products(sch: Any, products: Any, plan: Plan) -> None:
+    """For each of the tile's elements a small matrix product, its accumulators in registers."""
+    i, j, n, oc, p, o, rc, ri = sch.get_loops(products)[-8:]
+    po, pi = sch.split(p, [None, plan.pixels])
+    store = sch.cache_write(products, 0, "local")
+    sch.reorder(i, j, n, oc, po, rc, ri, pi, o)
+    sch.reverse_compute_at(store, po, preserve_unit_loops=True)
+    sch.vectorize(o)
+    sch.unroll(pi)
+    sch.decompose_reduction(products, rc)
+    pixels, lanes = sch.get_loops(store)[-2:]
+    sch.vectorize(lanes)
+    sch.unroll(pixels)
