@@ -24,7 +24,6 @@ from .cpu.rules import RULES
 from .group import Group
 from .target import Target
 
-
 MAX_ELEMENTS = (1 << 31) - 1
 """Generated code indexes a tensor with 32 bits."""
 

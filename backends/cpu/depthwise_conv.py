@@ -17,7 +17,7 @@ from convc.ir.types import TensorType
 from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue
-from .direct_conv import padded, register_tile
+from .direct_conv import finished, keep_in_registers, padded, register_tile, round_up, store_tile, widened
 
 MAX_WINDOW = 25
 """Windows of at most this many weights are unrolled whole."""
@@ -29,8 +29,8 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     out = node.output.type
     if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or not is_depthwise(node):
         return None
-    sch = group.lower({node.output.name: DepthwiseConv(node).compute}).schedule()
     rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target)
+    sch = group.lower({node.output.name: DepthwiseConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, node)
 
 
@@ -39,47 +39,36 @@ class DepthwiseConv:
     """``Y[n,c,oh,ow,v] = sum over kh, kw of X[n,c, oh*s + kh*d, ow*s + kw*d, v] * W[c,kh,kw,v]``."""
 
     node: Node
+    columns: int
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
         op = self.node.op
         assert isinstance(op, Conv)
         (sh, sw), pads, (dh, dw) = op.geometry(2)
-        source = padded(k, x, pads)
+        width = round_up(outs[0].sizes[3], self.columns)
+        source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
 
         def element(n: Any, c: Any, h: Any, i: Any, v: Any) -> Any:
             data = source(n, c, h * sh + rh * dh, i * sw + rw * dw, v)
             return te.sum(data * w.tensor(c, 0, rh, rw, v), axis=[rh, rw])
 
-        y = te.compute(outs[0].physical_shape, element, name="conv")
-        if not bias:
-            return y
-        result = k.operand(y, outs[0])
-        return k.compute(outs[0], lambda n, o, *i: result(n, o, *i) + bias[0](o), "bias", mask=True)
+        return finished(k, element, width, outs[0], bias)
 
 
 def schedule(sch: Any, rows: int, columns: int, node: Node) -> Any:
     """Blocks of channels in parallel; the padded plane of one block is made, used, and still in cache."""
     conv = sch.get_sblock("conv")
     out = inline_epilogue(sch, conv)
-    n, c, oh, ow, v = sch.get_loops(out)
+    n, c, oh, ow, v, rh, rw = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, c, oho, owo, ohi, owi, v)
+    sch.reorder(n, c, oho, owo, rh, rw, ohi, owi, v)
     outer = sch.fuse(n, c)
     sch.parallel(outer)
-    sch.vectorize(v)
-    sch.unroll(owi)
-    sch.unroll(ohi)
-
-    sch.compute_at(conv, owo, preserve_unit_loops=True)
-    sch.set_scope(conv, 0, "local")
-    _, _, ch, cw, cv, rh, rw = sch.get_loops(conv)[3:]
-    sch.reorder(rh, rw, ch, cw, cv)
-    sch.vectorize(cv)
-    sch.unroll(cw)
-    sch.unroll(ch)
+    store_tile(sch, out, owo)
+    keep_in_registers(sch, conv, (ohi, owi), v)
     height, width = node.inputs[1].type.sizes[2:]
     if height * width <= MAX_WINDOW:
         sch.unroll(rw)

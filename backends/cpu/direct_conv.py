@@ -24,19 +24,21 @@ def direct_conv(group: Group, target: Target) -> Any:
     out = node.output.type
     if not isinstance(node.op, Conv) or node.op.group != 1 or out.layout is None or out.rank != 4:
         return None
-    algorithm = DirectConv(node)
-    sch = group.lower({node.output.name: algorithm.compute}).schedule()
-    return schedule(sch, *register_tile(*out.sizes[2:], out.layout.block(1), target))
+    rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target)
+    sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
+    return schedule(sch, rows, columns)
 
 
 @dataclass(frozen=True)
 class DirectConv:
     """``Y[n,oc,oh,ow,o] = sum over ic, kh, kw, i of X[n,ic, oh*s + kh*d, ow*s + kw*d, i] * W[oc,ic,kh,kw,i,o]``.
 
-    Data of few channels may be row-major: then there is no ``ic``, and ``i`` runs over all channels.
+    Data of few channels may be row-major: then there is no ``ic``, and ``i`` runs over all channels. Rows are computed up to
+    a multiple of ``columns`` pixels, from an input widened to match, so that every register tile is a whole one.
     """
 
     node: Node
+    columns: int
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
@@ -46,7 +48,8 @@ class DirectConv:
         blocked = x.type.layout is not None
         channels = w.shape[1]
         inner = x.type.physical_shape[-1] if blocked else channels
-        source = padded(k, x, pads)
+        width = round_up(outs[0].sizes[3], self.columns)
+        source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
         # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing
         full = channels % inner == 0
         rc = k.reduce_axis(channels // inner if full else 1, "rc")
@@ -60,11 +63,28 @@ class DirectConv:
                 return te.sum(source(n, outer, *at, lane) * w.tensor(o, outer, rh, rw, lane, v), axis=[rc, rh, rw, ri])
             return te.sum(source(n, ri, *at) * w.tensor(o, ri, rh, rw, v), axis=[rc, rh, rw, ri])
 
-        y = te.compute(outs[0].physical_shape, element, name="conv")
-        if not bias:
-            return y
-        result = k.operand(y, outs[0])
-        return k.compute(outs[0], lambda n, o, *i: result(n, o, *i) + bias[0](o), "bias", mask=True)
+        return finished(k, element, width, outs[0], bias)
+
+
+def round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def widened(pads: Sequence[tuple[int, int]], width: int, wanted: int) -> Sequence[tuple[int, int]]:
+    """The pads, the one on the right grown until the padded input is at least ``wanted`` wide."""
+    (left, right) = pads[1]
+    return pads[0], (left, max(right, wanted - left - width))
+
+
+def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bias: Sequence[Operand]) -> Any:
+    """The block ``conv`` of ``element``, ``width`` pixels wide, then cropped, its bias added where there is one."""
+    shape = list(out.physical_shape)
+    shape[3] = width
+    y = te.compute(shape, element, name="conv")
+    result = k.operand(y, out)
+    if bias:
+        return k.compute(out, lambda n, c, *i: result(n, c, *i) + bias[0](c), "bias", mask=True)
+    return y if width == out.sizes[3] else k.compute(out, lambda *i: result(*i), "crop")
 
 
 def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]]) -> Any:
@@ -90,22 +110,13 @@ def schedule(sch: Any, rows: int, columns: int) -> Any:
     """
     conv = sch.get_sblock("conv")
     out = inline_epilogue(sch, conv)
-    n, oc, oh, ow, o = sch.get_loops(out)
+    n, oc, oh, ow, o, rc, rh, rw, ri = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, oc, oho, owo, ohi, owi, o)
+    sch.reorder(n, oc, oho, owo, rc, rh, rw, ri, ohi, owi, o)
     sch.parallel(sch.fuse(n, oc, oho))
-    sch.vectorize(o)
-    sch.unroll(owi)
-    sch.unroll(ohi)
-
-    sch.compute_at(conv, owo, preserve_unit_loops=True)
-    sch.set_scope(conv, 0, "local")
-    _, _, ch, cw, co, rc, rh, rw, ri = sch.get_loops(conv)[2:]
-    sch.reorder(rc, rh, rw, ri, ch, cw, co)
-    sch.vectorize(co)
-    sch.unroll(cw)
-    sch.unroll(ch)
+    store_tile(sch, out, owo)
+    keep_in_registers(sch, conv, (ohi, owi), o)
     sch.decompose_reduction(conv, rc)
 
     pad = find_block(sch, "pad")
@@ -117,14 +128,43 @@ def schedule(sch: Any, rows: int, columns: int) -> Any:
     return sch
 
 
+def store_tile(sch: Any, out: Any, loop: Any) -> None:
+    """What follows the anchor, applied to one tile at the end of ``loop``: pixels unrolled, channels in vectors."""
+    sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
+    *_, height, width, lanes = sch.get_loops(out)
+    sch.vectorize(lanes)
+    sch.unroll(width)
+    sch.unroll(height)
+
+
+def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) -> None:
+    """Accumulate a tile in a local buffer that, its loops unrolled and vectorised, LLVM keeps in registers."""
+    sch.set_scope(conv, 0, "local")
+    sch.vectorize(lanes)
+    for loop in reversed(pixels):
+        sch.unroll(loop)
+
+
 def register_tile(height: int, width: int, block: int, target: Target) -> tuple[int, int]:
     """Rows and columns of pixels to hold in registers.
 
-    The accumulators take ``rows * columns * block / lanes`` registers; two stay free for the weight and the broadcast input.
-    More pixels use each weight more often. With sixteen registers, LLVM starts to spill past six pixels of two.
+    The accumulators take ``rows * columns * block / lanes`` registers; a few stay free for the weight and the broadcast
+    input (with sixteen registers LLVM starts to spill past six pixels of two). A step over one input channel takes as
+    many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
+    does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
     """
     vectors = -(-block // target.lanes())
     most = (target.vector_registers - 4) // vectors
-    columns = max(c for c in range(1, most + 1) if width % c == 0)
-    rows = max(r for r in range(1, most // columns + 1) if height % r == 0)
+
+    def worth(columns: int) -> float:
+        tiles = -(-width // columns)
+        share = width / (tiles * columns) * (1.0 if width % columns == 0 else 0.95)
+        return share * columns / (max(columns, LATENCY) + 0.5)
+
+    columns = max(range(1, most + 1), key=worth)
+    rows = max(r for r in range(1, max(1, most // columns) + 1) if height % r == 0)
     return rows, columns
+
+
+LATENCY = 4
+"""Pixels that a tile needs for its multiply-adds not to wait for each other."""

@@ -10,9 +10,9 @@ from ..target import Target
 from .depthwise_conv import depthwise_conv
 from .direct_conv import direct_conv
 from .fallback import fallback
-from .winograd import winograd
+from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
 
-RULES: tuple[Rule, ...] = (winograd, direct_conv, depthwise_conv, fallback)
+RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, fallback)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

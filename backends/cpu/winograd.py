@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from convc.ir.graph import Node
-from convc.ir.ops.winograd_conv import WinogradConv
+from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue
+from .blocks import inline_epilogue
+from .direct_conv import keep_in_registers, store_tile
 
 
 def winograd(group: Group, target: Target) -> Any:
@@ -21,6 +22,25 @@ def winograd(group: Group, target: Target) -> Any:
         return None
     plan = Plan.of(node, target)
     return schedule(group.lower().schedule(), node.op.tile, plan, target)
+
+
+def winograd_weight(group: Group, target: Target) -> Any:
+    """Groups led by ``winograd_weight``: one vector of outputs for one input channel at a time, in registers."""
+    if not isinstance(group.anchor.op, WinogradWeight):
+        return None
+    sch = group.lower().schedule()
+    columns, tiles = sch.get_sblock("weight_columns"), sch.get_sblock("weight_tiles")
+    h, i, ob, cb, c, o = sch.get_loops(tiles)
+    sch.reorder(ob, cb, c, h, i, o)
+    sch.parallel(sch.fuse(ob, cb))
+    sch.compute_at(columns, c, preserve_unit_loops=True)
+    sch.set_scope(columns, 0, "local")
+    for block in (columns, tiles):
+        *_, h, i, o = sch.get_loops(block)
+        sch.unroll(h)
+        sch.unroll(i)
+        sch.vectorize(o)
+    return sch
 
 
 @dataclass(frozen=True)
@@ -54,29 +74,24 @@ def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
     pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
     products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
     out = inline_epilogue(sch, conv)
-    if sch.get_consumers(conv):
-        sch.compute_inline(conv)
-    n, oc, h, w, o = sch.get_loops(out)
+    n, oc, h, w, o = sch.get_loops(conv)
     ho, hi = sch.split(h, [None, m])
     wo, wi = sch.split(w, [None, m])
     group, ho = sch.split(ho, [None, plan.rows])
     sch.reorder(n, group, oc, ho, wo, hi, wi, o)
+    store_tile(sch, out, wo)
+    keep_in_registers(sch, conv, (hi, wi), o)
     sch.compute_at(back, wo, preserve_unit_loops=True)
+    *_, hi, wi, o = sch.get_loops(back)
+    keep_in_registers(sch, back, (hi, wi), o)
     if plan.by_channel:
-        sch.parallel(sch.fuse(n, group, oc))
-        outer = sch.get_loops(out)[0]
+        outer = sch.fuse(n, group, oc)
         sch.compute_at(products, outer, preserve_unit_loops=True)
     else:
         outer = sch.fuse(n, group)
-        sch.parallel(outer)
         for block in (products, tiles, columns, pad):
             sch.compute_at(block, outer, preserve_unit_loops=True)
-    for block, count in ((out, 3), (back, 3)):
-        *unrolled, lanes = sch.get_loops(block)[-count:]
-        sch.vectorize(lanes)
-        for loop in unrolled:
-            sch.unroll(loop)
-    sch.set_scope(back, 0, "local")
+    sch.parallel(outer)
     _transform(sch, tiles, columns, plan, target)
     _products(sch, products, plan)
     sch.vectorize(sch.get_loops(pad)[-1])

@@ -36,17 +36,29 @@ class WinogradWeight(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (w,) = xs
         _, g, _ = matrices(self.tile)
-        a = self.tile + KERNEL - 1
+        a, b = self.tile + KERNEL - 1, self.block
+        outputs, channels = w.shape[:2]
+        shape = outs[0].physical_shape
 
-        def column(o: Any, i: Any, h: int, j: int) -> Any:
-            """Element (h, j) of G w GT."""
-            inner = [combine(k, g[j], [w(o, i, y, x) for x in range(KERNEL)], w.dtype) for y in range(KERNEL)]
-            return combine(k, g[h], inner, w.dtype)
+        def tap(o: Any, c: Any, y: int, x: int) -> Any:
+            inside = k.tirx.all(o < outputs, c < channels)
+            return k.guarded(inside, w(o, c, y, x), k.const(0, w.dtype)) if outputs % b or channels % b else w(o, c, y, x)
 
-        def element(o: Any, i: Any, h: Any, j: Any) -> Any:
-            return choose(k, h * a + j, [column(o, i, y, x) for y in range(a) for x in range(a)])
+        def down(ob: Any, cb: Any, c: Any, h: Any, x: Any, o: Any) -> Any:
+            columns = [
+                combine(k, g[r], [tap(ob * b + o, cb * b + c, y, s) for y in range(KERNEL)], w.dtype)
+                for r in range(a)
+                for s in range(KERNEL)
+            ]
+            return choose(k, h * KERNEL + x, columns)
 
-        return k.compute(outs[0], element, "u", mask=True)
+        t = k.te.compute((*shape[2:5], a, KERNEL, b), down, name="weight_columns")
+
+        def across(h: Any, i: Any, ob: Any, cb: Any, c: Any, o: Any) -> Any:
+            taps = [t(ob, cb, c, h, x, o) for x in range(KERNEL)]
+            return choose(k, i, [combine(k, row, taps, w.dtype) for row in g])
+
+        return k.te.compute(shape, across, name="weight_tiles")
 
 
 @dataclass(frozen=True)
@@ -118,8 +130,8 @@ class WinogradConv(Op):
             p = (h // m) * columns + w // m
             return choose(k, w % m, [combine(k, at[r], [s(n, o, p, h % m, q, v) for q in range(a)], dtype) for r in range(m)])
 
-        y = te.compute(outs[0].physical_shape, result, name="conv")
-        if not bias:
-            return y
+        y = te.compute((n_, out_blocks, rows * m, columns * m, ob), result, name="conv")
         whole = k.operand(y, outs[0])
-        return k.compute(outs[0], lambda n, o, *i: whole(n, o, *i) + bias[0](o), "bias", mask=True)
+        if bias:
+            return k.compute(outs[0], lambda n, o, *i: whole(n, o, *i) + bias[0](o), "bias", mask=True)
+        return y if (rows * m, columns * m) == (height, width) else k.compute(outs[0], lambda *i: whole(*i), "crop")
