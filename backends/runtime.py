@@ -34,7 +34,7 @@ class Program:
         if main is None:
             main = self._local.main = relax.VirtualMachine(self._executable, tvm.cpu())["main"]
         configure_threads(self._threads)
-        return [np.from_dlpack(t) for t in main(*inputs, self._packed)]
+        return [_to_numpy(t) for t in main(*inputs, self._packed)]
 
 
 _configured = threading.local()
@@ -53,13 +53,22 @@ def configure_threads(threads: int) -> None:
 def to_tensor(array: Any) -> Any:
     """A TVM tensor over the memory of anything with DLPack; a copy where that memory is read-only or not aligned."""
     if isinstance(array, np.ndarray) and (
-        not array.flags.writeable or array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous
+        not array.flags.writeable
+        or array.ctypes.data % ALIGNMENT
+        or not array.flags.c_contiguous
+        or array.dtype.kind == "V"  # numpy's DLPack has no bfloat16
     ):
         return tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape))
     try:
         return tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True)
     except ValueError:
         return tvm.runtime.tensor(np.ascontiguousarray(np.from_dlpack(array)))
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    return (
+        tensor.numpy() if str(tensor.dtype) == "bfloat16" else np.from_dlpack(tensor)
+    )  # numpy's DLPack has no bfloat16
 
 
 def load_executable(path: Path) -> Any:

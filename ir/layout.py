@@ -3,7 +3,7 @@
 A layout is named as in oneDNN and TVM: upper-case letters are the logical axes, a number with a lower-case letter is a
 block split off that axis, and the order of the letters is the order in memory. ``NCHW16c`` keeps sixteen channels
 together; ``OIHW16i16o`` is a packed convolution weight. The logical order of the axes is always
-``N C D H W`` for data and ``O I D H W`` for weights, so ``NHWC`` is a permutation of the logical ``NCHW``.
+``N C D H W`` for data, ``O I D H W`` for weights and ``A B`` for matrices, so ``NHWC`` is a permutation of the logical ``NCHW``.
 
 An axis that its block does not divide is padded with zeros up to the next multiple: every kernel may rely on the padding
 being zero and must leave it zero.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-_LOGICAL_ORDER = "NOCIDHW"
+_LOGICAL_ORDER = "ABNOCIDHW"
 _TOKEN = re.compile(r"([A-Z])|(\d+)([a-z])")
 
 
@@ -30,6 +30,8 @@ class Layout:
     def __post_init__(self) -> None:
         if "".join(m.group(0) for m in _TOKEN.finditer(self.name)) != self.name or not self.name:
             raise ValueError(f"malformed layout {self.name!r}")
+        if re.search(rf"[^{_LOGICAL_ORDER}\da-z]|(?<!\d)0+[a-z]", self.name):
+            raise ValueError(f"malformed layout {self.name!r}: axes are {', '.join(_LOGICAL_ORDER)}, blocks at least 1")
         axes = [m.group(1) for m in _TOKEN.finditer(self.name) if m.group(1)]
         blocks = [m.group(3) for m in _TOKEN.finditer(self.name) if m.group(3)]
         if len(set(axes)) != len(axes) or any(b.upper() not in axes for b in blocks) or len(set(blocks)) != len(blocks):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..group import Group
 from ..target import Target
+from .dense import dense
 from .depthwise_conv import depthwise_conv
 from .direct_conv import direct_conv
 from .fallback import fallback
@@ -14,5 +15,5 @@ from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
 
-RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, fallback)
+RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, dense, fallback)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

@@ -87,8 +87,13 @@ def _can_block(node: Node, block: int) -> bool:
 
 
 def _is_data(v: Value, node: Node) -> bool:
-    """Whether a blocked node needs this operand blocked; one that an elementwise op broadcasts may be held either way."""
-    return not node.op.elementwise or v.type.shape == node.output.type.shape
+    """Whether a blocked node needs this operand blocked; one that an elementwise op broadcasts may be held either way.
+
+    An operand of another rank, such as the vectors of a BatchNorm, is no data.
+    """
+    if node.op.elementwise:
+        return v.type.shape == node.output.type.shape
+    return v.type.rank == node.output.type.rank
 
 
 def _choose(graph: Graph, block: int) -> set[str]:
