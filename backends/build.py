@@ -137,12 +137,15 @@ def _function(
         with bb.dataflow():
             env: dict[str, Any] = {v.name: p for v, p in zip(inputs, params, strict=True)}
             env |= {v.name: bb.emit(relax.TupleGetItem(weights, i)) for i, v in enumerate(bundle)}
+            returned = {v.name for v in outputs}
             for node in nodes:
+                # what leaves the block keeps its kernel; inside, TVM makes a kernel that only copies a view of its input
+                emit = bb.emit_output if returned & {v.name for v in node.outputs} else bb.emit
                 args = [env[name] for name in dict.fromkeys(v.name for v in node.inputs)]
                 types = [_relax_type(v) for v in node.outputs]
-                made = bb.emit(relax.call_tir(scheduler.kernel(bb, node), args, types if len(types) > 1 else types[0]))
+                made = emit(relax.call_tir(scheduler.kernel(bb, node), args, types if len(types) > 1 else types[0]))
                 for i, v in enumerate(node.outputs):
-                    env[v.name] = bb.emit(relax.TupleGetItem(made, i)) if len(types) > 1 else made
+                    env[v.name] = emit(relax.TupleGetItem(made, i)) if len(types) > 1 else made
             result = bb.emit_output(relax.Tuple([env[v.name] for v in outputs]))
         bb.emit_func_output(result)
 

@@ -61,7 +61,7 @@ def to_tensor(array: Any) -> Any:
         return tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape))
     try:
         return tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True)
-    except ValueError:
+    except RuntimeError:  # not aligned, or not contiguous
         return tvm.runtime.tensor(np.ascontiguousarray(np.from_dlpack(array)))
 
 

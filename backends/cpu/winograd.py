@@ -29,17 +29,18 @@ def winograd_weight(group: Group, target: Target) -> Any:
     if not isinstance(group.anchor.op, WinogradWeight):
         return None
     sch = group.lower().schedule()
-    columns, tiles = sch.get_sblock("weight_columns"), sch.get_sblock("weight_tiles")
+    taps, columns, tiles = (sch.get_sblock(s) for s in ("weight_taps", "weight_columns", "weight_tiles"))
     h, i, ob, cb, c, o = sch.get_loops(tiles)
     sch.reorder(ob, cb, c, h, i, o)
     sch.parallel(sch.fuse(ob, cb))
+    sch.unroll(i)
+    sch.vectorize(o)
     sch.compute_at(columns, c, preserve_unit_loops=True)
-    sch.set_scope(columns, 0, "local")
-    for block in (columns, tiles):
-        *_, h, i, o = sch.get_loops(block)
-        sch.unroll(h)
-        sch.unroll(i)
-        sch.vectorize(o)
+    *_, h, x, o = sch.get_loops(columns)
+    sch.reorder(x, h)
+    keep_in_registers(sch, columns, (h,), o)
+    sch.compute_at(taps, c, preserve_unit_loops=True)
+    keep_in_registers(sch, taps, (), sch.get_loops(taps)[-1])
     return sch
 
 
@@ -80,10 +81,11 @@ def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
     group, ho = sch.split(ho, [None, plan.rows])
     sch.reorder(n, group, oc, ho, wo, hi, wi, o)
     store_tile(sch, out, wo)
-    keep_in_registers(sch, conv, (hi, wi), o)
+    keep_in_registers(sch, conv, (wi,), o)
     sch.compute_at(back, wo, preserve_unit_loops=True)
     *_, hi, wi, o = sch.get_loops(back)
-    keep_in_registers(sch, back, (hi, wi), o)
+    sch.reorder(wi, hi)
+    keep_in_registers(sch, back, (hi,), o)
     if plan.by_channel:
         outer = sch.fuse(n, group, oc)
         sch.compute_at(products, outer, preserve_unit_loops=True)
@@ -108,12 +110,12 @@ def _transform(sch: Any, tiles: Any, columns: Any, plan: Plan, target: Target) -
     if plan.by_channel:
         sch.parallel(sch.fuse(n, p))
     sch.compute_at(columns, vo, preserve_unit_loops=True)
-    sch.set_scope(columns, 0, "local")
-    for block in (columns, tiles):
-        i, j, v = sch.get_loops(block)[-3:]
-        sch.unroll(i)
-        sch.unroll(j)
-        sch.vectorize(v)
+    i, j, v = sch.get_loops(columns)[-3:]
+    sch.reorder(j, i)
+    keep_in_registers(sch, columns, (i,), v)
+    i, j, v = sch.get_loops(tiles)[-3:]
+    sch.unroll(j)
+    sch.vectorize(v)
 
 
 def _products(sch: Any, products: Any, plan: Plan) -> None:

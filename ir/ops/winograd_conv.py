@@ -40,23 +40,23 @@ class WinogradWeight(Op):
         outputs, channels = w.shape[:2]
         shape = outs[0].physical_shape
 
-        def tap(o: Any, c: Any, y: int, x: int) -> Any:
-            inside = k.tirx.all(o < outputs, c < channels)
-            return k.guarded(inside, w(o, c, y, x), k.const(0, w.dtype)) if outputs % b or channels % b else w(o, c, y, x)
+        def tap(ob: Any, cb: Any, c: Any, y: Any, x: Any, o: Any) -> Any:
+            at, value = (ob * b + o, cb * b + c), w(ob * b + o, cb * b + c, y, x)
+            full = outputs % b == 0 and channels % b == 0
+            inside = k.tirx.all(at[0] < outputs, at[1] < channels)
+            return value if full else k.guarded(inside, value, k.const(0, w.dtype))
+
+        taps = k.te.compute((*shape[2:5], KERNEL, KERNEL, b), tap, name="weight_taps")
 
         def down(ob: Any, cb: Any, c: Any, h: Any, x: Any, o: Any) -> Any:
-            columns = [
-                combine(k, g[r], [tap(ob * b + o, cb * b + c, y, s) for y in range(KERNEL)], w.dtype)
-                for r in range(a)
-                for s in range(KERNEL)
-            ]
-            return choose(k, h * KERNEL + x, columns)
+            column = [taps(ob, cb, c, y, x, o) for y in range(KERNEL)]
+            return choose(k, h, [combine(k, row, column, w.dtype) for row in g])
 
         t = k.te.compute((*shape[2:5], a, KERNEL, b), down, name="weight_columns")
 
         def across(h: Any, i: Any, ob: Any, cb: Any, c: Any, o: Any) -> Any:
-            taps = [t(ob, cb, c, h, x, o) for x in range(KERNEL)]
-            return choose(k, i, [combine(k, row, taps, w.dtype) for row in g])
+            line = [t(ob, cb, c, h, x, o) for x in range(KERNEL)]
+            return choose(k, i, [combine(k, row, line, w.dtype) for row in g])
 
         return k.te.compute(shape, across, name="weight_tiles")
 
