@@ -52,6 +52,8 @@ def configure_threads(threads: int) -> None:
 
 def to_tensor(array: Any) -> Any:
     """A TVM tensor over the memory of anything with DLPack; a copy where that memory is read-only or not aligned."""
+    if isinstance(array, np.ndarray) and not array.size:
+        return tvm.runtime.empty(array.shape, str(array.dtype))  # numpy's strides of an empty array are not TVM's
     if isinstance(array, np.ndarray) and (
         not array.flags.writeable
         or array.ctypes.data % ALIGNMENT

@@ -25,6 +25,7 @@ from convc.ir.errors import (
 )
 from convc.ir.graph import Graph
 
+from . import nn
 from .onnx_export import save_onnx, to_onnx
 from .onnx_import import load_onnx
 
@@ -59,6 +60,7 @@ __all__ = [
     "compile",
     "load",
     "load_onnx",
+    "nn",
     "save_onnx",
     "to_onnx",
 ]

@@ -2,7 +2,10 @@
 
 It is a shared library with more bytes behind it, which the dynamic loader ignores:
 
-    shared library | weights, each aligned to 64 bytes | description (JSON) | length of the description, offset, magic
+    shared library | weights, each aligned to 64 bytes | description (JSON) | its length, offset and CRC-32, magic
+
+The description holds the library's length and CRC-32 too, so that a damaged file is refused and not run. The weights are
+not summed: they are not read before they are used.
 
 Weights lie in the file as the model had them; they are mapped, not read, and packed once at load by the artifact's own code.
 """
@@ -12,21 +15,21 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from convc.ir.errors import ArtifactError
-from convc.ir.types import numpy_dtype
+from convc.ir.types import dtype_of, numpy_dtype
 
 from .files import write_aside
 
 MAGIC = b"convc-artifact-1"
-_FOOTER = struct.Struct("<QQ16s")
+_FOOTER = struct.Struct("<QQQ16s")
 _ALIGN = 4096
 
 
@@ -53,36 +56,41 @@ class Description:
     weights: tuple[tuple[str, str, tuple[int, ...], int], ...] = ()
     """(name, dtype, shape, offset from the start of the file) for each weight."""
     kernels: tuple[Mapping[str, Any], ...] = field(default=())
+    library: tuple[int, int] = (0, 0)
+    """The length and CRC-32 of the shared library."""
 
 
 def write_artifact(
     path: str | os.PathLike[str],
-    library: Path,
+    library: bytes | memoryview,
     description: Description,
     weights: Mapping[str, np.ndarray],
-    dtypes: Mapping[str, str],
 ) -> None:
     """Write library, weights and description as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
-    chunks: list[bytes | memoryview] = [library.read_bytes()]
+    chunks: list[bytes | memoryview] = [library]
     position = len(chunks[0])
     places = []
     for name, array in weights.items():
         gap = -position % (_ALIGN if array.nbytes >= _ALIGN else 64)
         chunks.append(bytes(gap))
         position += gap
-        places.append((name, dtypes[name], tuple(array.shape), position))
+        places.append((name, dtype_of(array), tuple(array.shape), position))
         chunks.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         position += array.nbytes
-    text = json.dumps(asdict(description) | {"weights": places}, sort_keys=True).encode()
-    chunks += [text, _FOOTER.pack(len(text), position, MAGIC)]
+    summed = {"weights": places, "library": (len(chunks[0]), crc32(chunks[0]))}
+    text = json.dumps(asdict(description) | summed, sort_keys=True).encode()
+    chunks += [text, _FOOTER.pack(len(text), position, crc32(text), MAGIC)]
     try:
         write_aside(path, *chunks)
-    except OSError as e:
-        raise ArtifactError(f"cannot write '{path}': {e.strerror or e}") from None
+    except (OSError, ValueError) as e:
+        raise ArtifactError(f"cannot write '{path}': {getattr(e, 'strerror', None) or e}") from None
 
 
-def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, np.ndarray]]:
-    """The description and the weights, mapped copy-on-write; raises ``ArtifactError`` when the file is no artifact."""
+def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, np.ndarray], memoryview]:
+    """The description, the weights by name, and the library's bytes, both mapped copy-on-write.
+
+    Raises ``ArtifactError`` when the file is no artifact, torn, or not what was written.
+    """
     where = Path(path)
     try:
         size = where.stat().st_size
@@ -91,22 +99,24 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, 
             tail = f.read()
             if len(tail) != _FOOTER.size or not tail.endswith(MAGIC):
                 raise ArtifactError(f"'{path}' is not a convc artifact, or it is torn: it lacks the closing mark")
-            length, offset, _ = _FOOTER.unpack(tail)
+            length, offset, checksum, _ = _FOOTER.unpack(tail)
             if offset + length + _FOOTER.size != size:
                 raise ArtifactError(f"'{path}' is torn: its length does not match its description")
             f.seek(offset)
-            raw = json.loads(f.read(length))
-    except OSError as e:
-        raise ArtifactError(f"cannot read '{path}': {e.strerror or e}") from None
-    except ValueError as e:
-        raise ArtifactError(f"'{path}' has a damaged description: {e}") from None
+            text = f.read(length)
+    except (OSError, ValueError) as e:
+        raise ArtifactError(f"cannot read '{path}': {getattr(e, 'strerror', None) or e}") from None
+    if crc32(text) != checksum:
+        raise ArtifactError(f"'{path}' has a damaged description: it is not what was written; build it again")
     try:
-        description = _description(raw)
+        description = _description(json.loads(text))
         data = np.memmap(where, np.uint8, "c")
-        return description, {
-            name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights
-        }
-    except (KeyError, TypeError, ValueError) as e:
+        library = data[: description.library[0]].data
+        if crc32(library) != description.library[1]:
+            raise ArtifactError(f"'{path}' has damaged machine code: it is not what was written; build it again")
+        weights = {name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights}
+        return description, weights, library
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
 
@@ -117,7 +127,7 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
             f.seek(0, os.SEEK_END)
             f.seek(max(0, f.tell() - len(MAGIC)))
             return f.read() == MAGIC
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -126,9 +136,8 @@ def _description(raw: dict[str, Any]) -> Description:
         key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
     }
     weights = tuple((name, dtype, tuple(shape), int(at)) for name, dtype, shape, at in raw["weights"])
-    return Description(
-        **(raw | ports | {"weights": weights, "features": tuple(raw["features"]), "kernels": tuple(raw["kernels"])})
-    )
+    lists = {key: tuple(raw[key]) for key in ("features", "kernels", "library")}
+    return Description(**(raw | ports | lists | {"weights": weights}))
 
 
 def _weight(data: np.ndarray, dtype: str, shape: tuple[int, ...], at: int, end: int) -> np.ndarray:
@@ -137,8 +146,3 @@ def _weight(data: np.ndarray, dtype: str, shape: tuple[int, ...], at: int, end: 
     if min(shape, default=0) < 0 or at < 0 or at + count * kind.itemsize > end:
         raise ValueError("a weight lies outside the file")
     return np.asarray(data[at : at + count * kind.itemsize]).view(kind).reshape(shape)
-
-
-def temporary_library() -> tempfile.TemporaryDirectory[str]:
-    """A folder for a shared library on its way into an artifact."""
-    return tempfile.TemporaryDirectory(prefix="convc-")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from convc.backends.build import Kernel, export_library
-from convc.backends.runtime import Program, load_executable
+from convc.backends.runtime import Program, load_executable, to_tensor
 from convc.backends.target import host_target
 from convc.ir.errors import ArtifactError, ConvcError, InputError
-from convc.ir.types import dtype_of
 
-from .artifact import Description, Port, read_artifact, temporary_library, write_artifact
+from .artifact import Description, Port, read_artifact, write_artifact
 
 
 class CompiledModel:
@@ -32,12 +32,16 @@ class CompiledModel:
         weights: Mapping[str, np.ndarray],
         threads: int | None = None,
         kernels: Sequence[Kernel] = (),
+        library: memoryview | None = None,
     ) -> None:
         self._executable = executable
         self._description = description
         self._weights = dict(weights)
+        self._library = library
         self.kernels = tuple(kernels)
         """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
+        if threads is not None and not (isinstance(threads, int) and threads >= 1):
+            raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
         self.threads = threads or description.threads or available_processors()
         self._program = Program(executable, list(self._weights.values()), self.threads)
 
@@ -57,12 +61,16 @@ class CompiledModel:
             raise InputError(
                 f"the model takes {len(self.inputs)} inputs ({', '.join(p.name for p in self.inputs)}), not {len(arrays)}"
             )
-        results = self._program(*map(_checked, self.inputs, arrays))
+        results = self._program(*map(_tensor, self.inputs, arrays))
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run on inputs by name; returns outputs by name."""
         names = [p.name for p in self.inputs]
+        if not isinstance(feeds, Mapping):
+            raise InputError(
+                f"run takes inputs by name, as {{'{names[0] if names else 'x'}': array}}; call the model to give them in order"
+            )
         for name in feeds:
             if name not in names:
                 raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(names)}")
@@ -76,16 +84,16 @@ class CompiledModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as one file. Linking needs a C compiler on this machine; the file then needs none."""
-        with temporary_library() as folder:
-            library = Path(folder) / "model.so"
-            export_library(self._executable, library)
-            write_artifact(
-                path,
-                library,
-                self._description,
-                self._weights,
-                {name: dtype_of(w) for name, w in self._weights.items()},
-            )
+        write_artifact(path, self._library or self._link(), self._description, self._weights)
+
+    def _link(self) -> bytes:
+        try:
+            with TemporaryDirectory(prefix="convc-") as folder:
+                library = Path(folder) / "model.so"
+                export_library(self._executable, library)
+                return library.read_bytes()
+        except OSError as e:
+            raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
 
     def __repr__(self) -> str:
         def ports(some: Sequence[Port]) -> str:
@@ -96,7 +104,7 @@ class CompiledModel:
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> CompiledModel:
     """A model saved earlier; raises ``ArtifactError`` when the file is damaged or was compiled for another processor."""
-    description, weights = read_artifact(path)
+    description, weights, library = read_artifact(path)
     host = host_target()
     missing = sorted(set(description.features) - host.features)
     if missing:
@@ -108,7 +116,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> CompiledMo
     except Exception as e:  # TVM and the dynamic loader raise errors of many kinds
         raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
     try:
-        return CompiledModel(executable, description, weights, threads)
+        return CompiledModel(executable, description, weights, threads, library=library)
     except ConvcError:
         raise
     except Exception as e:
@@ -120,16 +128,36 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _checked(port: Port, array: Any) -> Any:
+def _tensor(port: Port, array: Any) -> Any:
+    """What the machine code takes: the caller's memory where that can be, else a copy. Raises ``InputError``."""
     if not hasattr(array, "__dlpack__"):
-        try:
-            array = np.asarray(array, port.dtype)
-        except (TypeError, ValueError) as e:
-            raise InputError(f"input '{port.name}' cannot be read as an array of {port.dtype}: {e}") from None
-    shape = tuple(array.shape)
-    if shape != port.shape:
-        raise InputError(f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}")
-    dtype = str(array.dtype).removeprefix("torch.")
-    if dtype != port.dtype:
-        raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}")
-    return array
+        array = _as_numpy(port, array)
+    elif not isinstance(array, np.ndarray) and array.__dlpack_device__()[0] not in _HOST_MEMORY:
+        raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
+    try:
+        tensor = array if hasattr(array, "shape") and hasattr(array, "dtype") else to_tensor(array)
+        shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+        if shape != port.shape:
+            raise InputError(
+                f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}"
+            )
+        if dtype != port.dtype:
+            raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
+        return to_tensor(tensor)
+    except (BufferError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
+
+
+_HOST_MEMORY = (1, 3)
+"""DLPack's device types of memory that the processor reads: plain, and pinned for a GPU."""
+
+
+def _as_numpy(port: Port, data: Any) -> np.ndarray:
+    """Lists and numbers as an array of the port's dtype; fractions are not cut off to fit integers."""
+    try:
+        array = np.asarray(data, port.dtype)
+        if array.dtype.kind in "biu" and np.asarray(data).dtype.kind not in "biu":
+            raise ValueError("it holds numbers that are not integers")
+        return array
+    except (TypeError, ValueError, OverflowError) as e:
+        raise InputError(f"input '{port.name}' cannot be read as an array of {port.dtype}: {e}") from None

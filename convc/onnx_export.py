@@ -71,14 +71,13 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
 
 def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write the graph as an ONNX file, whole or not at all; raises ``ModelFileError`` when it cannot be written."""
-    model = to_onnx(graph)
     size = sum(c.type.nbytes for c in graph.constants.values())
     if size > MAX_PROTO:
         raise ModelFileError(f"the weights take {size} bytes; a single ONNX file holds at most {MAX_PROTO}")
     try:
-        write_aside(path, model.SerializeToString(deterministic=True))
-    except OSError as e:
-        raise ModelFileError(f"cannot write '{path}': {e.strerror or e}") from None
+        write_aside(path, to_onnx(graph).SerializeToString(deterministic=True))
+    except (OSError, ValueError) as e:
+        raise ModelFileError(f"cannot write '{path}': {getattr(e, 'strerror', None) or e}") from None
 
 
 def _info(name: str, type: TensorType) -> onnx.ValueInfoProto:

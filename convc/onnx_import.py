@@ -8,14 +8,14 @@ expanded by the function body that its ONNX schema carries, when there is one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import defs, helper, numpy_helper
+from onnx import defs, helper
 
 import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
@@ -23,10 +23,14 @@ from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedO
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY
+from convc.ir.op import ONNX_REGISTRY, Op
+from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
 from convc.ir.types import Dim, TensorType, type_of
 from convc.ir.verify import verify
+
+from .onnx_check import check_names, check_node, check_text
+from .onnx_tensors import read_tensor
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -68,17 +72,18 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
     name = "the given bytes"
     if not isinstance(source, bytes):
         path = Path(source)
-        name, folder = f"'{path}'", path.resolve().parent
+        name = f"'{path}'"
         try:
+            folder = path.resolve().parent
             source = path.read_bytes()
-        except OSError as e:
-            raise ModelFileError(f"cannot read {name}: {e.strerror or e}") from None
+        except (OSError, ValueError) as e:
+            raise ModelFileError(f"cannot read {name}: {getattr(e, 'strerror', None) or e}") from None
+    if not source:
+        raise ModelFileError(f"{name}: the file is empty")
     try:
         model = onnx.ModelProto.FromString(source)
     except (DecodeError, RuntimeError, ValueError) as e:
         raise ModelFileError(f"{name}: not an ONNX model, or truncated ({e})") from None
-    if not model.HasField("graph") or not model.graph.output:
-        raise ModelFileError(f"{name}: not an ONNX model: it holds no graph with outputs")
     return model, folder
 
 
@@ -86,25 +91,28 @@ class _Importer:
     def __init__(self, model: onnx.ModelProto, folder: Path | None, shapes: Shapes) -> None:
         self.model = model
         self.folder = folder
-        self.shapes = dict(shapes)
+        self.shapes = checked_shapes(shapes)
+        if not model.HasField("graph") or not model.graph.output:
+            raise ModelFileError("not an ONNX model: it holds no graph with outputs")
         self.opsets = {_domain(o.domain): o.version for o in model.opset_import} or {"": 1}
         newest = defs.onnx_opset_version()
+        if min(self.opsets.values()) < 1:
+            raise ModelFileError(f"the model uses opset {min(self.opsets.values())}; opsets count from 1")
         if self.opsets.get("", 1) > newest:
             raise ModelFileError(
                 f"the model uses ONNX opset {self.opsets['']}; the installed onnx knows up to {newest}: upgrade onnx, or export with an older opset"
             )
         self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
         self.builder = Builder(model.graph.name or "main")
-        self.named: set[str] = set()
-        """ONNX names that values carry already: a function called twice makes its inner names twice."""
 
     def run(self) -> Graph:
         graph = self.model.graph
+        check_text(self.model)
+        check_names(graph)
         env: dict[str, Value] = {}
         self.builder.reserve([o for n in graph.node for o in n.output if o])
         for tensor in graph.initializer:
-            env[tensor.name] = self.builder.constant(self.tensor(tensor), tensor.name)
-        self.named.update(self.builder.constants)
+            env[tensor.name] = self.builder.constant(read_tensor(tensor, self.folder), tensor.name)
         for sparse in graph.sparse_initializer:
             raise UnsupportedOpError(f"sparse initializer '{sparse.values.name}' is not supported")
         for info in graph.input:
@@ -137,7 +145,9 @@ class _Importer:
                 f"input '{info.name}' has no shape; give one with shapes={{'{info.name}': ...}} (--shape)"
             )
         for i, d in enumerate(tensor.shape.dim):
-            dims.append(int(d.dim_value) if d.HasField("dim_value") else d.dim_param or f"{info.name}_{i}")
+            known = d.HasField("dim_value") and d.dim_value >= 0
+            name = d.dim_param if d.dim_param != "?" else ""  # Paddle writes -1, or "?" several times over, for unknown
+            dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
             fixed = all(isinstance(d, str) or d == g for d, g in zip(dims, given, strict=False))
             if tensor.HasField("shape") and (len(given) != len(dims) or not fixed):
@@ -145,39 +155,10 @@ class _Importer:
                     f"shapes gives input '{info.name}' the shape {list(given)}, but the model says {dims}"
                 )
             dims = [int(g) for g in given]
-        return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
-
-    def tensor(self, proto: onnx.TensorProto) -> np.ndarray:
-        if proto.data_location == onnx.TensorProto.EXTERNAL:
-            return self.external(proto)
         try:
-            array = numpy_helper.to_array(proto)
-        except Exception as e:  # a damaged tensor raises whatever numpy does
-            raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
-        type_of(array)
-        return array
-
-    def external(self, proto: onnx.TensorProto) -> np.ndarray:
-        """A tensor kept in a file beside the model; the file must lie inside the model's folder, links resolved."""
-        entries = {e.key: e.value for e in proto.external_data}
-        where = entries.get("location", "")
-        if self.folder is None:
-            raise ModelFileError(
-                f"tensor '{proto.name}' is in the external file '{where}': load the model from its path, so that its folder is known"
-            )
-        path = (self.folder / where).resolve()
-        if not where or not path.is_relative_to(self.folder):
-            raise ModelFileError(f"tensor '{proto.name}': external data '{where}' lies outside the model's folder")
-        dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
-        count = int(np.prod([int(d) for d in proto.dims], dtype=object)) if proto.dims else 1
-        try:
-            offset = int(entries.get("offset", 0))
-            size = path.stat().st_size
-            if min(offset, count) < 0 or offset + count * dtype.itemsize > size:
-                raise ModelFileError(f"tensor '{proto.name}': external data '{where}' is too short: {size} bytes")
-            return np.fromfile(path, dtype, count, offset=offset).reshape(tuple(proto.dims))
-        except (OSError, ValueError) as e:
-            raise ModelFileError(f"tensor '{proto.name}': cannot read external data '{where}': {e}") from None
+            return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
+        except ConvcError as e:
+            raise type(e)(f"input '{info.name}': {e}") from None
 
     def nodes(
         self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
@@ -206,9 +187,12 @@ class _Importer:
         key = f"{domain}::{proto.op_type}" if domain else proto.op_type
         for name in proto.input:
             if name and name not in env:
-                raise ModelFileError(f"{proto.op_type} node '{proto.name}' reads '{name}', which nothing defines")
+                what = f"{proto.op_type} node '{proto.name or ''.join(proto.output[:1])}'"
+                raise ModelFileError(f"{what} reads '{name}', which nothing defines")
         inputs = [env[name] if name else None for name in proto.input]
         n = ImportNode(proto, opsets.get(domain, 1), inputs, self.builder)
+        if (domain, proto.op_type) not in self.functions:
+            check_node(n)
         made: Sequence[Value]
         since = len(self.builder.nodes)
         if (folded := self.fold(n, opsets)) is not None:
@@ -219,13 +203,16 @@ class _Importer:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
         elif key in ONNX_REGISTRY:
-            result = ONNX_REGISTRY[key].from_onnx(n)
-            made = [result] if isinstance(result, Value) else list(result)
+            made = self.convert(n, ONNX_REGISTRY[key])
         else:
-            made = self.expand(n, key, depth)
-        wanted = {v.name: name for name, v in zip(proto.output, made, strict=False) if name and name not in self.named}
+            made = self.expand(n, key, opsets, depth)
+        # names are unique in the model's own graph, not between the bodies of functions and branches
+        wanted = {
+            v.name: self.builder.fresh(name) if depth else name
+            for name, v in zip(proto.output, made, strict=False)
+            if name
+        }
         renamed = self.builder.rename(wanted, since)
-        self.named.update(v.name for v in renamed.values())
         for name, value in zip(proto.output, made, strict=False):
             if name:
                 env[name] = renamed.get(value.name, value)
@@ -247,6 +234,8 @@ class _Importer:
             if proto.op_type == "Size":
                 return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
             return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
+        if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
+            return [n.constant(read_tensor(value, self.folder), proto.output[0])]
         present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
         arrays = {name: self.builder.constant_of(v) for name, v in present.items()}
         if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
@@ -266,21 +255,39 @@ class _Importer:
         except ConvcError:
             return None  # the op's own importer says what is wrong, or compiles it
 
+    def convert(self, n: ImportNode, op: type[Op]) -> list[Value]:
+        """The outputs by the op's own import; its errors name the node."""
+        try:
+            result = op.from_onnx(n)
+        except ConvcError as e:
+            if n.describe() not in str(e):
+                e.args = (f"{n.describe()}: {e}",)
+            raise
+        except (TypeError, ValueError, LookupError, ArithmeticError) as e:
+            raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e
+        return [result] if isinstance(result, Value) else list(result)
+
     def branch(self, n: ImportNode, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> list[Value]:
         """``If`` with a constant condition: the branch taken, in place."""
         condition = n.const(0, "condition")
         taken = "then_branch" if condition is not None and bool(condition.reshape(-1)[0]) else "else_branch"
-        graph = next(a.g for a in n.proto.attribute if a.name == taken)
+        graph = next((a.g for a in n.proto.attribute if a.name == taken), onnx.GraphProto())
         scope = dict(env)
         for tensor in graph.initializer:
-            scope[tensor.name] = self.builder.constant(self.tensor(tensor), tensor.name)
+            scope[tensor.name] = self.builder.constant(read_tensor(tensor, self.folder), tensor.name)
         self.nodes(graph.node, scope, opsets, depth + 1)
+        for o in graph.output:
+            if o.name not in scope:
+                raise n.error(f"output '{o.name}' of its {taken} is made by no node")
         return [scope[o.name] for o in graph.output]
 
-    def expand(self, n: ImportNode, key: str, depth: int) -> list[Value]:
+    def expand(self, n: ImportNode, key: str, opsets: Mapping[str, int], depth: int) -> list[Value]:
         """A node as the function body of its ONNX schema; raises ``UnsupportedOpError`` when it has none."""
         proto, version = n.proto, n.opset
-        refusal = UnsupportedOpError(f"{n.describe()}: ONNX op {key} (opset {version}) is not supported")
+        why = f"ONNX op {key} (opset {version}) is not supported"
+        if all(v is None or self.builder.constant_of(v) is not None for v in n.inputs):
+            why += " here: it follows from constants, but it is malformed, or its result too large"
+        refusal = UnsupportedOpError(f"{n.describe()}: {why}")
         try:
             schema: Any = defs.get_schema(proto.op_type, version, proto.domain)
         except defs.SchemaError:
@@ -300,7 +307,7 @@ class _Importer:
             body = schema.function_body if schema.has_function else None
         if body is None or not body.node:
             raise refusal
-        opsets = {_domain(o.domain): o.version for o in body.opset_import} or {"": version}
+        opsets = {**opsets, **{_domain(o.domain): o.version for o in body.opset_import}}
         defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
         return self.function(n, body, n.inputs, opsets, depth, defaults)
 
@@ -316,23 +323,38 @@ class _Importer:
         """A function's body in place of its call, its attributes bound."""
         bound = {**(defaults or {}), **{a.name: a for a in f.attribute_proto}, **{a.name: a for a in n.proto.attribute}}
         given = {name: v for name, v in zip(f.input, inputs, strict=False) if v is not None}
+        left_out = set(f.input) - set(given)
         scope = dict(given)
-        body = []
-        for node in f.node:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
-            copy.name = f"{n.proto.name or n.op_type}/{node.name or node.op_type}"
-            copy.input[:] = ["" if i in f.input and i not in given else i for i in node.input]
-            del copy.attribute[:]
-            for a in node.attribute:
-                if not a.ref_attr_name:
-                    copy.attribute.append(a)
-                elif a.ref_attr_name in bound:
-                    copy.attribute.append(bound[a.ref_attr_name])
-                    copy.attribute[-1].name = a.name
-            body.append(copy)
-        self.nodes(body, scope, opsets, depth + 1)
-        return [scope[o] for o, _ in zip(f.output, n.proto.output, strict=False) if o in scope]
+        prefix = n.proto.name or n.op_type
+        self.nodes([_bind(node, bound, left_out, prefix) for node in f.node], scope, opsets, depth + 1)
+        made = []
+        for o, name in zip(f.output, n.proto.output, strict=False):
+            if name and o not in scope:
+                raise n.unsupported(f"its function body does not make output '{o}'")
+            made.append(scope[o] if o in scope else n.constant(np.zeros(0, np.float32)))
+        return made
+
+
+def _bind(
+    node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], left_out: Collection[str], prefix: str
+) -> onnx.NodeProto:
+    """A node of a function body with the call's attributes put in, and without the inputs that the call leaves out."""
+    bound = onnx.NodeProto()
+    bound.CopyFrom(node)
+    bound.name = f"{prefix}/{node.name or node.op_type}"
+    bound.input[:] = ["" if name in left_out else name for name in node.input]
+    del bound.attribute[:]
+    for a in node.attribute:
+        if a.ref_attr_name and a.ref_attr_name not in attributes:
+            continue
+        bound.attribute.append(attributes[a.ref_attr_name] if a.ref_attr_name else a)
+        bound.attribute[-1].name = a.name
+        if a.type == onnx.AttributeProto.GRAPH:
+            graph = bound.attribute[-1].g
+            inner = [_bind(m, attributes, left_out, prefix) for m in graph.node]
+            del graph.node[:]
+            graph.node.extend(inner)
+    return bound
 
 
 def folded_bytes(n: ImportNode) -> int:

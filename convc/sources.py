@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -42,11 +43,11 @@ def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> 
 def load_text(path: Path) -> Graph:
     """A graph in its text form, as ``--dump-dir`` writes it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         data = path.with_suffix(".npz")
         constants = dict(np.load(data, allow_pickle=False)) if data.exists() else {}
-    except (OSError, ValueError) as e:
-        raise ModelFileError(f"cannot read '{path}': {e}") from None
+    except (OSError, ValueError, EOFError, BadZipFile) as e:
+        raise ModelFileError(f"cannot read '{path}', or the .npz beside it: {e}") from None
     graph = parse_graph(text, constants)
     verify(graph)
     return graph

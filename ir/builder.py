@@ -72,6 +72,14 @@ class Builder:
         constant = self.constants.get(value.name)
         return constant.array if constant is not None and constant.has_data else None
 
+    def inputs_behind(self, value: Value) -> tuple[str, ...]:
+        """The names of the inputs that a value depends on, in their order."""
+        live = {value.name}
+        for node in reversed(self.nodes):
+            if any(v.name in live for v in node.outputs):
+                live.update(v.name for v in node.inputs)
+        return tuple(v.name for v in self.inputs if v.name in live)
+
     def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
         """Add a node; returns its output, or a tuple of them when the op has several.
 

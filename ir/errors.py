@@ -25,6 +25,14 @@ class UnsupportedOpError(ConvcError):
     """The model needs an op, or a form of an op, that convc does not compile."""
 
 
+class NotConstantError(UnsupportedOpError):
+    """A value that must be known at compile time is computed at run time, from these inputs of the model."""
+
+    def __init__(self, message: str, inputs: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.inputs = inputs
+
+
 class CompileError(ConvcError):
     """A well-formed graph could not be compiled for the target."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import networkx as nx
 import numpy as np
@@ -54,6 +54,7 @@ class Node:
 class Initializer:
     """How a parameter that was never given values gets them: ``uniform`` in +-bound, or a constant ``fill``."""
 
+    KINDS: ClassVar[tuple[str, ...]] = ("uniform", "fill")
     kind: str
     amount: float = 0.0
     seed: int = 0

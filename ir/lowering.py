@@ -76,13 +76,15 @@ class TensorExpressions:
         """The TVM dtype of a scalar expression."""
         return str(expr.ty.dtype)
 
-    def compute(self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False) -> Any:
+    def compute(self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False) -> Any:
         """The tensor of type ``out`` whose element at a logical index is ``element(*index)``.
 
         ``mask`` writes zeros into layout padding; leave it off where ``element`` already gives zero there because it
-        gives zero for zero inputs.
+        gives zero for zero inputs. With ``guard``, ``element`` is not even evaluated there: for operands that are
+        themselves not padded, and so end where the padding begins.
         """
-        masked = mask and out.layout is not None and out.layout.is_padded(out.sizes)
+        masked = (mask or guard) and out.layout is not None and out.layout.is_padded(out.sizes)
+        choose = self.guarded if guard else self.select
 
         def body(*position: Any) -> Any:
             for var, extent in zip(position, out.physical_shape, strict=True):
@@ -98,10 +100,14 @@ class TensorExpressions:
                 for i, size, axis in zip(index, out.sizes, range(out.rank), strict=True)
                 if size % out.layout.block(axis)
             ]
-            return self.tirx.if_then_else(self.tirx.all(*inside), value, self.const(0, out.tvm_dtype))
+            return choose(self.tirx.all(*inside), value, self.const(0, out.tvm_dtype))
 
         self._names += 1
         return self.te.compute(out.physical_shape, body, name=name or f"t{self._names}")
+
+    def is_zero(self, expr: Any) -> bool:
+        """Whether a scalar expression folds to the constant zero."""
+        return getattr(expr, "value", None) == 0
 
     def operand(self, tensor: Any, type: TensorType) -> Operand:
         """An intermediate tensor as an operand, so that it too is indexed logically."""

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .builder import Builder
-from .errors import ConvcError, ModelFileError, UnsupportedOpError
+from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
 from .graph import Value
 from .op import Op
 from .types import TensorType, dtype_of, numpy_dtype
@@ -26,10 +26,15 @@ def onnx_dtype(dtype: str) -> int:
 
 
 def dtype_from_onnx(code: int) -> str:
-    """The short dtype name of a ``TensorProto.DataType``; raises ``ShapeError`` for one that convc lacks."""
+    """The short dtype name of a ``TensorProto.DataType``; raises ``UnsupportedOpError`` for one that convc lacks."""
     if code == onnx.TensorProto.STRING:
         raise UnsupportedOpError("string tensors are not supported")
-    return dtype_of(helper.tensor_dtype_to_np_dtype(code))
+    try:
+        return dtype_of(helper.tensor_dtype_to_np_dtype(code))
+    except KeyError:
+        raise ModelFileError(f"{code} is the code of no ONNX dtype") from None
+    except ShapeError as e:
+        raise UnsupportedOpError(str(e)) from None
 
 
 class ImportNode:
@@ -98,8 +103,9 @@ class ImportNode:
             return None
         array = self.builder.constant_of(value)
         if array is None:
-            raise self.unsupported(
-                f"its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)"
+            raise NotConstantError(
+                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)",
+                self.builder.inputs_behind(value),
             )
         return array
 

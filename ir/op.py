@@ -60,9 +60,8 @@ class Op:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not cls.__dict__.get("name"):
-            return
-        for registry, keys in ((REGISTRY, (cls.name,)), (ONNX_REGISTRY, cls.__dict__.get("onnx", ()))):
+        names = (cls.name,) if cls.__dict__.get("name") else ()
+        for registry, keys in ((REGISTRY, names), (ONNX_REGISTRY, cls.__dict__.get("onnx", ()))):
             for key in keys:
                 if key in registry:
                     raise TypeError(f"{cls.__qualname__} and {registry[key].__qualname__} both claim {key!r}")

@@ -160,10 +160,12 @@ class _Parser:
                 return before
 
     def fail(self, expected: str) -> NoReturn:
-        start = self.pos - len(self.token)
-        line = self.text.count("\n", 0, start) + 1
         found = repr(self.token) if self.token else "the end"
-        raise ParseError(f"line {line}: expected {expected}, found {found}")
+        self.error(f"expected {expected}, found {found}")
+
+    def error(self, message: object) -> NoReturn:
+        line = self.text.count("\n", 0, self.pos - len(self.token)) + 1
+        raise ParseError(f"line {line}: {message}") from None
 
     def expect(self, token: str) -> None:
         if self.token != token or self.kind == "string":
@@ -208,8 +210,16 @@ class _Parser:
     def value_name(self) -> str:
         if self.kind != "value":
             self.fail("a value such as %x")
-        name = self.advance()[1:]
-        return str(json.loads(name)) if name.startswith('"') else name
+        name = self.quoted(self.token[1:])
+        self.advance()
+        return name
+
+    def quoted(self, name: str) -> str:
+        """A name, without the quotes when it has them."""
+        try:
+            return str(json.loads(name)) if name.startswith('"') else name
+        except ValueError:
+            self.fail("a well-formed string")
 
     def number(self) -> int | float:
         if self.kind != "number":
@@ -238,7 +248,7 @@ class _Parser:
                 self.expect("}")
             return TensorType(dtype, shape, layout)
         except (ValueError, ConvcError) as e:
-            raise ParseError(f"{e}") from None
+            self.error(e)
 
     def typed(self) -> Value:
         name = self.value_name()
@@ -285,8 +295,7 @@ class _Parser:
 
     def use(self, scope: Mapping[str, Value]) -> Value:
         if self.kind == "value":
-            name = self.token[1:]
-            name = str(json.loads(name)) if name.startswith('"') else name
+            name = self.quoted(self.token[1:])
             if name in scope:
                 self.advance()
                 return scope[name]
@@ -298,18 +307,17 @@ class _Parser:
         cls = REGISTRY[self.advance()]
         self.expect("(")
         operands = tuple(self.listed(")", lambda: self.use(scope)))
-        attrs = dict(self.listed("}", lambda: self.named_attr(depth))) if self.accept("{") else {}
-        known = {f.name for f in dataclasses.fields(cls)}
-        for key in attrs:
-            if key not in known:
-                self.fail(f"attributes of {cls.name} to be among {sorted(known)}, not {key!r}")
+        attrs = dict(self.listed("}", lambda: self.named_attr(cls.name, depth))) if self.accept("{") else {}
         try:
             return Node(cls(**attrs), operands, results)
         except (TypeError, ValueError, ConvcError) as e:
-            raise ParseError(f"{cls.name}: {e}") from None
+            self.error(f"{cls.name}: {e}")
 
-    def named_attr(self, depth: int) -> tuple[str, Any]:
-        name = self.ident()
+    def named_attr(self, op: str, depth: int) -> tuple[str, Any]:
+        known = [f.name for f in dataclasses.fields(REGISTRY[op])]
+        if self.token not in known:
+            self.fail(f"an attribute of {op} ({', '.join(known) or 'it has none'})")
+        name = self.advance()
         self.expect("=")
         return name, self.attr(depth + 1)
 
@@ -332,7 +340,10 @@ class _Parser:
     def constant(self, type: TensorType) -> Constant:
         if self.kind == "sha":
             sha = self.advance()[4:]
-            return Constant(type, self.data.get(sha), sha)
+            data = self.data.get(sha)
+            if data is not None and data.dtype.kind == "V":  # how .npz keeps bfloat16
+                data = data.view(numpy_dtype(type.dtype))
+            return Constant(type, data, sha)
         if self.accept("["):
             numbers = self.listed("]", self.number)
             if not type.is_static or len(numbers) != type.numel:
@@ -340,8 +351,10 @@ class _Parser:
             try:
                 return Constant(type, np.array(numbers, numpy_dtype(type.dtype)).reshape(type.sizes))
             except (OverflowError, ValueError) as e:
-                raise ParseError(f"{e}") from None
-        kind = self.ident()
+                self.error(e)
+        if self.token not in Initializer.KINDS:
+            self.fail("constant data: [...], sha=..., or an initializer, " + ", ".join(Initializer.KINDS))
+        kind = self.advance()
         self.expect("(")
         amount = float(self.number())
         self.expect(",")

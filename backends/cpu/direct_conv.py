@@ -83,7 +83,7 @@ def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bi
     y = te.compute(shape, element, name="conv")
     result = k.operand(y, out)
     if bias:
-        return k.compute(out, lambda n, c, *i: result(n, c, *i) + bias[0](c), "bias", mask=True)
+        return k.compute(out, lambda n, c, *i: result(n, c, *i) + bias[0](c), "bias", guard=bias[0].type.layout is None)
     return y if width == out.sizes[3] else k.compute(out, lambda *i: result(*i), "crop")
 
 

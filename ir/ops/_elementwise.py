@@ -46,7 +46,11 @@ class Elementwise(Op):
             raise ShapeError(f"does not take {types[0].dtype}; it takes {', '.join(self.dtypes)}")
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        return k.compute(outs[0], lambda *i: self.scalar(k, *(x.at(i) for x in xs)), self.name, mask=True)
+        # an operand with channels of its own that is not padded with the result must not be read beside them
+        short = any(x.type.layout != outs[0].layout and set(x.type.sizes) - {1} for x in xs)
+        zero = k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
+        element = lambda *i: self.scalar(k, *(x.at(i) for x in xs))  # noqa: E731
+        return k.compute(outs[0], element, self.name, mask=not zero, guard=short)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return self.cost * outputs[0].numel

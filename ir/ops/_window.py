@@ -7,8 +7,10 @@ with ``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import ConvcError, ShapeError
+from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
 from ..types import Dim
 
@@ -54,6 +56,17 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
     return count - 1 if (count - 1) * stride >= size + pads[0] else count
 
 
+def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
+    """Whether one of the ``count`` windows along an axis holds padding alone."""
+    if isinstance(size, str) or isinstance(count, str):
+        return False  # only windows of one element and no padding pass symbolic sizes on
+    # a window that starts inside holds its first element
+    early = range(-pads[0], min(0, count * stride - pads[0]), stride)
+    if (count - 1) * stride - pads[0] >= size:
+        return True
+    return any(not any(0 <= start + dilation * r < size for r in range(kernel)) for start in early)
+
+
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
     """Pads for which ``out = ceil(in / stride)``; an odd one goes to the end (``upper``) or the beginning."""
     if isinstance(size, str):
@@ -90,3 +103,22 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
 def flat_pads(pads: Pads) -> list[int]:
     """Pads as ONNX lists them: all beginnings, then all ends."""
     return [p[0] for p in pads] + [p[1] for p in pads]
+
+
+def pad_spatial(k: TensorExpressions, x: Operand, pads: Pads, fill: float = 0.0) -> Operand:
+    """The operand with its spatial axes padded; the operand itself when there is nothing to pad."""
+    if not any(begin or end for begin, end in pads):
+        return x
+    shape = (*x.shape[:2], *(size + begin + end for size, (begin, end) in zip(x.shape[2:], pads, strict=True)))
+
+    def element(n: Any, c: Any, *i: Any) -> Any:
+        inside = [
+            test
+            for j, size, (begin, end) in zip(i, x.shape[2:], pads, strict=True)
+            for test in ([j >= begin] if begin else []) + ([j < size + begin] if end else [])
+        ]
+        at = [j - begin for j, (begin, _) in zip(i, pads, strict=True)]
+        return k.guarded(k.tirx.all(*inside), x(n, c, *at), k.const(fill, x.dtype))
+
+    padded = x.type.with_shape(shape)
+    return k.operand(k.compute(padded, element, "pad"), padded)

@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f32, f64, sample
 from ..types import TensorType
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
+from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Conv(Op):
         if not bias:
             return y
         summed = k.operand(y, outs[0])
-        return k.compute(outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", mask=True)
+        return k.compute(outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", guard=bias[0].type.layout is None)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         macs = outputs[0].numel * math.prod(inputs[1].sizes[1:])
@@ -116,22 +116,3 @@ class Conv(Op):
             cls(), f64[1, 2, 4, 4], f64[3, 2, 2, 2], oracle="reference", note="ONNX Runtime has no float64 Conv"
         )
         yield sample(cls(), f32[1, 64, 9, 9], f32[32, 64, 1, 1], f32[32])
-
-
-def pad_spatial(k: TensorExpressions, x: Operand, pads: Pads, fill: float = 0.0) -> Operand:
-    """The operand with its spatial axes padded; the operand itself when there is nothing to pad."""
-    if not any(begin or end for begin, end in pads):
-        return x
-    shape = (*x.shape[:2], *(size + begin + end for size, (begin, end) in zip(x.shape[2:], pads, strict=True)))
-
-    def element(n: Any, c: Any, *i: Any) -> Any:
-        inside = [
-            test
-            for j, size, (begin, end) in zip(i, x.shape[2:], pads, strict=True)
-            for test in ([j >= begin] if begin else []) + ([j < size + begin] if end else [])
-        ]
-        at = [j - begin for j, (begin, _) in zip(i, pads, strict=True)]
-        return k.guarded(k.tirx.all(*inside), x(n, c, *at), k.const(fill, x.dtype))
-
-    padded = x.type.with_shape(shape)
-    return k.operand(k.compute(padded, element, "pad"), padded)

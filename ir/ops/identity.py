@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, f32, sample
@@ -26,7 +28,16 @@ class Identity(Elementwise):
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
-        return n.input(0)
+        x = n.input(0)
+        if n.op_type == "Identity":
+            return x
+        training = not n.attr("is_test", 0) if n.opset < 7 else n.opset >= 12 and bool(n.const(2, "training_mode"))
+        ratio = n.attr("ratio", 0.5) if n.opset < 12 else n.const(1, "ratio")
+        if training and (ratio is None or np.any(ratio != 0)):
+            raise n.unsupported("it is in training mode, which is random; export the model for inference")
+        if len(n.proto.output) == 1:
+            return x
+        return x, n.constant(np.ones(x.type.sizes, bool if n.opset >= 10 else x.type.numpy_dtype), "mask")
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""Unary elementwise functions of ONNX that have no attributes."""
+"""Unary functions without attributes that need no transcendental mathematics."""
 
 from __future__ import annotations
 
@@ -6,41 +6,204 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..lowering import TensorExpressions
-from ..op import Case, f32, i32, sample
-from ..types import FLOATS, INTEGERS
+from ..op import Case, f16, f32, f64, i8, i32, i64, sample, u8
+from ..types import FLOATS, INTEGERS, SIGNED
 from ._elementwise import Elementwise
+from ._math import bounded, widened
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5, 1.5, -2.5, 1e30, -1e30], np.float32)
+"""What a function of floats must get right besides ordinary numbers."""
 
 
 @dataclass(frozen=True)
-class Relu(Elementwise):
-    """``max(x, 0)``; ONNX Relu-14."""
-
-    name = "relu"
-    onnx = ("Relu",)
-    dtypes = FLOATS + INTEGERS
-
-    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return k.tirx.max(xs[0], k.like(0, xs[0]))
+class Unary(Elementwise):
+    """``y = f(x)``."""
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 5])
+        yield sample(cls(), SPECIAL)
+        yield sample(cls(), f64[7])
+        yield sample(cls(), f16[9], oracle="reference", note="ONNX Runtime does not take float16 in all of these ops")
+
+
+@dataclass(frozen=True)
+class Relu(Unary):
+    """``max(x, 0)``; NaN stays NaN; ONNX Relu-14."""
+
+    name = "relu"
+    onnx = ("Relu",)
+    dtypes = FLOATS + SIGNED
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return bounded(k, xs[0], low=0)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
         yield sample(cls(), i32[7])
 
 
 @dataclass(frozen=True)
-class Tanh(Elementwise):
-    """``tanh(x)``; ONNX Tanh-13."""
+class Abs(Unary):
+    """The absolute value; ONNX Abs-13."""
 
-    name = "tanh"
-    onnx = ("Tanh",)
-    cost = 4
+    name = "abs"
+    onnx = ("Abs",)
+    dtypes = FLOATS + INTEGERS
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return k.tirx.tanh(xs[0])
+        return xs[0] if k.dtype(xs[0]).startswith("uint") else k.tirx.abs(xs[0])
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
-        yield sample(cls(), f32[2, 3, 5])
-        yield sample(cls(), f32[64], low=-100, high=100)
+        yield from super().cases()
+        yield sample(cls(), i8[7])
+        yield sample(cls(), i64[7])
+        yield sample(cls(), u8[7])
+
+
+@dataclass(frozen=True)
+class Neg(Unary):
+    """``-x``; ONNX Neg-13."""
+
+    name = "neg"
+    onnx = ("Neg",)
+    dtypes = FLOATS + SIGNED
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return -xs[0]
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(), i8[7])
+        yield sample(cls(), i64[7])
+
+
+@dataclass(frozen=True)
+class Sign(Unary):
+    """-1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
+
+    name = "sign"
+    onnx = ("Sign",)
+    dtypes = FLOATS + INTEGERS
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        (x,) = xs
+        zero, one = k.like(0, x), k.like(1, x)
+        if k.dtype(x).startswith("uint"):
+            return k.select(x > zero, one, zero)
+        return k.select(x > zero, one, k.select(x < zero, -one, x))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(), i32[9])
+        yield sample(cls(), u8[9])
+
+
+@dataclass(frozen=True)
+class Ceil(Unary):
+    """The next integer up; ONNX Ceil-13."""
+
+    name = "ceil"
+    onnx = ("Ceil",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], k.tirx.ceil)
+
+
+@dataclass(frozen=True)
+class Floor(Unary):
+    """The next integer down; ONNX Floor-13."""
+
+    name = "floor"
+    onnx = ("Floor",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], k.tirx.floor)
+
+
+@dataclass(frozen=True)
+class Round(Unary):
+    """The nearest integer, halves to the even one; ONNX Round-22."""
+
+    name = "round"
+    onnx = ("Round",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], k.tirx.nearbyint)
+
+
+@dataclass(frozen=True)
+class Sqrt(Unary):
+    """The square root; NaN below zero; ONNX Sqrt-13."""
+
+    name = "sqrt"
+    onnx = ("Sqrt",)
+    cost = 4
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], k.tirx.sqrt)
+
+
+@dataclass(frozen=True)
+class Reciprocal(Unary):
+    """``1 / x``; ONNX Reciprocal-13."""
+
+    name = "reciprocal"
+    onnx = ("Reciprocal",)
+    cost = 4
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], lambda v: k.like(1, v) / v)
+
+
+@dataclass(frozen=True)
+class IsNaN(Unary):
+    """Whether x is not a number; ONNX IsNaN-20."""
+
+    name = "is_nan"
+    onnx = ("IsNaN",)
+    result = "bool"
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return k.tirx.isnan(_as_float(k, xs[0]))
+
+
+@dataclass(frozen=True)
+class IsInf(Unary):
+    """Whether x is infinite, of the signs asked for; ONNX IsInf-20."""
+
+    name = "is_inf"
+    onnx = ("IsInf",)
+    result = "bool"
+    detect_negative: bool = True
+    detect_positive: bool = True
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        x = _as_float(k, xs[0])
+        infinity = k.like(float("inf"), x)
+        found = [x == infinity] * self.detect_positive + [x == -infinity] * self.detect_negative
+        return k.tirx.any(*found) if found else k.const(False, "bool")
+
+    @classmethod
+    def from_onnx(cls, n: Any) -> Any:
+        return n.emit(cls(bool(n.attr("detect_negative", 1)), bool(n.attr("detect_positive", 1))), n.input(0))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(detect_negative=False), SPECIAL)
+        yield sample(cls(detect_positive=False), SPECIAL)
+        yield sample(cls(False, False), SPECIAL)
+
+
+def _as_float(k: TensorExpressions, x: Any) -> Any:
+    return x.astype("float32") if k.dtype(x) in ("float16", "bfloat16") else x
+
+

@@ -133,5 +133,6 @@ class WinogradConv(Op):
         y = te.compute((n_, out_blocks, rows * m, columns * m, ob), result, name="conv")
         whole = k.operand(y, outs[0])
         if bias:
-            return k.compute(outs[0], lambda n, o, *i: whole(n, o, *i) + bias[0](o), "bias", mask=True)
+            ragged = bias[0].type.layout is None
+            return k.compute(outs[0], lambda n, o, *i: whole(n, o, *i) + bias[0](o), "bias", guard=ragged)
         return y if (rows * m, columns * m) == (height, width) else k.compute(outs[0], lambda *i: whole(*i), "crop")

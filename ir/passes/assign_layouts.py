@@ -45,8 +45,8 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
         if isinstance(node.op, Conv):
             x = held(inputs[0], None if reads_plain(node) else data)
             w = held(inputs[1], weight_layout(node, block))
-            return b.reinfer(node, (x, w, *inputs[2:]))
-        return b.reinfer(node, tuple(held(v, data) if _is_data(v, node) else v for v in inputs))
+            return b.reinfer(node, (x, w, *(held(v, Layout(f"A{block}a")) for v in inputs[2:])))
+        return b.reinfer(node, tuple(held(v, data) if _is_data(v, node) or _has_channels(v, node) else v for v in inputs))
 
     placed = rebuild(graph, visit)
     return _plain_outputs(placed)
@@ -65,8 +65,8 @@ def weight_layout(node: Node, block: int) -> Layout:
 
 
 def reads_plain(node: Node) -> bool:
-    """Whether a blocked convolution still takes row-major data: too few channels to fill a block."""
-    return node.inputs[0].type.sizes[1] <= FEW_CHANNELS
+    """Whether a blocked convolution still takes row-major data: all outputs read all of too few channels to fill a block."""
+    return getattr(node.op, "group", 1) == 1 and node.inputs[0].type.sizes[1] <= FEW_CHANNELS
 
 
 def is_depthwise(node: Node) -> bool:
@@ -94,6 +94,11 @@ def _is_data(v: Value, node: Node) -> bool:
     if node.op.elementwise:
         return v.type.shape == node.output.type.shape
     return v.type.rank == node.output.type.rank
+
+
+def _has_channels(v: Value, node: Node) -> bool:
+    """Whether a broadcast operand has a value for each channel, which is then padded as the channels are."""
+    return v.type.rank == node.output.type.rank and v.type.sizes[1] != 1
 
 
 def _choose(graph: Graph, block: int) -> set[str]:

@@ -1,0 +1,109 @@
+"""The command line. Exit codes: 0 done, 1 the model cannot be compiled or run, 2 wrong usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from convc import ConvcError, __version__
+
+from . import build, export, inspect, run
+from .options import UsageError
+
+COMMANDS = (build, run, inspect, export)
+DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+"""What ``main`` returns; argparse itself exits with 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Wrong usage raises ``SystemExit(2)``, as argparse does."""
+    with contextlib.suppress(AttributeError):  # names in a model may not be printable in the terminal's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    debug: bool = getattr(args, "debug", False)  # before or after the command's name
+    try:
+        args.command(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except UsageError as e:
+        args.parser.error(printable(str(e)))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return PIPE_CLOSED
+    except (ConvcError, MemoryError, OSError) as e:
+        return _fail(_message(e), debug)
+    except Exception as e:
+        what = f"internal error: {type(e).__name__}: {' '.join(str(e).split())[:300]}"
+        return _fail(f"{what} (please report this; run with --debug for the traceback)", debug)
+    return DONE
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
+    parser = argparse.ArgumentParser(
+        prog="convc",
+        description="A deep-learning compiler for convolutional networks.",
+        epilog="example: convc build resnet18.onnx && convc run resnet18.so --input cat.png --top 5",
+        parents=[common],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"convc {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        summary, _, rest = (module.__doc__ or "").partition("\n\n")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=rest,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(command=module.main, parser=command)
+    return parser
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: a model's names must not drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _message(e: Exception) -> str:
+    if isinstance(e, MemoryError):
+        return f"out of memory ({e})" if str(e) else "out of memory"
+    if isinstance(e, OSError) and e.strerror:
+        return f"{e.strerror}: '{e.filename}'" if e.filename else e.strerror
+    return str(e)
+
+
+def _fail(message: str, debug: bool) -> int:
+    """Say what went wrong on stderr; when stdout is broken, keep Python from complaining about it at exit."""
+    if debug:
+        traceback.print_exc()
+    if sys.stderr is not None:
+        print(f"convc: error: {printable(message)}", file=sys.stderr)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+    return FAILED
+
+
+def _drop_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

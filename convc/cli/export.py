@@ -1,0 +1,27 @@
+"""Write a model as an ONNX file.
+
+examples:
+  convc export zoo.py:lenet -o lenet.onnx
+  convc export stages/04_fuse.txt -o fused.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import convc
+from convc.sources import as_graph
+
+from .options import UsageError, add_model, same_file, shapes, source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the ONNX file to write")
+
+
+def main(args: argparse.Namespace) -> None:
+    if same_file(args.output, args.model):
+        raise UsageError(f"'{args.output}' is the model itself; give another name with -o")
+    convc.save_onnx(as_graph(source(args.model), shapes(args)), args.output)
+    print(args.output)

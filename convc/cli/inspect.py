@@ -1,0 +1,48 @@
+"""Show a model layer by layer: shapes, parameters, FLOPs and bytes.
+
+examples:
+  convc inspect resnet18.onnx
+  convc inspect yolo.onnx --shape images=1,3,640,640 --text
+  convc inspect vgg.onnx --examples 1000000 --tflops 0.15      how long a million runs take
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from convc.ir.text import print_graph, print_node
+from convc.sources import as_graph
+from convc.summary import duration, summarize
+
+from .options import UsageError, add_model, positive, positive_number, shapes, source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--text", action="store_true", help="print the graph in its text form instead of the table")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show each layer's attributes as well")
+    parser.add_argument("--examples", metavar="N", type=positive, help="with --tflops: the time that N runs take")
+    parser.add_argument(
+        "--tflops", metavar="T", type=positive_number, help="with --examples: the machine's speed, 10^12 FLOP/s"
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    if (args.examples is None) != (args.tflops is None):
+        raise UsageError("--examples and --tflops go together")
+    graph = as_graph(source(args.model), shapes(args))
+    if args.text:
+        print(print_graph(graph))
+        return
+    summary = summarize(graph)
+    if args.examples is not None and summary.flops is None:
+        names = ", ".join(v.name for v in graph.inputs if not v.type.is_static)
+        raise UsageError(f"the time is not known while sizes are symbolic; fix them with --shape (inputs: {names})")
+    print("inputs: " + ", ".join(str(v) for v in graph.inputs))
+    print(summary.table())
+    print(summary.totals())
+    if args.verbose:
+        print("\n".join(["", *(print_node(n) for n in graph.nodes)]))
+    if args.examples is not None:
+        seconds = (summary.flops or 0) * args.examples / (args.tflops * 1e12)
+        print(f"{args.examples:,} runs at {args.tflops:g} TFLOP/s take {duration(seconds)}")

@@ -1,0 +1,171 @@
+"""What the commands share: argument types, the MODEL argument, progress."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from convc import Graph, ModelFileError
+from convc.artifact import is_artifact
+
+MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
+
+
+class UsageError(Exception):
+    """Arguments that do not fit together, or not the model: exit code 2."""
+
+
+def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
+    """The MODEL argument and --shape."""
+    parser.add_argument("model", metavar="MODEL", help=what)
+    parser.add_argument(
+        "--shape",
+        metavar="NAME=N,C,H,W",
+        type=shape,
+        action="append",
+        default=[],
+        help="the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)",
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", metavar="N", type=positive, help="threads a run uses (default: as many as the process may run on)"
+    )
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``x=1,3,224,224`` as a name and sizes."""
+    name, _, sizes = text.rpartition("=")
+    if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
+    return name, tuple(int(s) for s in sizes.split(","))
+
+
+def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """The --shape options by input name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, sizes in args.shape:
+        if found.setdefault(name, sizes) != sizes:
+            raise UsageError(f"argument --shape: two shapes for input '{name}'")
+    return found
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Finite numbers between commas."""
+    try:
+        values = tuple(float(v) for v in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 0.485,0.456,0.406")
+    return values
+
+
+def progress(stage: str) -> None:
+    """Name the stage on stderr, when a person is looking at it."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"convc: {stage}", file=sys.stderr)
+
+
+def same_file(a: str, b: str) -> bool:
+    """Whether two paths are one existing file."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return False
+
+
+# -- MODEL --------------------------------------------------------------------------------------------------------------
+
+_PYTHON = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_]\w*)")
+
+
+def stem(model: str) -> str:
+    """What to call files made from MODEL: ``zoo/lenet.onnx`` and ``zoo.py:lenet`` are both ``lenet``."""
+    return python_name(model) or Path(model).stem
+
+
+def python_name(model: str) -> str | None:
+    """The NAME of ``FILE.py:NAME``; ``None`` when MODEL is a path."""
+    m = _PYTHON.fullmatch(model)
+    return None if m is None or Path(model).exists() else m["name"]
+
+
+def source(model: str) -> Any:
+    """What MODEL stands for, as ``convc.compile`` takes it: a path, or an object made in Python.
+
+    Raises ``ModelFileError`` when there is no such object, or its module does not import.
+    """
+    name = python_name(model)
+    if name is None:
+        if Path(model).suffix == ".py":
+            raise ModelFileError(f"'{model}' is Python: say which model in it, as {model}:NAME")
+        if is_artifact(model):
+            raise ModelFileError(f"'{model}' is compiled already: give the model that it was built from")
+        return model
+    where = model[: -len(name) - 1]
+    module = _user_code(f"cannot import '{where}'", lambda: _import(where))
+    if not hasattr(module, name):
+        raise ModelFileError(f"'{where}' has no '{name}'")
+    made = getattr(module, name)
+    if isinstance(made, Graph) or (hasattr(made, "to_graph") and not isinstance(made, type)) or not callable(made):
+        return made
+    needed = [p.name for p in signature(made).parameters.values() if p.default is p.empty and p.kind in _REQUIRED]
+    if needed:
+        raise ModelFileError(f"'{model}' takes arguments ({', '.join(needed)}): give a function that takes none")
+    return _user_code(f"'{model}' failed", made)
+
+
+_REQUIRED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def _user_code(what: str, call: Callable[[], Any]) -> Any:
+    """Run the user's Python: whatever it raises is about the model, not about convc."""
+    try:
+        return call()
+    except (Exception, SystemExit) as e:
+        raise ModelFileError(f"{what}: {type(e).__name__}: {e}") from e
+
+
+def _import(where: str) -> ModuleType:
+    if not where.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        return importlib.import_module(where)
+    path = Path(where).resolve()
+    sys.path.insert(0, str(path.parent))  # so that it can import its neighbours, as a script can
+    spec = importlib.util.spec_from_file_location(f"convc_model_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,192 @@
+"""Run a model on arrays (.npy) or pictures.
+
+examples:
+  convc run resnet18.so --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt
+  convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
+  convc run two.so --input left=a.npy --input right=b.npy
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import convc
+from convc import InputError
+from convc.artifact import Port, is_artifact
+from convc.files import write_aside
+from convc.images import read_picture
+from convc.sources import as_graph
+
+from .options import MODEL_HELP, UsageError, add_model, add_threads, numbers, positive, progress, shapes, source
+
+if TYPE_CHECKING:  # it loads TVM
+    from convc import CompiledModel
+
+SMALL = 16
+"""Outputs of at most this many elements are printed in full."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser, "an artifact that convc build wrote, or " + MODEL_HELP)
+    parser.add_argument(
+        "--input",
+        metavar="[NAME=]FILE",
+        action="append",
+        default=[],
+        help="a .npy file or a picture; for a model of several inputs NAME=FILE for each; for one of one input, each in turn",
+    )
+    parser.add_argument(
+        "--mean", metavar="M", type=numbers, help="subtracted from pictures scaled to [0,1]; one a channel"
+    )
+    parser.add_argument("--std", metavar="S", type=numbers, help="what pictures are divided by, after --mean")
+    parser.add_argument("--top", metavar="K", type=positive, help="print the K most likely classes of the first output")
+    parser.add_argument("--labels", metavar="FILE", help="with --top: names of the classes, one a line")
+    parser.add_argument("--output", metavar="FILE", help="write the outputs: .npy for one, .npz for several by name")
+    add_threads(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.labels and not args.top:
+        raise UsageError("--labels needs --top")
+    names = _labels(args.labels) if args.labels else []
+    runs, model = _prepare(args)
+    if args.output and len(runs) > 1:
+        raise UsageError(f"--output keeps one run, and {len(runs)} inputs were given")
+    if args.output and len(model.outputs) > 1 and not args.output.endswith(".npz"):
+        raise UsageError(f"the model has {len(model.outputs)} outputs: give --output a name ending in .npz")
+    for files in runs:
+        results = model.run({p.name: _read(files[p.name], p, args) for p in model.inputs})
+        if len(runs) > 1:
+            print(f"{next(iter(files.values()))}:")
+        if args.output:
+            _write(args.output, results)
+        lines = _top(model, results, args.top, names) if args.top else [_described(n, y) for n, y in results.items()]
+        print("\n".join(lines))
+
+
+def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], CompiledModel]:
+    """The files of each run by input name, and the model; what can be wrong in the arguments is said before compiling."""
+    if is_artifact(args.model) or Path(args.model).suffix in (".so", ".dylib", ".dll"):
+        if args.shape:
+            raise UsageError("--shape is for models, and an artifact's shapes are fixed")
+        model = convc.load(args.model, args.threads)
+        return assign(args.input, [p.name for p in model.inputs]), model
+    progress("reading the model")
+    graph = as_graph(source(args.model), shapes(args))
+    runs = assign(args.input, [v.name for v in graph.inputs])
+    for file in (f for run in runs for f in run.values()):
+        if not Path(file).exists():
+            raise InputError(f"cannot read '{file}': no such file")
+    progress("compiling")
+    return runs, convc.compile(graph, threads=args.threads)
+
+
+def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
+    """The file of each input by its name, for each run that ``[NAME=]FILE`` arguments ask for."""
+    pairs = [_pair(text, inputs) for text in given]
+    if len(inputs) == 1:
+        if not pairs:
+            raise UsageError(f"an input is missing: give --input FILE (the model takes '{inputs[0]}')")
+        return [{inputs[0]: file} for _, file in pairs]
+    files: dict[str, str] = {}
+    for name, file in pairs:
+        if name is None:
+            raise UsageError(
+                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}): say which one '{file}' is, --input NAME={file}"
+            )
+        if name in files:
+            raise UsageError(f"input '{name}' is given twice")
+        files[name] = file
+    missing = [name for name in inputs if name not in files]
+    if missing:
+        raise UsageError(f"input '{missing[0]}' is missing: give --input {missing[0]}=FILE")
+    return [files]
+
+
+def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
+    for name in sorted(inputs, key=len, reverse=True):
+        if text.startswith(f"{name}="):
+            return name, text[len(name) + 1 :]
+    name, equals, _ = text.partition("=")
+    if equals and not Path(text).exists():
+        raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(inputs)}")
+    return None, text
+
+
+def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
+    if Path(file).suffix != ".npy":
+        return read_picture(file, port, args.mean or (), args.std or ())
+    if args.mean or args.std:
+        raise UsageError(f"--mean and --std are for pictures, and '{file}' is an array")
+    try:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        reason = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
+        raise InputError(f"cannot read '{file}': {reason}") from e
+    if array.dtype.str == "|V2" and port.dtype == "bfloat16":  # how .npy holds bfloat16
+        array = array.view(port.dtype)
+    return array
+
+
+def _write(path: str, results: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    if path.endswith(".npz"):
+        arrays: dict[str, Any] = results
+        np.savez(buffer, **arrays)
+    else:
+        np.save(buffer, next(iter(results.values())))
+    try:
+        write_aside(path, buffer.getbuffer())
+    except OSError as e:
+        raise InputError(f"cannot write '{path}': {e.strerror or e}") from None
+
+
+# -- printing -----------------------------------------------------------------------------------------------------------
+
+
+def _described(name: str, y: np.ndarray) -> str:
+    head = f"{name}: {y.dtype}{list(y.shape)}"
+    if y.size <= SMALL:
+        return f"{head} = {np.array2string(y, separator=', ', max_line_width=10**6)}"
+    values = y.astype(np.float64)
+    return f"{head}  min {values.min():.6g}  max {values.max():.6g}  mean {values.mean():.6g}"
+
+
+def _labels(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as e:
+        raise InputError(f"cannot read labels '{path}': {getattr(e, 'strerror', None) or e}") from None
+
+
+def _top(model: CompiledModel, results: dict[str, np.ndarray], count: int, names: Sequence[str]) -> list[str]:
+    """The ``count`` likeliest classes of the first output, for each row of its batch."""
+    port = model.outputs[0]
+    y = results[port.name]
+    if y.ndim < 1 or not y.size or y.dtype.kind in "biu":
+        raise InputError(f"--top needs class scores, and output '{port.name}' is {port.dtype}{list(port.shape)}")
+    rows = y.astype(np.float64).reshape(y.shape[0] if y.ndim > 1 else 1, -1)
+    lines = []
+    for i, row in enumerate(rows):
+        if len(rows) > 1:
+            lines.append(f"row {i}")
+        p = probabilities(row)
+        lines += [
+            f"{k:6d}  {p[k]:.4f}  {names[k] if k < len(names) else ''}".rstrip()
+            for k in np.argsort(-p, kind="stable")[:count]
+        ]
+    return lines
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """The softmax of scores; the scores themselves when they are probabilities already."""
+    if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
+        return scores
+    e = np.exp(scores - scores.max())
+    return np.asarray(e / e.sum())

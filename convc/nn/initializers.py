@@ -1,0 +1,19 @@
+"""Initial values of parameters, lazy: a name and a bound until someone reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from convc.ir.graph import Initializer
+
+
+def glorot(shape: Sequence[int]) -> Initializer:
+    """Uniform within ``sqrt(6 / (fan_in + fan_out))`` for a weight ``(out, in, *kernel)``; Glorot and Bengio 2010."""
+    fans = (shape[0] + shape[1]) * math.prod(shape[2:])
+    return Initializer("uniform", math.sqrt(6 / max(fans, 1)))
+
+
+def fill(value: float) -> Initializer:
+    """The same value everywhere."""
+    return Initializer("fill", float(value))

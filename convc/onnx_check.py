@@ -1,0 +1,100 @@
+"""Checks of ONNX models against the standard's own schemas, so that importers meet only nodes of the form they expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import onnx
+from onnx import defs
+
+from convc.ir.errors import ModelFileError
+from convc.ir.onnx_io import ImportNode
+
+
+def check_text(message: Any, where: str = "the model") -> None:
+    """Raises ``ModelFileError`` when a text field somewhere is not UTF-8: protobuf then gives bytes for it."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            for text in [value] if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    raise ModelFileError(f"{where} is damaged: its {field.name} is not text: {text[:80]!r}")
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                check_text(inner, f"{where}'s {field.name}" if where.count("'s") < 3 else where)
+
+
+def check_names(graph: onnx.GraphProto) -> None:
+    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of the
+    first two. That two nodes write one name is found when they are sorted.
+    """
+    inputs = _unique("inputs", (v.name for v in graph.input))
+    initializers = _unique("initializers", (t.name for t in graph.initializer))
+    _unique("outputs", (v.name for v in graph.output))
+    for node in graph.node:
+        for name in node.output:
+            if name and name in inputs | initializers:
+                kind = "input" if name in inputs else "initializer"
+                raise ModelFileError(
+                    f"{node.op_type} node '{node.name or name}' writes '{name}', which is also an {kind} of the model"
+                )
+
+
+def _unique(what: str, names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ModelFileError(f"two {what} of the model are called '{name}'")
+        seen.add(name)
+    return seen
+
+
+def check_node(n: ImportNode) -> None:
+    """Raises ``ModelFileError`` unless the node has the inputs, outputs and attributes that its ONNX schema lists.
+
+    A node that onnx has no schema for passes.
+    """
+    schema = _schema(n.op_type, n.opset, "" if n.proto.domain == "ai.onnx" else n.proto.domain)
+    if schema is None:
+        return
+    for what, have, most in (
+        ("inputs", len(n.proto.input), schema.max_input),
+        ("outputs", len(n.proto.output), schema.max_output),
+    ):
+        if have > most:
+            raise n.error(f"it has {have} {what}; {n.op_type} has at most {most}")
+    single = defs.OpSchema.FormalParameterOption.Single
+    for i, formal in enumerate(schema.inputs):
+        if formal.option == single and n.optional(i) is None:
+            raise n.error(f"input {i} ('{formal.name}') is missing")
+    if len(n.proto.input) < schema.min_input:
+        raise n.error(f"it has {len(n.proto.input)} inputs; {n.op_type} needs at least {schema.min_input}")
+    _check_attributes(n, schema)
+
+
+def _check_attributes(n: ImportNode, schema: Any) -> None:
+    given = {a.name: a.type for a in n.proto.attribute}
+    for name, kind in given.items():
+        if name not in schema.attributes:
+            known = ", ".join(schema.attributes) or "none"
+            raise n.error(f"{n.op_type} (opset {n.opset}) has no attribute '{name}'; it has: {known}")
+        wanted = schema.attributes[name].type
+        if kind != wanted.value:
+            is_a = onnx.AttributeProto.AttributeType.Name(kind) if kind in _KINDS else f"of unknown type {kind}"
+            raise n.error(f"attribute '{name}' is {is_a}; {n.op_type} wants {wanted.name}")
+    for name, attribute in schema.attributes.items():
+        if attribute.required and name not in given:
+            raise n.error(f"attribute '{name}' is missing")
+
+
+_KINDS = frozenset(onnx.AttributeProto.AttributeType.values())
+
+
+@lru_cache(maxsize=1024)
+def _schema(op_type: str, version: int, domain: str) -> Any:
+    try:
+        schema: Any = defs.get_schema(op_type, version, domain)
+    except defs.SchemaError:
+        return None
+    return None if schema.deprecated else schema

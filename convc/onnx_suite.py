@@ -1,0 +1,296 @@
+"""onnx's backend test suite through convc: ``python -m convc.onnx_backend``.
+
+Every case ends as one of: ``pass``; ``refused``, a ``ConvcError`` that names what convc does not compile, before anything ran;
+``wrong``, other numbers, shapes or dtypes than the suite's; ``crashed``, any other exception, a dead process, or no answer
+in time. Cases run in worker processes, so that a crash is seen and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from convc.ir.errors import ConvcError, ModelFileError, ShapeError, UnsupportedOpError
+
+from .onnx_backend import prepare
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
+STATUSES = ("pass", "refused", "wrong", "crashed")
+BF16_RTOL = 2**-6
+"""Two units in the last place of bfloat16, as onnx's own runner allows."""
+ATOL = 1e-4
+"""At least this much absolute error is allowed, where onnx's runner has 1e-7: sums in another order give more."""
+
+DataSets = Sequence[tuple[Sequence[Any], Sequence[Any]]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one case ended, and why."""
+
+    name: str
+    kind: str
+    op: str
+    status: str
+    error: str = ""
+    """The class of the error that refused or crashed."""
+    message: str = ""
+    specialized: tuple[str, ...] = ()
+    """Inputs that were made constants, because convc needs their values at compile time."""
+    seconds: float = 0.0
+
+
+class Mismatch(Exception):
+    """An output differs from the suite's."""
+
+
+def load_cases(kinds: Sequence[str], pattern: str = "") -> dict[tuple[str, str], Any]:
+    """The suite's cases of these kinds whose names match a regular expression, by kind and name."""
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = [(kind, case) for kind in kinds for case in load_model_tests(kind=kind)]
+    return {(kind, case.name): case for kind, case in cases if re.search(pattern, case.name)}
+
+
+def run_case(kind: str, case: Any) -> Result:
+    """Run one case in this process."""
+    began = time.monotonic()
+    op, error, message = kind, "", ""
+    specialized: tuple[str, ...] = ()
+    try:
+        model, data_sets = case_data(case)
+        op = op_of(kind, model)
+        try:
+            prepared = prepare(model, threads=1)
+            got = [prepared.run(inputs) for inputs, _ in data_sets]
+            specialized = prepared.specialized
+            for made, (_, wanted) in zip(got, data_sets, strict=True):
+                compare(made, wanted, case.rtol, max(case.atol, ATOL))
+            status = "pass"
+        except Mismatch as e:
+            status, message = "wrong", str(e)
+        except (UnsupportedOpError, ShapeError, ModelFileError) as e:
+            status, error, message = "refused", type(e.__cause__ if e.__cause__ else e).__name__, str(e)
+            if isinstance(e, UnsupportedOpError):
+                error = "UnsupportedOpError"
+    except Exception as e:
+        status, error, message = "crashed", type(e).__name__, str(e)
+    return Result(case.name, kind, op, status, error, message[:2000], specialized, round(time.monotonic() - began, 3))
+
+
+def case_data(case: Any) -> tuple[onnx.ModelProto, DataSets]:
+    """The model of a case, and its inputs and outputs: held by the case, in files beside the model, or made up for it."""
+    if case.model is not None:
+        return case.model, case.data_sets
+    root = Path(onnx.__file__).parent.parent
+    path = root / case.url if case.url else Path(case.model_dir) / "model.onnx"
+    model = onnx.load(path)
+    if case.url:
+        prefix = str(path.with_suffix(""))
+        info = next(i for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer})
+        shape = [d.dim_value or 1 for d in info.type.tensor_type.shape.dim]
+        size = int(np.prod(shape))
+        made = (np.arange(size).reshape(shape) / size).astype(np.float32)  # as onnx's runner makes it
+        wanted = [_load_tensor(Path(f"{prefix}_output_{i}.pb")) for i in range(len(model.graph.output))]
+        return model, [([made], wanted)]
+    return model, [
+        (list(_files(folder, "input", model.graph.input)), list(_files(folder, "output", model.graph.output)))
+        for folder in sorted(Path(case.model_dir).glob("test_data_set_*"))
+    ]
+
+
+def _files(folder: Path, what: str, infos: Sequence[onnx.ValueInfoProto]) -> Iterator[Any]:
+    for i, _ in enumerate(sorted(folder.glob(f"{what}_*.pb"))):
+        path = folder / f"{what}_{i}.pb"
+        kind = infos[i].type.WhichOneof("value")
+        if kind == "sequence_type":
+            yield numpy_helper.to_list(onnx.SequenceProto.FromString(path.read_bytes()))
+        elif kind == "optional_type":
+            yield numpy_helper.to_optional(onnx.OptionalProto.FromString(path.read_bytes()))
+        else:
+            yield _load_tensor(path)
+
+
+def _load_tensor(path: Path) -> np.ndarray:
+    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
+
+
+def op_of(kind: str, model: onnx.ModelProto) -> str:
+    """What a case is counted under: the op of a single node, else its kind."""
+    nodes = model.graph.node
+    if len(nodes) == 1:
+        return str(nodes[0].op_type)
+    return f"({kind}, several ops)"
+
+
+def compare(got: Sequence[Any], wanted: Sequence[Any], rtol: float, atol: float) -> None:
+    """Raises ``Mismatch`` unless the outputs are equal in number, dtype and shape, and close in value."""
+    if len(got) != len(wanted):
+        raise Mismatch(f"{len(got)} outputs, expected {len(wanted)}")
+    for i, (g, want) in enumerate(zip(got, wanted, strict=True)):
+        w = numpy_helper.to_array(want) if isinstance(want, onnx.TensorProto) else np.asarray(want)
+        if g.dtype != w.dtype or g.shape != w.shape:
+            raise Mismatch(f"output {i} is {g.dtype}{list(g.shape)}, expected {w.dtype}{list(w.shape)}")
+        if w.dtype.kind in "biu":
+            close = np.array_equal(g, w)
+        else:
+            few = max(rtol, BF16_RTOL) if w.dtype.name == "bfloat16" else rtol
+            with np.errstate(all="ignore"):
+                close = np.allclose(g.astype(np.float64), w.astype(np.float64), few, atol, equal_nan=True)
+        if not close:
+            raise Mismatch(f"output {i} is {_brief(g)}, expected {_brief(w)}")
+
+
+def _brief(x: np.ndarray) -> str:
+    text = np.array2string(x.reshape(-1)[:12], precision=5, separator=", ")
+    return f"{x.dtype}{list(x.shape)} {text}" + ("..." if x.size > 12 else "")
+
+
+# -- worker processes -------------------------------------------------------------------------------------------------
+
+
+def _work(connection: Connection, kinds: Sequence[str], pattern: str) -> None:
+    """The loop of a worker: cases by kind and name come in, results go out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # TVM prints a trace for every error
+    warnings.simplefilter("ignore")
+    cases = load_cases(kinds, pattern)
+    connection.send(None)
+    while (key := connection.recv()) is not None:
+        connection.send(run_case(key[0], cases[key]))
+
+
+class _Worker:
+    """A worker process that takes cases off a list, and a new process whenever one ends."""
+
+    def __init__(self, kinds: Sequence[str], pattern: str, limit: float) -> None:
+        self.kinds, self.pattern, self.limit = kinds, pattern, limit
+        self.key: tuple[str, str] = ("", "")
+        self.deadline = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, self.kinds, self.pattern), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.connection.recv()
+
+    def give(self, key: tuple[str, str]) -> None:
+        """Start on a case."""
+        self.key, self.deadline = key, time.monotonic() + self.limit
+        self.connection.send(key)
+
+    def take(self) -> Result | str | None:
+        """The result; when the process died or is late, why, after starting another; ``None`` while it is at work."""
+        late = time.monotonic() > self.deadline
+        if not self.connection.poll() and not late:
+            return None
+        try:
+            if not late:
+                result: Result = self.connection.recv()
+                return result
+            why = f"no answer in {self.limit:g} s"
+        except EOFError:
+            self.process.join()
+            why = f"the process ended with status {self.process.exitcode}"
+        self.stop()
+        self._start()
+        return why
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def run_suite(kinds: Sequence[str], pattern: str = "", jobs: int = 1, limit: float = 120.0) -> list[Result]:
+    """Run the cases of these kinds whose names match, ``limit`` seconds at most each, in ``jobs`` processes."""
+    cases = load_cases(kinds, pattern)
+    todo = list(reversed(cases))
+    results: list[Result] = []
+    busy = [_Worker(kinds, pattern, limit) for _ in range(min(jobs, len(todo)))]
+    for worker in busy:
+        worker.give(todo.pop())
+    while busy:
+        wait([w.connection for w in busy], max(0.01, min(w.deadline for w in busy) - time.monotonic()))
+        for worker in list(busy):
+            result = worker.take()
+            if result is None:
+                continue
+            if isinstance(result, str):
+                kind, name = worker.key
+                op = op_of(kind, case_data(cases[worker.key])[0])
+                result = Result(name, kind, op, "crashed", result, "")
+            results.append(result)
+            if todo:
+                worker.give(todo.pop())
+            else:
+                worker.stop()
+                busy.remove(worker)
+    return sorted(results, key=lambda r: (KINDS.index(r.kind), r.name))
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+def table(results: Sequence[Result]) -> str:
+    """Counts by op and in total, and every case that is wrong or crashed."""
+    by_op: dict[str, Counter[str]] = defaultdict(Counter)
+    ops = {r.name: r.op for r in results}
+    for r in results:
+        whole, expanded, _ = r.name.partition("_expanded")  # the same case, its op replaced by the body of its function
+        by_op[f"{ops[whole]} (expanded)" if expanded and whole in ops else r.op][r.status] += 1
+    total = Counter(r.status for r in results)
+    lines = [f"{'op':32}" + "".join(f"{s:>9}" for s in STATUSES)]
+    for op, counts in [*sorted(by_op.items()), ("total", total)]:
+        lines.append(f"{op:32}" + "".join(f"{counts[s] or '':>9}" for s in STATUSES))
+    specialized = sum(bool(r.specialized) for r in results if r.status == "pass")
+    lines.append(f"{specialized} of the passes have inputs fixed that convc needs at compile time")
+    refusals = Counter(r.error for r in results if r.status == "refused")
+    lines.append("refused by: " + (", ".join(f"{name} {count}" for name, count in refusals.most_common()) or "none"))
+    for r in results:
+        if r.status in ("wrong", "crashed"):
+            lines.append(f"{r.status}: {r.kind} {r.name}: {r.error} {r.message[:400]}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exits with 1 when a case is wrong or crashed."""
+    parser = argparse.ArgumentParser(prog="python -m convc.onnx_backend", description="Run onnx's backend tests.")
+    parser.add_argument("--kind", default=",".join(KINDS), help="comma-separated, out of %(default)s")
+    parser.add_argument("--filter", default="", metavar="REGEX", help="run the cases whose names match")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every result to this file")
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds a case may take")
+    args = parser.parse_args(argv)
+    kinds = args.kind.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"unknown kind {sorted(unknown)[0]!r}; known: {', '.join(KINDS)}")
+    results = run_suite(kinds, args.filter, args.jobs, args.limit)
+    print(table(results))
+    if args.json:
+        args.json.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+    return int(any(r.status in ("wrong", "crashed") for r in results))
+
+
+__all__ = ["ConvcError", "Mismatch", "Result", "compare", "load_cases", "main", "run_case", "run_suite", "table"]

@@ -1,0 +1,60 @@
+"""Shared by ops that reduce: the type that sums are kept in, powers for norms, mean and variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..lowering import Operand, TensorExpressions
+from ..types import TensorType
+from ._reducers import WIDER
+
+Read = Callable[[Sequence[Any], Sequence[Any]], Any]
+"""An element, from the index of the statistic that it belongs to and its position among those that are reduced."""
+
+
+def accumulator(t: TensorType) -> TensorType:
+    """The type that a reduction to ``t`` is computed in: float16 and bfloat16 are kept in float32."""
+    return t.with_dtype(WIDER.get(t.dtype, t.dtype))
+
+
+def rounded(k: TensorExpressions, wide: Operand, out: TensorType) -> Any:
+    """The tensor of type ``out`` from one held in its accumulator's type; the same tensor where these are equal."""
+    if wide.type == out:
+        return wide.tensor
+    return k.compute(out, lambda *i: wide(*i).astype(out.tvm_dtype), "rounded")
+
+
+def power(k: TensorExpressions, x: Any, p: int) -> Any:
+    """``|x|**p`` for a whole p of at least 1."""
+    base = k.tirx.abs(x) if p % 2 else x
+    y = None
+    while p:
+        if p % 2:
+            y = base if y is None else y * base
+        base, p = base * base, p // 2
+    return y
+
+
+def root(k: TensorExpressions, x: Any, p: int) -> Any:
+    """``x**(1/p)`` for x of at least 0."""
+    if p == 1:
+        return x
+    return k.tirx.sqrt(x) if p == 2 else k.tirx.pow(x, k.like(1 / p, x))
+
+
+def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read, name: str = "mean") -> Operand:
+    """The mean of ``read`` over ``extents`` for each element of the statistic, whose type is ``stat``."""
+    axes = [k.reduce_axis(extent) for extent in extents]
+    total = k.operand(k.compute(stat, lambda *i: k.te.sum(read(i, axes), axis=axes), f"{name}_sum"), stat)
+    count = k.const(math.prod(extents), stat.tvm_dtype)
+    return k.operand(k.compute(stat, lambda *i: total(*i) / count, name), stat)
+
+
+def mean_and_variance(
+    k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read
+) -> tuple[Operand, Operand]:
+    """Mean and population variance, in two passes: the variance of the differences from the mean, which cannot cancel."""
+    center = mean(k, stat, extents, read)
+    return center, mean(k, stat, extents, lambda i, r: power(k, read(i, r) - center(*i), 2), "variance")

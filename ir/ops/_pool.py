@@ -1,0 +1,120 @@
+"""Shared by poolings: attributes, types, the windows as a reader of taps, and the ONNX mapping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Op
+from ..types import FLOATS, TensorType
+from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial, some_window_is_empty
+
+
+@dataclass(frozen=True)
+class Pool(Op):
+    """One output element from the window at ``stride * i - pad``, for each channel on its own.
+
+    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs over
+    the end padding, unless it would start there.
+    """
+
+    dtypes: ClassVar[tuple[str, ...]] = FLOATS
+
+    kernel: Ints
+    strides: Ints = ()
+    pads: Pads = ()
+    dilations: Ints = ()
+    ceil_mode: bool = False
+
+    def geometry(self) -> tuple[Ints, Pads, Ints]:
+        """Strides, pads and dilations for each spatial axis."""
+        rank = len(self.kernel)
+        return full(self.strides, rank), full_pads(self.pads, rank), full(self.dilations, rank)
+
+    def needs_elements(self) -> bool:
+        """Whether a window of padding alone has no result."""
+        return False
+
+    def infer(self, *types: TensorType) -> Any:
+        (x,) = types
+        if x.dtype not in self.dtypes:
+            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+        if x.rank < 3 or x.rank - 2 != len(self.kernel):
+            raise ShapeError(f"data of rank {x.rank} does not fit a kernel of {len(self.kernel)} spatial axes")
+        strides, pads, dilations = self.geometry()
+        if any(p < 0 for pair in pads for p in pair):
+            raise ShapeError(f"pads {pads} must not be negative")
+        axes = list(zip(x.shape[2:], self.kernel, strides, dilations, pads, strict=True))
+        spatial = tuple(out_size(*axis, self.ceil_mode) for axis in axes)
+        if self.needs_elements() and any(
+            some_window_is_empty(count, *axis) for axis, count in zip(axes, spatial, strict=True)
+        ):
+            raise ShapeError(f"pads {pads} are so large that a window of {self.kernel} holds padding alone")
+        return x.with_shape((*x.shape[:2], *spatial))
+
+    def taps(self, k: TensorExpressions) -> list[Any]:
+        """Reduction axes over the kernel."""
+        return [k.reduce_axis(size, "rk") for size in self.kernel]
+
+    def windows(self, k: TensorExpressions, x: Operand, out: TensorType, fill: float = 0.0) -> Callable[..., Any]:
+        """A reader of the window at an output index: ``read((n, c, *i), taps)``, where padding gives ``fill``."""
+        strides, pads, dilations = self.geometry()
+        reach = tuple(
+            (begin, max((count - 1) * s + d * (size - 1) + 1 - begin - extent, 0))
+            for count, s, d, size, (begin, _), extent in zip(
+                out.sizes[2:], strides, dilations, self.kernel, pads, x.shape[2:], strict=True
+            )
+        )
+        padded = pad_spatial(k, x, reach, fill)
+
+        def read(index: Sequence[Any], taps: Sequence[Any]) -> Any:
+            at = (s * i + d * r for s, i, d, r in zip(strides, index[2:], dilations, taps, strict=True))
+            return padded(*index[:2], *at)
+
+        return read
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].numel * math.prod(self.kernel)
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return layout.rank == inputs[0].rank
+
+    @staticmethod
+    def onnx_geometry(n: ImportNode) -> dict[str, Any]:
+        """The fields of this class from an ONNX pooling node.
+
+        With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
+        Runtime, though the formula in the text of the operator always gives the lower count.
+        """
+        kernel = n.attr("kernel_shape")
+        if not kernel:
+            raise n.error("attribute 'kernel_shape' is missing")
+        strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+        pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
+        return {
+            "kernel": kernel,
+            "strides": strides,
+            "pads": pads,
+            "dilations": dilations,
+            "ceil_mode": bool(n.attr("ceil_mode", 0)),
+        }
+
+    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
+        strides, pads, dilations = self.geometry()
+        n.node(
+            self.onnx[0],
+            n.inputs,
+            n.outputs,
+            kernel_shape=self.kernel,
+            strides=strides,
+            pads=flat_pads(pads),
+            dilations=dilations,
+            ceil_mode=self.ceil_mode,
+            **attrs,
+        )

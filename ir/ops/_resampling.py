@@ -1,0 +1,213 @@
+"""Shared by the resizing ops: output sizes, and where in the input each output position lies.
+
+A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile time,
+so that rounding and fractions are exact: no float error decides which pixel is the nearest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import TensorExpressions
+from ..onnx_io import ExportNode
+from ..op import Op
+from ..types import Dim, TensorType
+from ._axes import Ints, axes_of, axis_of, size_of
+
+POLICIES = ("stretch", "not_larger", "not_smaller")
+CROP = "tf_crop_and_resize"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Positions along one axis: output index ``o`` of ``out`` lies at ``(step * o + offset) / unit`` in ``size``."""
+
+    axis: int
+    size: int
+    out: int
+    scale: Fraction
+    step: int
+    offset: int
+    unit: int
+
+    def floor(self, o: Any, shift: Fraction = Fraction(0)) -> Any:
+        """The largest integer that is at most the position plus ``shift``."""
+        parts = shift.denominator
+        return (self._scaled(o) * parts + shift.numerator * self.unit) // (self.unit * parts)
+
+    def ceil(self, o: Any, shift: Fraction = Fraction(0)) -> Any:
+        """The smallest integer that is at least the position plus ``shift``."""
+        parts = shift.denominator
+        return -((self._scaled(o) * -parts - shift.numerator * self.unit) // (self.unit * parts))
+
+    def fraction(self, o: Any, dtype: str) -> Any:
+        """What the position is above its floor, as a float of a TVM dtype."""
+        return (self._scaled(o) % self.unit).astype(dtype) * (1.0 / self.unit)
+
+    def clamped(self, k: TensorExpressions, i: Any) -> Any:
+        """A position in the input: the nearest there is."""
+        return k.tirx.max(k.tirx.min(i, k.like(self.size - 1, i)), k.like(0, i)).astype("int32")
+
+    def outside(self, k: TensorExpressions, o: Any) -> Any:
+        """Whether the position lies outside the input's first and last element."""
+        position = self._scaled(o)
+        return k.tirx.any(position < 0, position > (self.size - 1) * self.unit)
+
+    def _scaled(self, o: Any) -> Any:
+        largest = 4 * (abs(self.step) * self.out + abs(self.offset) + self.unit)
+        return (o if largest < 1 << 31 else o.astype("int64")) * self.step + self.offset
+
+
+@dataclass(frozen=True)
+class Resampling(Op):
+    """The operand resized along ``axes``; ONNX Resize-19.
+
+    By ``scales``, the output being ``floor(size * scale)``, or to ``sizes``; one of the two is given, a number an axis.
+    ``policy`` keeps the aspect ratio of ``sizes``. ``coordinates`` is ONNX's coordinate_transformation_mode; with
+    ``tf_crop_and_resize``, ``roi`` holds the starts of all axes, then the ends, and what lies outside the input becomes
+    ``extrapolation_value``.
+    """
+
+    axes: Ints = ()
+    scales: tuple[float, ...] = ()
+    sizes: Ints = ()
+    coordinates: str = "half_pixel"
+    policy: str = "stretch"
+    roi: tuple[float, ...] = ()
+    extrapolation_value: float = 0.0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        axes_of(self.axes, x.rank)
+        count = len(self.axes)
+        if self.coordinates not in _POSITIONS or self.policy not in POLICIES:
+            raise ShapeError(f"unknown coordinates {self.coordinates!r} or policy {self.policy!r}")
+        if sorted((len(self.scales), len(self.sizes))) != [0, count] or len(self.roi) not in (0, 2 * count):
+            raise ShapeError(f"takes either scales or sizes, one for each of {count} axes, and a roi of two for each")
+        if (self.coordinates == CROP) != bool(self.roi):
+            raise ShapeError(f"a roi belongs to coordinates {CROP}")
+        if not all(math.isfinite(s) and s > 0 for s in self.scales) or min(self.sizes, default=1) < 1:
+            raise ShapeError("scales and sizes must be positive")
+        shape: list[Dim] = list(x.shape)
+        for line in self.lines(x):
+            shape[line.axis] = line.out
+            if line.out and not line.size:
+                raise ShapeError(f"axis {line.axis} of {x} has nothing to resize")
+        return x.with_shape(shape)
+
+    def lines(self, x: TensorType) -> list[Line]:
+        """The positions along each resized axis."""
+        axes = [axis_of(a, x.rank) for a in self.axes]
+        scales, outs = self._extents([size_of(x, a) for a in axes])
+        found = []
+        for i, (axis, scale, out) in enumerate(zip(axes, scales, outs, strict=True)):
+            size = size_of(x, axis)
+            roi = [rational(r) for r in self.roi[i :: len(axes)]] or [Fraction(0), Fraction(1)]
+            step, offset = _POSITIONS[self.coordinates](size, out, scale, roi[0], roi[1])
+            unit = math.lcm(step.denominator, offset.denominator)
+            found.append(Line(axis, size, out, scale, int(step * unit), int(offset * unit), unit))
+        return found
+
+    def _extents(self, sizes: Sequence[int]) -> tuple[list[Fraction], list[int]]:
+        """Scale and output size of each resized axis."""
+        if self.scales:
+            # the product in float32, as ONNX's own shape inference has it
+            outs = [int(np.float32(size) * np.float32(s)) for size, s in zip(sizes, self.scales, strict=True)]
+            return [rational(s) for s in self.scales], outs
+        scales = [Fraction(out, max(size, 1)) for size, out in zip(sizes, self.sizes, strict=True)]
+        if self.policy == "stretch" or not scales:
+            return scales, list(self.sizes)
+        common = min(scales) if self.policy == "not_larger" else max(scales)
+        return [common] * len(sizes), [math.floor(common * size + Fraction(1, 2)) for size in sizes]
+
+    def extrapolated(self, k: TensorExpressions, lines: Sequence[Line], index: Sequence[Any], value: Any) -> Any:
+        """The value, or ``extrapolation_value`` where the position is outside the input."""
+        if self.coordinates != CROP:
+            return value
+        beyond = k.tirx.any(*(line.outside(k, index[line.axis]) for line in lines))
+        fill = self.extrapolation_value if "float" in k.dtype(value) else int(self.extrapolation_value)
+        return k.select(beyond, k.like(fill, value), value)
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        rank = inputs[0].rank
+        return rank == layout.rank and all(layout.block(axis_of(a, rank)) == 1 for a in self.axes)
+
+    def write(self, n: ExportNode, **attrs: Any) -> None:
+        """Write an ONNX Resize node."""
+        crops = self.coordinates == CROP
+        roi = n.constant(np.array(self.roi, np.float32), "roi") if crops else ""
+        scales = n.constant(np.array(self.scales, np.float32), "scales") if self.scales else ""
+        inputs = [n.inputs[0], roi, scales, *([n.ints(self.sizes)] if self.sizes else [])]
+        if not self.axes:
+            n.node("Identity", n.inputs, n.outputs)
+            return
+        n.node(
+            "Resize",
+            inputs,
+            n.outputs,
+            axes=self.axes,
+            coordinate_transformation_mode=self.coordinates,
+            extrapolation_value=self.extrapolation_value if crops else None,
+            keep_aspect_ratio_policy=self.policy if self.sizes else None,
+            **attrs,
+        )
+
+
+def rational(x: float) -> Fraction:
+    """A float32 as the simple fraction it was most likely rounded from, else as what it is."""
+    simple = Fraction(x).limit_denominator(1 << 12)
+    return simple if np.float32(float(simple)) == np.float32(x) else Fraction(float(np.float32(x)))
+
+
+_HALF = Fraction(1, 2)
+_Position = tuple[Fraction, Fraction]
+"""Slope and intercept of a position in the output index."""
+
+
+def _half_pixel(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    return 1 / scale, _HALF / scale - _HALF
+
+
+def _half_pixel_symmetric(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    centre = Fraction(size, 2) * (1 - out / (scale * size)) if size else Fraction(0)
+    return 1 / scale, centre + _HALF / scale - _HALF
+
+
+def _pytorch_half_pixel(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    return _half_pixel(size, out, scale, start, end) if out > 1 else (Fraction(0), Fraction(0))
+
+
+def _align_corners(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    return (Fraction(size - 1, out - 1) if out > 1 else Fraction(0)), Fraction(0)
+
+
+def _asymmetric(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    return 1 / scale, Fraction(0)
+
+
+def _crop(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    last = size - 1
+    return ((end - start) * last / (out - 1), start * last) if out > 1 else (Fraction(0), (start + end) / 2 * last)
+
+
+def _half_pixel_for_nn(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+    return 1 / scale, _HALF / scale
+
+
+_POSITIONS = {
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _half_pixel_symmetric,
+    "pytorch_half_pixel": _pytorch_half_pixel,
+    "align_corners": _align_corners,
+    "asymmetric": _asymmetric,
+    CROP: _crop,
+    "tf_half_pixel_for_nn": _half_pixel_for_nn,
+}

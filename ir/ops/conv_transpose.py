@@ -1,0 +1,235 @@
+"""Transposed convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, f16, f32, f64, sample
+from ..types import Dim, TensorType
+from ._accumulate import accumulator
+from ._window import Ints, Pads, flat_pads, full, full_pads
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Op):
+    """The gradient of a convolution with respect to its data, as an op of its own; ONNX ConvTranspose-22.
+
+    ``y[n, o, s*i + d*k - pad] += x[n,c,i] * w[c,o,k]``, plus an optional bias. Data ``N C spatial``, weight
+    ``C O/group spatial``, bias ``O``, all row-major. Sizes follow
+    ``out = s * (in - 1) + output_padding + d * (kernel - 1) + 1 - pad_begin - pad_end``.
+    """
+
+    name = "conv_transpose"
+    onnx = ("ConvTranspose",)
+    strides: Ints = ()
+    pads: Pads = ()
+    dilations: Ints = ()
+    output_padding: Ints = ()
+    group: int = 1
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, w, *bias = types
+        if x.rank < 3 or w.rank != x.rank:
+            raise ShapeError(f"data has rank {x.rank} and weight rank {w.rank}; both must be equal and at least 3")
+        if len(bias) > 1 or {t.dtype for t in types} != {x.dtype} or not x.is_float:
+            raise ShapeError("takes data, weight and an optional bias, of one float dtype")
+        if any(t.layout for t in types):
+            raise ShapeError("takes row-major operands")
+        channels, per_group = w.sizes[:2]
+        if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
+            raise ShapeError(f"data has {x.shape[1]} channels, but the weight takes {channels} in {self.group} groups")
+        outputs = per_group * self.group
+        if bias and bias[0].shape != (outputs,):
+            raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
+        axes = zip(x.shape[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
+        return TensorType(x.dtype, (x.shape[0], outputs, *(_out_size(*axis) for axis in axes)))
+
+    def geometry(self, rank: int) -> tuple[Ints, Pads, Ints, Ints]:
+        """Strides, pads, dilations and output padding for each of ``rank`` spatial axes."""
+        return (
+            full(self.strides, rank),
+            full_pads(self.pads, rank),
+            full(self.dilations, rank),
+            full(self.output_padding, rank, 0),
+        )
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        """A gather, so that each output element is one sum: over the taps alone that meet an element of the data."""
+        x, w, *bias = xs
+        acc = accumulator(outs[0])
+        channels, outputs = w.shape[0] // self.group, w.shape[1]
+        axes = [
+            _Axis(size, kernel, s, d, pad[0])
+            for size, kernel, s, pad, d, _ in zip(
+                x.shape[2:], w.shape[2:], *self.geometry(x.type.rank - 2), strict=True
+            )
+        ]
+        rc = k.reduce_axis(channels, "rc")
+        rt = [k.reduce_axis(axis.taps, "rt") for axis in axes]
+
+        def element(n: Any, o: Any, *i: Any) -> Any:
+            c = rc if self.group == 1 else (o // outputs) * channels + rc
+            met = [axis.meet(j, t) for axis, j, t in zip(axes, i, rt, strict=True)]
+            data = x(n, c, *(source for source, _, _ in met)).astype(acc.tvm_dtype)
+            weight = w(c, o % outputs, *(tap for _, tap, _ in met)).astype(acc.tvm_dtype)
+            inside = k.tirx.all(*(test for _, _, tests in met for test in tests))
+            return k.te.sum(k.guarded(inside, data * weight, k.const(0, acc.tvm_dtype)), axis=[rc, *rt])
+
+        y = k.operand(k.compute(acc, element, "conv_transpose"), acc)
+        if not bias and acc == outs[0]:
+            return y.tensor
+
+        def finish(n: Any, o: Any, *i: Any) -> Any:
+            value = y(n, o, *i) + bias[0](o).astype(acc.tvm_dtype) if bias else y(n, o, *i)
+            return value.astype(outs[0].tvm_dtype)
+
+        return k.compute(outs[0], finish, "bias")
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        macs = inputs[0].numel * math.prod(inputs[1].sizes[1:])
+        return 2 * macs + (outputs[0].numel if len(inputs) == 3 else 0)
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, w = n.input(0), n.input(1)
+        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+        if kernel != w.type.sizes[2:]:
+            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+        rank = len(kernel)
+        strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
+        padding = n.attr("output_padding") or (0,) * rank
+        pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
+        return n.emit(cls(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
+
+    def to_onnx(self, n: ExportNode) -> None:
+        strides, pads, dilations, padding = self.geometry(n.input_types[0].rank - 2)
+        n.node(
+            "ConvTranspose",
+            n.inputs,
+            n.outputs,
+            strides=strides,
+            pads=flat_pads(pads),
+            dilations=dilations,
+            output_padding=padding,
+            group=self.group,
+        )
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        wrong = {"oracle": "onnxruntime", "note": "the reference takes one output channel a group"}
+        yield sample(cls(), f32[1, 3, 4, 5], f32[3, 4, 3, 2], f32[4])
+        yield sample(cls((2, 3), ((1, 0), (0, 2)), output_padding=(1, 2)), f32[2, 3, 5, 4], f32[3, 2, 3, 3])
+        yield sample(cls((3, 2), ((1, 2), (2, 0)), (2, 4)), f32[1, 2, 4, 5], f32[2, 3, 3, 2], f32[3])
+        yield sample(cls((4,), dilations=(6,), output_padding=(3,)), f32[1, 2, 5], f32[2, 3, 4])
+        yield sample(cls((2,), ((1, 1),), group=2), f32[1, 4, 5], f32[4, 3, 4], f32[6], **wrong)
+        yield sample(cls((2, 2), group=3), f32[1, 3, 4, 5], f32[3, 1, 2, 2])
+        yield sample(cls((2, 1, 2), ((0, 1), (1, 1), (1, 0))), f32[1, 2, 3, 4, 3], f32[2, 3, 2, 3, 3], f32[3])
+        yield sample(cls((2, 2)), f16[1, 2, 3, 3], f16[2, 3, 3, 3], f16[3])
+        yield sample(
+            cls((2, 2)),
+            f64[1, 2, 3, 3],
+            f64[2, 3, 2, 2],
+            oracle="reference",
+            note="ONNX Runtime has no float64 ConvTranspose",
+        )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Which elements of the data, by which taps, reach an output position along one axis.
+
+    ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th
+    position.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+
+    @property
+    def step(self) -> int:
+        """From one tap that meets an element of the data to the next."""
+        return self.stride // math.gcd(self.stride, self.dilation)
+
+    @property
+    def taps(self) -> int:
+        """The most taps that meet one output position."""
+        return -(-self.kernel // self.step)
+
+    def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
+        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
+        common = math.gcd(self.stride, self.dilation)
+        reached = position + self.pad
+        first = (reached // common * pow(self.dilation // common, -1, self.step)) % self.step
+        tap = first + self.step * number
+        source = (reached - self.dilation * first) // self.stride - self.dilation // common * number
+        tests = [source >= 0, source < self.size]
+        if self.kernel % self.step:
+            tests.append(tap < self.kernel)
+        if common > 1:
+            tests.append(reached % common == 0)
+        return source, tap, tests
+
+
+def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:
+    if min(kernel, stride, dilation) < 1 or min(pads) < 0:
+        raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1, pads {pads} 0")
+    if not 0 <= padding < max(stride, dilation):
+        raise ShapeError(f"output_padding {padding} must be less than the stride {stride} or the dilation {dilation}")
+    grown = padding + dilation * (kernel - 1) + 1 - sum(pads)
+    if isinstance(size, str):
+        if (stride, grown) == (1, 1):
+            return size
+        raise ShapeError(
+            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+        )
+    out = stride * (size - 1) + grown
+    if out < 1:
+        raise ShapeError(f"padding {pads} leaves nothing of an axis of size {size}")
+    return out
+
+
+def _onnx_pads(
+    n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints, padding: Ints
+) -> tuple[Pads, Ints]:
+    """Pads and output padding of a ConvTranspose node, ``output_shape`` and ``auto_pad`` resolved.
+
+    As ONNX Runtime does, also for opsets before 11, whose text has the two auto_pad modes the wrong way round. Padding
+    that would be negative is none: the output is then smaller than ``auto_pad`` asks for, as by ONNX's shape inference;
+    what ``output_shape`` asks for beyond the natural size is output padding.
+    """
+    rank = len(kernel)
+    if {len(spatial), len(strides), len(dilations), len(padding)} != {rank}:
+        raise n.error(f"its kernel has {rank} spatial axes; data, strides, dilations and output_padding must fit it")
+    mode, wanted, flat = n.attr("auto_pad", "NOTSET"), n.attr("output_shape"), n.attr("pads", ())
+    if mode not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise n.error(f"unknown auto_pad {mode!r}")
+    same = mode.startswith("SAME")
+    if not wanted and not same:
+        flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
+        if len(flat) != 2 * rank:
+            raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+        return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
+    sizes = [d for d in spatial if isinstance(d, int)]
+    if len(sizes) < rank:
+        raise n.unsupported(
+            f"padding for symbolic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
+        )
+    if wanted and len(wanted) != rank:
+        raise n.error(f"output_shape {list(wanted)} must give the {rank} spatial sizes")
+    pads, extra = [], []
+    for j, (size, s, d, kernel_size, grow) in enumerate(zip(sizes, strides, dilations, kernel, padding, strict=True)):
+        natural = s * (size - 1) + d * (kernel_size - 1) + 1 + grow
+        total = natural - (wanted[j] if wanted else size * s)
+        small, large = max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
+        pads.append((small, large) if mode == "SAME_UPPER" else (large, small))
+        extra.append(grow + max(-total, 0) if wanted else grow)
+    return tuple(pads), tuple(extra)

@@ -1,0 +1,73 @@
+"""Running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, f16, f32, f64, i32, sample
+from ..types import FLOATS, TensorType
+from ._accumulate import accumulator
+from ._axes import axis_of
+
+
+@dataclass(frozen=True)
+class CumSum(Op):
+    """``y[i] = x[0] + ... + x[i]`` along ``axis``; ONNX CumSum-14.
+
+    ``exclusive`` leaves ``x[i]`` out; ``reverse`` sums from the end. Narrow floats are accumulated in float32.
+    """
+
+    name = "cum_sum"
+    onnx = ("CumSum",)
+    axis: int = 0
+    exclusive: bool = False
+    reverse: bool = False
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        axis_of(self.axis, x.rank)
+        if x.dtype not in (*FLOATS, "i32", "i64", "u32", "u64"):
+            raise ShapeError(f"does not take {x.dtype}")
+        return TensorType(x.dtype, x.shape)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,), (out,) = xs, outs
+        axis = axis_of(self.axis, out.rank)
+        wide = accumulator(out)
+
+        def turned(i: Sequence[Any]) -> Sequence[Any]:
+            return (*i[:axis], out.sizes[axis] - 1 - i[axis], *i[axis + 1 :]) if self.reverse else i
+
+        given = k.compute(wide, lambda *i: x(*turned(i)).astype(wide.tvm_dtype), "given")
+        sums = k.operand(k.topi.cumsum(given, axis, exclusive=self.exclusive), wide)
+        return k.compute(out, lambda *i: sums(*turned(i)).astype(out.tvm_dtype), "cum_sum")
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return inputs[0].numel
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        axis = n.ints(1, "axis")
+        if axis is None or len(axis) != 1:
+            raise n.error("its axis must be one number")
+        flags = bool(n.attr("exclusive", 0)), bool(n.attr("reverse", 0))
+        return n.emit(cls(axis[0], *flags), n.input(0))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        axis = n.constant(np.array(self.axis, np.int64), "axis")
+        n.node("CumSum", [n.inputs[0], axis], n.outputs, exclusive=self.exclusive, reverse=self.reverse)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(1), f32[2, 5, 3])
+        yield sample(cls(-1, exclusive=True), f64[3, 4])
+        yield sample(cls(0, reverse=True), i32[6])
+        yield sample(cls(0, exclusive=True, reverse=True), f32[4, 1])
+        yield sample(cls(0), f16[9], oracle="reference", note="ONNX Runtime has no float16 CumSum")

@@ -1,0 +1,115 @@
+"""Moving blocks of channels into space, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode
+from ..op import Case, Op, f16, f32, sample
+from ..types import Dim, TensorType
+
+
+@dataclass(frozen=True)
+class DepthToSpace(Op):
+    """``N C H W -> N C/b**2 H*b W*b``, the pixel shuffle; ONNX DepthToSpace-13.
+
+    Channels are ``(row in block, column in block, channel)`` in mode ``DCR`` and ``(channel, row, column)`` in ``CRD``.
+    """
+
+    name = "depth_to_space"
+    onnx = ("DepthToSpace",)
+    injective = True
+    blocksize: int = 1
+    mode: str = "DCR"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        b = self.blocksize
+        if x.rank != 4 or self.mode not in ("DCR", "CRD") or b < 1:
+            raise ShapeError("takes data of rank 4, a blocksize of at least 1, and mode DCR or CRD")
+        n, c, h, w = x.shape
+        return TensorType(x.dtype, (n, _divided(c, b * b), _multiplied(h, b), _multiplied(w, b)))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        b, channels = self.blocksize, outs[0].sizes[1]
+
+        def element(n: Any, c: Any, h: Any, w: Any) -> Any:
+            block = h % b * b + w % b
+            source = block * channels + c if self.mode == "DCR" else c * (b * b) + block
+            return x(n, source, h // b, w // b)
+
+        return k.compute(outs[0], element, "depth_to_space")
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(2), f32[2, 8, 3, 2])
+        yield sample(cls(2, "CRD"), f32[1, 12, 2, 5])
+        yield sample(cls(3, "CRD"), f32[1, 9, 1, 4])
+
+
+@dataclass(frozen=True)
+class SpaceToDepth(Op):
+    """``N C H W -> N C*b**2 H/b W/b``, the inverse of ``DepthToSpace`` of the same mode; ONNX SpaceToDepth-28."""
+
+    name = "space_to_depth"
+    onnx = ("SpaceToDepth",)
+    injective = True
+    blocksize: int = 1
+    mode: str = "DCR"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        b = self.blocksize
+        if x.rank != 4 or self.mode not in ("DCR", "CRD") or b < 1:
+            raise ShapeError("takes data of rank 4, a blocksize of at least 1, and mode DCR or CRD")
+        n, c, h, w = x.shape
+        return TensorType(x.dtype, (n, _multiplied(c, b * b), _divided(h, b), _divided(w, b)))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        b, channels = self.blocksize, x.shape[1]
+
+        def element(n: Any, c: Any, h: Any, w: Any) -> Any:
+            block, source = (c // channels, c % channels) if self.mode == "DCR" else (c % (b * b), c // (b * b))
+            return x(n, source, h * b + block // b, w * b + block % b)
+
+        return k.compute(outs[0], element, "space_to_depth")
+
+    def to_onnx(self, n: ExportNode) -> None:
+        if self.mode == "DCR":
+            n.node("SpaceToDepth", n.inputs, n.outputs, blocksize=self.blocksize)
+            return
+        # the mode is younger than the opset that is written
+        (count, channels, height, width), b = n.input_types[0].sizes, self.blocksize
+        blocks = n.node("Reshape", [n.inputs[0], n.ints([count, channels, height // b, b, width // b, b])])
+        turned = n.node("Transpose", [blocks], perm=(0, 1, 3, 5, 2, 4))
+        n.node("Reshape", [turned, n.ints([count, channels * b * b, height // b, width // b])], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(2), f32[2, 3, 4, 6])
+        yield sample(cls(2, "CRD"), f32[2, 3, 4, 6])
+        yield sample(cls(3), f16[1, 1, 3, 6], oracle="reference", note="ONNX Runtime has no float16 SpaceToDepth")
+
+
+def _multiplied(size: Dim, factor: int) -> Dim:
+    if factor == 1:
+        return size
+    if isinstance(size, str):
+        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+    return size * factor
+
+
+def _divided(size: Dim, factor: int) -> Dim:
+    if factor == 1:
+        return size
+    if isinstance(size, str):
+        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+    if size % factor:
+        raise ShapeError(f"size {size} is not divisible by {factor}")
+    return size // factor

@@ -1,0 +1,117 @@
+"""Repeating a tensor, and tensors made from nothing: Expand, Tile, ConstantOfShape, Range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, boolean, f16, f32, i64, sample
+from ..types import Dim, TensorType, broadcast
+from ._axes import Ints
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """The operand broadcast together with ``shape``, by numpy's rule; ONNX Expand-13.
+
+    ONNX ConstantOfShape becomes this op on a constant.
+    """
+
+    name = "expand"
+    onnx = ("Expand", "ConstantOfShape")
+    elementwise = True
+    injective = True
+    shape: Ints = ()
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        return TensorType(x.dtype, broadcast(x.shape, self.shape))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        return k.compute(outs[0], lambda *i: xs[0].at(i), "expand")
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        fills = n.op_type == "ConstantOfShape"
+        shape = n.ints(0 if fills else 1, "shape")
+        if shape is None:
+            raise n.error("its shape is missing")
+        if not fills:
+            return n.emit(cls(shape), n.input(0))
+        value = n.attr("value", np.zeros(1, np.float32))
+        return n.emit(cls(shape), n.constant(np.asarray(value).reshape(()), "value"))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("Expand", [n.inputs[0], n.ints(self.shape)], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((2, 3, 4)), f32[3, 1])
+        yield sample(cls((1, 4)), i64[2, 3, 1])
+        yield sample(cls((2, 2)), boolean[()])
+        yield sample(cls(()), f16[2, 1])
+
+
+@dataclass(frozen=True)
+class Tile(Op):
+    """The operand ``repeats[a]`` times along each axis ``a``; ONNX Tile-13."""
+
+    name = "tile"
+    onnx = ("Tile",)
+    injective = True
+    repeats: Ints = ()
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if len(self.repeats) != x.rank or min(self.repeats, default=0) < 0:
+            raise ShapeError(f"repeats {list(self.repeats)} must be {x.rank} numbers, none negative")
+        return TensorType(x.dtype, tuple(_times(d, r) for d, r in zip(x.shape, self.repeats, strict=True)))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        return k.compute(outs[0], lambda *i: x(*(j % d for j, d in zip(i, x.shape, strict=True))), "tile")
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        repeats = n.ints(1, "repeats")
+        if repeats is None:
+            raise n.error("its repeats are missing")
+        return n.emit(cls(repeats), n.input(0))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("Tile", [n.inputs[0], n.ints(self.repeats)], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((1, 2, 3)), f32[2, 3, 4])
+        yield sample(cls((2,)), i64[5])
+        yield sample(cls((3, 1)), boolean[1, 4])
+        yield sample(cls((0, 2)), f32[3, 4])
+
+
+@dataclass(frozen=True)
+class Range(Op):
+    """ONNX Range-11, which the importer evaluates: its bounds must be constants, for its size follows from them."""
+
+    onnx = ("Range",)
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
+        if start is None or limit is None or delta is None:
+            raise n.error("its bounds are missing")
+        raise n.unsupported(f"the range from {start} to {limit} in steps of {delta} is empty of meaning, or too large")
+
+
+def _times(size: Dim, repeat: int) -> Dim:
+    if repeat == 1:
+        return size
+    if isinstance(size, str):
+        raise ShapeError(f"symbolic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
+    return size * repeat

@@ -1,0 +1,126 @@
+"""Pooling over all spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, f16, f32, f64, sample
+from ..types import TensorType
+from ._accumulate import accumulator, mean, power, root, rounded
+from ._reducers import maximum
+from .lp_pool import check_order, onnx_order
+
+
+@dataclass(frozen=True)
+class GlobalPool(Op):
+    """One element for each sample and channel: ``N C spatial`` to ``N C 1...1``, in any layout."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if x.rank < 3 or not x.is_float:
+            raise ShapeError("takes float data of rank 3 or more")
+        return x.with_shape((*x.shape[:2], *(1,) * (x.rank - 2)))
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return inputs[0].numel
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return layout.rank == inputs[0].rank
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[2, 3, 5, 7])
+        yield sample(cls(), f16[1, 3, 4, 4])
+        yield sample(cls(), f64[1, 3, 4, 4], oracle="reference", note="ONNX Runtime has no float64 global pooling")
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(GlobalPool):
+    """``y[n,c] = mean of x[n,c]``; ONNX GlobalAveragePool-22."""
+
+    name = "global_average_pool"
+    onnx = ("GlobalAveragePool",)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        acc = accumulator(outs[0])
+        return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(), f32[2, 3, 7])
+        yield sample(cls(), f32[2, 3, 2, 3, 4])
+
+
+@dataclass(frozen=True)
+class GlobalMaxPool(GlobalPool):
+    """``y[n,c] = max of x[n,c]``, NaN where any is NaN; ONNX GlobalMaxPool-22."""
+
+    name = "global_max_pool"
+    onnx = ("GlobalMaxPool",)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        acc = accumulator(outs[0])
+        axes = [k.reduce_axis(size) for size in x.shape[2:]]
+
+        def largest(n: Any, c: Any, *_: Any) -> Any:
+            return maximum(k, x(n, c, *axes).astype(acc.tvm_dtype), axes)
+
+        return rounded(k, k.operand(k.compute(acc, largest, "global_max_pool"), acc), outs[0])
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        for x in (f32[2, 3, 7], f32[2, 3, 2, 3, 4]):
+            yield sample(cls(), x, oracle="onnxruntime", note="the reference reduces the right axes for rank 4 alone")
+
+
+@dataclass(frozen=True)
+class GlobalLpPool(GlobalPool):
+    """``y[n,c] = (sum of |x[n,c]|**p) ** (1/p)``, p whole; ONNX GlobalLpPool-22."""
+
+    name = "global_lp_pool"
+    onnx = ("GlobalLpPool",)
+
+    p: int = 2
+
+    def infer(self, *types: TensorType) -> TensorType:
+        check_order(self.p)
+        return super().infer(*types)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        acc = accumulator(outs[0])
+        axes = [k.reduce_axis(size) for size in x.shape[2:]]
+
+        def total(n: Any, c: Any, *_: Any) -> Any:
+            return k.te.sum(power(k, x(n, c, *axes).astype(acc.tvm_dtype), self.p), axis=axes)
+
+        summed = k.operand(k.compute(acc, total, "power_sum"), acc)
+        return k.compute(outs[0], lambda *i: root(k, summed(*i), self.p).astype(outs[0].tvm_dtype), "global_lp_pool")
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return 2 * inputs[0].numel
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        return n.emit(cls(onnx_order(n)), n.input(0))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        # neither ONNX Runtime nor the reference has GlobalLpPool of this opset
+        n.node("LpPool", n.inputs, n.outputs, kernel_shape=n.input_types[0].sizes[2:], p=self.p)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[2, 3, 5, 7])
+        yield sample(cls(p=1), f32[2, 3, 7])
+        yield sample(cls(p=3), f32[2, 3, 2, 3, 4])
+        yield sample(cls(), f16[1, 3, 4, 4])

@@ -1,0 +1,154 @@
+"""Padding and cropping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..graph import Value
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, boolean, f16, f32, i64, sample
+from ..types import Dim, TensorType, numpy_dtype
+from ._axes import axes_of, axis_of
+from ._window import Pads, flat_pads
+
+MODES = ("constant", "edge", "reflect", "wrap")
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """The operand with ``pads[a]`` = (begin, end) elements added at the ends of each axis; ONNX Pad-24.
+
+    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one element of
+    an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap`` (periodic).
+    """
+
+    name = "pad"
+    onnx = ("Pad",)
+    injective = True
+    pads: Pads = ()
+    mode: str = "constant"
+    value: float = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, *value = types
+        if self.mode not in MODES:
+            raise ShapeError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
+        if len(self.pads) != x.rank:
+            raise ShapeError(f"{len(self.pads)} pairs of pads given for {x.rank} axes")
+        if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
+            raise ShapeError(f"takes one constant of dtype {x.dtype} beside the data, in mode constant alone")
+        shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
+        return x.with_shape(shape)
+
+    def padded(self, size: Dim, begin: int, end: int) -> Dim:
+        """The size of a padded axis; raises ``ShapeError`` when it is negative, or made from nothing."""
+        if begin == end == 0:
+            return size
+        if isinstance(size, str):
+            raise ShapeError(f"symbolic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
+        left = size + min(begin, 0) + min(end, 0)
+        if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
+            raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")
+        return size + begin + end
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        x = xs[0]
+        fill = xs[1](*(0 for _ in xs[1].shape)) if len(xs) > 1 else k.const(self.value, x.dtype)
+
+        def element(*i: Any) -> Any:
+            at, inside = list(i), []
+            for axis, (begin, end) in enumerate(self.pads):
+                if begin or end:
+                    left = x.shape[axis] + min(begin, 0) + min(end, 0)
+                    j = i[axis] - max(begin, 0)
+                    if self.mode == "constant":
+                        inside += ([j >= 0] if begin > 0 else []) + ([j < left] if end > 0 else [])
+                    at[axis] = _SOURCE[self.mode](k, j, left) + max(-begin, 0)
+            if not inside:
+                return x(*at)
+            return k.guarded(k.tirx.all(*inside), x(*at), fill)
+
+        return k.compute(outs[0], element, "pad", mask=True)
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return inputs[0].rank == layout.rank and all(
+            layout.block(a) == 1 or not any(p) for a, p in enumerate(self.pads)
+        )
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, mode = n.input(0), n.attr("mode", "constant")
+        flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
+        rank = x.type.rank
+        axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
+        if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
+            raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
+        if mode not in MODES:
+            raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+        given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
+        pads = tuple(given.get(a, (0, 0)) for a in range(rank))
+        if not any(begin or end for begin, end in pads):
+            return x
+        value, operand = _fill(n, x) if mode == "constant" else (0, [])
+        return n.emit(cls(pads, mode, value), x, *operand)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        value = n.inputs[1:] or [n.constant(_scalar(self.value, n.input_types[0].dtype), "value")]
+        inputs = [n.inputs[0], n.ints(flat_pads(self.pads)), *(value if self.mode == "constant" else [])]
+        n.node("Pad", inputs, n.outputs, mode=self.mode)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(((0, 0), (0, 0), (1, 2), (3, 0))), f32[1, 2, 4, 5])
+        yield sample(cls(((1, 0), (0, 2)), value=-1.5), f16[3, 2])
+        yield sample(cls(((0, 3),), value=1), boolean[4])
+        yield sample(cls(((1, 1), (0, 2))), f32[3, 2], f32[()])
+        yield sample(cls(((0, 0), (2, 1)), "edge"), f32[2, 3])
+        yield sample(cls(((0, 0), (2, 1), (0, 3)), "reflect"), f32[2, 3, 4])
+        yield sample(cls(((0, 0), (4, 5)), "wrap"), f32[2, 3])
+        note = "the reference cannot crop"
+        yield sample(cls(((1, -1), (-2, 0)), value=7), i64[3, 4], oracle="onnxruntime", note=note)
+        yield sample(cls(((-1, 2), (1, -2)), "reflect"), f32[5, 4], oracle="onnxruntime", note=note)
+        yield sample(cls(((-1, 2), (1, -2)), "edge"), f32[5, 4], oracle="onnxruntime", note=note)
+
+
+def _fill(n: ImportNode, x: Value) -> tuple[float, list[Value]]:
+    """What a Pad node pads with: a number, or an operand when it is computed at run time (or NaN, which has no text)."""
+    if n.opset < 11:
+        return n.attr("value", 0.0), []
+    given = n.optional(2)
+    if given is None:
+        return 0, []
+    array = n.builder.constant_of(given)
+    if array is None or array.size != 1:
+        return 0, [given]
+    value = array.reshape(-1)[0]
+    number = float(value) if x.type.is_float else int(value)
+    return (0, [given]) if math.isnan(number) else (number, [])
+
+
+def _scalar(value: float, dtype: str) -> Any:
+    return numpy_dtype(dtype).type(value)
+
+
+def _reflected(k: TensorExpressions, j: Any, size: int) -> Any:
+    """``0 1 2 1 0 1 2 ...`` for size 3; further away than once around too."""
+    if size == 1:
+        return 0
+    around = j % (2 * (size - 1))
+    return k.tirx.min(around, 2 * (size - 1) - around)
+
+
+_SOURCE: dict[str, Callable[[TensorExpressions, Any, int], Any]] = {
+    "constant": lambda k, j, size: j,
+    "edge": lambda k, j, size: k.tirx.max(k.tirx.min(j, size - 1), 0),
+    "reflect": _reflected,
+    "wrap": lambda k, j, size: j % size,
+}
+"""Where the element at position ``j`` of an axis comes from, by mode."""

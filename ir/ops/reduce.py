@@ -1,0 +1,290 @@
+"""Reductions over any axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import ShapeError
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, boolean, f16, f32, i8, i32, i64, sample
+from ..types import FLOATS, INTEGERS, TensorType
+from . import _math
+from ._axes import Ints, axes_of
+from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, total
+
+
+@dataclass(frozen=True)
+class Reduce(Op):
+    """``y = finish(reduce of prepare(x) over axes)``; ``axes`` None means all of them, empty none.
+
+    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over no
+    elements the result is the reduction's identity.
+    """
+
+    dtypes: ClassVar[tuple[str, ...]] = (*FLOATS, "i32", "i64", "u32", "u64")
+    reducer: ClassVar[Reducer]
+    finishes: ClassVar[bool] = False
+    """Whether ``finish`` does anything."""
+    axes: Ints | None = None
+    keepdims: bool = True
+
+    def prepare(self, k: TensorExpressions, x: Any) -> Any:
+        """What is reduced, for one element."""
+        return x
+
+    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+        """The result, from the reduction of ``count`` elements."""
+        return y
+
+    def accumulator(self, dtype: str) -> str:
+        """The dtype to reduce in."""
+        return WIDER.get(dtype, dtype)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if x.dtype not in self.dtypes:
+            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+        axes = self.reduced(x.rank)
+        if self.keepdims:
+            layout = x.layout if x.layout and self.layouts([x], x.layout) else None
+            return TensorType(x.dtype, tuple(1 if a in axes else d for a, d in enumerate(x.shape)), layout)
+        return TensorType(x.dtype, tuple(d for a, d in enumerate(x.shape) if a not in axes))
+
+    def reduced(self, rank: int) -> Ints:
+        """The axes to reduce, counted from the front."""
+        return tuple(range(rank)) if self.axes is None else axes_of(self.axes, rank)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,), (out,) = xs, outs
+        axes = self.reduced(x.type.rank)
+        wide = out.with_dtype(self.accumulator(out.dtype))
+        reduced = reduce_over(
+            k, x.shape, axes, wide, type(self).reducer, lambda *i: self.prepare(k, x(*i).astype(wide.tvm_dtype))
+        )
+        if not self.finishes and wide == out:
+            return reduced.tensor
+        count = math.prod(x.shape[a] for a in axes)
+
+        def element(*i: Any) -> Any:
+            return self.finish(k, reduced(*i), count).astype(out.tvm_dtype)
+
+        return k.compute(out, element, self.name, mask=True)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return inputs[0].numel
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        x = inputs[0]
+        return self.keepdims and x.rank == layout.rank and all(layout.block(a) == 1 for a in self.reduced(x.rank))
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, axes = n.input(0), n.ints_from("axes", 1)
+        given = axes_of(axes or (), x.type.rank) or None
+        axes = () if given is None and n.attr("noop_with_empty_axes", 0) else given
+        return n.emit(cls(axes, bool(n.attr("keepdims", 1))), x)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        inputs = n.inputs if self.axes is None else [n.inputs[0], n.ints(self.axes)]
+        n.node(self.onnx[0], inputs, n.outputs, keepdims=self.keepdims, noop_with_empty_axes=self.axes == () or None)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        low = 0.1 if cls.onnx[0].startswith("ReduceLog") else -2.0
+        yield sample(cls((2, 3)), f32[2, 5, 3, 4], low=low)
+        yield sample(cls((0, -1), keepdims=False), f32[3, 4, 5], low=low)
+        yield sample(cls(), f32[2, 3, 2], low=low)
+        yield sample(
+            cls((1,), keepdims=False), f16[3, 70], low=low, oracle="reference", note="ONNX Runtime lacks float16"
+        )
+
+
+@dataclass(frozen=True)
+class ReduceSum(Reduce):
+    """The sum; ONNX ReduceSum-13."""
+
+    name = "reduce_sum"
+    onnx = ("ReduceSum",)
+    reducer = total
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(()), f32[2, 3])
+        yield sample(cls((0,)), i64[3, 2])
+        yield sample(cls(), f32[()])
+        yield sample(cls((1,)), f32[2, 0, 3])
+        yield sample(cls((0, 1), keepdims=False), f32[0, 3])
+
+
+@dataclass(frozen=True)
+class ReduceMean(Reduce):
+    """The mean, truncated toward zero for integers; ONNX ReduceMean-18."""
+
+    name = "reduce_mean"
+    onnx = ("ReduceMean",)
+    reducer = total
+    finishes = True
+
+    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+        if k.dtype(y).startswith(("int", "uint")):
+            return k.tirx.truncdiv(y, k.like(max(count, 1), y))
+        return y / k.like(count, y) if count else k.like(math.nan, y)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls((0,)), i32[3, 4], low=-9, high=9)
+
+
+@dataclass(frozen=True)
+class ReduceProd(Reduce):
+    """The product; ONNX ReduceProd-18."""
+
+    name = "reduce_prod"
+    onnx = ("ReduceProd",)
+    reducer = product
+
+
+@dataclass(frozen=True)
+class ReduceMax(Reduce):
+    """The maximum, NaN where any element is NaN; ONNX ReduceMax-20."""
+
+    name = "reduce_max"
+    onnx = ("ReduceMax",)
+    reducer = maximum
+    dtypes = (*FLOATS, *INTEGERS, "bool")
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls((1,)), i8[2, 20], low=-100, high=100)
+        yield sample(cls((1,)), boolean[4, 2])
+        yield sample(cls((0,)), f32[0, 3], oracle="reference", note="ONNX Runtime refuses to reduce nothing")
+
+
+@dataclass(frozen=True)
+class ReduceMin(Reduce):
+    """The minimum, NaN where any element is NaN; ONNX ReduceMin-20."""
+
+    name = "reduce_min"
+    onnx = ("ReduceMin",)
+    reducer = minimum
+    dtypes = (*FLOATS, *INTEGERS, "bool")
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls((0,), keepdims=False), i32[7, 3])
+
+
+@dataclass(frozen=True)
+class ReduceL1(Reduce):
+    """The sum of absolute values; ONNX ReduceL1-18."""
+
+    name = "reduce_l1"
+    onnx = ("ReduceL1",)
+    reducer = total
+
+    def prepare(self, k: TensorExpressions, x: Any) -> Any:
+        return x if k.dtype(x).startswith("uint") else k.tirx.abs(x)
+
+
+@dataclass(frozen=True)
+class ReduceSumSquare(Reduce):
+    """The sum of squares; ONNX ReduceSumSquare-18."""
+
+    name = "reduce_sum_square"
+    onnx = ("ReduceSumSquare",)
+    reducer = total
+
+    def prepare(self, k: TensorExpressions, x: Any) -> Any:
+        return x * x
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(()), f32[2, 3])
+
+
+@dataclass(frozen=True)
+class _InFloats(Reduce):
+    """A reduction through the reals: integers are reduced in float64 and the result truncated."""
+
+    finishes = True
+
+    def accumulator(self, dtype: str) -> str:
+        return "f64" if dtype in INTEGERS else WIDER.get(dtype, dtype)
+
+
+@dataclass(frozen=True)
+class ReduceL2(_InFloats):
+    """The square root of the sum of squares; ONNX ReduceL2-18."""
+
+    name = "reduce_l2"
+    onnx = ("ReduceL2",)
+    reducer = total
+
+    def prepare(self, k: TensorExpressions, x: Any) -> Any:
+        return x * x
+
+    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+        return k.tirx.sqrt(y)
+
+
+@dataclass(frozen=True)
+class ReduceLogSum(_InFloats):
+    """The logarithm of the sum; ONNX ReduceLogSum-18."""
+
+    name = "reduce_log_sum"
+    onnx = ("ReduceLogSum",)
+    reducer = total
+
+    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+        return _math.log(k, y)
+
+
+@dataclass(frozen=True)
+class ReduceLogSumExp(_InFloats):
+    """``log(sum(exp(x)))``, computed from ``x - max(x)`` so that nothing overflows; ONNX ReduceLogSumExp-18."""
+
+    name = "reduce_log_sum_exp"
+    onnx = ("ReduceLogSumExp",)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,), (out,) = xs, outs
+        axes = self.reduced(x.type.rank)
+        wide = out.with_dtype(self.accumulator(out.dtype))
+        kept = x.type.with_shape([1 if a in axes else d for a, d in enumerate(x.shape)]).with_dtype(wide.dtype)
+        kept = kept if kept.rank == out.rank else kept.with_layout(None)
+
+        def read(*i: Any) -> Any:
+            return x(*i).astype(wide.tvm_dtype)
+
+        largest = reduce_over(k, x.shape, axes, kept, maximum, read)
+
+        def finite(*i: Any) -> Any:  # infinity - infinity would be NaN
+            m = largest(*i)
+            return k.select(k.tirx.abs(m) < k.like(math.inf, m), m, k.like(0, m))
+
+        shift = k.operand(k.compute(kept, finite, "shift", mask=True), kept)
+        exps = reduce_over(k, x.shape, axes, wide, total, lambda *i: _math.exp(k, read(*i) - shift.at(i)))
+
+        def element(*i: Any) -> Any:
+            rest = iter(i)
+            at = i if out.rank == kept.rank else [0 if a in axes else next(rest) for a in range(kept.rank)]
+            return (_math.log(k, exps(*i)) + shift(*at)).astype(out.tvm_dtype)
+
+        return k.compute(out, element, self.name, mask=True)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((2, 3)), f32[2, 5, 3, 4])
+        yield sample(cls((0, -1), keepdims=False), f32[3, 4, 5], low=-200, high=200)
+        yield sample(cls(), f32[2, 3, 2])
+        yield sample(cls((1,), keepdims=False), f16[3, 70], oracle="reference", note="ONNX Runtime lacks float16")

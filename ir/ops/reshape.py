@@ -1,0 +1,165 @@
+"""The same elements in another shape."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, boolean, f32, i64, sample
+from ..types import Dim, TensorType
+from ._axes import Ints, axes_of, axis_of
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The elements of the operand, in row-major order, in the shape ``shape``; ONNX Reshape-21.
+
+    A size of -1 follows from the others; 0 copies the operand's size on that axis, or means zero with ``allowzero``.
+    ONNX Flatten, Squeeze and Unsqueeze become this op.
+    """
+
+    name = "reshape"
+    onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+    injective = True
+    shape: Ints = ()
+    allowzero: bool = False
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
+            raise ShapeError(f"shape {list(self.shape)} may hold -1 once, and no other negative size")
+        if not self.allowzero and 0 in self.shape[x.rank :]:
+            raise ShapeError(f"shape {list(self.shape)} copies an axis that the operand lacks")
+        dims: list[Dim] = [x.shape[a] if d == 0 and not self.allowzero else d for a, d in enumerate(self.shape)]
+        if -1 in dims:
+            at = dims.index(-1)
+            dims[at] = _quotient(x.shape, dims[:at] + dims[at + 1 :])
+        result = TensorType(x.dtype, tuple(dims))
+        if x.is_static and result.is_static and x.numel != result.numel:
+            raise ShapeError(f"{x.numel} elements do not fit shape {list(result.shape)}")
+        return result
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        groups = _groups(x.shape, outs[0].sizes)
+
+        def element(*i: Any) -> Any:
+            at: list[Any] = []
+            for sources, targets in groups:
+                position: Any = 0
+                for axis in targets:
+                    position = position * outs[0].sizes[axis] + i[axis]
+                for axis in sources:
+                    inner = math.prod(x.shape[a] for a in sources if a > axis)
+                    at.append(k.simplify(position // inner % x.shape[axis]))
+            return x(*at)
+
+        return k.compute(outs[0], element, "reshape")
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x = n.input(0)
+        if n.op_type != "Reshape":
+            return _reshape_to(n, _new_shape(n, x.type.shape))
+        shape = n.ints_from("shape", 1)
+        if shape is None:
+            raise n.error("its shape is missing")
+        return n.emit(cls(shape, bool(n.attr("allowzero", 0))), x)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("Reshape", [n.inputs[0], n.ints(self.shape)], n.outputs, allowzero=self.allowzero or None)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((2, 12)), f32[2, 3, 4])
+        yield sample(cls((0, -1, 2)), f32[2, 3, 4])
+        yield sample(cls((4, 3, 2)), i64[2, 3, 4])
+        yield sample(cls(()), boolean[1, 1])
+        yield sample(cls((1, -1)), f32[()])
+        yield sample(cls((3, 5, 2, 2)), f32[6, 10])
+        yield sample(cls((0, 5), allowzero=True), f32[3, 0])
+
+
+def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
+    """The size that -1 stands for: all sizes over the other ones, symbolic names cancelling out."""
+    left = Counter(d for d in shape if isinstance(d, str))
+    left.subtract(d for d in others if isinstance(d, str))
+    names = list(left.elements())
+    number = math.prod(d for d in shape if isinstance(d, int))
+    divisor = math.prod(d for d in others if isinstance(d, int))
+    if min(left.values(), default=0) < 0 or len(names) > 1 or (names and number != divisor):
+        raise ShapeError(
+            f"what -1 stands for depends on symbolic sizes of {list(shape)}; fix them with shapes={{...}} (--shape)"
+        )
+    if divisor == 0 or number % divisor:
+        raise ShapeError(f"sizes {list(shape)} cannot be divided by {list(others)}: -1 has no value")
+    return names[0] if names else number // divisor
+
+
+def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
+    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``, ``(2)->(1)``."""
+    groups: list[tuple[list[int], list[int]]] = []
+    s = t = 0
+    while s < len(sources) or t < len(targets):
+        mine, its = ([s], []) if s < len(sources) else ([], [t])
+        s, t = s + len(mine), t + len(its)
+        a, b = math.prod(sources[i] for i in mine), math.prod(targets[i] for i in its)
+        while a != b:
+            if b < a:
+                b *= targets[t]
+                its.append(t)
+                t += 1
+            else:
+                a *= sources[s]
+                mine.append(s)
+                s += 1
+        groups.append((mine, its))
+    return groups
+
+
+def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
+    """The shape that a Flatten, Squeeze or Unsqueeze node makes; -1 where it is a product of symbolic sizes."""
+    if n.op_type == "Flatten":
+        rank = len(shape)
+        axis = n.attr("axis", 1)
+        if not -rank <= axis <= rank:
+            raise n.error(f"axis {axis} does not exist: the rank is {rank}")
+        axis += rank if axis < 0 else 0
+        return [_product(shape[:axis]), _product(shape[axis:])]
+    axes = n.ints_from("axes", 1)
+    if n.op_type == "Squeeze":
+        gone = [a for a, d in enumerate(shape) if d == 1] if axes is None else axes_of(axes, len(shape))
+        if any(isinstance(shape[a], int) and shape[a] != 1 for a in gone):
+            raise n.error(f"axes {list(gone)} of shape {list(shape)} are not all of size 1")
+        return [d for a, d in enumerate(shape) if a not in gone]
+    if axes is None:
+        raise n.error("its axes are missing")
+    rank = len(shape) + len(axes)
+    added = axes_of(axes, rank)
+    rest = iter(shape)
+    return [1 if axis_of(a, rank) in added else next(rest) for a in range(rank)]
+
+
+def _product(shape: Sequence[Dim]) -> Dim:
+    if len(shape) == 1:
+        return shape[0]
+    return -1 if any(isinstance(d, str) for d in shape) else math.prod(d for d in shape if isinstance(d, int))
+
+
+def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
+    """A Reshape to these sizes: a symbolic one copies its axis, or is -1."""
+    x = n.input(0)
+    if tuple(dims) == x.type.shape:
+        return x
+    if all(isinstance(d, int) and d >= 0 for d in dims):
+        return n.emit(Reshape(tuple(d for d in dims if isinstance(d, int)), 0 in dims), x)
+    copied = [d if isinstance(d, int) else 0 if x.type.shape[a : a + 1] == (d,) else -1 for a, d in enumerate(dims)]
+    if copied.count(-1) > 1 or any(d == 0 for d in dims):
+        raise n.unsupported("its shape depends on several symbolic sizes; fix them with shapes={...} (--shape)")
+    return n.emit(Reshape(tuple(copied)), x)

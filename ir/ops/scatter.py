@@ -1,0 +1,160 @@
+"""Writing elements or slices at given places of a copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ImportNode
+from ..op import Case, Op, boolean, f32, i64, sample
+from ..types import FLOATS, INTEGERS, TensorType
+from ._axes import axis_of, check_index, data_index, same_size, size_of
+
+REDUCTIONS = {"none": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}
+"""ONNX's names of how a written element meets the one there, with TVM's."""
+
+
+@dataclass(frozen=True)
+class _Scatter(Op):
+    """Operands: data, indices, updates. With reduction ``none`` the indices must not name an element twice."""
+
+    reduction: str = "none"
+
+    def check(self, x: TensorType, indices: TensorType, updates: TensorType) -> None:
+        """Raises ``ShapeError`` unless the dtypes and the reduction fit."""
+        check_index(indices)
+        if x.dtype != updates.dtype:
+            raise ShapeError(f"data is {x.dtype}, the updates {updates.dtype}")
+        if self.reduction not in REDUCTIONS:
+            raise ShapeError(f"unknown reduction {self.reduction!r}")
+        if self.reduction != "none" and x.dtype not in FLOATS + INTEGERS:
+            raise ShapeError(f"reduction {self.reduction!r} does not take {x.dtype}")
+
+    def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
+        """Where in the data the update at index ``i`` goes."""
+        raise NotImplementedError(self.name)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        x, indices, updates = xs
+        if not x.type.numel or not updates.type.numel:
+            return k.compute(outs[0], lambda *i: x(*i))
+        offsets = TensorType("i64" if x.type.numel > 0x7FFFFFFF else "i32", (updates.type.numel,))
+
+        def offset(u: Any) -> Any:
+            at = self.place(k, x, indices, _unravel(u, updates.shape))
+            return _ravel([i.astype(offsets.tvm_dtype) for i in at], x.shape)
+
+        flat = k.topi.scatter_elements(
+            k.compute(TensorType(x.type.dtype, (x.type.numel,)), lambda e: x(*_unravel(e, x.shape))),
+            k.compute(offsets, offset),
+            k.compute(TensorType(x.type.dtype, offsets.shape), lambda u: updates(*_unravel(u, updates.shape))),
+            0,
+            REDUCTIONS[self.reduction],
+        )
+        return k.compute(outs[0], lambda *i: flat(_ravel(i, x.shape)))
+
+    @classmethod
+    def read_reduction(cls, n: ImportNode) -> str:
+        """The reduction of an ONNX node."""
+        reduction = n.attr("reduction", "none")
+        if reduction not in REDUCTIONS:
+            raise n.error(f"unknown reduction {reduction!r}")
+        return str(reduction)
+
+
+@dataclass(frozen=True)
+class ScatterElements(_Scatter):
+    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX ScatterElements-18.
+
+    Indices are int32 or int64 of the updates' shape, negative ones count from the end.
+    """
+
+    name = "scatter_elements"
+    onnx = ("ScatterElements", "Scatter")
+    axis: int = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, indices, updates = types
+        self.check(*types)
+        axis = axis_of(self.axis, x.rank)
+        if indices.rank != x.rank or not all(map(same_size, indices.shape, updates.shape)):
+            raise ShapeError("indices and updates must have one shape, of the data's rank")
+        sizes = zip(indices.shape, x.shape, strict=True)
+        if any(a != axis and isinstance(i, int) and isinstance(d, int) and i > d for a, (i, d) in enumerate(sizes)):
+            raise ShapeError(f"indices {indices} reach beyond the data {x}")
+        return x
+
+    def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
+        axis = axis_of(self.axis, x.type.rank)
+        return (*i[:axis], data_index(k, indices(*i), x.shape[axis]), *i[axis + 1 :])
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        return n.emit(cls(cls.read_reduction(n), n.attr("axis", 0)), *n.present_inputs())
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        rows = np.array([[1, -2, 0], [2, 0, 1]])
+        yield sample(cls(), f32[3, 4], rows, f32[2, 3])
+        yield sample(cls(axis=-1), i64[2, 4], np.array([[3], [-4]], np.int32), i64[2, 1])
+        yield sample(cls(axis=1), boolean[2, 4, 2], np.array([[[3], [0]], [[1], [2]]]), boolean[2, 2, 1])
+        for reduction in list(REDUCTIONS)[1:]:
+            yield sample(cls(reduction), f32[3, 3], np.array([[1, 1, 0], [1, 0, 0]]), f32[2, 3])
+
+
+@dataclass(frozen=True)
+class ScatterND(_Scatter):
+    """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
+
+    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written whole.
+    """
+
+    name = "scatter_nd"
+    onnx = ("ScatterND",)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, indices, updates = types
+        self.check(*types)
+        depth = size_of(indices, indices.rank - 1) if indices.rank else 0
+        if not 1 <= depth <= x.rank:
+            raise ShapeError(f"index tuples of {depth} do not fit the {x.rank} axes of the data")
+        shape = (*indices.shape[:-1], *x.shape[depth:])
+        if updates.rank != len(shape) or not all(map(same_size, updates.shape, shape)):
+            raise ShapeError(f"the updates have shape {list(updates.shape)}, not {list(shape)}")
+        return x
+
+    def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
+        tuples, depth = indices.type.rank - 1, indices.shape[-1]
+        at = [data_index(k, indices(*i[:tuples], j), x.shape[j]) for j in range(depth)]
+        return (*at, *i[tuples:])
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        return n.emit(cls(cls.read_reduction(n)), *n.present_inputs())
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[4, 3], np.array([[2], [-4]]), f32[2, 3])
+        yield sample(cls(), i64[2, 3, 2], np.array([[[1, 2], [0, 0]]]), i64[1, 2, 2])
+        yield sample(cls(), boolean[5], np.array([[4], [0]]), boolean[2])
+        for reduction in list(REDUCTIONS)[1:]:
+            yield sample(cls(reduction), f32[2, 2], np.array([[1, 1], [0, 1], [1, 1]]), f32[3])
+
+
+def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:
+    """The row-major offset of an index."""
+    total: Any = 0
+    for i, size in zip(index, shape, strict=True):
+        total = total * size + i
+    return total
+
+
+def _unravel(offset: Any, shape: Sequence[int]) -> list[Any]:
+    """The index at a row-major offset."""
+    return [offset // math.prod(shape[d + 1 :]) % size for d, size in enumerate(shape)]

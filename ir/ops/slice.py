@@ -1,0 +1,136 @@
+"""Strided slices. Splitting is slicing several times, so that each part can be read where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from ..errors import ShapeError
+from ..graph import Value
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, boolean, f16, f32, i64, sample
+from ..types import Dim, TensorType
+from ._axes import Ints, axes_of, axis_of, size_of
+
+END = (1 << 63) - 1
+"""An end beyond every size."""
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """``x[starts:ends:steps]`` along ``axes``, as Python slices, negative numbers included; ONNX Slice-13.
+
+    ``steps`` left empty are all one. ONNX Split becomes one slice for each part.
+    """
+
+    name = "slice"
+    onnx = ("Slice", "Split")
+    injective = True
+    axes: Ints = ()
+    starts: Ints = ()
+    ends: Ints = ()
+    steps: Ints = ()
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        return x.with_shape([d if r is None else len(r) for d, r in zip(x.shape, self.ranges(x), strict=True)])
+
+    def ranges(self, x: TensorType) -> list[range | None]:
+        """The positions that are kept of each axis; ``None`` keeps all."""
+        steps = self.steps or (1,) * len(self.axes)
+        if not len(self.axes) == len(self.starts) == len(self.ends) == len(steps):
+            raise ShapeError("axes, starts, ends and steps must be equally many")
+        if 0 in steps:
+            raise ShapeError("steps must not be zero")
+        axes_of(self.axes, x.rank)
+        kept: list[range | None] = [None] * x.rank
+        for given, start, end, step in zip(self.axes, self.starts, self.ends, steps, strict=True):
+            axis = axis_of(given, x.rank)
+            if not _keeps_all(x.shape[axis], start, end, step):
+                kept[axis] = range(size_of(x, axis))[slice(start, end, step)]
+        return kept
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+        kept = self.ranges(x.type)
+
+        def element(*i: Any) -> Any:
+            return x(*(j if r is None else j * r.step + r.start for j, r in zip(i, kept, strict=True)))
+
+        return k.compute(outs[0], element, "slice", mask=True)
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return inputs[0].rank == layout.rank and all(
+            r is None or (r.step == 1 and r.start % layout.block(a) == 0)
+            for a, r in enumerate(self.ranges(inputs[0]))
+            if layout.block(a) > 1
+        )
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        if n.op_type == "Split":
+            return _split(n)
+        x = n.input(0)
+        starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
+        steps = n.ints(4, "steps")
+        if starts is None or ends is None:
+            raise n.error("its starts or ends are missing")
+        axes = tuple(range(len(starts))) if axes is None else axes
+        steps = (1,) * len(axes) if steps is None else steps
+        if not len(starts) == len(ends) == len(axes) == len(steps):
+            raise n.error("starts, ends, axes and steps differ in length")
+        shape = x.type.shape
+        kept = [
+            (axis, start, end, step)
+            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+            if not (-len(shape) <= axis < len(shape) and _keeps_all(shape[axis], start, end, step))
+        ]
+        if not kept:
+            return x
+        axes, starts, ends, steps = zip(*kept, strict=True)
+        return n.emit(cls(axes, starts, ends, () if set(steps) == {1} else steps), x)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        lists = [self.starts, self.ends, self.axes, *([self.steps] if self.steps else [])]
+        n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((2, 3), (1, -3), (4, END)), f32[1, 2, 5, 7])
+        yield sample(cls((0, -1), (-1, 6), (-END, 0), (-1, -2)), f16[3, 7])
+        yield sample(cls((1,), (1,), (100,), (3,)), i64[2, 9, 2])
+        yield sample(cls((0, 1), (0, -100), (2, -1)), boolean[4, 4])
+        yield sample(cls((0,), (3,), (2,)), f32[4, 2])
+
+
+def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
+    """Whether a slice keeps an axis as it is; for a symbolic size, whatever it will be."""
+    beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
+    return (
+        step == 1
+        and (start == 0 or (isinstance(size, int) and start <= -size))
+        and end >= (beyond if isinstance(size, str) else size)
+    )
+
+
+def _split(n: ImportNode) -> list[Value]:
+    """ONNX Split-18 and older: sizes by attribute, by input, or as equal as ``num_outputs`` allows."""
+    x, count = n.input(0), len(n.proto.output)
+    axis = axis_of(n.attr("axis", 0), x.type.rank)
+    sizes = n.ints_from("split", 1)
+    total = size_of(x.type, axis)
+    if sizes is None:
+        if n.attr("num_outputs", count) != count:
+            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {count} outputs")
+        part = -(-total // count)
+        sizes = (part,) * (count - 1) + (total - part * (count - 1),)
+    if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
+        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {count} outputs")
+    if count == 1:
+        return [x]
+    ends = list(accumulate(sizes))
+    return [n.emit(Slice((axis,), (end - size,), (end,)), x) for size, end in zip(sizes, ends, strict=True)]

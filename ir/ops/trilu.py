@@ -1,0 +1,96 @@
+"""Triangular matrices and diagonals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..op import Case, Op, boolean, f32, i32, i64, sample
+from ..types import TensorType
+
+
+@dataclass(frozen=True)
+class Trilu(Op):
+    """The upper (or lower) triangle of each matrix in the last two axes, zero elsewhere; ONNX Trilu-14.
+
+    ``k`` moves the diagonal that bounds the triangle, which belongs to it, up or, when negative, down.
+    """
+
+    name = "trilu"
+    onnx = ("Trilu",)
+    injective = True
+    upper: bool = True
+    k: int = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if x.rank < 2:
+            raise ShapeError(f"takes matrices, not rank {x.rank}")
+        return TensorType(x.dtype, x.shape)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        (x,) = xs
+
+        def element(*i: Any) -> Any:
+            above = i[-1] - i[-2]
+            return k.select(above >= self.k if self.upper else above <= self.k, x(*i), k.const(0, x.dtype))
+
+        return k.compute(outs[0], element, "trilu")
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        diagonal = n.ints(1, "k") or (0,)
+        return n.emit(cls(bool(n.attr("upper", 1)), diagonal[0]), n.input(0))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        diagonal = n.constant(np.array(self.k, np.int64), "k")
+        n.node("Trilu", [n.inputs[0], diagonal], n.outputs, upper=self.upper)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[4, 5])
+        yield sample(cls(upper=False, k=1), i64[2, 5, 4])
+        yield sample(cls(k=-2), boolean[4, 4])
+        yield sample(cls(upper=False, k=-7), f32[1, 3, 3])
+
+
+@dataclass(frozen=True)
+class EyeLike(Op):
+    """A matrix of the operand's shape with ones on diagonal ``k`` and zeros elsewhere; ONNX EyeLike-22."""
+
+    name = "eye_like"
+    onnx = ("EyeLike",)
+    injective = True
+    dtype: str = "f32"
+    k: int = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        (x,) = types
+        if x.rank != 2:
+            raise ShapeError(f"takes a matrix, not rank {x.rank}")
+        return TensorType(self.dtype, x.shape)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        dtype = outs[0].tvm_dtype
+        return k.compute(
+            outs[0], lambda i, j: k.select(j - i == self.k, k.const(1, dtype), k.const(0, dtype)), "eye_like"
+        )
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, code = n.input(0), n.attr("dtype")
+        return n.emit(cls(x.type.dtype if code is None else dtype_from_onnx(code), n.attr("k", 0)), x)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("EyeLike", n.inputs, n.outputs, dtype=onnx_dtype(self.dtype), k=self.k)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[3, 4])
+        yield sample(cls("i64", -1), i32[4, 4])

@@ -1,0 +1,50 @@
+"""The command line as tests use it: a folder of small models, and commands run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convc.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def save(path: Path, nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[Any]], **weights: Any) -> Path:
+    """Write a model of float32 inputs that returns ``y``."""
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    constants = [numpy_helper.from_array(np.asarray(w, np.float32), name) for name, w in weights.items()]
+    outputs = [helper.make_empty_tensor_value_info(o) for o in ("y", "z") if any(o in n.output for n in nodes)]
+    graph = helper.make_graph(nodes, "g", infos, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10), path)
+    return path
+
+
+def write_samples(folder: Path) -> None:
+    """Small models and inputs for them."""
+    w = np.arange(2 * 3).reshape(2, 3, 1, 1)
+    save(folder / "conv.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 4, 4]}, w=w)
+    save(folder / "open.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", 3]})
+    save(folder / "relu.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]})
+    save(folder / "grey.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 1, 2, 2]})
+    save(folder / "two.onnx", [helper.make_node("Add", ["a", "b"], ["y"])], {"a": [2], "b": [2]})
+    both = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Add", ["x", "x"], ["z"])]
+    save(folder / "both.onnx", both, {"x": [1, 3]})
+    np.save(folder / "x.npy", np.array([[-1, 2, 3]], np.float32))
+    np.save(folder / "a.npy", np.array([1, 2], np.float32))
+    np.save(folder / "wide.npy", np.zeros((1, 4), np.float32))
+    np.save(folder / "double.npy", np.zeros((1, 3)))
+
+
+def run(*args: str) -> int:
+    """The exit code of a command, that of wrong usage too."""
+    try:
+        return main(args)
+    except SystemExit as e:
+        return int(e.code or 0)

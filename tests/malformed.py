@@ -1,0 +1,44 @@
+"""Tiny ONNX models, right and wrong, and what their errors must say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convc import ConvcError
+
+WEIGHT = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+
+
+def info(name: str, shape: Sequence[int | str] | None = (1, 3, 8, 8), dtype: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def node(op: str, inputs: str, outputs: str = "y", **attrs: Any) -> onnx.NodeProto:
+    """``node("Conv", "x w")``, called ``n1`` unless it is given a name."""
+    return helper.make_node(op, inputs.split(" ") if inputs else [], outputs.split(" "), **{"name": "n1", **attrs})
+
+
+def model(
+    *nodes: onnx.NodeProto, inputs: Any = None, outputs: str = "y", opset: int = 22, **graph: Any
+) -> onnx.ModelProto:
+    ports = [helper.make_empty_tensor_value_info(o) for o in outputs.split()]
+    proto = helper.make_graph(nodes, "g", [info("x")] if inputs is None else inputs, ports, [WEIGHT], **graph)
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def raises(error: type[ConvcError], *parts: str) -> Any:
+    """Expect exactly this error, with these parts in its message."""
+    return pytest.raises(error, match="".join(f"(?=[\\s\\S]*{part})" for part in map(_quoted, parts)))
+
+
+def _quoted(text: str) -> str:
+    return "".join("\\" + c if c in ".^$*+?{}[]|()\\" else c for c in text)
+
+
+RELU = model(node("Relu", "x"))

@@ -1,0 +1,71 @@
+"""Published networks for the tests: torchvision's, those that the onnx package holds, PP-OCR's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+LIGHT = tuple(sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx")))
+"""The onnx package's networks, which hold ``ConstantOfShape`` nodes in place of weights."""
+ZOO = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet1_0", "mobilenet_v2",
+    "mobilenet_v3_large", "regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x1_0", "squeezenet1_1", "vgg16",
+)  # fmt: skip
+
+
+def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
+    """One of torchvision's networks, out of the folder CONVC_ZOO or made by model_zoo.py in ``folder``; else skips."""
+    given = os.environ.get("CONVC_ZOO")
+    path = Path(given or folder) / f"{name}.onnx"
+    if not path.exists():
+        if given or importlib.util.find_spec("torchvision") is None:
+            pytest.skip(f"no {path.name}: give CONVC_ZOO=FOLDER with the files of model_zoo.py, or install torchvision")
+        import model_zoo
+
+        model_zoo.export(name, path)
+    return onnx.load(path)
+
+
+def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its ``ConstantOfShape`` nodes replaced by random initializers, and without a final softmax.
+
+    Matrices and filters keep the variance of what passes through; what a channel is scaled with, and its variance, is around
+    1; what is added is around 0.
+    """
+    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    readers = {name: (node, i) for node in model.graph.node for i, name in enumerate(node.input)}
+    rng = np.random.default_rng(0)
+    kept = []
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape":
+            kept.append(node)
+            continue
+        shape = shapes[node.input[0]]
+        reader, index = readers[node.output[0]]
+        if reader.op_type == "Unsqueeze":
+            reader, index = readers[reader.output[0]]
+        if len(shape) > 1:
+            values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        elif reader.op_type == "Mul" or (reader.op_type == "BatchNormalization" and index in (1, 4)):
+            values = rng.uniform(0.5, 1.5, shape)
+        else:
+            values = rng.standard_normal(shape) * 0.1
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+    if kept[-1].op_type == "Softmax":
+        kept[-1] = helper.make_node("Identity", kept[-1].input[:1], kept[-1].output)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
+def ocr_models() -> Path:
+    """The folder of PP-OCR's networks; skips where the package is not installed."""
+    if (spec := importlib.util.find_spec("rapidocr_onnxruntime")) is None or spec.origin is None:
+        pytest.skip("needs pip install --no-deps rapidocr-onnxruntime")
+    return Path(spec.origin).parent / "models"

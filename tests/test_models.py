@@ -1,0 +1,99 @@
+"""Whole networks against ONNX Runtime: small ones always, published ones when their files are there (`slow`).
+
+The slow part reads the ONNX files in the folder that the environment variable CONVC_ZOO names, or else has
+`model_zoo.py` make them where torch and torchvision are installed; PP-OCR's come from the package rapidocr-onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from oracles import Feeds, run_onnxruntime
+from PIL import Image
+from real_models import LIGHT, ZOO, ocr_models, with_random_weights, zoo_model
+from small_models import MODELS
+from tolerances import MODEL_ATOL, MODEL_RTOL
+
+import convc
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Normal values for each input that is not an initializer; the same on every run."""
+    rng = np.random.default_rng(0)
+    weights = {t.name for t in model.graph.initializer}
+    return {
+        i.name: rng.standard_normal([d.dim_value for d in i.type.tensor_type.shape.dim]).astype(np.float32)
+        for i in model.graph.input
+        if i.name not in weights
+    }
+
+
+def check(model: onnx.ModelProto, feeds: Feeds) -> None:
+    """convc and ONNX Runtime agree on every output; the absolute tolerance is for a deviation of 1 and scales with it."""
+    compiled = convc.compile(model, shapes={name: x.shape for name, x in feeds.items()})
+    got = compiled.run(feeds)
+    for port, want in zip(model.graph.output, run_onnxruntime(model, feeds), strict=True):
+        y = got[port.name]
+        assert (y.shape, y.dtype) == (want.shape, want.dtype)
+        assert np.isfinite(want).all()
+        np.testing.assert_allclose(y, want, rtol=MODEL_RTOL, atol=MODEL_ATOL * want.std(), err_msg=port.name)
+
+
+@pytest.mark.parametrize(("batch", "width"), [(1, 16), (2, 12)])
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_small(build: Callable[[int, int], onnx.ModelProto], batch: int, width: int) -> None:
+    """One piece of each family, with channel counts that are whole vectors and ones that are not."""
+    model = build(batch, width)
+    check(model, random_feeds(model))
+
+
+def test_lenet_numbers() -> None:
+    model = onnx.load(EXAMPLES / "lenet.onnx")
+    check(model, random_feeds(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo(name: str, tmp_path: Path) -> None:
+    """torchvision's networks at full size; see model_zoo.py for their weights."""
+    model = zoo_model(name, tmp_path)
+    check(model, random_feeds(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_light(path: Path) -> None:
+    """The networks that the onnx package holds without their weights, with random ones.
+
+    With the constants that it has in their place all outputs are equal; convc.onnx_suite checks those.
+    """
+    model = with_random_weights(onnx.load(path))
+    check(model, random_feeds(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("ch_PP-OCRv4_det_infer", 320, 480),
+        ("ch_PP-OCRv4_rec_infer", 48, 320),
+        ("ch_ppocr_mobile_v2.0_cls_infer", 48, 192),
+    ],
+)
+@pytest.mark.parametrize("real", [False, True], ids=["noise", "page"])
+def test_ocr(name: str, height: int, width: int, real: bool) -> None:
+    """Trained networks, on noise and on a picture."""
+    model = onnx.load(ocr_models() / f"{name}.onnx")
+    pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
+    if real:
+        with Image.open(EXAMPLES / "page.png") as page:
+            part = page if "det" in name else page.crop((0, 44, 130, 66))  # "Let us first"
+            grey = np.asarray(part.convert("L").resize((width, height)), np.float32) / 127.5 - 1
+        pixels = np.broadcast_to(grey, pixels.shape).copy()
+    check(model, {"x": pixels})
