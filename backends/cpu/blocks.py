@@ -52,3 +52,15 @@ def inline_epilogue(sch: Any, anchor: Any) -> Any:
         front += sch.get_consumers(block)
         sch.compute_inline(block)
     return last
+
+
+def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
+    """Let a padding block copy its inside without a test for each pixel: the loops over the plane are cut where the border
+    begins and ends. ``blocked``: the innermost loop is a block of channels, and is vectorised.
+    """
+    loops = sch.get_loops(pad)
+    plane = loops[-3:-1] if blocked else loops[-2:]
+    for loop in plane:
+        sch.annotate(loop, "pragma_loop_partition_hint", 1)
+    if blocked:
+        sch.vectorize(loops[-1])

@@ -16,7 +16,7 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue
+from .blocks import find_block, inline_epilogue, schedule_pad
 from .direct_conv import finished, keep_in_registers, padded, register_tile, round_up, store_tile, widened
 
 MAX_WINDOW = 25
@@ -29,7 +29,9 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     out = node.output.type
     if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or not is_depthwise(node):
         return None
-    rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target)
+    # half of the registers hold weights and the input pixels that neighbouring windows share
+    spare = target.vector_registers // 2
+    rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target, spare)
     sch = group.lower({node.output.name: DepthwiseConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, node)
 
@@ -78,5 +80,5 @@ def schedule(sch: Any, rows: int, columns: int, node: Node) -> Any:
     pad = find_block(sch, "pad")
     if pad is not None:
         sch.compute_at(pad, outer)
-        sch.vectorize(sch.get_loops(pad)[-1])
+        schedule_pad(sch, pad, blocked=True)
     return sch

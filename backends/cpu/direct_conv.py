@@ -15,7 +15,7 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue
+from .blocks import find_block, inline_epilogue, schedule_pad
 
 
 def direct_conv(group: Group, target: Target) -> Any:
@@ -121,10 +121,9 @@ def schedule(sch: Any, rows: int, columns: int) -> Any:
 
     pad = find_block(sch, "pad")
     if pad is not None:
-        n, c, _, _, *lane = sch.get_loops(pad)
-        for loop in lane:
-            sch.vectorize(loop)
-        sch.parallel(sch.fuse(n, c))
+        loops = sch.get_loops(pad)
+        schedule_pad(sch, pad, blocked=len(loops) == 5)
+        sch.parallel(sch.fuse(*loops[:2]))
     return sch
 
 
@@ -145,16 +144,16 @@ def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) ->
         sch.unroll(loop)
 
 
-def register_tile(height: int, width: int, block: int, target: Target) -> tuple[int, int]:
+def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:
     """Rows and columns of pixels to hold in registers.
 
-    The accumulators take ``rows * columns * block / lanes`` registers; a few stay free for the weight and the broadcast
+    The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast
     input (with sixteen registers LLVM starts to spill past six pixels of two). A step over one input channel takes as
     many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
     does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
     """
     vectors = -(-block // target.lanes())
-    most = (target.vector_registers - 4) // vectors
+    most = max(1, (target.vector_registers - spare) // vectors)
 
     def worth(columns: int) -> float:
         tiles = -(-width // columns)

@@ -11,7 +11,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue
+from .blocks import inline_epilogue, schedule_pad
 from .direct_conv import keep_in_registers, store_tile
 
 
@@ -96,7 +96,7 @@ def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
     sch.parallel(outer)
     _transform(sch, tiles, columns, plan, target)
     _products(sch, products, plan)
-    sch.vectorize(sch.get_loops(pad)[-1])
+    schedule_pad(sch, pad, blocked=True)
     if plan.by_channel:
         sch.parallel(sch.fuse(*sch.get_loops(pad)[:2]))
     return sch

@@ -14,9 +14,11 @@ from convc.ir.builder import Builder
 from convc.ir.errors import GraphError, ShapeError
 from convc.ir.graph import Constant, Initializer, Value
 from convc.ir.op import Op
-from convc.ir.ops.binary import Add
+from convc.ir.ops.binary import Add, Div, Mul, Pow, Sub
+from convc.ir.ops.matmul import MatMul
 from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.transpose import Transpose
+from convc.ir.ops.unary import Neg
 from convc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -130,6 +132,42 @@ class Tensor:
 
     def __add__(self, other: Any) -> Tensor:
         return apply(Add(), self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(Add(), other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(Sub(), self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(Sub(), other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(Mul(), self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(Mul(), other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(Div(), self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(Div(), other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return apply(Pow(), self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return apply(Pow(), other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return apply(MatMul(), self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return apply(MatMul(), other, self)
+
+    def __neg__(self) -> Tensor:
+        return apply(Neg(), self)
 
     def __bool__(self) -> bool:
         raise GraphError("a symbolic tensor has no values yet: forward can branch on its shape, not on what it holds")

@@ -49,7 +49,13 @@ class Elementwise(Op):
         # an operand with channels of its own that is not padded with the result must not be read beside them
         short = any(x.type.layout != outs[0].layout and set(x.type.sizes) - {1} for x in xs)
         zero = k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
-        element = lambda *i: self.scalar(k, *(x.at(i) for x in xs))  # noqa: E731
+
+        def read(x: Operand, index: Sequence[Any]) -> Any:
+            # one channel that fills a block with padding is not one that is broadcast over a block
+            alike = (x.type.shape, x.type.layout) == (outs[0].shape, outs[0].layout)
+            return x(*index) if alike else x.at(index)
+
+        element = lambda *i: self.scalar(k, *(read(x, i) for x in xs))  # noqa: E731
         return k.compute(outs[0], element, self.name, mask=not zero, guard=short)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:

@@ -56,12 +56,19 @@ def let(k: TensorExpressions, value: Any, body: Callable[[Any], Any]) -> Any:
     return k.tirx.Let(var, value, body(var))
 
 
+def wide(x: Any) -> Any:
+    """``x`` in float32 when its dtype is a narrower float."""
+    return x.astype("float32") if str(x.ty.dtype) in ("float16", "bfloat16") else x
+
+
+def narrowed(k: TensorExpressions, x: Any, y: Any) -> Any:
+    """``y`` in the dtype of ``x``: undoes ``wide``."""
+    return y if k.dtype(y) == k.dtype(x) else y.astype(k.dtype(x))
+
+
 def widened(k: TensorExpressions, x: Any, body: Callable[[Any], Any]) -> Any:
     """``body(x)``, of the dtype of x, computed in float32 at least."""
-    dtype = k.dtype(x)
-    if dtype in ("float32", "float64"):
-        return let(k, x, body)
-    return let(k, x.astype("float32"), body).astype(dtype)
+    return narrowed(k, x, let(k, wide(x), body))
 
 
 def bounded(k: TensorExpressions, x: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -130,6 +137,30 @@ def softplus(k: TensorExpressions, x: Any) -> Any:
         return k.tirx.max(v, k.like(0, v)) + _log1p_unit(k, exp(k, -k.tirx.abs(v)))
 
     return widened(k, x, body)
+
+
+def power(k: TensorExpressions, x: Any, y: Any) -> Any:
+    """``x ** y`` in the dtype of x, exact for integers (which wrap); whole constant exponents cost multiplications."""
+    if "int" in k.dtype(x) and "int" in k.dtype(y):
+        return let(k, x, lambda x: let(k, y.astype("int64"), lambda y: _integer_power(k, x, y)))
+    exponent = y.value if isinstance(y, k.tirx.FloatImm | k.tirx.IntImm) else None
+    by_constant = {2: lambda v: v * v, 3: lambda v: v * v * v, 1: lambda v: v, -1: lambda v: k.like(1, v) / v}
+    if exponent in by_constant and "float" in k.dtype(x):
+        return widened(k, x, by_constant[exponent])
+    common = "float64" if "float64" in (k.dtype(x), k.dtype(y)) or "int" in k.dtype(x) else "float32"
+    return k.tirx.pow(x.astype(common), y.astype(common)).astype(k.dtype(x))
+
+
+def _integer_power(k: TensorExpressions, x: Any, y: Any) -> Any:
+    """By squaring. Six bits of the exponent do: beyond, only powers of -1, 0 and 1 do not overflow, and parity decides."""
+    one = k.like(1, x)
+    bits = k.tirx.min(k.tirx.abs(y), k.like(62, y) + (y & 1))
+    result, square = one, x
+    for bit in range(6):
+        result = result * k.select((bits >> bit & 1) == 1, square, one)
+        square = square * square
+    small = k.tirx.any(x == one, x == k.like(0, x) if k.dtype(x).startswith("uint") else x == k.like(-1, x))
+    return k.select(k.tirx.any(y >= 0, small), result, k.like(0, x))
 
 
 def _by_precision(k: TensorExpressions, x: Any, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> Any:

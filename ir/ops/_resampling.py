@@ -62,7 +62,7 @@ class Line:
         return k.tirx.any(position < 0, position > (self.size - 1) * self.unit)
 
     def _scaled(self, o: Any) -> Any:
-        largest = 4 * (abs(self.step) * self.out + abs(self.offset) + self.unit)
+        largest = 4 * (abs(self.step) * self.out + abs(self.offset) + self.size * self.unit)
         return (o if largest < 1 << 31 else o.astype("int64")) * self.step + self.offset
 
 

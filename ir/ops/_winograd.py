@@ -35,7 +35,10 @@ def matrices(m: int, r: int = 3) -> tuple[Matrix, Matrix, Matrix]:
     assert len(points) == a - 1
     scale = [_product(p - q for q in points if q != p) for p in points]
     at = tuple((*(p**i for p in points), Fraction(int(i == m - 1))) for i in range(m))
-    g = (*(tuple(p**j / f for j in range(r)) for p, f in zip(points, scale, strict=True)), tuple(Fraction(int(j == r - 1)) for j in range(r)))
+    g = (
+        *(tuple(p**j / f for j in range(r)) for p, f in zip(points, scale, strict=True)),
+        tuple(Fraction(int(j == r - 1)) for j in range(r)),
+    )
     bt = [_poly([q for q in points if q != p], a) for p in points]
     bt.append(_poly(points, a))
     return at, g, tuple(bt)

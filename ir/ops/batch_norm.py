@@ -52,7 +52,7 @@ class BatchNorm(Op):
             normal = (x(*i).astype(dtype) - mean) / k.tirx.sqrt(var + k.const(self.epsilon, dtype))
             return (normal * scale + b).astype(outs[0].tvm_dtype)
 
-        return k.compute(outs[0], element, "batch_norm", mask=True)
+        return k.compute(outs[0], element, "batch_norm", guard=True)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 6 * inputs[0].numel

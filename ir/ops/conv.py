@@ -82,7 +82,9 @@ class Conv(Op):
         if not bias:
             return y
         summed = k.operand(y, outs[0])
-        return k.compute(outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", guard=bias[0].type.layout is None)
+        return k.compute(
+            outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", guard=bias[0].type.layout is None
+        )
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         macs = outputs[0].numel * math.prod(inputs[1].sizes[1:])

@@ -56,7 +56,7 @@ class DeformConv(Op):
         spatial = tuple(out_size(*sizes) for sizes in zip(x.sizes[2:], kernel, strides, dilations, pads, strict=True))
         places = self.offset_group * math.prod(kernel)
         wanted = [(batch, 2 * places, *spatial)]
-        wanted += [(outputs,)] * self.has_bias + [(batch, places, *spatial)] * self.has_mask  # type: ignore[list-item]
+        wanted += [(outputs,)] * self.has_bias + [(batch, places, *spatial)] * self.has_mask
         for t, shape in zip((offset, *rest), wanted, strict=True):
             if t.shape != shape:
                 raise ShapeError(f"an operand has shape {list(t.shape)}, not {list(shape)}")
@@ -67,7 +67,7 @@ class DeformConv(Op):
         return full(self.strides, 2), full_pads(self.pads, 2), full(self.dilations, 2)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        x, w, _, *rest = xs
+        _x, w, _offset, *rest = xs
         acc = accumulator(outs[0])
         sampled = self.sampled(k, xs, acc)
         per_group, outputs = w.shape[1], w.shape[0] // self.group
@@ -135,6 +135,8 @@ class DeformConv(Op):
         if x.type.rank != 4:
             raise n.unsupported("only two spatial axes are supported")
         kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+        if kernel != w.type.sizes[2:]:
+            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
         strides, dilations = n.attr("strides") or (1, 1), n.attr("dilations") or (1, 1)
         pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
         groups = n.attr("group", 1), n.attr("offset_group", 1)

@@ -48,11 +48,12 @@ class Gather(Op):
     def from_onnx(cls, n: ImportNode) -> Any:
         if n.op_type == "Gather":
             return super().from_onnx(n)
-        x, axis = n.input(0), n.attr("axis")
-        kept = np.flatnonzero(n.const(1, "condition"))
+        x, axis, condition = n.input(0), n.attr("axis"), n.const(1, "condition")
+        if condition is None:
+            raise n.error("its condition is missing")
         if axis is None:
             x, axis = n.emit(Reshape((-1,)), x), 0
-        return n.emit(cls(axis), x, n.constant(kept, "indices"))
+        return n.emit(cls(axis), x, n.constant(np.flatnonzero(condition), "indices"))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

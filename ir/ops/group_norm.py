@@ -61,7 +61,7 @@ class GroupNorm(Op):
             factor, offset = (p(c // (channels // p.shape[0])).astype(acc.tvm_dtype) for p in (scale, b))
             return (normal * factor + offset).astype(outs[0].tvm_dtype)
 
-        return k.compute(outs[0], element, "group_norm", mask=True)
+        return k.compute(outs[0], element, "group_norm", guard=True)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 8 * inputs[0].numel

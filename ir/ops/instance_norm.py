@@ -49,7 +49,7 @@ class InstanceNorm(Op):
             y = normal * scale(c).astype(acc.tvm_dtype) + b(c).astype(acc.tvm_dtype)
             return y.astype(outs[0].tvm_dtype)
 
-        return k.compute(outs[0], element, "instance_norm", mask=True)
+        return k.compute(outs[0], element, "instance_norm", guard=True)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 8 * inputs[0].numel

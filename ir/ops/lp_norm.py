@@ -52,7 +52,7 @@ class LpNorm(Op):
             quotient = k.select(size == 0, k.const(0, acc.tvm_dtype), x(*i).astype(acc.tvm_dtype) / size)
             return quotient.astype(outs[0].tvm_dtype)
 
-        return k.compute(outs[0], element, "lp_norm", mask=True)
+        return k.compute(outs[0], element, "lp_norm", guard=True)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 3 * inputs[0].numel

@@ -67,5 +67,4 @@ class OneHot(Op):
         yield sample(
             cls(3, 1), floats, f32[2], oracle="reference", note="ONNX Runtime wants the depth in the same dtype"
         )
-        outside = np.array([3, 5, -4, 0])
-        yield sample(cls(3), outside, f32[2], oracle="onnxruntime", note="the reference wraps indices out of range")
+        yield sample(cls(3), np.array([3, 5, -4, 0]), f32[2])

@@ -191,9 +191,11 @@ class Resize(Resampling):
         yield sample(cls((2, 3), scales=(1.5, 2.0), mode="cubic"), f32[1, 2, 4, 5])
         yield sample(cls((2, 3), sizes=(9, 3), mode="cubic", cubic_coeff_a=-0.5, exclude_outside=True), f32[1, 1, 4, 5])
         yield sample(cls((2, 3), sizes=(2, 9), mode="cubic", antialias=True, exclude_outside=True), f32[1, 1, 7, 5])
-        for x in (f16[1, 4], f64[2, 5], i32[1, 6]):
-            yield sample(cls((1,), sizes=(7,)), x, oracle="reference", note="ONNX Runtime takes fewer dtypes and ranks")
-        yield sample(cls((1,), sizes=(7,), mode="cubic"), u8[2, 5], high=255, oracle="reference", note="as above")
+        yield sample(cls((1,), sizes=(7,)), f16[1, 4])
+        yield sample(cls((1,), sizes=(7,)), f64[2, 5], oracle="reference", note="ONNX Runtime has no float64")
+        yield sample(cls((1,), sizes=(7,)), i32[1, 6], oracle="reference", note="ONNX Runtime truncates")
+        note = "ONNX Runtime has no cubic of integers"
+        yield sample(cls((1,), sizes=(7,), mode="cubic"), u8[2, 5], high=255, oracle="reference", note=note)
 
 
 _HALF = Fraction(1, 2)

@@ -22,9 +22,10 @@ END = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Slice(Op):
-    """``x[starts:ends:steps]`` along ``axes``, as Python slices, negative numbers included; ONNX Slice-13.
+    """``x[starts:ends:steps]`` along ``axes``; ONNX Slice-13.
 
-    ``steps`` left empty are all one. ONNX Split becomes one slice for each part.
+    Negative starts and ends count from the end. As in Python, except that with a negative step a start before the first
+    element means the first. ``steps`` left empty are all one. ONNX Split becomes one slice for each part.
     """
 
     name = "slice"
@@ -51,7 +52,8 @@ class Slice(Op):
         for given, start, end, step in zip(self.axes, self.starts, self.ends, steps, strict=True):
             axis = axis_of(given, x.rank)
             if not _keeps_all(x.shape[axis], start, end, step):
-                kept[axis] = range(size_of(x, axis))[slice(start, end, step)]
+                size = size_of(x, axis)
+                kept[axis] = range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
         return kept
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

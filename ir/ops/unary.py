@@ -205,5 +205,3 @@ class IsInf(Unary):
 
 def _as_float(k: TensorExpressions, x: Any) -> Any:
     return x.astype("float32") if k.dtype(x) in ("float16", "bfloat16") else x
-
-

@@ -78,13 +78,17 @@ class WinogradConv(Op):
         if x.layout is None or x.rank != 4 or u.rank != 4 or u.shape[2:] != (a, a):
             raise ShapeError(f"takes blocked data and an O I {a} {a} weight, not {x} and {u}")
         if x.shape[1] != u.shape[1] or (bias and bias[0].shape != u.shape[:1]):
-            raise ShapeError(f"{x.shape[1]} channels of data do not fit weight {u}" + (f" and bias {bias[0]}" if bias else ""))
+            raise ShapeError(
+                f"{x.shape[1]} channels of data do not fit weight {u}" + (f" and bias {bias[0]}" if bias else "")
+            )
         spatial = [out_size(s, KERNEL, 1, 1, p) for s, p in zip(x.shape[2:], full_pads(self.pads, 2), strict=True)]
         return TensorType(x.dtype, (x.shape[0], u.shape[0], *spatial), x.layout)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         """Those of the direct form, so that rates compare."""
-        return 2 * outputs[0].numel * inputs[1].sizes[1] * KERNEL * KERNEL + (outputs[0].numel if len(inputs) == 3 else 0)
+        return 2 * outputs[0].numel * inputs[1].sizes[1] * KERNEL * KERNEL + (
+            outputs[0].numel if len(inputs) == 3 else 0
+        )
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, u, *bias = xs
@@ -106,7 +110,9 @@ class WinogradConv(Op):
 
         def down(n: Any, p: Any, c: Any, i: Any, j: Any, v: Any) -> Any:
             y, z = (p // columns) * m, (p % columns) * m
-            return choose(k, i, [combine(k, bt[r], [d(n, c, y + q, z + j, v) for q in range(a)], dtype) for r in range(a)])
+            return choose(
+                k, i, [combine(k, bt[r], [d(n, c, y + q, z + j, v) for q in range(a)], dtype) for r in range(a)]
+            )
 
         t = te.compute((n_, tiles, blocks, a, a, b), down, name="input_columns")
 
@@ -122,13 +128,17 @@ class WinogradConv(Op):
         prod = te.compute((a, a, n_, out_blocks, tiles, ob), product, name="products")
 
         def back(n: Any, o: Any, p: Any, i: Any, j: Any, v: Any) -> Any:
-            return choose(k, i, [combine(k, at[r], [prod(q, j, n, o, p, v) for q in range(a)], dtype) for r in range(m)])
+            return choose(
+                k, i, [combine(k, at[r], [prod(q, j, n, o, p, v) for q in range(a)], dtype) for r in range(m)]
+            )
 
         s = te.compute((n_, out_blocks, tiles, m, a, ob), back, name="output_columns")
 
         def result(n: Any, o: Any, h: Any, w: Any, v: Any) -> Any:
             p = (h // m) * columns + w // m
-            return choose(k, w % m, [combine(k, at[r], [s(n, o, p, h % m, q, v) for q in range(a)], dtype) for r in range(m)])
+            return choose(
+                k, w % m, [combine(k, at[r], [s(n, o, p, h % m, q, v) for q in range(a)], dtype) for r in range(m)]
+            )
 
         y = te.compute((n_, out_blocks, rows * m, columns * m, ob), result, name="conv")
         whole = k.operand(y, outs[0])
