@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="[NAME=]FILE",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
-        help="a .npy file or a picture; for a model of several inputs NAME=FILE for each; for one of one input, each in turn",
+        help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one input, each in turn",
     )
     parser.add_argument(
         "--mean", metavar="M", type=numbers, help="subtracted from pictures scaled to [0,1]; one a channel"

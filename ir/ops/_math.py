@@ -48,7 +48,7 @@ def let(k: TensorExpressions, value: Any, body: Callable[[Any], Any]) -> Any:
 
     Without it an expression that reads its argument n times holds n copies, and a chain of such ops grows exponentially.
     """
-    if isinstance(value, k.tirx.Var):
+    if isinstance(value, k.tirx.Var | k.tirx.FloatImm | k.tirx.IntImm):
         return body(value)
     if isinstance(value, k.tirx.Let):
         return k.tirx.Let(value.var, value.value, let(k, value.body, body))
@@ -80,13 +80,18 @@ def bounded(k: TensorExpressions, x: Any, low: float | None = None, high: float 
     return x
 
 
-def libm(k: TensorExpressions, name: str, x: Any) -> Any:
+def divided(k: TensorExpressions, x: Any, y: Any) -> Any:
+    """``x / y`` of floats; TVM refuses to divide by a constant zero, which gives what multiplying by infinity gives."""
+    if isinstance(y, k.tirx.FloatImm) and y.value == 0:
+        return x * k.like(math.copysign(math.inf, y.value), y)
+    return x / y
+
+
+def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:
     """A function of the C library by its name; one call an element, so only for what networks rarely hold."""
-    return widened(
-        k,
-        x,
-        lambda v: k.tirx.call_pure_extern(k.dtype(v), name + ("f" if k.dtype(v) == "float32" else ""), v),
-    )
+    x, *rest = map(wide, xs)
+    symbol = name + ("f" if k.dtype(x) == "float32" else "")
+    return narrowed(k, xs[0], k.tirx.call_pure_extern(k.dtype(x), symbol, x, *rest))
 
 
 def polynomial(k: TensorExpressions, x: Any, coefficients: tuple[float, ...]) -> Any:
@@ -144,7 +149,7 @@ def power(k: TensorExpressions, x: Any, y: Any) -> Any:
     if "int" in k.dtype(x) and "int" in k.dtype(y):
         return let(k, x, lambda x: let(k, y.astype("int64"), lambda y: _integer_power(k, x, y)))
     exponent = y.value if isinstance(y, k.tirx.FloatImm | k.tirx.IntImm) else None
-    by_constant = {2: lambda v: v * v, 3: lambda v: v * v * v, 1: lambda v: v, -1: lambda v: k.like(1, v) / v}
+    by_constant = {2: lambda v: v * v, 3: lambda v: v * v * v, 1: lambda v: v, -1: lambda v: divided(k, k.like(1, v), v)}
     if exponent in by_constant and "float" in k.dtype(x):
         return widened(k, x, by_constant[exponent])
     common = "float64" if "float64" in (k.dtype(x), k.dtype(y)) or "int" in k.dtype(x) else "float32"

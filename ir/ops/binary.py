@@ -15,7 +15,7 @@ from ..onnx_io import ImportNode
 from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import let, narrowed, power, wide
+from ._math import divided, let, libm, power, wide
 from .reshape import Reshape
 from .unary import SPECIAL
 
@@ -109,7 +109,7 @@ class Div(Binary):
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         if _is_float(k, xs[0]):
-            return xs[0] / xs[1]
+            return divided(k, *xs)
         return let(k, xs[0], lambda a: let(k, xs[1], lambda b: self.quotient(k, a, b)))
 
     def quotient(self, k: TensorExpressions, a: Any, b: Any) -> Any:
@@ -143,7 +143,7 @@ class Mod(Binary):
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         a, b = xs
         if _is_float(k, a):
-            return narrowed(k, a, k.tirx.fmod(wide(a), wide(b)))
+            return libm(k, "fmod", a, b)
         remainder = k.tirx.truncmod if self.fmod else k.tirx.floormod
         return let(k, b, lambda b: remainder(a, _divisor(k, b)))
 

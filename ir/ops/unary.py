@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..lowering import TensorExpressions
+from ..onnx_io import ImportNode
 from ..op import Case, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import FLOATS, INTEGERS, SIGNED
 from ._elementwise import Elementwise
-from ._math import bounded, widened
+from ._math import bounded, divided, wide, widened
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5, 1.5, -2.5, 1e30, -1e30], np.float32)
 """What a function of floats must get right besides ordinary numbers."""
@@ -160,7 +161,7 @@ class Reciprocal(Unary):
     cost = 4
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return widened(k, xs[0], lambda v: k.like(1, v) / v)
+        return widened(k, xs[0], lambda v: divided(k, k.like(1, v), v))
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class IsNaN(Unary):
     result = "bool"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return k.tirx.isnan(_as_float(k, xs[0]))
+        return k.tirx.isnan(wide(xs[0]))
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,13 @@ class IsInf(Unary):
     detect_positive: bool = True
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        x = _as_float(k, xs[0])
+        x = wide(xs[0])
         infinity = k.like(float("inf"), x)
         found = [x == infinity] * self.detect_positive + [x == -infinity] * self.detect_negative
         return k.tirx.any(*found) if found else k.const(False, "bool")
 
     @classmethod
-    def from_onnx(cls, n: Any) -> Any:
+    def from_onnx(cls, n: ImportNode) -> Any:
         return n.emit(cls(bool(n.attr("detect_negative", 1)), bool(n.attr("detect_positive", 1))), n.input(0))
 
     @classmethod
@@ -202,6 +203,3 @@ class IsInf(Unary):
         yield sample(cls(detect_positive=False), SPECIAL)
         yield sample(cls(False, False), SPECIAL)
 
-
-def _as_float(k: TensorExpressions, x: Any) -> Any:
-    return x.astype("float32") if k.dtype(x) in ("float16", "bfloat16") else x
