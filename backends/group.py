@@ -13,12 +13,17 @@ from tvm import te, tirx, topi
 from convc.ir.errors import CompileError, ConvcError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: what to lower it to instead of its op's own ``compute``."""
+
+
+HEAVY = 8
+"""Operations an element from which on an epilogue is heavy."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class Group:
     def anchor(self) -> Node:
         """The node that decides the schedule: the first that is not injective, else the last."""
         return next((n for n in self.body.nodes if not n.op.injective), self.body.nodes[-1])
+
+    @property
+    def heavy_epilogue(self) -> bool:
+        """Whether what follows the anchor takes many operations an element, as ``tanh`` does and ``relu`` does not."""
+        return sum(n.op.cost for n in self.body.nodes if isinstance(n.op, Elementwise)) > HEAVY
 
     @cached_property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
@@ -64,3 +65,32 @@ def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
         sch.annotate(loop, "pragma_loop_partition_hint", 1)
     if blocked:
         sch.vectorize(loops[-1])
+
+
+def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) -> None:
+    """Accumulate a tile in a local buffer that, its loops unrolled and vectorised, LLVM keeps in registers."""
+    sch.set_scope(conv, 0, "local")
+    sch.vectorize(lanes)
+    for loop in reversed(pixels):
+        sch.unroll(loop)
+
+
+def store_tile(sch: Any, anchor: Any, out: Any, loop: Any, *, axes: int, heavy: bool) -> None:
+    """What follows the anchor, applied to one tile at the end of ``loop``; the last of the tile's ``axes`` is vectorised.
+
+    The pixels are unrolled, since accumulators stay in registers only when every index into them is constant. For a heavy
+    epilogue the unrolled part is a copy to memory, and the epilogue loops over that: unrolled, its code would only get long.
+    """
+    unrolled = out
+    if heavy:
+        reads = [r.source.name for r in sch.get(out).reads]
+        unrolled = sch.cache_read(out, reads.index(sch.get(anchor).writes[0].source.name), "local")
+        sch.reverse_compute_at(unrolled, loop, preserve_unit_loops=True)
+    sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
+    if heavy:
+        sch.vectorize(sch.get_loops(out)[-1])
+    *pixels, lanes = sch.get_loops(unrolled)[-axes:]
+    sch.vectorize(lanes)
+    for pixel in reversed(pixels):
+        sch.unroll(pixel)
+

@@ -9,8 +9,7 @@ from convc.ir.ops.matmul import MatMul
 
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue
-from .direct_conv import keep_in_registers
+from .blocks import inline_epilogue, keep_in_registers, store_tile
 
 
 def dense(group: Group, target: Target) -> Any:
@@ -26,10 +25,11 @@ def dense(group: Group, target: Target) -> Any:
     most = max(1, (target.vector_registers - 4) // vectors)
     tile = max(t for t in range(1, most + 1) if rows % t == 0)
     resident = weight.nbytes <= target.cache_bytes // 2
-    return schedule(group.lower().schedule(), "gemm" if isinstance(node.op, Gemm) else "matmul", tile, panel, resident)
+    sch = group.lower().schedule()
+    return schedule(sch, node.op.name, tile, panel, resident=resident, heavy=group.heavy_epilogue)
 
 
-def schedule(sch: Any, name: str, tile: int, panel: int, resident: bool) -> Any:
+def schedule(sch: Any, name: str, tile: int, panel: int, *, resident: bool, heavy: bool) -> Any:
     """Tiles of rows and panels in parallel. A weight that stays in cache is passed over by each tile of rows; of a larger
     one each panel is read from memory once.
     """
@@ -42,10 +42,7 @@ def schedule(sch: Any, name: str, tile: int, panel: int, resident: bool) -> Any:
     sch.reorder(*batch, *order, r, ii, ji)
     sch.parallel(sch.fuse(*batch, *order))
     inner = sch.get_loops(anchor)[0]
-    sch.reverse_compute_at(out, inner, preserve_unit_loops=True)
-    *_, height, width = sch.get_loops(out)
-    sch.vectorize(width)
-    sch.unroll(height)
+    store_tile(sch, anchor, out, inner, axes=2, heavy=heavy)
     keep_in_registers(sch, anchor, (ii,), ji)
     sch.decompose_reduction(anchor, r)
     return sch

@@ -16,8 +16,8 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, schedule_pad
-from .direct_conv import finished, keep_in_registers, padded, register_tile, round_up, store_tile, widened
+from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .direct_conv import finished, padded, register_tile, round_up, widened
 
 MAX_WINDOW = 25
 """Windows of at most this many weights are unrolled whole."""
@@ -33,7 +33,7 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     spare = target.vector_registers // 2
     rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target, spare)
     sch = group.lower({node.output.name: DepthwiseConv(node, columns).compute}).schedule()
-    return schedule(sch, rows, columns, node)
+    return schedule(sch, rows, columns, node, heavy=group.heavy_epilogue)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DepthwiseConv:
         return finished(k, element, width, outs[0], bias)
 
 
-def schedule(sch: Any, rows: int, columns: int, node: Node) -> Any:
+def schedule(sch: Any, rows: int, columns: int, node: Node, *, heavy: bool) -> Any:
     """Blocks of channels in parallel; the padded plane of one block is made, used, and still in cache."""
     conv = sch.get_sblock("conv")
     out = inline_epilogue(sch, conv)
@@ -69,7 +69,7 @@ def schedule(sch: Any, rows: int, columns: int, node: Node) -> Any:
     sch.reorder(n, c, oho, owo, rh, rw, ohi, owi, v)
     outer = sch.fuse(n, c)
     sch.parallel(outer)
-    store_tile(sch, out, owo)
+    store_tile(sch, conv, out, owo, axes=3, heavy=heavy)
     keep_in_registers(sch, conv, (ohi, owi), v)
     height, width = node.inputs[1].type.sizes[2:]
     if height * width <= MAX_WINDOW:

@@ -11,8 +11,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue, schedule_pad
-from .direct_conv import keep_in_registers, store_tile
+from .blocks import inline_epilogue, keep_in_registers, schedule_pad, store_tile
 
 
 def winograd(group: Group, target: Target) -> Any:
@@ -21,7 +20,7 @@ def winograd(group: Group, target: Target) -> Any:
     if not isinstance(node.op, WinogradConv):
         return None
     plan = Plan.of(node, target)
-    return schedule(group.lower().schedule(), node.op.tile, plan, target)
+    return schedule(group.lower().schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
 
 
 def winograd_weight(group: Group, target: Target) -> Any:
@@ -57,20 +56,27 @@ class Plan:
     @staticmethod
     def of(node: Node, target: Target) -> Plan:
         x, out = node.inputs[0].type, node.output.type
-        assert isinstance(node.op, WinogradConv) and out.layout is not None
+        assert isinstance(node.op, WinogradConv)
+        assert out.layout is not None
         m = node.op.tile
         high, wide = (math.ceil(s / m) for s in out.sizes[2:])
         a = m + 2
         row_bytes = 4 * a * a * wide * (x.physical_shape[1] + out.physical_shape[1]) * out.layout.block(1)
         weight_bytes = 4 * a * a * x.sizes[1] * out.sizes[1]
         by_channel = weight_bytes > 2 * row_bytes * high
-        rows = high if by_channel else max(r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2))
+        rows = (
+            high
+            if by_channel
+            else max(
+                r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2)
+            )
+        )
         most = (target.vector_registers - 4) // max(1, out.layout.block(1) // target.lanes())
         count = rows * wide
         return Plan(rows, max(p for p in range(1, most + 1) if count % p == 0), by_channel)
 
 
-def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
+def schedule(sch: Any, m: int, plan: Plan, target: Target, *, heavy: bool) -> Any:
     """Either rows of tiles or blocks of output channels in parallel; both 1-D transforms unrolled in registers."""
     pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
     products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
@@ -80,7 +86,7 @@ def schedule(sch: Any, m: int, plan: Plan, target: Target) -> Any:
     wo, wi = sch.split(w, [None, m])
     group, ho = sch.split(ho, [None, plan.rows])
     sch.reorder(n, group, oc, ho, wo, hi, wi, o)
-    store_tile(sch, out, wo)
+    store_tile(sch, conv, out, wo, axes=3, heavy=heavy)
     keep_in_registers(sch, conv, (wi,), o)
     sch.compute_at(back, wo, preserve_unit_loops=True)
     *_, hi, wi, o = sch.get_loops(back)

@@ -38,19 +38,15 @@ class Line:
     offset: int
     unit: int
 
-    def floor(self, o: Any, shift: Fraction = Fraction(0)) -> Any:
-        """The largest integer that is at most the position plus ``shift``."""
-        parts = shift.denominator
-        return (self._scaled(o) * parts + shift.numerator * self.unit) // (self.unit * parts)
+    def rounded(self, k: TensorExpressions, o: Any, shift: Fraction = Fraction(0), *, up: bool = False) -> Any:
+        """The position plus ``shift``, which is above -1, rounded down or ``up``."""
+        parts, lifted = shift.denominator, int(shift < 0)
+        extra = (shift.numerator + lifted * parts) * self.unit + (self.unit * parts - 1 if up else 0)
+        return k.tirx.truncdiv(self._above(o) * parts + extra, self.unit * parts) - (self.lift + lifted)
 
-    def ceil(self, o: Any, shift: Fraction = Fraction(0)) -> Any:
-        """The smallest integer that is at least the position plus ``shift``."""
-        parts = shift.denominator
-        return -((self._scaled(o) * -parts - shift.numerator * self.unit) // (self.unit * parts))
-
-    def fraction(self, o: Any, dtype: str) -> Any:
+    def fraction(self, k: TensorExpressions, o: Any, dtype: str) -> Any:
         """What the position is above its floor, as a float of a TVM dtype."""
-        return (self._scaled(o) % self.unit).astype(dtype) * (1.0 / self.unit)
+        return k.tirx.truncmod(self._above(o), self.unit).astype(dtype) * (1.0 / self.unit)
 
     def clamped(self, k: TensorExpressions, i: Any) -> Any:
         """A position in the input: the nearest there is."""
@@ -58,12 +54,22 @@ class Line:
 
     def outside(self, k: TensorExpressions, o: Any) -> Any:
         """Whether the position lies outside the input's first and last element."""
-        position = self._scaled(o)
-        return k.tirx.any(position < 0, position > (self.size - 1) * self.unit)
+        above, zero = self._above(o), self.lift * self.unit
+        return k.tirx.any(above < zero, above > zero + (self.size - 1) * self.unit)
 
-    def _scaled(self, o: Any) -> Any:
-        largest = 4 * (abs(self.step) * self.out + abs(self.offset) + self.size * self.unit)
-        return (o if largest < 1 << 31 else o.astype("int64")) * self.step + self.offset
+    @property
+    def lift(self) -> int:
+        """A whole number that makes every position positive, so that divisions may truncate.
+
+        TVM mistakes floored divisions of a sum for others where two axes have one; truncated ones it leaves alone.
+        """
+        return max(0, -(min(self.offset, self.offset + self.step * (self.out - 1)) // self.unit))
+
+    def _above(self, o: Any) -> Any:
+        """The position plus ``lift``, times ``unit``."""
+        offset = self.offset + self.lift * self.unit
+        largest = 4 * (abs(self.step) * self.out + abs(offset) + self.size * self.unit)
+        return (o if largest < 1 << 31 else o.astype("int64")) * self.step + offset
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ data in float32: 4.7 times the direct form's (root mean square, 128 channels), w
 """
 
 
-@lru_cache(maxsize=None)
+@cache
 def matrices(m: int, r: int = 3) -> tuple[Matrix, Matrix, Matrix]:
     """``(AT, G, BT)`` of F(m, r): m x a, a x r and a x a with a = m + r - 1."""
     points = [Fraction(p) for p in POINTS[m]]

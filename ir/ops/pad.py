@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class Pad(Op):
                     j = i[axis] - max(begin, 0)
                     if self.mode == "constant":
                         inside += ([j >= 0] if begin > 0 else []) + ([j < left] if end > 0 else [])
-                    at[axis] = _SOURCE[self.mode](k, j, left) + max(-begin, 0)
+                    at[axis] = _source(k, self.mode, j, left, begin) + max(-begin, 0)
             if not inside:
                 return x(*at)
             return k.guarded(k.tirx.all(*inside), x(*at), fill)
@@ -137,18 +137,13 @@ def _scalar(value: float, dtype: str) -> Any:
     return numpy_dtype(dtype).type(value)
 
 
-def _reflected(k: TensorExpressions, j: Any, size: int) -> Any:
-    """``0 1 2 1 0 1 2 ...`` for size 3; further away than once around too."""
-    if size == 1:
-        return 0
-    around = j % (2 * (size - 1))
-    return k.tirx.min(around, 2 * (size - 1) - around)
-
-
-_SOURCE: dict[str, Callable[[TensorExpressions, Any, int], Any]] = {
-    "constant": lambda k, j, size: j,
-    "edge": lambda k, j, size: k.tirx.max(k.tirx.min(j, size - 1), 0),
-    "reflect": _reflected,
-    "wrap": lambda k, j, size: j % size,
-}
-"""Where the element at position ``j`` of an axis comes from, by mode."""
+def _source(k: TensorExpressions, mode: str, j: Any, size: int, begin: int) -> Any:
+    """Where the element at position ``j`` of an axis of this size comes from; ``j`` is at least ``-begin``."""
+    if mode == "constant":
+        return j
+    if mode == "edge" or size == 1:
+        return k.tirx.max(k.tirx.min(j, size - 1), 0)
+    period = size if mode == "wrap" else 2 * (size - 1)
+    # TVM mistakes the floored modulo of a sum for another where two axes have one; the truncated it leaves alone
+    around = k.tirx.truncmod(j + -(-max(begin, 0) // period) * period, period)
+    return around if mode == "wrap" else k.tirx.min(around, period - around)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -40,11 +40,12 @@ class ResizeNearest(Resampling):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         lines = self.lines(x.type)
+        shift, up = _NEAREST[self.nearest_mode]
 
         def element(*i: Any) -> Any:
             at = list(i)
             for line in lines:
-                at[line.axis] = line.clamped(k, _NEAREST[self.nearest_mode](line, i[line.axis]))
+                at[line.axis] = line.clamped(k, line.rounded(k, i[line.axis], shift, up=up))
             return self.extrapolated(k, lines, i, x(*at))
 
         return k.compute(outs[0], element, "resize_nearest", mask=True)
@@ -117,7 +118,7 @@ class Resize(Resampling):
 
         def element(*i: Any) -> Any:
             r, o = k.reduce_axis(taps, "tap"), i[line.axis]
-            source = line.clamped(k, line.floor(o) + (r - (taps // 2 - 1)))
+            source = line.clamped(k, line.rounded(k, o) + (r - (taps // 2 - 1)))
             value = x(*i[: line.axis], source, *i[line.axis + 1 :])
             return total(k, weights(o, r) * value.astype(weights.dtype), [r])
 
@@ -129,11 +130,11 @@ class Resize(Resampling):
         before = taps // 2 - 1
 
         def raw(o: Any, t: Any) -> Any:
-            distance = k.tirx.abs((t - before).astype(type.tvm_dtype) - line.fraction(o, type.tvm_dtype))
+            distance = k.tirx.abs((t - before).astype(type.tvm_dtype) - line.fraction(k, o, type.tvm_dtype))
             weight = self.kernel(k, distance * k.like(float(1 / self.stretch(line)), distance))
             if not self.exclude_outside:
                 return weight
-            source = line.floor(o) + (t - before)
+            source = line.rounded(k, o) + (t - before)
             return k.select(k.tirx.all(source >= 0, source < line.size), weight, k.like(0, weight))
 
         table = k.operand(k.compute(type, raw, "weights"), type)
@@ -199,13 +200,13 @@ class Resize(Resampling):
 
 
 _HALF = Fraction(1, 2)
-_NEAREST: dict[str, Callable[[Line, Any], Any]] = {
-    "round_prefer_floor": lambda line, o: line.ceil(o, -_HALF),
-    "round_prefer_ceil": lambda line, o: line.floor(o, _HALF),
-    "floor": lambda line, o: line.floor(o),
-    "ceil": lambda line, o: line.ceil(o),
+_NEAREST: dict[str, tuple[Fraction, bool]] = {
+    "round_prefer_floor": (-_HALF, True),
+    "round_prefer_ceil": (_HALF, False),
+    "floor": (Fraction(0), False),
+    "ceil": (Fraction(0), True),
 }
-"""The index of the nearest element, by nearest_mode."""
+"""The index of the nearest element, by nearest_mode: what is added to its position, and whether that is rounded up."""
 
 
 def _wide(type: TensorType) -> str:

@@ -46,7 +46,9 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
             x = held(inputs[0], None if reads_plain(node) else data)
             w = held(inputs[1], weight_layout(node, block))
             return b.reinfer(node, (x, w, *(held(v, Layout(f"A{block}a")) for v in inputs[2:])))
-        return b.reinfer(node, tuple(held(v, data) if _is_data(v, node) or _has_channels(v, node) else v for v in inputs))
+        return b.reinfer(
+            node, tuple(held(v, data) if _is_data(v, node) or _has_channels(v, node) else v for v in inputs)
+        )
 
     placed = rebuild(graph, visit)
     return _plain_outputs(placed)

@@ -28,7 +28,9 @@ TRANSFORM_CYCLES = {2: 0.9, 4: 1.0}
 def choose_algorithms(graph: Graph, machine: Machine) -> Graph:
     """``conv(x, relayout(w)) -> winograd_conv(x, winograd_weight(w))`` where that is faster on this machine."""
     weights = sum(c.type.nbytes for c in graph.constants.values())
-    bandwidth = machine.cache_bytes_per_cycle if 4 * weights < machine.shared_cache_bytes else machine.memory_bytes_per_cycle
+    bandwidth = (
+        machine.cache_bytes_per_cycle if 4 * weights < machine.shared_cache_bytes else machine.memory_bytes_per_cycle
+    )
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         packed = graph.producers.get(node.inputs[1].name) if len(node.inputs) > 1 else None
@@ -38,9 +40,12 @@ def choose_algorithms(graph: Graph, machine: Machine) -> Graph:
         tile = min(costs, key=lambda t: costs[t])
         if costs[tile] >= direct_cycles(node, machine, bandwidth):
             return None
-        assert isinstance(node.op, Conv) and node.output.type.layout is not None
+        assert isinstance(node.op, Conv)
+        assert node.output.type.layout is not None
         weight = packed.inputs[0]
-        u = b.emit(WinogradWeight(tile, node.output.type.layout.block(1)), weight, names=[f"{weight.name}.winograd{tile}"])
+        u = b.emit(
+            WinogradWeight(tile, node.output.type.layout.block(1)), weight, names=[f"{weight.name}.winograd{tile}"]
+        )
         return [b.emit(WinogradConv(tile, node.op.geometry(2)[1]), inputs[0], u, *inputs[2:], names=[node.output.name])]
 
     return drop_dead(rebuild(graph, visit))

@@ -52,7 +52,15 @@ class ShiftIntoConv:
             c, name = bias + c, conv.inputs[2].name
         else:
             name = f"{conv.inputs[1].name}.bias"
-        return [b.emit(conv.op, env(conv.inputs[0]), env(conv.inputs[1]), b.constant(c.astype(dtype), name), names=[match.root.output.name])]
+        return [
+            b.emit(
+                conv.op,
+                env(conv.inputs[0]),
+                env(conv.inputs[1]),
+                b.constant(c.astype(dtype), name),
+                names=[match.root.output.name],
+            )
+        ]
 
 
 def _match(graph: Graph, node: Node, op: type) -> Match | str | None:

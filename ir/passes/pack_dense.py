@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ..builder import Builder
 from ..graph import Graph, Node, Value
-from ..layout import Layout
 from ..machine import Machine
 from ..ops.gemm import Gemm
 from ..ops.matmul import MatMul

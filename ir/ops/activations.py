@@ -1,0 +1,330 @@
+"""Activation functions. float16 and bfloat16 are computed in float32 and rounded once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, f16, f32, f64, i32, sample, u8
+from ..types import FLOATS, INTEGERS, TensorType, broadcast
+from ._elementwise import Elementwise
+from ._math import bounded, erf, exp, expm1, let, widened
+from .unary import SPECIAL
+
+FINITE = SPECIAL[np.isfinite(SPECIAL)]
+NO_F64 = {"oracle": "reference", "note": "ONNX Runtime has few activations in float64"}
+NO_F16 = {"oracle": "reference", "note": "ONNX Runtime has few activations in float16"}
+
+
+@dataclass(frozen=True)
+class Activation(Elementwise):
+    """``y = f(x)``."""
+
+    cost = 2
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return widened(k, xs[0], lambda v: self.function(k, v))
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        """f of a variable in float32 or float64."""
+        raise NotImplementedError(self.name)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[2, 3, 5])
+        yield sample(cls(), f32[160], low=-30, high=30)
+        yield sample(cls(), FINITE)
+        yield sample(cls(), f64[9], **NO_F64)
+        yield sample(cls(), f16[9], **NO_F16)
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """``x`` where positive, else ``alpha x``; ONNX LeakyRelu-16."""
+
+    name = "leaky_relu"
+    onnx = ("LeakyRelu",)
+    alpha: float = 0.01
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return k.select(x < k.like(0, x), x * k.like(self.alpha, x), x)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(0.3), SPECIAL)
+        yield sample(cls(-1.5), f32[20])
+
+
+@dataclass(frozen=True)
+class PRelu(Elementwise):
+    """``x`` where positive, else ``slope x``: operands x and slope, which is broadcast to x; ONNX PRelu-16."""
+
+    name = "prelu"
+    onnx = ("PRelu",)
+    arity = 2
+    dtypes = FLOATS + INTEGERS
+    cost = 2
+
+    def infer(self, *types: TensorType) -> TensorType:
+        result = super().infer(*types)
+        if result.shape != types[0].shape:
+            raise ShapeError(f"slope {types[1]} does not broadcast to {types[0]}")
+        return result
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return let(k, xs[0], lambda x: k.select(x < k.like(0, x), x * xs[1], x))
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, slope = n.input(0), n.input(1)
+        array = n.builder.constant_of(slope)
+        if n.opset < 7 and array is not None and array.ndim == 1 and x.type.rank > 2:  # then slope is one a channel
+            slope = n.constant(array.reshape(-1, *[1] * (x.type.rank - 2)), slope.name)
+        return n.emit(cls(), x, slope)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), f32[2, 3, 4, 5], f32[3, 1, 1])
+        yield sample(cls(), f32[2, 3], f32[()])
+        yield sample(cls(), SPECIAL, f32[1])
+        yield sample(cls(), i32[20], i32[20], oracle="reference", note="ONNX Runtime takes floats alone")
+        yield sample(cls(), f16[20], f16[1], **NO_F16)
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """``x`` where positive, else ``alpha (e**x - 1)``; ONNX Elu-22."""
+
+    name = "elu"
+    onnx = ("Elu",)
+    cost = 12
+    alpha: float = 1.0
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return k.select(x > k.like(0, x), x, k.like(self.alpha, x) * expm1(k, x))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(0.3), SPECIAL)
+
+
+@dataclass(frozen=True)
+class Selu(Activation):
+    """``gamma x`` where positive, else ``gamma alpha (e**x - 1)``; ONNX Selu-22."""
+
+    name = "selu"
+    onnx = ("Selu",)
+    cost = 13
+    alpha: float = 1.6732632423543772
+    gamma: float = 1.0507009873554805
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        low = k.like(self.alpha * self.gamma, x) * expm1(k, x)
+        return k.select(x > k.like(0, x), k.like(self.gamma, x) * x, low)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(0.3, 2.0), SPECIAL)
+
+
+@dataclass(frozen=True)
+class Celu(Activation):
+    """``x`` where positive, else ``alpha (e**(x / alpha) - 1)``; ONNX Celu-12."""
+
+    name = "celu"
+    onnx = ("Celu",)
+    cost = 14
+    alpha: float = 1.0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if self.alpha == 0:
+            raise ShapeError("attribute alpha must not be 0")
+        return super().infer(*types)
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        alpha = k.like(self.alpha, x)
+        return k.select(x > k.like(0, x), x, alpha * expm1(k, x / alpha))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        if n.input_types[0].dtype == "f32":
+            super().to_onnx(n)
+            return
+        # Celu takes float32 alone; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
+        alpha = n.constant(np.array(self.alpha, n.input_types[0].numpy_dtype))
+        scaled = n.node("Mul", [n.node("Elu", [n.node("Div", [n.inputs[0], alpha])]), alpha])
+        zero = n.constant(np.array(0, n.input_types[0].numpy_dtype))
+        n.node("Where", [n.node("Greater", [n.inputs[0], zero]), n.inputs[0], scaled], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(0.3), SPECIAL)
+        yield sample(cls(2.5), f32[20])
+
+
+@dataclass(frozen=True)
+class HardSigmoid(Activation):
+    """``alpha x + beta`` within 0 and 1; ONNX HardSigmoid-22."""
+
+    name = "hard_sigmoid"
+    onnx = ("HardSigmoid",)
+    cost = 4
+    alpha: float = 0.2
+    beta: float = 0.5
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return bounded(k, x * k.like(self.alpha, x) + k.like(self.beta, x), 0.0, 1.0)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(1 / 6, 0.4), f32[20], low=-6, high=6)
+
+
+@dataclass(frozen=True)
+class HardSwish(Activation):
+    """``x`` times ``x / 6 + 0.5`` within 0 and 1; ONNX HardSwish-22."""
+
+    name = "hard_swish"
+    onnx = ("HardSwish",)
+    cost = 5
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return x * bounded(k, x * k.like(1 / 6, x) + k.like(0.5, x), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Silu(Activation):
+    """``x sigmoid(alpha x)``; ONNX Swish-24."""
+
+    name = "silu"
+    onnx = ("Swish",)
+    cost = 14
+    alpha: float = 1.0
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return x / (k.like(1, x) + exp(k, x * k.like(-self.alpha, x)))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        (x,) = n.inputs
+        if self.alpha != 1:
+            x = n.node("Mul", [x, n.constant(np.array(self.alpha, n.input_types[0].numpy_dtype))])
+        n.node("Mul", [n.inputs[0], n.node("Sigmoid", [x])], n.outputs)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(1.7), f32[20])
+
+
+@dataclass(frozen=True)
+class Gelu(Activation):
+    """``x`` times the normal distribution function of x, exact or, with ``approximate="tanh"``, by tanh; ONNX Gelu-20."""
+
+    name = "gelu"
+    onnx = ("Gelu",)
+    cost = 16
+    approximate: str = "none"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if self.approximate not in ("none", "tanh"):
+            raise ShapeError(f"attribute approximate is {self.approximate!r}, not 'none' or 'tanh'")
+        return super().infer(*types)
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        if self.approximate == "none":
+            return k.like(0.5, x) * x * (k.like(1, x) + erf(k, x * k.like(math.sqrt(0.5), x)))
+        # (1 + tanh(u)) / 2 is sigmoid(2 u), which keeps its precision for negative u
+        inner = x * (k.like(0.044715, x) * x * x + k.like(1, x)) * k.like(-2 * math.sqrt(2 / math.pi), x)
+        return x / (k.like(1, x) + exp(k, inner))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        for case in super().cases():
+            yield sample(cls("tanh"), *case.inputs, low=case.low, high=case.high, oracle=case.oracle, note=case.note)
+
+
+@dataclass(frozen=True)
+class Mish(Activation):
+    """``x tanh(softplus(x))``; ONNX Mish-22."""
+
+    name = "mish"
+    onnx = ("Mish",)
+    cost = 16
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        """With ``n = e**x (e**x + 2)`` the tangent is ``n / (n + 2)``, which is 1 from 20 on."""
+
+        def ratio(e: Any) -> Any:
+            return let(k, e * (e + k.like(2, e)), lambda n: n / (n + k.like(2, n)))
+
+        return x * let(k, exp(k, bounded(k, x, high=20.0)), ratio)
+
+
+@dataclass(frozen=True)
+class Softsign(Activation):
+    """``x / (1 + abs(x))``; ONNX Softsign-22."""
+
+    name = "softsign"
+    onnx = ("Softsign",)
+    cost = 6
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return x / (k.like(1, x) + k.tirx.abs(x))
+
+
+@dataclass(frozen=True)
+class ThresholdedRelu(Activation):
+    """``x`` where above ``alpha``, else 0; ONNX ThresholdedRelu-22."""
+
+    name = "thresholded_relu"
+    onnx = ("ThresholdedRelu",)
+    alpha: float = 1.0
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        return k.select(x > k.like(self.alpha, x), x, k.like(0, x))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(-0.5), SPECIAL)
+
+
+@dataclass(frozen=True)
+class Shrink(Activation):
+    """``x - bias`` above ``lambd``, ``x + bias`` below ``-lambd``, else 0; ONNX Shrink-9."""
+
+    name = "shrink"
+    onnx = ("Shrink",)
+    dtypes = FLOATS + INTEGERS
+    lambd: float = 0.5
+    bias: float = 0.0
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        """Integers, too, are computed in floating point, and truncated."""
+        (x,) = xs
+        if "int" in k.dtype(x):
+            return let(k, x.astype("float64"), lambda v: self.function(k, v)).astype(k.dtype(x))
+        return super().scalar(k, x)
+
+    def function(self, k: TensorExpressions, x: Any) -> Any:
+        low = k.select(x < k.like(-self.lambd, x), x + k.like(self.bias, x), k.like(0, x))
+        return k.select(x > k.like(self.lambd, x), x - k.like(self.bias, x), low)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield from super().cases()
+        yield sample(cls(0.3, 0.2), SPECIAL)
+        yield sample(cls(1.5, 1.0), i32[20], low=-9, high=9)
+        yield sample(cls(1.5, 1.0), u8[20], low=0, high=9)

@@ -1,0 +1,92 @@
+"""Conversion between dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError, UnsupportedOpError
+from ..lowering import TensorExpressions
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
+from ..types import DTYPES, TensorType
+from ._elementwise import ALL_DTYPES, Elementwise
+from ._math import wide
+
+
+@dataclass(frozen=True)
+class Cast(Elementwise):
+    """``x`` in dtype ``to``; ONNX Cast-21.
+
+    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what is
+    not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime.
+    """
+
+    name = "cast"
+    onnx = ("Cast", "CastLike")
+    dtypes = ALL_DTYPES
+    cost = 0
+    to: str = "f32"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if self.to not in DTYPES:
+            raise ShapeError(f"dtype {self.to!r} is not known; known: {', '.join(DTYPES)}")
+        return super().infer(*types).with_dtype(self.to)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        (x,) = xs
+        source, target = k.dtype(x), TensorType(self.to, ()).tvm_dtype
+        if target == "bool" and source != "bool":
+            x = wide(x)
+            nonzero = k.tirx.NE(x, k.like(0, x))
+            return k.tirx.any(nonzero, k.tirx.isnan(x)) if "float" in source else nonzero  # NE is false for NaN
+        if "float" in source and "int" in target:
+            # what lies beyond the range of a direct conversion to few bits differs between processors
+            through = {"int8": "int32", "uint8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64"}
+            x = wide(x).astype(through.get(target, target))
+        if target in ("float16", "bfloat16") and source not in ("float64", "float32"):
+            x = x.astype("float32")
+        return x.astype(target)
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x = n.input(0)
+        if n.op_type == "CastLike":
+            to = n.input(1).type.dtype
+        else:
+            code = n.attr("to")
+            if code is None:
+                raise n.error("attribute 'to' is missing")
+            try:
+                to = dtype_from_onnx(code)
+            except UnsupportedOpError as e:
+                raise n.unsupported(str(e)) from None
+        return x if to == x.type.dtype else n.emit(cls(to), x)
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("Cast", n.inputs, n.outputs, to=onnx_dtype(self.to))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        floats = np.array([0, -0.0, 0.4, -0.6, 1.5, -2.5, 3, 100.9, -100.9], np.float32)
+        no_bf16 = {"oracle": "reference", "note": "ONNX Runtime's numpy interface has no bfloat16"}
+        for to in DTYPES:
+            yield sample(cls(to), abs(floats) if to.startswith("u") else floats, **(no_bf16 if to == "bf16" else {}))
+        for dtype in ("f16", "f64", "i8", "i32", "u8", "u64", "bool"):
+            yield sample(cls("f32"), TensorType(dtype, (33,)), low=0, high=100)
+        yield sample(cls("u8"), np.array([-1, 300, 70000, -129.5], np.float32))
+        yield sample(cls("i8"), np.array([-1, 300, 70000, 128], np.int64))
+        yield sample(cls("bool"), np.array([0, -0.0, np.nan, np.inf, 1e-40], np.float32))
+        yield sample(cls("bool"), i64[40], low=-1, high=1)
+        yield sample(cls("i64"), i32[2, 20], low=-9, high=9)
+        yield sample(cls("f16"), f64[40])
+        yield sample(cls("f16"), np.array([65504, 65520, 1e-7, 6e-8, np.nan, -np.inf, 1e9], np.float32))
+        yield sample(cls("f64"), f16[40])
+        yield sample(cls("i32"), boolean[40])
+        yield sample(cls("f32"), TensorType("bf16", (40,)), **no_bf16)
+        yield sample(cls("bf16"), np.array([1.0039, 1.0117, 3e38, np.nan, -np.inf, 1e-40], np.float32), **no_bf16)
+        yield sample(cls("f16"), u8[40], low=0, high=255)
+        yield sample(cls("f64"), f32[()])

@@ -1,0 +1,180 @@
+"""Logic on booleans, and on the bits of integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..lowering import TensorExpressions
+from ..onnx_io import ImportNode
+from ..op import Case, boolean, i8, i32, sample, u8
+from ..types import INTEGERS, UNSIGNED, TensorType
+from ._elementwise import Elementwise
+from ._math import let
+from .binary import aligned
+
+
+@dataclass(frozen=True)
+class Logical(Elementwise):
+    """``y = f(a, b)`` of booleans."""
+
+    arity = 2
+    dtypes = ("bool",)
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        return n.emit(cls(), *aligned(n))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), boolean[40], boolean[40])
+        yield sample(cls(), boolean[2, 1, 5], boolean[3, 1])
+
+
+@dataclass(frozen=True)
+class And(Logical):
+    """ONNX And-7."""
+
+    name = "and"
+    onnx = ("And",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return k.tirx.all(*xs)
+
+
+@dataclass(frozen=True)
+class Or(Logical):
+    """ONNX Or-7."""
+
+    name = "or"
+    onnx = ("Or",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return k.tirx.any(*xs)
+
+
+@dataclass(frozen=True)
+class Xor(Logical):
+    """ONNX Xor-7."""
+
+    name = "xor"
+    onnx = ("Xor",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return k.tirx.NE(*(x.astype("int8") for x in xs))  # TVM compares booleans as floats
+
+
+@dataclass(frozen=True)
+class Not(Elementwise):
+    """ONNX Not-1."""
+
+    name = "not"
+    onnx = ("Not",)
+    dtypes = ("bool",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return k.tirx.Not(xs[0])
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), boolean[3, 20])
+
+
+@dataclass(frozen=True)
+class Bitwise(Elementwise):
+    """``y = f(a, b)`` of each bit of integers."""
+
+    arity = 2
+    dtypes = INTEGERS
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), i32[40], i32[2, 1], low=-9, high=9)
+        yield sample(cls(), u8[40], u8[40], low=0, high=255)
+
+
+@dataclass(frozen=True)
+class BitwiseAnd(Bitwise):
+    """ONNX BitwiseAnd-18."""
+
+    name = "bitwise_and"
+    onnx = ("BitwiseAnd",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return xs[0] & xs[1]
+
+
+@dataclass(frozen=True)
+class BitwiseOr(Bitwise):
+    """ONNX BitwiseOr-18."""
+
+    name = "bitwise_or"
+    onnx = ("BitwiseOr",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return xs[0] | xs[1]
+
+
+@dataclass(frozen=True)
+class BitwiseXor(Bitwise):
+    """ONNX BitwiseXor-18."""
+
+    name = "bitwise_xor"
+    onnx = ("BitwiseXor",)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return xs[0] ^ xs[1]
+
+
+@dataclass(frozen=True)
+class BitwiseNot(Elementwise):
+    """ONNX BitwiseNot-18."""
+
+    name = "bitwise_not"
+    onnx = ("BitwiseNot",)
+    dtypes = INTEGERS
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        return ~xs[0]
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), i8[40], low=-9, high=9)
+        yield sample(cls(), u8[40], low=0, high=255)
+
+
+@dataclass(frozen=True)
+class BitShift(Elementwise):
+    """``a << b`` or ``a >> b`` of unsigned integers; 0 when b is as many bits as they have; ONNX BitShift-11."""
+
+    name = "bit_shift"
+    onnx = ("BitShift",)
+    arity = 2
+    dtypes = UNSIGNED
+    direction: str = ""
+    """``"LEFT"`` or ``"RIGHT"``."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if self.direction not in ("LEFT", "RIGHT"):
+            raise ShapeError(f"direction is {self.direction!r}, not 'LEFT' or 'RIGHT'")
+        return super().infer(*types)
+
+    def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
+        def shifted(a: Any, b: Any) -> Any:
+            bits = int("".join(c for c in k.dtype(a) if c.isdigit()))
+            by = k.tirx.min(b, k.like(bits - 1, b))
+            moved = a << by if self.direction == "LEFT" else a >> by
+            return k.select(b > k.like(bits - 1, b), k.like(0, a), moved)
+
+        return let(k, xs[0], lambda a: let(k, xs[1], lambda b: shifted(a, b)))
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        for direction in ("LEFT", "RIGHT"):
+            yield sample(cls(direction), u8[3, 4], np.array([0, 1, 3, 7], np.uint8), low=0, high=255)
+            yield sample(cls(direction), np.arange(5, dtype=np.uint64), np.array([[1], [40]], np.uint64))
+            yield sample(cls(direction), np.array([255, 3], np.uint8), np.array([8, 9], np.uint8), oracle="reference", note="undefined in ONNX Runtime")  # fmt: skip
