@@ -45,13 +45,9 @@ def inline_epilogue(sch: Any, anchor: Any) -> Any:
     if not consumers:
         return sch.cache_write(anchor, 0, "global")
     last = all_blocks(sch)[-1]
-    front = list(consumers)
-    while front:
-        block = front.pop(0)
-        if sch.get(block).name_hint == sch.get(last).name_hint:
-            continue
-        front += sch.get_consumers(block)
-        sch.compute_inline(block)
+    end = sch.get(last).name_hint
+    while inner := [b for b in sch.get_consumers(anchor) if sch.get(b).name_hint != end]:
+        sch.compute_inline(inner[0])  # its consumers now consume the anchor's result
     return last
 
 

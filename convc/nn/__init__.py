@@ -6,7 +6,25 @@ from .activation import ACTIVATIONS, Activation
 from .container import Parallel, Residual, Sequential
 from .conv import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose
 from .dense import Dense
-from .functional import concat, flatten, relu, tanh
+from .functional import (
+    concat,
+    elu,
+    flatten,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from .loss import MSE, SoftmaxCrossEntropy
 from .module import Module
 from .norm import BatchNorm, LayerNorm
@@ -61,7 +79,20 @@ __all__ = [
     "apply",
     "apply_all",
     "concat",
+    "elu",
     "flatten",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
+    "log_softmax",
+    "mish",
     "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
     "tanh",
 ]

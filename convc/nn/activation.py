@@ -14,7 +14,26 @@ from .tensor import Tensor
 ActivationLike = str | Callable[[Tensor], Tensor] | None
 """The name of an activation, a function of a tensor, a module, or ``None`` for none."""
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {f.__name__: f for f in (F.relu, F.tanh)}
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    f.__name__: f
+    for f in (
+        F.relu,
+        F.relu6,
+        F.leaky_relu,
+        F.elu,
+        F.selu,
+        F.sigmoid,
+        F.hardsigmoid,
+        F.tanh,
+        F.softplus,
+        F.softmax,
+        F.log_softmax,
+        F.gelu,
+        F.silu,
+        F.mish,
+        F.hardswish,
+    )
+}
 """The activations that go by a name."""
 
 

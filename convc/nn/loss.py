@@ -7,8 +7,8 @@ import numpy as np
 from convc.ir.errors import ShapeError
 from convc.ir.ops.one_hot import OneHot
 from convc.ir.ops.reduce import ReduceMean, ReduceSum
-from convc.ir.ops.softmax import LogSoftmax
 
+from .functional import log_softmax
 from .module import Module
 from .tensor import Tensor, apply
 
@@ -37,5 +37,5 @@ class SoftmaxCrossEntropy(Module):
             )
         if target.shape != x.shape:
             target = apply(OneHot(x.shape[1], axis=1), target, x.constant(np.array([0, 1])))
-        losses = apply(ReduceSum((1,), keepdims=False), apply(LogSoftmax(1), x) * target)
+        losses = apply(ReduceSum((1,), keepdims=False), log_softmax(x, axis=1) * target)
         return -apply(ReduceMean(keepdims=False), losses)

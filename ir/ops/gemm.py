@@ -55,9 +55,13 @@ class Gemm(Op):
             right = b(j, rk) if self.trans_b else b(rk, j)
             return k.te.sum(left.astype(acc.tvm_dtype) * right.astype(acc.tvm_dtype), axis=rk)
 
-        product = k.operand(k.compute(acc, element, "gemm"), acc)
+        return self.scale_and_add(k, k.operand(k.compute(acc, element, "gemm"), acc), c, outs[0])
+
+    def scale_and_add(self, k: TensorExpressions, product: Operand, c: Sequence[Operand], out: TensorType) -> Any:
+        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to do."""
+        acc = product.type
         c = c if self.beta else []
-        if acc == outs[0] and self.alpha == 1 and not c:
+        if acc == out and self.alpha == 1 and not c:
             return product.tensor
         whole = float(self.alpha).is_integer() and float(self.beta).is_integer()
         work = acc.tvm_dtype if acc.is_float or whole else "float64"
@@ -68,9 +72,9 @@ class Gemm(Op):
 
         def finish(*i: Any) -> Any:
             value = scaled(product(*i), self.alpha)
-            return (value + scaled(c[0].at(i), self.beta) if c else value).astype(outs[0].tvm_dtype)
+            return (value + scaled(c[0].at(i), self.beta) if c else value).astype(out.tvm_dtype)
 
-        return k.compute(outs[0], finish, "scale_and_add")
+        return k.compute(out, finish, "scale_and_add")
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         inner = inputs[0].sizes[0 if self.trans_a else 1]
