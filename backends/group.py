@@ -18,6 +18,8 @@ from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
+from .vector_math import definitions
+
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: what to lower it to instead of its op's own ``compute``."""
 
@@ -78,7 +80,8 @@ class Group:
             for value, tensor in zip(node.outputs, made, strict=True):
                 _check(node, value, tensor)
                 operands[value.name] = k.operand(tensor, value.type)
-        return Lowered(args, [operands[v.name].tensor for v in self.body.outputs], operands)
+        outputs = [operands[v.name].tensor for v in self.body.outputs]
+        return Lowered(args, outputs, operands, frozenset(k.intrinsics))
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,15 @@ class Lowered:
     args: list[Any]
     outputs: list[Any]
     operands: dict[str, Operand]
+    intrinsics: frozenset[str] = frozenset()
 
     def schedule(self) -> Any:
-        """A fresh TIR schedule of the group, its one function called ``main``."""
+        """A fresh TIR schedule of the group, its one function called ``main``, with the intrinsics it uses."""
         func = te.create_prim_func([*self.args, *self.outputs])
-        return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
+        sch = tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
+        if self.intrinsics:
+            sch.annotate(sch.get_sblock("root"), "pragma_import_llvm", definitions(self.intrinsics))
+        return sch
 
 
 def canonical(body: Graph) -> Graph:

@@ -38,15 +38,78 @@ FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
 MAX_DEPTH = 32
 """How deep functions and subgraphs may nest."""
-_RANDOM = {
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-    "Dropout",
-}
+_FOLDED = frozenset(
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Clip",
+        "Compress",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "CumSum",
+        "Div",
+        "Equal",
+        "Exp",
+        "Expand",
+        "EyeLike",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Greater",
+        "GreaterOrEqual",
+        "Identity",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "Pow",
+        "Range",
+        "Reciprocal",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "Reshape",
+        "Round",
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Sign",
+        "Size",
+        "Slice",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Sum",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+        "Xor",
+        "DequantizeLinear",
+        "QuantizeLinear",
+    ]
+)
+"""What shape arithmetic is made of. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
+some of them (LRN, poolings with ceil_mode, LpNormalization)."""
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None) -> Graph:
@@ -226,7 +289,7 @@ class _Importer:
         if (
             proto.domain not in ("", "ai.onnx")
             or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
-            or proto.op_type in _RANDOM
+            or proto.op_type not in _FOLDED
         ):
             return None
         if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:

@@ -50,6 +50,8 @@ class TensorExpressions:
         self._analyzer = analyzer
         self._range = make_range
         self._names = 0
+        self.intrinsics: set[str] = set()
+        """The functions that ``intrinsic`` was asked for."""
 
     def simplify(self, expr: Any) -> Any:
         """An index expression simplified with what is known of the axes it runs over."""
@@ -76,7 +78,14 @@ class TensorExpressions:
         """The TVM dtype of a scalar expression."""
         return str(expr.ty.dtype)
 
-    def compute(self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False) -> Any:
+    def intrinsic(self, name: str, *xs: Any) -> Any:
+        """A function of float32 scalars that the backend implements so that it vectorises: see ``ops/_math.py``."""
+        self.intrinsics.add(name)
+        return self.tirx.call_intrin("float32", f"convc.{name}", *xs)
+
+    def compute(
+        self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False
+    ) -> Any:
         """The tensor of type ``out`` whose element at a logical index is ``element(*index)``.
 
         ``mask`` writes zeros into layout padding; leave it off where ``element`` already gives zero there because it

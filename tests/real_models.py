@@ -33,7 +33,7 @@ def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
 
 
 def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its ``ConstantOfShape`` nodes replaced by random initializers, and without a final softmax.
+    """The model with its ``ConstantOfShape`` nodes replaced by random initializers.
 
     Matrices and filters keep the variance of what passes through; what a channel is scaled with, and its variance, is around
     1; what is added is around 0.
@@ -57,10 +57,16 @@ def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             values = rng.standard_normal(shape) * 0.1
         model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
-    if kept[-1].op_type == "Softmax":
-        kept[-1] = helper.make_node("Identity", kept[-1].input[:1], kept[-1].output)
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    return model
+
+
+def with_logits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with one more output, what its last Softmax or Sigmoid reads: probabilities show few errors."""
+    last = next((node for node in reversed(model.graph.node) if node.op_type in ("Softmax", "Sigmoid")), None)
+    if last is not None:
+        model.graph.output.append(helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
     return model
 
 

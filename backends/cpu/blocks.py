@@ -89,4 +89,3 @@ def store_tile(sch: Any, anchor: Any, out: Any, loop: Any, *, axes: int, heavy: 
     sch.vectorize(lanes)
     for pixel in reversed(pixels):
         sch.unroll(pixel)
-

@@ -48,7 +48,8 @@ class Elementwise(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         # an operand with channels of its own that is not padded with the result must not be read beside them
         short = any(x.type.layout != outs[0].layout and set(x.type.sizes) - {1} for x in xs)
-        zero = k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
+        padded = all(x.type.layout == outs[0].layout for x in xs)
+        zero = padded and k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
 
         def read(x: Operand, index: Sequence[Any]) -> Any:
             # one channel that fills a block with padding is not one that is broadcast over a block

@@ -13,7 +13,7 @@ from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i32, sample, u8
-from ..types import FLOATS, INTEGERS, TensorType, broadcast
+from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
 from ._math import bounded, erf, exp, expm1, let, widened
 from .unary import SPECIAL

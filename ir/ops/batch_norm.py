@@ -60,6 +60,14 @@ class BatchNorm(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return layout.rank == inputs[0].rank
 
+    def scale_and_shift(
+        self, scale: np.ndarray, b: np.ndarray, mean: np.ndarray, var: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The two vectors, in float64, with which the op is ``x * factor + offset``."""
+        with np.errstate(all="ignore"):
+            factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + self.epsilon)
+            return factor, b - mean * factor
+
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         training = bool(n.attr("training_mode", 0)) or (n.opset < 7 and not n.attr("is_test", 0))
@@ -77,12 +85,10 @@ class BatchNorm(Op):
         if any(len(a.shape) != len(shape) or not all(map(same_size, a.shape, shape)) for a in arrays):
             raise n.error(f"scale, b, mean and var must have shape {list(shape)}")
         scale, b, mean, var = (a if whole else a.reshape(-1, *(1,) * max(x.type.rank - 2, 0)) for a in arrays)
-        with np.errstate(all="ignore"):
-            factor = scale / np.sqrt(var + n.attr("epsilon", 1e-5))
-            offset = b - mean * factor
-            constants = [
-                n.constant(a.astype(x.type.numpy_dtype), hint) for a, hint in ((factor, "scale"), (offset, "shift"))
-            ]
+        factor, offset = cls(n.attr("epsilon", 1e-5)).scale_and_shift(scale, b, mean, var)
+        constants = [
+            n.constant(a.astype(x.type.numpy_dtype), hint) for a, hint in ((factor, "scale"), (offset, "shift"))
+        ]
         return n.emit(Add(), n.emit(Mul(), x, constants[0]), constants[1])
 
     @classmethod

@@ -15,7 +15,7 @@ from ..onnx_io import ImportNode
 from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import divided, let, libm, power, wide
+from ._math import divided, let, libm, maximum, minimum, power
 from .reshape import Reshape
 from .unary import SPECIAL
 
@@ -203,9 +203,7 @@ class Max(Variadic):
     onnx = ("Max",)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        if not _is_float(k, xs[0]):
-            return k.tirx.max(*xs)
-        return let(k, xs[0], lambda a: let(k, xs[1], lambda b: _chosen(k, a > b, a, b)))
+        return maximum(k, *xs)
 
 
 @dataclass(frozen=True)
@@ -216,9 +214,7 @@ class Min(Variadic):
     onnx = ("Min",)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        if not _is_float(k, xs[0]):
-            return k.tirx.min(*xs)
-        return let(k, xs[0], lambda a: let(k, xs[1], lambda b: _chosen(k, a < b, a, b)))
+        return minimum(k, *xs)
 
 
 @dataclass(frozen=True)
@@ -243,10 +239,3 @@ def _divisor(k: TensorExpressions, b: Any) -> Any:
     if not k.dtype(b).startswith("uint"):
         trap = k.tirx.any(trap, b == k.like(-1, b))
     return k.select(trap, k.like(1, b), b)
-
-
-def _chosen(k: TensorExpressions, first: Any, a: Any, b: Any) -> Any:
-    """``a`` where the comparison holds or a is NaN; comparisons with a NaN b are false, so it is chosen."""
-    return k.select(k.tirx.any(first, k.tirx.isnan(wide(a))), a, b)
-
-

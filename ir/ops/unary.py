@@ -202,4 +202,3 @@ class IsInf(Unary):
         yield sample(cls(detect_negative=False), SPECIAL)
         yield sample(cls(detect_positive=False), SPECIAL)
         yield sample(cls(False, False), SPECIAL)
-

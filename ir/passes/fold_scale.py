@@ -8,14 +8,36 @@ import numpy as np
 
 from ..builder import Builder
 from ..graph import Graph, Node, Value
+from ..ops.batch_norm import BatchNorm
 from ..ops.binary import Add, Mul
 from ..ops.conv import Conv
 from ..rewrite import Match, apply_rules
 
 
 def fold_scale(graph: Graph) -> Graph:
-    """Apply both rules until none fires."""
-    return apply_rules(graph, (ScaleIntoConv(), ShiftIntoConv()))
+    """Apply the rules until none fires."""
+    return apply_rules(graph, (ConstantBatchNorm(), ScaleIntoConv(), ShiftIntoConv()))
+
+
+class ConstantBatchNorm:
+    """``batch_norm(x, scale, b, mean, var) => x * factor + offset`` for constant scale, b, mean and var."""
+
+    def match(self, graph: Graph, node: Node) -> Match | str | None:
+        if not isinstance(node.op, BatchNorm):
+            return None
+        arrays = [graph.constant_of(v) for v in node.inputs[1:]]
+        return "its statistics are computed" if any(a is None for a in arrays) else Match(node, data=arrays)
+
+    def rewrite(self, b: Builder, match: Match, env: Callable[[Value], Value]) -> Sequence[Value]:
+        node = match.root
+        assert isinstance(node.op, BatchNorm)
+        x, out = env(node.inputs[0]), node.output
+        shape = (-1, *(1,) * max(out.type.rank - 2, 0))
+        factor, offset = (
+            b.constant(a.astype(out.type.numpy_dtype).reshape(shape), f"{node.inputs[1].name}.{hint}")
+            for a, hint in zip(node.op.scale_and_shift(*match.data), ("factor", "offset"), strict=True)
+        )
+        return [b.emit(Add(), b.emit(Mul(), x, factor), offset, names=[out.name])]
 
 
 class ScaleIntoConv:

@@ -12,6 +12,10 @@ from ..ops.fused import Fused
 
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
+MAX_WEIGHT = 6
+"""As much evaluation of operands more than once as a kernel may hold: TVM's code generator expands each nested ``Let`` in full,
+so that the time it takes grows with the product of how often functions read their operands along a chain. Two tanh take minutes.
+"""
 
 
 def fuse(graph: Graph) -> Graph:
@@ -60,6 +64,7 @@ def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int],
         if (
             between & taken
             or len(members | between) > MAX_GROUP
+            or sum(_weight(graph.nodes[i]) for i in members | between) > MAX_WEIGHT
             or not all(_joins(graph.nodes[i], result) for i in between)
         ):
             break
@@ -81,6 +86,12 @@ def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[in
                     if i != end:
                         front.append(i)
     return found
+
+
+def _weight(node: Node) -> int:
+    """None for arithmetic, four for a transcendental function, one for what is between; told by the operations an element takes."""
+    cost: int = getattr(node.op, "cost", 0)
+    return 0 if cost < 2 else 1 if cost < 10 else 4
 
 
 def _joins(node: Node, result: object) -> bool:

@@ -12,6 +12,7 @@ from ..ops.matmul import MatMul
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
+
 def pack_dense(graph: Graph, machine: Machine) -> Graph:
     """``gemm(x, w) -> gemm(x, relayout(w))``, and so for ``matmul``, for constant float32 matrices w."""
 
@@ -34,4 +35,3 @@ def packs(graph: Graph, node: Node) -> bool:
     x, w = node.inputs[:2]
     constant = w.name in graph.constants and x.name not in graph.constants
     return constant and w.type.rank == 2 and x.type.rank >= 2 and w.type.dtype == "f32" and w.type.layout is None
-
