@@ -126,8 +126,8 @@ class Function:
         return Vector(self, text if self.lanes == 1 else f"<{', '.join([f'{kind} {text}'] * self.lanes)}>", kind)
 
     def write(self, instruction: str, kind: str) -> Vector:
-        self.lines.append(f"  %{len(self.lines)}v = {instruction}")
-        return Vector(self, f"%{len(self.lines) - 1}v", kind)
+        self.lines.append(f"  %v{len(self.lines)} = {instruction}")
+        return Vector(self, f"%v{len(self.lines) - 1}", kind)
 
 
 def _float32(x: float) -> float:
@@ -230,6 +230,13 @@ def _saturating(x: Vector, limit: float, p: tuple[float, ...], q: tuple[float, .
     return (x * (_polynomial(square, p) / _polynomial(square, q))).bounded(-1.0, 1.0)
 
 
+def _mish(x: Vector) -> Vector:
+    """``x tanh(log(1 + e**x))``, the tangent as ``n / (n + 2)`` with ``n = e**x (e**x + 2)``: 1 from 20 on."""
+    e = _exp((x > 20.0).where(20.0, x))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
+
+
 def _maximum(a: Vector, b: Vector) -> Vector:
     return ((a > b) | a.is_nan()).where(a, b)  # comparisons with a NaN b are false, so it is chosen
 
@@ -245,6 +252,7 @@ FUNCTIONS: dict[str, Callable[..., Vector]] = {
     "log1p": _log1p,
     "tanh": lambda x: _saturating(x, 9.1, *_TANH),
     "erf": lambda x: _saturating(x, 4.0, *_ERF),
+    "mish": _mish,
     "maximum": _maximum,
     "minimum": _minimum,
 }
@@ -284,7 +292,10 @@ def _lower(call: Any, name: str) -> Any:
     padded = next(n for n in LANES if n >= lanes)
     if padded == lanes:
         return tirx.call_pure_extern(call.ty.dtype, _symbol(name, lanes), *call.args)
-    widened = [tirx.Shuffle([x], [min(i, lanes - 1) for i in range(padded)]) for x in call.args]
+    filler = (
+        tirx.Broadcast(tirx.const(0.0, "float32"), padded - lanes) if padded - lanes > 1 else tirx.const(0.0, "float32")
+    )
+    widened = [tirx.Shuffle([x, filler], list(range(padded))) for x in call.args]
     y = tirx.call_pure_extern(f"float32x{padded}", _symbol(name, padded), *widened)
     return tirx.Shuffle([y], list(range(lanes)))
 

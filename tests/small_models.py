@@ -107,7 +107,9 @@ def mobilenet(batch: int, width: int) -> onnx.ModelProto:
     x = s.node("Clip", s.norm(s.conv(x, 3 * width, 3, group=3 * width)), low, high)
     x = s.node("Add", "x", s.norm(s.conv(x, width, 1)))
     x = s.node("HardSwish", s.norm(s.conv(x, 4 * width, 1)))
-    x = s.node("HardSwish", s.norm(s.conv(x, 4 * width, 5, group=4 * width, strides=[2, 2])))
+    x = s.norm(s.conv(x, 4 * width, 5, group=4 * width, strides=[2, 2]))
+    gate = s.node("Clip", s.node("Add", x, s.constant(3.0)), low, high)  # HardSwish as Paddle writes it, and a scale
+    x = s.node("Mul", s.node("Div", s.node("Mul", x, gate), high), s.constant([1.2]))
     squeezed = s.node("Relu", s.conv(s.node("GlobalAveragePool", x), width, 1))
     excited = s.node("HardSigmoid", s.conv(squeezed, 4 * width, 1), alpha=1 / 6, beta=0.5)
     return s.finish(s.head(s.conv(s.node("Mul", x, excited), 2 * width, 1)))

@@ -41,11 +41,13 @@ def schedule_block(sch: Any, block: Any, target: Target) -> None:
     kinds = [iv.iter_type for iv in b.iter_vars]
     if len(loops) != len(kinds) or any(k not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for k in kinds):
         return  # an opaque block, such as a sort, is its own schedule
-    if any(int(sch.get(loop).extent) == 0 for loop in loops):
-        return  # nothing to compute, and TVM does not fuse empty loops
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
     reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    if any(int(sch.get(loop).extent) == 0 for loop in spatial):
+        return  # nothing to compute, and TVM does not fuse empty loops
     if not spatial:
+        if reduction:
+            sch.decompose_reduction(block, reduction[0])  # a sum of nothing is zero, though its loop never runs
         return
     inner = None
     extent = int(sch.get(spatial[-1]).extent)

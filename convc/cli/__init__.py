@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from convc import ConvcError, __version__
 
-from . import build, export, inspect, run
+from . import bench, build, export, inspect, run
 from .options import UsageError
 
-COMMANDS = (build, run, inspect, export)
+COMMANDS = (build, run, inspect, export, bench)
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
 """What ``main`` returns; argparse itself exits with 2."""
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ShapeError
-from ..layout import Layout
 from ..lowering import TensorExpressions
 from ..types import Dim, TensorType
 
@@ -37,11 +36,6 @@ def size_of(type: TensorType, axis: int) -> int:
 def same_size(a: Dim, b: Dim) -> bool:
     """Whether two sizes may be equal; a symbolic one may be anything."""
     return a == b or isinstance(a, str) or isinstance(b, str)
-
-
-def splits_a_block(layout: Layout, axes: Sequence[int]) -> bool:
-    """Whether the layout keeps blocks of one of these axes together."""
-    return any(layout.block(a) > 1 for a in axes)
 
 
 def check_index(type: TensorType) -> None:

@@ -1,5 +1,8 @@
 """Mathematical functions of scalar expressions.
 
+TVM's expressions are trees: an expression that reads its argument n times holds n copies, and a chain of such grows
+exponentially. So what takes many operations is an intrinsic, one node, and the rest reads its argument as seldom as it can.
+
 Every function takes scalar expressions of a float dtype and gives the same dtype. float32 is computed by the backend's
 intrinsics, which vectorise; float16 and bfloat16 in float32, rounded once; float64 by the C library. NaN and infinities are
 handled as there. tests/test_math.py measures the errors.
@@ -16,19 +19,6 @@ from ..lowering import TensorExpressions
 # -- building blocks ------------------------------------------------------------------------------------------------------
 
 
-def let(k: TensorExpressions, value: Any, body: Callable[[Any], Any]) -> Any:
-    """``body(value)`` with the value evaluated once, however often the body reads it.
-
-    Without it an expression that reads its argument n times holds n copies, and a chain of such ops grows exponentially.
-    """
-    if isinstance(value, k.tirx.Var | k.tirx.FloatImm | k.tirx.IntImm):
-        return body(value)
-    if isinstance(value, k.tirx.Let):
-        return k.tirx.Let(value.var, value.value, let(k, value.body, body))
-    var = k.tirx.Var("v", k.dtype(value))
-    return k.tirx.Let(var, value, body(var))
-
-
 def wide(x: Any) -> Any:
     """``x`` in float32 when its dtype is a narrower float."""
     return x.astype("float32") if str(x.ty.dtype) in ("float16", "bfloat16") else x
@@ -41,7 +31,7 @@ def narrowed(k: TensorExpressions, x: Any, y: Any) -> Any:
 
 def widened(k: TensorExpressions, x: Any, body: Callable[[Any], Any]) -> Any:
     """``body(x)``, of the dtype of x, computed in float32 at least."""
-    return narrowed(k, x, let(k, wide(x), body))
+    return narrowed(k, x, body(wide(x)))
 
 
 def bounded(k: TensorExpressions, x: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -95,20 +85,12 @@ def erf(k: TensorExpressions, x: Any) -> Any:
 
 def maximum(k: TensorExpressions, a: Any, b: Any) -> Any:
     """The larger, of any dtype; NaN where either is, which ``tirx.max`` does not promise."""
-    if "float" not in k.dtype(a):
-        return k.tirx.max(a, b)
-    if k.dtype(a) != "float64":
-        return narrowed(k, a, k.intrinsic("maximum", wide(a), wide(b)))
-    return let(k, a, lambda a: let(k, b, lambda b: k.select(k.tirx.any(a > b, k.tirx.isnan(a)), a, b)))
+    return _extreme(k, "maximum", a, b, lambda a, b: a > b, k.tirx.max)
 
 
 def minimum(k: TensorExpressions, a: Any, b: Any) -> Any:
     """The smaller, of any dtype; NaN where either is."""
-    if "float" not in k.dtype(a):
-        return k.tirx.min(a, b)
-    if k.dtype(a) != "float64":
-        return narrowed(k, a, k.intrinsic("minimum", wide(a), wide(b)))
-    return let(k, a, lambda a: let(k, b, lambda b: k.select(k.tirx.any(a < b, k.tirx.isnan(a)), a, b)))
+    return _extreme(k, "minimum", a, b, lambda a, b: a < b, k.tirx.min)
 
 
 def sigmoid(k: TensorExpressions, x: Any) -> Any:
@@ -120,11 +102,15 @@ def sigmoid(k: TensorExpressions, x: Any) -> Any:
 def softplus(k: TensorExpressions, x: Any) -> Any:
     """``log(1 + e**x)``, as ``max(x, 0) + log(1 + e**-abs(x))``."""
 
-    def body(v: Any) -> Any:
-        # the intrinsic serves arguments in [0, 1], as here
-        return bounded(k, v, low=0) + _elementary(k, "log1p", exp(k, -k.tirx.abs(v)))
+    # the intrinsic serves arguments in [0, 1], as here
+    return widened(k, x, lambda v: bounded(k, v, low=0) + _elementary(k, "log1p", exp(k, -k.tirx.abs(v))))
 
-    return widened(k, x, body)
+
+def mish(k: TensorExpressions, x: Any) -> Any:
+    """``x tanh(softplus(x))``."""
+    if k.dtype(x) == "float64":
+        return x * tanh(k, softplus(k, x))
+    return _elementary(k, "mish", x)
 
 
 def _elementary(k: TensorExpressions, name: str, x: Any) -> Any:
@@ -133,10 +119,20 @@ def _elementary(k: TensorExpressions, name: str, x: Any) -> Any:
     return narrowed(k, x, k.intrinsic(name, wide(x)))
 
 
+def _extreme(
+    k: TensorExpressions, name: str, a: Any, b: Any, wins: Callable[[Any, Any], Any], plain: Callable[[Any, Any], Any]
+) -> Any:
+    if "float" not in k.dtype(a) or (isinstance(a, k.tirx.FloatImm) and isinstance(b, k.tirx.FloatImm)):
+        return plain(a, b)
+    if k.dtype(a) != "float64":
+        return narrowed(k, a, k.intrinsic(name, wide(a), wide(b)))
+    return k.select(k.tirx.any(wins(a, b), k.tirx.isnan(a)), a, b)
+
+
 def power(k: TensorExpressions, x: Any, y: Any) -> Any:
     """``x ** y`` in the dtype of x, exact for integers (which wrap); whole constant exponents cost multiplications."""
     if "int" in k.dtype(x) and "int" in k.dtype(y):
-        return let(k, x, lambda x: let(k, y.astype("int64"), lambda y: _integer_power(k, x, y)))
+        return _integer_power(k, x, y.astype("int64"))
     exponent = y.value if isinstance(y, k.tirx.FloatImm | k.tirx.IntImm) else None
     by_constant = {
         2: lambda v: v * v,
@@ -160,7 +156,3 @@ def _integer_power(k: TensorExpressions, x: Any, y: Any) -> Any:
         square = square * square
     small = k.tirx.any(x == one, x == k.like(0, x) if k.dtype(x).startswith("uint") else x == k.like(-1, x))
     return k.select(k.tirx.any(y >= 0, small), result, k.like(0, x))
-
-
-def _by_precision(k: TensorExpressions, x: Any, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> Any:
-    return widened(k, x, lambda v: double(v) if k.dtype(v) == "float64" else single(v))

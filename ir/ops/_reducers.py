@@ -12,7 +12,7 @@ from ._elementwise import infinity
 Reducer = Callable[[TensorExpressions, Any, Sequence[Any]], Any]
 """``reducer(k, value, axes)``: the reduction of a scalar expression over reduction axes."""
 
-WIDER = {"f16": "f32", "bf16": "f32", "bool": "i8"}
+WIDER = {"f16": "f32", "bf16": "f32", "bool": "u8"}
 """The dtype that accumulates, where it is not the operands' own."""
 
 

@@ -1,4 +1,7 @@
-"""Activation functions. float16 and bfloat16 are computed in float32 and rounded once."""
+"""Activation functions. float16 and bfloat16 are computed in float32 and rounded once.
+
+Those that differ by the sign of x are sums over its positive and its negative part, one of which is 0.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import bounded, erf, exp, expm1, let, widened
+from ._math import bounded, erf, exp, expm1, mish, widened
 from .unary import SPECIAL
 
 FINITE = SPECIAL[np.isfinite(SPECIAL)]
@@ -54,7 +57,7 @@ class LeakyRelu(Activation):
     alpha: float = 0.01
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return k.select(x < k.like(0, x), x * k.like(self.alpha, x), x)
+        return bounded(k, x, low=0) + k.like(self.alpha, x) * bounded(k, x, high=0)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -80,7 +83,8 @@ class PRelu(Elementwise):
         return result
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return let(k, xs[0], lambda x: k.select(x < k.like(0, x), x * xs[1], x))
+        x, slope = xs
+        return k.select(x < k.like(0, x), x * slope, x)
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
@@ -109,7 +113,7 @@ class Elu(Activation):
     alpha: float = 1.0
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return k.select(x > k.like(0, x), x, k.like(self.alpha, x) * expm1(k, x))
+        return bounded(k, x, low=0) + k.like(self.alpha, x) * expm1(k, bounded(k, x, high=0))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -128,8 +132,8 @@ class Selu(Activation):
     gamma: float = 1.0507009873554805
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        low = k.like(self.alpha * self.gamma, x) * expm1(k, x)
-        return k.select(x > k.like(0, x), k.like(self.gamma, x) * x, low)
+        negative = k.like(self.alpha * self.gamma, x) * expm1(k, bounded(k, x, high=0))
+        return k.like(self.gamma, x) * bounded(k, x, low=0) + negative
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -153,7 +157,7 @@ class Celu(Activation):
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         alpha = k.like(self.alpha, x)
-        return k.select(x > k.like(0, x), x, alpha * expm1(k, x / alpha))
+        return bounded(k, x, low=0) + alpha * expm1(k, bounded(k, x, high=0) / alpha)
 
     def to_onnx(self, n: ExportNode) -> None:
         if n.input_types[0].dtype == "f32":
@@ -264,12 +268,7 @@ class Mish(Activation):
     cost = 16
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        """With ``n = e**x (e**x + 2)`` the tangent is ``n / (n + 2)``, which is 1 from 20 on."""
-
-        def ratio(e: Any) -> Any:
-            return let(k, e * (e + k.like(2, e)), lambda n: n / (n + k.like(2, n)))
-
-        return x * let(k, exp(k, bounded(k, x, high=20.0)), ratio)
+        return mish(k, x)
 
 
 @dataclass(frozen=True)
@@ -315,7 +314,7 @@ class Shrink(Activation):
         """Integers, too, are computed in floating point, and truncated."""
         (x,) = xs
         if "int" in k.dtype(x):
-            return let(k, x.astype("float64"), lambda v: self.function(k, v)).astype(k.dtype(x))
+            return self.function(k, x.astype("float64")).astype(k.dtype(x))
         return super().scalar(k, x)
 
     def function(self, k: TensorExpressions, x: Any) -> Any:

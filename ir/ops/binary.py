@@ -11,11 +11,11 @@ import numpy as np
 from ..errors import ShapeError
 from ..graph import Value
 from ..lowering import TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import divided, let, libm, maximum, minimum, power
+from ._math import divided, libm, maximum, minimum, power
 from .reshape import Reshape
 from .unary import SPECIAL
 
@@ -110,7 +110,7 @@ class Div(Binary):
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         if _is_float(k, xs[0]):
             return divided(k, *xs)
-        return let(k, xs[0], lambda a: let(k, xs[1], lambda b: self.quotient(k, a, b)))
+        return self.quotient(k, *xs)
 
     def quotient(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         """``a / b`` of integers without the divisions that trap: by 0, and of the least integer by -1."""
@@ -128,28 +128,36 @@ class Div(Binary):
 
 @dataclass(frozen=True)
 class Mod(Binary):
-    """The remainder; its sign is b's, or a's with ``fmod``, which floats need; 0 where an integer b is 0; ONNX Mod-13."""
+    """The remainder; its sign is b's, or a's with ``fmod``; 0 where an integer b is 0, NaN for floats; ONNX Mod-13."""
 
     name = "mod"
     onnx = ("Mod",)
     cost = 4
     fmod: bool = False
 
-    def check_dtypes(self, *types: TensorType) -> None:
-        super().check_dtypes(*types)
-        if types[0].is_float and not self.fmod:
-            raise ShapeError("attribute fmod must be 1 for float operands")
-
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         a, b = xs
         if _is_float(k, a):
-            return libm(k, "fmod", a, b)
+            r = libm(k, "fmod", a, b)
+            return r if self.fmod else k.select(_signs_differ(k, r, b), r + b, r)
         remainder = k.tirx.truncmod if self.fmod else k.tirx.floormod
-        return let(k, b, lambda b: remainder(a, _divisor(k, b)))
+        return remainder(a, _divisor(k, b))
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         return n.emit(cls(bool(n.attr("fmod", 0))), n.input(0), n.input(1))
+
+    def to_onnx(self, n: ExportNode) -> None:
+        dtype = n.input_types[0]
+        if self.fmod or not dtype.is_float:
+            n.node("Mod", n.inputs, n.outputs, fmod=self.fmod)
+            return
+        # ONNX Runtime takes floats with fmod alone
+        zero = n.constant(np.array(0, dtype.numpy_dtype))
+        r = n.node("Mod", n.inputs, fmod=1)
+        differ = n.node("Xor", [n.node("Less", [r, zero]), n.node("Less", [n.inputs[1], zero])])
+        wrong = n.node("And", [differ, n.node("Not", [n.node("Equal", [r, zero])])])
+        n.node("Where", [wrong, n.node("Add", [r, n.inputs[1]]), r], n.outputs)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -159,9 +167,9 @@ class Mod(Binary):
             yield sample(cls(fmod), i64[3], np.array([[3], [-4]]), low=-9, high=9)
             yield sample(cls(fmod), i8[9], b.astype(np.int8), low=-90, high=90)
             yield sample(cls(fmod), u8[9], abs(b).astype(np.uint8), low=0, high=255)
-        yield sample(cls(True), f32[2, 3, 5], f32[3, 1])
-        yield sample(cls(True), SPECIAL, SPECIAL[:, None])
-        yield sample(cls(True), f64[9], f64[9])
+            yield sample(cls(fmod), f32[2, 3, 5], f32[3, 1])
+            yield sample(cls(fmod), SPECIAL, SPECIAL[:, None])
+            yield sample(cls(fmod), f64[9], f64[9])
         yield sample(cls(True), f16[9], f16[9], oracle="reference", note="rounds differently from ONNX Runtime")
 
 
@@ -231,6 +239,11 @@ class Mean(Op):
 
 def _is_float(k: TensorExpressions, x: Any) -> bool:
     return "float" in k.dtype(x)
+
+
+def _signs_differ(k: TensorExpressions, a: Any, b: Any) -> Any:
+    zero = k.like(0, a)
+    return k.tirx.any(k.tirx.all(a < zero, b > zero), k.tirx.all(a > zero, b < zero))
 
 
 def _divisor(k: TensorExpressions, b: Any) -> Any:

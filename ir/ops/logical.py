@@ -14,7 +14,6 @@ from ..onnx_io import ImportNode
 from ..op import Case, boolean, i8, i32, sample, u8
 from ..types import INTEGERS, UNSIGNED, TensorType
 from ._elementwise import Elementwise
-from ._math import let
 from .binary import aligned
 
 
@@ -164,13 +163,11 @@ class BitShift(Elementwise):
         return super().infer(*types)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        def shifted(a: Any, b: Any) -> Any:
-            bits = int("".join(c for c in k.dtype(a) if c.isdigit()))
-            by = k.tirx.min(b, k.like(bits - 1, b))
-            moved = a << by if self.direction == "LEFT" else a >> by
-            return k.select(b > k.like(bits - 1, b), k.like(0, a), moved)
-
-        return let(k, xs[0], lambda a: let(k, xs[1], lambda b: shifted(a, b)))
+        a, b = xs
+        last = k.like(int("".join(c for c in k.dtype(a) if c.isdigit())) - 1, b)
+        by = k.tirx.min(b, last)
+        moved = a << by if self.direction == "LEFT" else a >> by
+        return k.select(b > last, k.like(0, a), moved)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -12,7 +12,7 @@ from ..ops.fused import Fused
 
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
-MAX_WEIGHT = 6
+MAX_WEIGHT = 5
 """As much evaluation of operands more than once as a kernel may hold: TVM's code generator expands each nested ``Let`` in full,
 so that the time it takes grows with the product of how often functions read their operands along a chain. Two tanh take minutes.
 """
@@ -89,9 +89,9 @@ def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[in
 
 
 def _weight(node: Node) -> int:
-    """None for arithmetic, four for a transcendental function, one for what is between; told by the operations an element takes."""
+    """From nothing for plain arithmetic to four for a transcendental function, told by the operations an element takes."""
     cost: int = getattr(node.op, "cost", 0)
-    return 0 if cost < 2 else 1 if cost < 10 else 4
+    return next((weight for limit, weight in ((2, 0), (4, 1), (10, 2)) if cost < limit), 4)
 
 
 def _joins(node: Node, result: object) -> bool:

@@ -1,0 +1,181 @@
+"""Time models against other engines, each in a process of its own, taking turns a few runs at a time.
+
+examples:
+  convc bench resnet18.onnx mobilenet_v2.onnx --threads 1,2
+  convc bench resnet50.onnx --vs onnxruntime,openvino --layers 5 --json out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+import convc
+from convc import pipeline
+from convc.sources import as_graph
+
+from .options import UsageError, positive, progress, shapes, source, stem
+from .options import shape as shape_option
+
+REST = 0.05
+"""Seconds between turns, for the threads of the last engine to go to sleep."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="models, as convc build takes them")
+    parser.add_argument(
+        "--shape",
+        metavar="NAME=N,C,H,W",
+        type=shape_option,
+        action="append",
+        default=[],
+        help="the shape of one input, in every model",
+    )
+    parser.add_argument(
+        "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
+    )
+    parser.add_argument(
+        "--vs",
+        metavar="ENGINE,ENGINE",
+        default="onnxruntime",
+        help="onnxruntime, openvino, convc-strict (default: onnxruntime)",
+    )
+    parser.add_argument("--turns", metavar="N", type=positive, default=7, help="turns each engine takes (default: 7)")
+    parser.add_argument(
+        "--layers", metavar="N", type=positive, help="also show each model's N slowest kernels and their share of peak"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the measurements")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model at one thread count: median milliseconds of each engine, and convc's ratio to each other one."""
+
+    model: str
+    threads: int
+    ms: dict[str, float]
+    ratio: dict[str, float]
+
+
+def main(args: argparse.Namespace) -> None:
+    engines = ["convc", *args.vs.split(",")]
+    unknown = set(engines) - {"convc", "convc-strict", "onnxruntime", "openvino"}
+    if unknown:
+        raise UsageError(
+            f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: onnxruntime, openvino, convc-strict"
+        )
+    results = []
+    print(" ".join([f"{'model':24} thr", *(f"{e:>12}" for e in engines), *(f"{'/ ' + e:>14}" for e in engines[1:])]))
+    for model in args.models:
+        with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
+            path = Path(folder) / "model.onnx"
+            convc.save_onnx(as_graph(source(model), shapes(args)), path)
+            for threads in args.threads:
+                progress(f"{model} on {threads} threads")
+                results.append(compare(stem(model), path, threads, engines, args.turns))
+                show(results[-1])
+            if args.layers:
+                show_layers(path, args.layers)
+    for threads in args.threads:
+        _summary([r for r in results if r.threads == threads], engines)
+    if args.json:
+        Path(args.json).write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+
+
+def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: int) -> Result:
+    """Time the engines in turns; ratios are medians of the ratios of neighbouring turns, which drift of the machine spares."""
+    workers = {e: Worker(e, path, threads) for e in engines}
+    try:
+        once = {e: w.run(1)[0] for e, w in workers.items()}
+        runs = {e: max(1, min(200, round(0.25 / once[e]))) for e in engines}
+        medians: dict[str, list[float]] = {e: [] for e in engines}
+        for _ in range(turns):
+            for e, w in workers.items():
+                time.sleep(REST)
+                medians[e].append(median(w.run(runs[e])))
+    finally:
+        for w in workers.values():
+            w.close()
+    ratios = {e: median(a / b for a, b in zip(medians["convc"], medians[e], strict=True)) for e in engines[1:]}
+    return Result(name, threads, {e: median(m) * 1e3 for e, m in medians.items()}, ratios)
+
+
+class Worker:
+    """An engine in a process of its own."""
+
+    def __init__(self, engine: str, path: Path, threads: int) -> None:
+        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads)]
+        self.engine = engine
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.ready = self._answer()["ready"]
+
+    def run(self, count: int) -> list[float]:
+        """The times of ``count`` runs, in seconds."""
+        stdin: IO[str] | None = self.process.stdin
+        assert stdin is not None
+        stdin.write(f"{count}\n")
+        stdin.flush()
+        times: list[float] = self._answer()
+        return times
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        line = self.process.stdout.readline()
+        if not line:
+            last = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
+            hint = f" (pip install {self.engine})" if "ModuleNotFoundError" in last else ""
+            raise convc.ConvcError(f"engine {self.engine} failed: {last}{hint}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def show(r: Result) -> None:
+    times = " ".join(f"{ms:9.3f} ms" for ms in r.ms.values())
+    print(f"{r.model:24} {r.threads:3} {times} {' '.join(f'{v:14.2f}' for v in r.ratio.values())}", flush=True)
+
+
+def _summary(results: Sequence[Result], engines: Sequence[str]) -> None:
+    if len(results) < 2:
+        return
+    for e in engines[1:]:
+        mean = math.exp(sum(math.log(r.ratio[e]) for r in results) / len(results))
+        worst = max(results, key=lambda r: r.ratio[e])
+        print(
+            f"{results[0].threads} threads, to {e}: geometric mean {mean:.2f}, worst {worst.ratio[e]:.2f} ({worst.model})"
+        )
+
+
+def show_layers(path: Path, count: int) -> None:
+    """The kernels that take most of a run on one thread, and their share of the peak that the machine reaches now."""
+    from convc.backends.profile import peak_gflops, profile
+    from convc.backends.target import host_target
+
+    target = host_target()
+    peak = peak_gflops()
+    kernels = profile(pipeline.run(as_graph(path), target.machine), target)
+    total = sum(k.ms * k.uses for k in kernels)
+    for k in sorted(kernels, key=lambda k: -k.ms * k.uses)[:count]:
+        rate = f"{k.gflops:6.1f} GFLOP/s, {k.gflops / peak:4.0%} of peak" if k.gflops >= 1 else f"{k.gbytes:6.1f} GB/s"
+        print(f"    {k.ms * k.uses / total:4.0%} {k.uses:3}x {k.ms:8.3f} ms  {rate}  {k.rule}: {k.what}")
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """``1,2`` as thread counts."""
+    return tuple(positive(t) for t in text.split(","))
