@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -289,13 +289,25 @@ def _symbol(name: str, lanes: int) -> str:
 
 def _lower(call: Any, name: str) -> Any:
     lanes = tvm.DataType(call.ty.dtype).lanes
+    if lanes <= LANES[-1]:
+        return _call(name, lanes, call.args)
+    parts = []
+    for start in range(0, lanes, LANES[-1]):
+        width = min(LANES[-1], lanes - start)
+        parts.append(_call(name, width, [tirx.Shuffle([x], list(range(start, start + width))) for x in call.args]))
+    return tirx.Shuffle(parts, list(range(lanes)))
+
+
+def _call(name: str, lanes: int, arguments: Sequence[Any]) -> Any:
+    """The function on vectors of at most the longest length, padded to the next that it is defined for."""
     padded = next(n for n in LANES if n >= lanes)
     if padded == lanes:
-        return tirx.call_pure_extern(call.ty.dtype, _symbol(name, lanes), *call.args)
+        dtype = "float32" if lanes == 1 else f"float32x{lanes}"
+        return tirx.call_pure_extern(dtype, _symbol(name, lanes), *arguments)
     filler = (
         tirx.Broadcast(tirx.const(0.0, "float32"), padded - lanes) if padded - lanes > 1 else tirx.const(0.0, "float32")
     )
-    widened = [tirx.Shuffle([x, filler], list(range(padded))) for x in call.args]
+    widened = [tirx.Shuffle([x, filler], list(range(padded))) for x in arguments]
     y = tirx.call_pure_extern(f"float32x{padded}", _symbol(name, padded), *widened)
     return tirx.Shuffle([y], list(range(lanes)))
 

@@ -73,12 +73,14 @@ class Sketch:
         """Channels side by side."""
         return self.node("Concat", *parts, axis=1, channels=sum(self.channels[p] for p in parts))
 
-    def head(self, x: str, classes: int = 10) -> str:
-        """Mean over the image, then a dense layer."""
-        flat = self.node("Flatten", self.node("GlobalAveragePool", x))
-        channels = self.channels[x]
-        weight = self.constant(self.rng.standard_normal((classes, channels)) / np.sqrt(channels))
-        return self.node("Gemm", flat, weight, self.constant(self.rng.standard_normal(classes)), transB=1)
+    def dense(self, x: str, width: int, outputs: int) -> str:
+        """A dense layer on rows ``width`` long, with bias."""
+        weight = self.constant(self.rng.standard_normal((outputs, width)) / np.sqrt(width))
+        return self.node("Gemm", x, weight, self.constant(self.rng.standard_normal(outputs)), transB=1)
+
+    def head(self, x: str) -> str:
+        """Mean over the image, then a dense layer to ten classes."""
+        return self.dense(self.node("Flatten", self.node("GlobalAveragePool", x)), self.channels[x], 10)
 
     def finish(self, *outputs: str) -> onnx.ModelProto:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
@@ -178,6 +180,14 @@ def convnext(batch: int, width: int) -> onnx.ModelProto:
     return s.finish(s.node("Add", "x", s.node("Transpose", x, perm=[0, 3, 1, 2])))
 
 
+def vgg(batch: int, width: int) -> onnx.ModelProto:
+    """Convolutions with bias alone, a pool, and a head of dense layers on all pixels."""
+    s = Sketch("vgg", (batch, 3, 8, 8))
+    x = s.node("Relu", s.conv(s.node("Relu", s.conv("x", width)), width))
+    x = s.node("Flatten", s.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    return s.finish(s.dense(s.node("Relu", s.dense(x, 16 * width, 8 * width)), 8 * width, 10))
+
+
 def yolo(batch: int, width: int) -> onnx.ModelProto:
     """SiLU, pyramid pooling, an upward path, and a head that decodes boxes."""
     s = Sketch("yolo", (batch, 3, 32, 32))
@@ -226,5 +236,6 @@ MODELS: tuple[Callable[[int, int], onnx.ModelProto], ...] = (
     resnet,
     shufflenet,
     unet,
+    vgg,
     yolo,
 )

@@ -10,7 +10,9 @@ from tvm import te
 
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.ops.blockwise_conv import BlockwiseConv
 from convc.ir.ops.conv import Conv
+from convc.ir.passes.assign_layouts import is_depthwise
 from convc.ir.types import TensorType
 
 from ..group import Group
@@ -19,10 +21,10 @@ from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad
 
 
 def direct_conv(group: Group, target: Target) -> Any:
-    """2-D convolutions of one group whose result is blocked ``NCHW{b}c``; ``None`` for others."""
+    """2-D convolutions whose result is blocked ``NCHW{b}c``, of whole blocks a group; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv) or node.op.group != 1 or out.layout is None or out.rank != 4:
+    if not isinstance(node.op, Conv | BlockwiseConv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
     rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target)
     sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
@@ -40,10 +42,22 @@ class DirectConv:
     node: Node
     columns: int
 
+    def blocks_a_group(self) -> tuple[int, int | None]:
+        """Blocks of inputs and of outputs in a group; ``None`` outputs when there is but one group."""
+        op, out = self.node.op, self.node.output.type
+        assert out.layout is not None
+        if isinstance(op, BlockwiseConv):
+            return 1, 1
+        assert isinstance(op, Conv)
+        if op.group == 1:
+            return 0, None
+        block = out.layout.block(1)
+        return self.node.inputs[1].type.sizes[1] // block, out.sizes[1] // op.group // block
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
         op = self.node.op
-        assert isinstance(op, Conv)
+        assert isinstance(op, Conv | BlockwiseConv)
         (sh, sw), pads, (dh, dw) = op.geometry(2)
         blocked = x.type.layout is not None
         channels = w.shape[1]
@@ -56,11 +70,13 @@ class DirectConv:
         ri = k.reduce_axis(inner if full else channels, "ri")
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
         outer, lane = (rc, ri) if full else (ri // inner, ri % inner)
+        blocks_in, blocks_out = self.blocks_a_group()
 
         def element(n: Any, o: Any, h: Any, i: Any, v: Any) -> Any:
             at = (h * sh + rh * dh, i * sw + rw * dw)
             if blocked:
-                return te.sum(source(n, outer, *at, lane) * w.tensor(o, outer, rh, rw, lane, v), axis=[rc, rh, rw, ri])
+                data = source(n, outer if blocks_out is None else o // blocks_out * blocks_in + outer, *at, lane)
+                return te.sum(data * w.tensor(o, outer, rh, rw, lane, v), axis=[rc, rh, rw, ri])
             return te.sum(source(n, ri, *at) * w.tensor(o, ri, rh, rw, v), axis=[rc, rh, rw, ri])
 
         return finished(k, element, width, outs[0], bias)

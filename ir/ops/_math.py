@@ -41,11 +41,25 @@ def bounded(k: TensorExpressions, x: Any, low: float | None = None, high: float 
     return x if high is None else minimum(k, x, k.like(high, x))
 
 
+def multiplied(k: TensorExpressions, x: Any, y: Any) -> Any:
+    """``x * y``, NaN where zero meets infinity even if the zero is a constant."""
+    if isinstance(x, k.tirx.FloatImm) == isinstance(y, k.tirx.FloatImm):
+        return x * y
+    return _unfolded(k, x) * _unfolded(k, y)
+
+
 def divided(k: TensorExpressions, x: Any, y: Any) -> Any:
-    """``x / y`` of floats; TVM refuses to divide by a constant zero, which gives what multiplying by infinity gives."""
-    if isinstance(y, k.tirx.FloatImm) and y.value == 0:
-        return x * k.like(math.copysign(math.inf, y.value), y)
-    return x / y
+    """``x / y`` of floats, of constant zeros too."""
+    return _unfolded(k, x) / _unfolded(k, y)
+
+
+def _unfolded(k: TensorExpressions, x: Any) -> Any:
+    """``x``, a constant zero such that TVM does not see it: it takes ``x * 0`` and ``0 / x`` for 0 and refuses ``x / 0``."""
+    if not isinstance(x, k.tirx.FloatImm) or x.value != 0:
+        return x
+    bits = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}[k.dtype(x)]
+    negative = k.tirx.reinterpret(k.dtype(x), k.const(-(1 << bits - 1), f"int{bits}"))
+    return negative if math.copysign(1, x.value) < 0 else -negative
 
 
 def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:

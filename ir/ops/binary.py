@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
 from ..graph import Value
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import divided, libm, maximum, minimum, power
+from ._math import divided, libm, maximum, minimum, multiplied, power
 from .reshape import Reshape
 from .unary import SPECIAL
 
@@ -48,9 +47,10 @@ def aligned(n: ImportNode) -> tuple[Value, Value]:
     a, b = n.input(0), n.input(1)
     if n.opset >= 7 or not n.attr("broadcast", 0) or n.attr("axis") is None:
         return a, b
-    trailing = a.type.rank - n.attr("axis") % max(a.type.rank, 1) - b.type.rank
-    if trailing < 0:
-        raise n.error(f"attribute 'axis' is {n.attr('axis')}, but operands have rank {a.type.rank} and {b.type.rank}")
+    axis = n.attr("axis")
+    trailing = a.type.rank - (axis + a.type.rank if axis < 0 else axis) - b.type.rank
+    if not 0 <= trailing <= a.type.rank - b.type.rank:
+        raise n.error(f"attribute 'axis' is {axis}, but its operands have rank {a.type.rank} and {b.type.rank}")
     return a, n.emit(Reshape((*b.type.sizes, *[1] * trailing)), b) if trailing else b
 
 
@@ -96,7 +96,7 @@ class Mul(Binary):
     onnx = ("Mul",)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return xs[0] * xs[1]
+        return multiplied(k, *xs) if _is_float(k, xs[0]) else xs[0] * xs[1]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
-from ..op import Case, Op, f32, f64, sample
+from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
+from ._accumulate import accumulator, rounded
 from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial
 
 
@@ -69,6 +70,8 @@ class Conv(Op):
         rank = x.type.rank - 2
         strides, pads, dilations = self.geometry(rank)
         per_group, outputs = w.shape[1], w.shape[0] // self.group
+        acc = accumulator(outs[0])
+        wide = acc.tvm_dtype
         padded = pad_spatial(k, x, pads)
         rc = k.reduce_axis(per_group, "rc")
         rk = [k.reduce_axis(size, "rk") for size in w.shape[2:]]
@@ -76,15 +79,16 @@ class Conv(Op):
         def element(n: Any, o: Any, *i: Any) -> Any:
             c = rc if self.group == 1 else (o // outputs) * per_group + rc
             at = [s * j + d * r for s, j, d, r in zip(strides, i, dilations, rk, strict=True)]
-            return k.te.sum(padded(n, c, *at) * w(o, rc, *rk), axis=[rc, *rk])
+            return k.te.sum(padded(n, c, *at).astype(wide) * w(o, rc, *rk).astype(wide), axis=[rc, *rk])
 
-        y = k.compute(outs[0], element, "conv")
+        y = k.operand(k.compute(acc, element, "conv"), acc)
         if not bias:
-            return y
-        summed = k.operand(y, outs[0])
-        return k.compute(
-            outs[0], lambda n, o, *i: summed(n, o, *i) + bias[0](o), "bias", guard=bias[0].type.layout is None
-        )
+            return rounded(k, y, outs[0])
+
+        def biased(n: Any, o: Any, *i: Any) -> Any:
+            return (y(n, o, *i) + bias[0](o).astype(wide)).astype(outs[0].tvm_dtype)
+
+        return k.compute(outs[0], biased, "bias", guard=bias[0].type.layout is None)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         macs = outputs[0].numel * math.prod(inputs[1].sizes[1:])
@@ -118,3 +122,4 @@ class Conv(Op):
             cls(), f64[1, 2, 4, 4], f64[3, 2, 2, 2], oracle="reference", note="ONNX Runtime has no float64 Conv"
         )
         yield sample(cls(), f32[1, 64, 9, 9], f32[32, 64, 1, 1], f32[32])
+        yield sample(cls(), f16[1, 300, 3, 3], f16[4, 300, 3, 3], low=0, high=0.1)

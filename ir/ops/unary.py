@@ -92,6 +92,7 @@ class Sign(Unary):
     name = "sign"
     onnx = ("Sign",)
     dtypes = FLOATS + INTEGERS
+    cost = 2
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         (x,) = xs

@@ -12,10 +12,8 @@ from ..ops.fused import Fused
 
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
-MAX_WEIGHT = 5
-"""As much evaluation of operands more than once as a kernel may hold: TVM's code generator expands each nested ``Let`` in full,
-so that the time it takes grows with the product of how often functions read their operands along a chain. Two tanh take minutes.
-"""
+MAX_REPEATS = 5
+"""At most this many functions that may read an operand twice or thrice: what is inlined into one grows that many times."""
 
 
 def fuse(graph: Graph) -> Graph:
@@ -64,7 +62,7 @@ def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int],
         if (
             between & taken
             or len(members | between) > MAX_GROUP
-            or sum(_weight(graph.nodes[i]) for i in members | between) > MAX_WEIGHT
+            or sum(_repeats(graph.nodes[i]) for i in members | between) > MAX_REPEATS
             or not all(_joins(graph.nodes[i], result) for i in between)
         ):
             break
@@ -88,10 +86,9 @@ def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[in
     return found
 
 
-def _weight(node: Node) -> int:
-    """From nothing for plain arithmetic to four for a transcendental function, told by the operations an element takes."""
-    cost: int = getattr(node.op, "cost", 0)
-    return next((weight for limit, weight in ((2, 0), (4, 1), (10, 2)) if cost < limit), 4)
+def _repeats(node: Node) -> bool:
+    """Whether a node may read an operand more than once: whether it takes more than one operation an element."""
+    return getattr(node.op, "cost", 0) > 1
 
 
 def _joins(node: Node, result: object) -> bool:
