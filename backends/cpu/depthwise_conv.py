@@ -31,7 +31,7 @@ def depthwise_conv(group: Group, target: Target) -> Any:
         return None
     # half of the registers hold weights and the input pixels that neighbouring windows share
     spare = target.vector_registers // 2
-    rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target, spare)
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target, spare)
     sch = group.lower({node.output.name: DepthwiseConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, node, heavy=group.heavy_epilogue)
 

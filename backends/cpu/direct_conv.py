@@ -26,7 +26,7 @@ def direct_conv(group: Group, target: Target) -> Any:
     out = node.output.type
     if not isinstance(node.op, Conv | BlockwiseConv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
-    rows, columns = register_tile(*out.sizes[2:], out.layout.block(1), target)
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
     sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, heavy=group.heavy_epilogue)
 

@@ -39,7 +39,7 @@ class Clip(Elementwise):
         if n.opset < 11:
             return n.emit(cls(n.attr("min"), n.attr("max")), x)
         low, high = (_bound(n, i) for i in (1, 2))
-        if not any(isinstance(b, Value) for b in (low, high)):
+        if not isinstance(low, Value) and not isinstance(high, Value):
             return n.emit(cls(low, high), x)
         for op, b in ((Max(), low), (Min(), high)):
             if b is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
@@ -21,7 +21,7 @@ class Comparison(Elementwise):
     """``y = a ? b``."""
 
     arity = 2
-    dtypes = FLOATS + INTEGERS
+    dtypes: ClassVar[tuple[str, ...]] = FLOATS + INTEGERS
     result = "bool"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
