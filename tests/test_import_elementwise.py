@@ -155,8 +155,8 @@ def test_float_immediates(name: str, swapped: bool) -> None:
 def test_integer_division_never_traps(dtype: type) -> None:
     """By zero it is zero, as in numpy; the least integer by -1 wraps; constant or not."""
     least = np.iinfo(dtype).min
-    x = np.array([7, -7, 0, least, 100, -1], dtype)
-    divisors = np.array([2, -2, 0, -1, 1, -3], dtype)
+    x: np.ndarray = np.array([7, -7, 0, least, 100, -1], dtype)
+    divisors: np.ndarray = np.array([2, -2, 0, -1, 1, -3], dtype)
     b = Builder()
     value = b.input("x", type_of(x))
     names = ("div", "mod")
