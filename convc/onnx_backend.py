@@ -173,8 +173,3 @@ prepare: Callable[..., PreparedModel] = ConvcBackend.prepare
 run_model: Callable[..., tuple[Any, ...]] = ConvcBackend.run_model
 run_node: Callable[..., tuple[Any, ...]] = ConvcBackend.run_node
 supports_device: Callable[[str], bool] = ConvcBackend.supports_device
-
-if __name__ == "__main__":
-    from convc.onnx_suite import main
-
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""onnx's backend test suite through convc: ``python -m convc.onnx_backend``.
+"""onnx's backend test suite through convc: ``python -m convc.onnx_suite``.
 
 Every case ends as one of: ``pass``; ``refused``, a ``ConvcError`` that names what convc does not compile, before anything ran;
 ``wrong``, other numbers, shapes or dtypes than the suite's; ``crashed``, any other exception, a dead process, or no answer
@@ -276,7 +276,7 @@ def table(results: Sequence[Result]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exits with 1 when a case is wrong or crashed."""
-    parser = argparse.ArgumentParser(prog="python -m convc.onnx_backend", description="Run onnx's backend tests.")
+    parser = argparse.ArgumentParser(prog="python -m convc.onnx_suite", description="Run onnx's backend tests.")
     parser.add_argument("--kind", default=",".join(KINDS), help="comma-separated, out of %(default)s")
     parser.add_argument("--filter", default="", metavar="REGEX", help="run the cases whose names match")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every result to this file")
@@ -294,3 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 __all__ = ["ConvcError", "Mismatch", "Result", "compare", "load_cases", "main", "run_case", "run_suite", "table"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
