@@ -64,10 +64,31 @@ def build(graph: Graph, target: Target) -> Built:
     _function(bb, "pack", scheduler, [], constants, pack, packed)
     _function(bb, "main", scheduler, list(graph.inputs), packed, main, list(graph.outputs))
     try:
-        executable = tvm.compile(bb.get(), target=target.tvm)
+        executable = tvm.compile(bb.get(), target=target.tvm, relax_pipeline=lower_network)
     except tvm.error.InternalError as e:
         raise CompileError(f"TVM failed to compile the network: {e}") from e
     return Built(executable, tuple(v.name for v in constants), scheduler.kernels())
+
+
+@tvm.transform.module_pass(opt_level=0)
+def lower_network(mod: Any, _: Any) -> Any:
+    """From calls of scheduled kernels to the virtual machine's instructions, with memory planned.
+
+    This is TVM's own order less what would rewrite kernels (fusion, reshapes as views) and less the checks of every
+    argument's shape on every call: ``CompiledModel`` checks the inputs, and weights are our own.
+    """
+    steps = (
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.AttachGlobalSymbol(),
+    )
+    return tvm.transform.Sequential(steps)(mod)
 
 
 def _depends_on_constants(graph: Graph) -> set[str]:

@@ -62,7 +62,9 @@ class BlockwiseConv(Op):
         if x.rank != 4 or x.layout is None or w.rank != 4 or w.layout is None or x.layout.block(1) != w.shape[1]:
             raise ShapeError(f"takes data and weight of the same block, not {x} and {w}")
         if x.shape[1] != w.shape[0] or (bias and bias[0].shape != w.shape[:1]):
-            raise ShapeError(f"{x.shape[1]} channels of data do not fit weight {w}" + (f" and bias {bias[0]}" if bias else ""))
+            raise ShapeError(
+                f"{x.shape[1]} channels of data do not fit weight {w}" + (f" and bias {bias[0]}" if bias else "")
+            )
         strides, pads, dilations = self.geometry(2)
         spatial = (out_size(*sizes) for sizes in zip(x.shape[2:], w.sizes[2:], strides, dilations, pads, strict=True))
         return TensorType(x.dtype, (*x.shape[:2], *spatial), x.layout)
@@ -83,7 +85,9 @@ class BlockwiseConv(Op):
         ri, rh, rw = (k.reduce_axis(s, name) for s, name in zip(w.shape[1:], ("ri", "rh", "rw"), strict=True))
 
         def element(n: Any, o: Any, h: Any, i: Any) -> Any:
-            return k.te.sum(source(n, o // b * b + ri, h * sh + rh * dh, i * sw + rw * dw) * w(o, ri, rh, rw), axis=[ri, rh, rw])
+            return k.te.sum(
+                source(n, o // b * b + ri, h * sh + rh * dh, i * sw + rw * dw) * w(o, ri, rh, rw), axis=[ri, rh, rw]
+            )
 
         y = k.operand(k.compute(outs[0], element, "conv"), outs[0])
         if not bias:
