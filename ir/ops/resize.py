@@ -246,6 +246,13 @@ def _import(n: ImportNode) -> Any:
         scales, sizes = tuple(scales[i] for i in kept if scales), tuple(sizes[i] for i in kept if sizes)
     if not axes:
         return x
+    for axis, scale in zip(axes, scales, strict=False):
+        size = x.type.shape[axis]
+        if coordinates == "align_corners" and isinstance(size, int) and not (size * scale).is_integer():
+            raise n.unsupported(
+                f"align_corners with scale {scale:g} of size {size} asks for a fraction of an element: ONNX Runtime rounds "
+                "the size before it places the corners, onnx's own tests do not; give sizes instead of scales"
+            )
     place = (tuple(axes), scales, sizes, coordinates, policy, roi, n.attr("extrapolation_value", 0.0))
     mode = n.attr("mode", "nearest")
     if mode == "nearest":
