@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +13,23 @@ import tvm_ffi
 from convc.ir.errors import CompileError
 from convc.ir.machine import Machine
 
+INSTRUCTION_SETS = re.compile(
+    r"64bit|cmov|cx8|cx16|mmx|fxsr|sahf|x87|crc32|popcnt|lzcnt|movbe|adx|aes|pclmul|sha|gfni|f16c|fma|fma4|xop|bmi2?|tbm"
+    r"|ssse3|sse.*|avx.*|vaes|vpclmulqdq|neon|fp-armv8|fullfp16|bf16|dotprod|i8mm|sve.*|sme.*|lse|rdm|rcpc|v[89]\..*"
+)
+"""Among what LLVM calls features of a processor, those that a program needs rather than likes."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """A processor: ``kind`` is ``"cpu"``; ``mcpu`` its LLVM name; ``triple`` the LLVM target triple."""
+    """A processor: ``kind`` is ``"cpu"``; ``mcpu`` its LLVM name; ``triple`` the LLVM target triple; ``threads`` how many of
+    its cores a call will use, which decides how work is cut but not what is computed.
+    """
 
     kind: str
     mcpu: str
     triple: str
+    threads: int = 1
 
     @cached_property
     def tvm(self) -> Any:
@@ -28,10 +38,10 @@ class Target:
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """The LLVM features of ``mcpu``, such as ``avx2``."""
+        """The instruction sets of ``mcpu`` by LLVM's names, such as ``avx2``; hints on how to tune for it are left out."""
         with self.tvm:
             found = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(self.tvm)
-        return frozenset(str(f) for f in found)
+        return frozenset(str(f) for f in found if INSTRUCTION_SETS.fullmatch(str(f)))
 
     @property
     def vector_bits(self) -> int:
@@ -60,15 +70,29 @@ class Target:
         return self.vector_bits // dtype_bits
 
 
-def host_target() -> Target:
+X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+"""The levels of the x86-64 psABI, which LLVM knows as processors."""
+
+
+def host_target(threads: int = 1) -> Target:
     """The processor of this machine."""
     cpu = str(tvm_ffi.get_global_func("target.llvm_get_system_cpu")())
     triple = str(tvm_ffi.get_global_func("target.llvm_get_system_triple")())
-    return Target("cpu", cpu, triple)
+    return Target("cpu", cpu, triple, threads)
 
 
-def parse_target(name: str) -> Target:
-    """A target by name; raises ``CompileError`` for one that convc does not know."""
+def parse_target(name: str, threads: int = 1) -> Target:
+    """A target by name: ``cpu`` or ``native``, this machine; or a level of x86-64, on a machine of that kind.
+
+    Raises ``CompileError`` for one that convc does not know, or that this machine cannot run.
+    """
+    host = host_target(threads)
     if name in ("cpu", "native"):
-        return host_target()
-    raise CompileError(f"unknown target '{name}'; known: cpu")
+        return host
+    if name in X86_LEVELS and host.triple.startswith("x86_64"):
+        target = replace(host, mcpu=name)
+        missing = sorted(target.features - host.features)
+        if missing:
+            raise CompileError(f"target '{name}' needs what this processor ({host.mcpu}) lacks: {', '.join(missing)}")
+        return target
+    raise CompileError(f"unknown target '{name}'; known: cpu, native, {', '.join(X86_LEVELS)}")

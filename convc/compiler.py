@@ -17,7 +17,7 @@ from convc.ir.passes.fix_shapes import fix_shapes
 
 from . import __version__, pipeline
 from .artifact import Description, Port
-from .model import CompiledModel
+from .model import CompiledModel, available_processors
 from .sources import as_graph
 
 PRECISIONS = ("default", "strict")
@@ -45,7 +45,7 @@ def compile(
         raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
     if precision not in PRECISIONS:
         raise CompileError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
-    machine = parse_target(target)
+    machine = parse_target(target, threads or available_processors())
     graph = fix_shapes(as_graph(source, shapes), {})
     final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None)
     built = build(final, machine)

@@ -17,7 +17,7 @@ from convc.ir.types import TensorType
 from ..group import Group
 from ..target import Target
 from .blocks import inline_epilogue, keep_in_registers, store_tile
-from .direct_conv import round_up
+from .tiles import round_up, tile_size
 
 MOST_PANELS = 8
 """Panels read side by side: as many streams as the processor prefetches well."""
@@ -28,13 +28,15 @@ def dense(group: Group, target: Target) -> Any:
     node = group.anchor
     if not isinstance(node.op, Gemm | MatMul) or node.inputs[1].type.layout is None:
         return None
-    algorithm = Dense(node)
+    algorithm = Dense(node, 1)
     rows = node.output.type.sizes[-2]
     vectors = -(-algorithm.panel // target.lanes())
-    most = max(1, (target.vector_registers - 4) // vectors)
     count = algorithm.columns // algorithm.panel
-    panels = max(p for p in range(1, (MOST_PANELS if rows == 1 else 2) + 1) if count % p == 0 and p <= most)
-    tile = max(t for t in range(1, most // panels + 1) if rows % t == 0)
+    side = MOST_PANELS if rows == 1 else 2
+    panels = max(p for p in range(1, max(1, side // vectors) + 1) if count % p == 0)
+    # accumulators, one weight a panel, and the broadcast input
+    tile = tile_size(rows, (target.vector_registers - 2) // (vectors * panels) - 1, panels)
+    algorithm = Dense(node, tile)
     resident = node.inputs[1].type.nbytes <= target.cache_bytes // 2
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     return schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
@@ -42,9 +44,12 @@ def dense(group: Group, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class Dense:
-    """``Y[..., m, n] = sum over k of X[..., m, k] * W[n // panel, k, n % panel]``, n up to a whole number of panels."""
+    """``Y[..., m, n] = sum over k of X[..., m, k] * W[n // panel, k, n % panel]``, n up to a whole number of panels
+    and m up to a whole number of tiles, whose last row is computed again instead of rows that are not there.
+    """
 
     node: Node
+    tile: int
 
     @property
     def panel(self) -> int:
@@ -61,14 +66,17 @@ class Dense:
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *c = xs
         rk = k.reduce_axis(x.shape[-1], "rk")
+        m = outs[0].sizes[-2]
+        rows = round_up(m, self.tile)
 
         def element(*index: Any) -> Any:
-            *rows, n = index
-            return te.sum(x.tensor(*rows, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=rk)
+            *batch, i, n = index
+            row = i if rows == m else k.tirx.min(i, m - 1)
+            return te.sum(x.tensor(*batch, row, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=rk)
 
-        y = k.operand(te.compute((*outs[0].sizes[:-1], self.columns), element, name="dense"), outs[0])
+        y = k.operand(te.compute((*outs[0].sizes[:-2], rows, self.columns), element, name="dense"), outs[0])
         cropped = y
-        if self.columns != outs[0].sizes[-1]:
+        if (rows, self.columns) != outs[0].sizes[-2:]:
             cropped = k.operand(k.compute(outs[0], lambda *i: y(*i), "crop"), outs[0])
         op = self.node.op
         return op.scale_and_add(k, cropped, c, outs[0]) if isinstance(op, Gemm) else cropped.tensor

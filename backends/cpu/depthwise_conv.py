@@ -17,7 +17,8 @@ from convc.ir.types import TensorType
 from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
-from .direct_conv import finished, padded, register_tile, round_up, widened
+from .direct_conv import finished, padded, widened
+from .tiles import register_tile, round_up
 
 MAX_WINDOW = 25
 """Windows of at most this many weights are unrolled whole."""

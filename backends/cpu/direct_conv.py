@@ -18,6 +18,7 @@ from convc.ir.types import TensorType
 from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .tiles import register_tile, round_up
 
 
 def direct_conv(group: Group, target: Target) -> Any:
@@ -82,10 +83,6 @@ class DirectConv:
         return finished(k, element, width, outs[0], bias)
 
 
-def round_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
 def widened(pads: Sequence[tuple[int, int]], width: int, wanted: int) -> Sequence[tuple[int, int]]:
     """The pads, the one on the right grown until the padded input is at least ``wanted`` wide."""
     (left, right) = pads[1]
@@ -141,28 +138,3 @@ def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
         schedule_pad(sch, pad, blocked=len(loops) == 5)
         sch.parallel(sch.fuse(*loops[:2]))
     return sch
-
-
-def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:
-    """Rows and columns of pixels to hold in registers.
-
-    The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast
-    input (with sixteen registers LLVM starts to spill past six pixels of two). A step over one input channel takes as
-    many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
-    does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
-    """
-    vectors = -(-block // target.lanes())
-    most = max(1, (target.vector_registers - spare) // vectors)
-
-    def worth(columns: int) -> float:
-        tiles = -(-width // columns)
-        share = width / (tiles * columns) * (1.0 if width % columns == 0 else 0.95)
-        return share * columns / (max(columns, LATENCY) + 0.5)
-
-    columns = max(range(1, most + 1), key=worth)
-    rows = max(r for r in range(1, max(1, most // columns) + 1) if height % r == 0)
-    return rows, columns
-
-
-LATENCY = 4
-"""Pixels that a tile needs for its multiply-adds not to wait for each other."""

@@ -12,6 +12,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from ..group import Group
 from ..target import Target
 from .blocks import inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .tiles import idle, tile_size
 
 
 def winograd(group: Group, target: Target) -> Any:
@@ -64,16 +65,20 @@ class Plan:
         row_bytes = 4 * a * a * wide * (x.physical_shape[1] + out.physical_shape[1]) * out.layout.block(1)
         weight_bytes = 4 * a * a * x.sizes[1] * out.sizes[1]
         by_channel = weight_bytes > 2 * row_bytes * high
-        rows = (
-            high
-            if by_channel
-            else max(
-                r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2)
-            )
-        )
+        fitting = [
+            r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2)
+        ]
+        rows = min(fitting, key=lambda r: (round(idle(out.sizes[0] * high // r, target.threads), 2), -r))
+        if idle(out.sizes[0] * high // rows, target.threads) > MAX_IDLE:
+            by_channel = True
+        if by_channel:
+            rows = high
         most = (target.vector_registers - 4) // max(1, out.layout.block(1) // target.lanes())
-        count = rows * wide
-        return Plan(rows, max(p for p in range(1, most + 1) if count % p == 0), by_channel)
+        return Plan(rows, tile_size(rows * wide, most), by_channel)
+
+
+MAX_IDLE = 1.15
+"""Where rows of tiles would keep the threads waiting for the last by more than this, blocks of channels are shared out."""
 
 
 def schedule(sch: Any, m: int, plan: Plan, target: Target, *, heavy: bool) -> Any:
@@ -130,6 +135,7 @@ def _products(sch: Any, products: Any, plan: Plan) -> None:
     po, pi = sch.split(p, [None, plan.pixels])
     store = sch.cache_write(products, 0, "local")
     sch.reorder(i, j, n, oc, po, rc, ri, pi, o)
+    sch.annotate(po, "pragma_loop_partition_hint", 1)  # a last tile that is not full gets code of its own
     sch.reverse_compute_at(store, po, preserve_unit_loops=True)
     sch.vectorize(o)
     sch.unroll(pi)

@@ -1,0 +1,51 @@
+"""How large the pieces are that work is cut into: what the registers hold, what the threads share out."""
+
+from __future__ import annotations
+
+from ..target import Target
+
+LATENCY = 4
+"""Pixels that a tile needs for its multiply-adds not to wait for each other."""
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple that is no less than ``size``."""
+    return -(-size // multiple) * multiple
+
+
+def idle(pieces: int, threads: int) -> float:
+    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
+    return -(-pieces // threads) * threads / pieces
+
+
+def tile_size(count: int, most: int, side: int = 1) -> int:
+    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
+
+    A last tile that is not full takes as long as a full one.
+    """
+
+    def worth(size: int) -> float:
+        return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
+
+    return max(range(1, max(1, most) + 1), key=worth)
+
+
+def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:
+    """Rows and columns of pixels to hold in registers.
+
+    The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast
+    input (with sixteen registers LLVM starts to spill past six pixels of two). A step over one input channel takes as
+    many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
+    does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
+    """
+    vectors = -(-block // target.lanes())
+    most = max(1, (target.vector_registers - spare) // vectors)
+
+    def worth(columns: int) -> float:
+        tiles = -(-width // columns)
+        share = width / (tiles * columns) * (1.0 if width % columns == 0 else 0.95)
+        return share * columns / (max(columns, LATENCY) + 0.5)
+
+    columns = max(range(1, most + 1), key=worth)
+    rows = max(r for r in range(1, max(1, most // columns) + 1) if height % r == 0)
+    return rows, columns
