@@ -29,17 +29,32 @@ class Program:
         self._local.main = vm["main"]
 
     def __call__(self, *inputs: Any) -> list[np.ndarray]:
-        """Run on tensors, as ``to_tensor`` makes them, of the right shapes and dtypes."""
+        """Run on arrays, or tensors as ``to_tensor`` makes them, of the right shapes and dtypes."""
         main = getattr(self._local, "main", None)
         if main is None:
             main = self._local.main = relax.VirtualMachine(self._executable, tvm.cpu())["main"]
         configure_threads(self._threads)
-        return [_to_numpy(t) for t in main(*inputs, self._packed)]
+        tensors = [self._staged(i, x) if isinstance(x, np.ndarray) else x for i, x in enumerate(inputs)]
+        return [_to_numpy(t) for t in main(*tensors, self._packed)]
+
+    def _staged(self, index: int, array: np.ndarray) -> Any:
+        """The array as a tensor; one that machine code cannot read in place is copied to memory kept for that, which is
+        many times faster for a small input than making a tensor.
+        """
+        if is_readable(array) or array.dtype.kind == "V" or not array.size:
+            return to_tensor(array)
+        staging: dict[int, tuple[np.ndarray, Any]] = self._local.__dict__.setdefault("staging", {})
+        if index not in staging:
+            tensor = tvm.runtime.empty(array.shape, str(array.dtype))
+            staging[index] = (np.from_dlpack(tensor), tensor)
+        view, tensor = staging[index]
+        np.copyto(view, array)
+        return tensor
 
 
 _configured = threading.local()
 _config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
-_SHARE_ALL_CORES = -2
+_SHARE_ALL_CORES = -3
 _load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")  # whatever the file is called
 
 
@@ -50,16 +65,17 @@ def configure_threads(threads: int) -> None:
         _configured.threads = threads
 
 
+def is_readable(array: np.ndarray) -> bool:
+    """Whether machine code can read a numpy array in place: contiguous, aligned, and not read-only, which DLPack cannot say."""
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.writeable and array.__array_interface__["data"][0] % ALIGNMENT == 0)
+
+
 def to_tensor(array: Any) -> Any:
     """A TVM tensor over the memory of anything with DLPack; a copy where that memory is read-only or not aligned."""
     if isinstance(array, np.ndarray) and not array.size:
         return tvm.runtime.empty(array.shape, str(array.dtype))  # numpy's strides of an empty array are not TVM's
-    if isinstance(array, np.ndarray) and (
-        not array.flags.writeable
-        or array.ctypes.data % ALIGNMENT
-        or not array.flags.c_contiguous
-        or array.dtype.kind == "V"  # numpy's DLPack has no bfloat16
-    ):
+    if isinstance(array, np.ndarray) and (not is_readable(array) or array.dtype.kind == "V"):  # bfloat16 has no DLPack
         return tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape))
     try:
         return tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True)

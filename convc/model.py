@@ -129,7 +129,9 @@ def available_processors() -> int:
 
 
 def _tensor(port: Port, array: Any) -> Any:
-    """What the machine code takes: the caller's memory where that can be, else a copy. Raises ``InputError``."""
+    """What ``Program`` takes: a numpy array as it is, a tensor over the memory of anything else. Raises ``InputError``."""
+    if type(array) is np.ndarray and array.shape == port.shape and array.dtype == port.dtype:
+        return array
     if not hasattr(array, "__dlpack__"):
         array = _as_numpy(port, array)
     elif not isinstance(array, np.ndarray) and array.__dlpack_device__()[0] not in _HOST_MEMORY:
