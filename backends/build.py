@@ -70,8 +70,7 @@ def build(graph: Graph, target: Target) -> Built:
     return Built(executable, tuple(v.name for v in constants), scheduler.kernels())
 
 
-@tvm.transform.module_pass(opt_level=0)
-def lower_network(mod: Any, _: Any) -> Any:
+def _lower_network(mod: Any, _: Any) -> Any:
     """From calls of scheduled kernels to the virtual machine's instructions, with memory planned.
 
     This is TVM's own order less what would rewrite kernels (fusion, reshapes as views) and less the checks of every
@@ -89,6 +88,9 @@ def lower_network(mod: Any, _: Any) -> Any:
         relax.transform.AttachGlobalSymbol(),
     )
     return tvm.transform.Sequential(steps)(mod)
+
+
+lower_network: Any = tvm.transform.module_pass(_lower_network, opt_level=0)
 
 
 def _depends_on_constants(graph: Graph) -> set[str]:
