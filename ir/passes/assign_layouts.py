@@ -27,7 +27,12 @@ FEW_CHANNELS = 4
 
 
 def assign_layouts(graph: Graph, block: int) -> Graph:
-    """The graph with blocked layouts assigned and ``relayout`` nodes where data crosses; weights are packed to match."""
+    """The graph with blocked layouts assigned and ``relayout`` nodes where data crosses; weights are packed to match.
+
+    A graph that holds a layout already, being the text of a later stage, is left as it is.
+    """
+    if any(v.type.layout for v in graph.values()):
+        return graph
     blocked = _choose(graph, block)
     converted: dict[tuple[str, Layout | None], Value] = {}
 

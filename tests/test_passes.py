@@ -1,0 +1,179 @@
+"""Passes, text in and text out: what each rewrites, what it leaves alone, and that every stage can be compiled again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles import run_onnxruntime
+from tolerances import assert_close
+
+import convc
+from convc import nn
+from convc.ir.graph import Graph
+from convc.ir.machine import Machine
+from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.choose_algorithms import choose_algorithms
+from convc.ir.passes.fold_constants import fold_constants
+from convc.ir.passes.fold_scale import fold_scale
+from convc.ir.passes.fuse import fuse
+from convc.ir.passes.materialize import materialize_outputs
+from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.passes.share import share
+from convc.ir.text import parse_graph, print_graph
+from convc.ir.verify import verify
+
+MACHINE = Machine(lanes=8, registers=16, cache_bytes=512 * 1024)
+
+
+def graph(body: str, inputs: str = "%x: f32[1,32,8,8]", **constants: np.ndarray) -> Graph:
+    """A graph from its statements; ``name=array`` adds a constant ``%name``."""
+    from convc.ir.graph import Constant
+
+    known = {c.sha: c.array for c in map(Constant.of, constants.values())}
+    lines = [f"%{n}: f32[{','.join(map(str, a.shape))}] = const sha={Constant.of(a).sha}" for n, a in constants.items()]
+    made = parse_graph("\n".join([f"graph @g({inputs}) {{", *lines, body, "}"]), known)
+    verify(made)
+    return made
+
+
+def ops(g: Graph) -> list[str]:
+    """The ops of a graph in order, those in a fused body joined."""
+    return ["+".join(ops(n.op.body)) if n.op.name == "fused" else n.op.name for n in g.nodes]  # type: ignore[attr-defined]
+
+
+def weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+CONV = "%y: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}"
+
+
+def test_fold_constants() -> None:
+    g = graph("%c: f32[3] = add(%a, %b)\n%y: f32[3] = mul(%x, %c)\nreturn %y", "%x: f32[3]", a=weights(3), b=weights(3))
+    folded = fold_constants(g)
+    assert ops(folded) == ["mul"]
+    np.testing.assert_array_equal(folded.constants["c_1"].array, weights(3) + weights(3))
+
+
+def test_fold_constants_leaves_large_results_to_load_time() -> None:
+    text = "%t: f32[1,2000,2000] = expand(%a) {shape=[1,2000,2000]}\n%y: f32[1,2000,2000] = mul(%x, %t)\nreturn %y"
+    assert ops(fold_constants(graph(text, "%x: f32[1,2000,2000]", a=weights(1, 1, 1)))) == ["expand", "mul"]
+
+
+def test_fold_scale_and_shift_into_a_convolution() -> None:
+    text = CONV + "\n%s: f32[1,16,8,8] = mul(%y, %m)\n%z: f32[1,16,8,8] = add(%s, %a)\nreturn %z"
+    w, m, a = weights(16, 32, 3, 3), weights(16, 1, 1), weights(1, 16, 1, 1)
+    folded = fold_scale(graph(text, w=w, m=m, a=a))
+    assert ops(folded) == ["conv"]
+    _, weight, bias = folded.nodes[0].inputs
+    np.testing.assert_allclose(folded.constants[weight.name].array, w * m[..., None], rtol=1e-6)
+    np.testing.assert_array_equal(folded.constants[bias.name].array, a.reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (CONV + "\n%z: f32[1,16,8,8] = mul(%y, %m)\nreturn %y, %z", "the convolution's result is used elsewhere"),
+        (CONV + "\n%z: f32[1,16,8,8] = mul(%y, %q)\nreturn %z", "the factor differs along the width"),
+        (CONV + "\n%z: f32[1,16,8,8] = mul(%y, %y)\nreturn %z", "the factor is computed"),
+    ],
+)
+def test_fold_scale_does_not_fire(text: str, why: str) -> None:
+    g = graph(text, w=weights(16, 32, 3, 3), m=weights(16, 1, 1), q=weights(1, 1, 1, 8))
+    assert ops(fold_scale(g)) == ["conv", "mul"], why
+
+
+def test_batch_norm_of_constants_vanishes_into_the_convolution() -> None:
+    text = CONV + "\n%z: f32[1,16,8,8] = batch_norm(%y, %s, %b, %m, %v)\nreturn %z"
+    vectors = {n: np.abs(weights(16)) + 0.5 for n in ("s", "b", "m", "v")}
+    assert ops(fold_scale(graph(text, w=weights(16, 32, 3, 3), **vectors))) == ["conv"]
+
+
+def test_share_keeps_equal_nodes_and_constants_once() -> None:
+    text = "%p: f32[3] = tanh(%x)\n%q: f32[3] = tanh(%x)\n%r: f32[3] = add(%p, %a)\n%s: f32[3] = add(%q, %b)\nreturn %r, %s"
+    shared = share(graph(text, "%x: f32[3]", a=weights(3), b=weights(3)))
+    assert ops(shared) == ["tanh", "add"]
+    assert len(shared.constants) == 1
+    assert shared.output_names == ("r", "s")
+
+
+def test_layouts_convert_once_between_convolutions() -> None:
+    text = (
+        "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%b: f32[1,32,8,8] = relu(%a)\n"
+        "%c: f32[1,32,8,8] = conv(%b, %w) {pads=[[1,1],[1,1]]}\nreturn %c"
+    )
+    placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3)), 16)
+    verify(placed)
+    data = [n for n in placed.nodes if n.op.name == "relayout" and n.inputs[0].name not in placed.constants]
+    assert [str(n.output.type.layout) for n in data] == ["NCHW16c", "None"]
+    assert [str(n.output.type.layout) for n in placed.nodes if n.op.name in ("conv", "relu")] == ["NCHW16c"] * 3
+
+
+def test_layouts_let_the_first_convolution_read_an_image() -> None:
+    text = "%y: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\nreturn %y"
+    placed = assign_layouts(graph(text, "%x: f32[1,3,8,8]", w=weights(32, 3, 3, 3)), 16)
+    conv = next(n for n in placed.nodes if n.op.name == "conv")
+    assert [v.type.layout and str(v.type.layout) for v in (*conv.inputs, conv.output)] == [None, "OIHW16o", "NCHW16c"]
+
+
+def test_layouts_leave_a_graph_without_convolutions_alone() -> None:
+    g = graph("%y: f32[1,32,8,8] = relu(%x)\nreturn %y")
+    assert print_graph(assign_layouts(g, 16)) == print_graph(g)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "stride", "op"),
+    [(64, 56, 1, "winograd_conv"), (64, 56, 2, "conv"), (512, 7, 1, "winograd_conv"), (2048, 4, 1, "conv")],
+)
+def test_algorithms_weigh_arithmetic_against_weights(channels: int, size: int, stride: int, op: str) -> None:
+    out = size // stride
+    attrs = f"strides=[{stride},{stride}], pads=[[1,1],[1,1]]"
+    text = f"%y: f32[1,{channels},{out},{out}] = conv(%x, %w) {{{attrs}}}\nreturn %y"
+    g = graph(text, f"%x: f32[1,{channels},{size},{size}]", w=np.zeros((channels, channels, 3, 3), np.float32))
+    assert op in ops(choose_algorithms(assign_layouts(g, 16), MACHINE))
+
+
+def test_pack_dense_packs_constant_matrices_only() -> None:
+    text = "%y: f32[4,48] = matmul(%x, %w)\n%z: f32[4,4] = matmul(%x, %v)\nreturn %y, %z"
+    packed = pack_dense(graph(text, "%x: f32[4,32], %v: f32[32,4]", w=weights(32, 48)), MACHINE)
+    assert ops(packed) == ["relayout", "matmul", "matmul"]
+    assert str(packed.nodes[0].output.type.layout) == "BA16b"
+
+
+def test_outputs_are_made_by_a_node_each() -> None:
+    made = materialize_outputs(graph('%y: f32[1,32,8,8] = relu(%x)\nreturn %x, %y, "again"=%y'))
+    assert ops(made) == ["relu", "identity", "identity"]
+    assert made.output_names == ("x", "y", "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        (CONV + "\n%z: f32[1,16,8,8] = relu(%y)\nreturn %z", ["conv+relu"]),
+        (CONV + "\n%s: f32[1,16,8,8] = sigmoid(%y)\n%z: f32[1,16,8,8] = mul(%y, %s)\nreturn %z", ["conv+sigmoid+mul"]),
+        (CONV + "\n%z: f32[1,16,8,8] = relu(%y)\nreturn %z, %y", ["conv", "relu"]),
+        (CONV + "\n%z: f32[16,8,8] = reshape(%y) {shape=[16,8,8]}\nreturn %z", ["conv", "reshape"]),
+        (CONV + "\n%u: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%z: f32[1,16,8,8] = add(%y, %u)\nreturn %z", ["conv", "conv+add"]),
+    ],
+)  # fmt: skip
+def test_fuse(text: str, groups: list[str]) -> None:
+    fused = fuse(graph(text, w=weights(16, 32, 3, 3)))
+    verify(fused)
+    assert sorted(ops(fused)) == sorted(groups)
+
+
+def test_every_stage_compiles_to_the_same_answer(tmp_path: Path) -> None:
+    """What --dump-dir writes, with the constants beside it, is a model like any other."""
+    net = nn.Sequential(nn.Conv2D(20, 3, padding="same", activation="tanh"), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(5))
+    x = weights(1, 3, 8, 8)
+    want = convc.compile(net, shapes={"x": x.shape}, dump_dir=tmp_path)(x)
+    (exact,) = run_onnxruntime(convc.to_onnx(net.to_graph({"x": x.shape})), {"x": x})
+    assert_close(want, exact, "compiled")
+    stages = sorted(tmp_path.glob("*.txt"))
+    assert len(stages) >= 8
+    for stage in stages:
+        assert re.match(r"\d\d_\w+\.txt", stage.name)
+        assert_close(convc.compile(stage)(x), want, stage.name)
