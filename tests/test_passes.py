@@ -22,6 +22,7 @@ from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.share import share
+from convc.ir.rewrite import Report
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
@@ -84,6 +85,13 @@ def test_fold_scale_and_shift_into_a_convolution() -> None:
 def test_fold_scale_does_not_fire(text: str, why: str) -> None:
     g = graph(text, w=weights(16, 32, 3, 3), m=weights(16, 1, 1), q=weights(1, 1, 1, 8))
     assert ops(fold_scale(g)) == ["conv", "mul"], why
+
+
+def test_rules_say_why_they_do_not_fire() -> None:
+    report = Report()
+    text = CONV + "\n%z: f32[1,16,8,8] = mul(%y, %q)\nreturn %z"
+    fold_scale(graph(text, w=weights(16, 32, 3, 3), q=weights(1, 1, 1, 8)), report)
+    assert str(report) == "ScaleIntoConv at 'z': 'q' of shape [1, 1, 1, 8] is not one value an output channel"
 
 
 def test_batch_norm_of_constants_vanishes_into_the_convolution() -> None:

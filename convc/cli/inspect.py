@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+from convc.ir.passes.fold_scale import fold_scale
+from convc.ir.rewrite import Report
 from convc.ir.text import print_graph, print_node
 from convc.sources import as_graph
 from convc.summary import duration, summarize
@@ -20,7 +22,12 @@ from .options import UsageError, add_model, positive, positive_number, shapes, s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--text", action="store_true", help="print the graph in its text form instead of the table")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show each layer's attributes as well")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show each layer's attributes as well, and which rewrites fire, or why not",
+    )
     parser.add_argument("--examples", metavar="N", type=positive, help="with --tflops: the time that N runs take")
     parser.add_argument(
         "--tflops", metavar="T", type=positive_number, help="with --examples: the machine's speed, 10^12 FLOP/s"
@@ -43,6 +50,10 @@ def main(args: argparse.Namespace) -> None:
     print(summary.totals())
     if args.verbose:
         print("\n".join(["", *(print_node(n) for n in graph.nodes)]))
+        if all(v.type.is_static for v in graph.inputs):
+            report = Report()
+            fold_scale(graph, report)
+            print(f"\n{report}".rstrip())
     if args.examples is not None:
         seconds = (summary.flops or 0) * args.examples / (args.tflops * 1e12)
         print(f"{args.examples:,} runs at {args.tflops:g} TFLOP/s take {duration(seconds)}")

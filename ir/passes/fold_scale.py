@@ -11,12 +11,12 @@ from ..graph import Graph, Node, Value
 from ..ops.batch_norm import BatchNorm
 from ..ops.binary import Add, Mul
 from ..ops.conv import Conv
-from ..rewrite import Match, apply_rules
+from ..rewrite import Match, Report, apply_rules
 
 
-def fold_scale(graph: Graph) -> Graph:
-    """Apply the rules until none fires."""
-    return apply_rules(graph, (ConstantBatchNorm(), ScaleIntoConv(), ShiftIntoConv()))
+def fold_scale(graph: Graph, report: Report | None = None) -> Graph:
+    """Apply the rules until none fires; ``report`` is told where each fired, and why not elsewhere."""
+    return apply_rules(graph, (ConstantBatchNorm(), ScaleIntoConv(), ShiftIntoConv()), report)
 
 
 class ConstantBatchNorm:
