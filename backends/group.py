@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 from tvm import te, tirx, topi
 
-from convc.ir.errors import CompileError, ConvcError
+from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops._elementwise import Elementwise
@@ -134,6 +134,3 @@ def _check(node: Node, value: Value, tensor: Any) -> None:
     shape = tuple(int(s) for s in tensor.shape)
     if shape != value.type.physical_shape or str(tensor.dtype) != value.type.tvm_dtype:
         raise CompileError(f"{node.describe()} was lowered to {tensor.dtype}{list(shape)}, not {value.type}")
-
-
-__all__ = ["Computes", "ConvcError", "Group", "Immediate", "Lowered", "canonical"]
