@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
@@ -190,9 +190,6 @@ class Graph:
             (index[v.name], i, {"value": v}) for i, n in enumerate(self.nodes) for v in n.inputs if v.name in index
         )
         return g
-
-    def rename(self, name: str) -> Graph:
-        return replace(self, name=name)
 
 
 def sort_topologically(

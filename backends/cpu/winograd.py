@@ -82,7 +82,7 @@ MAX_IDLE = 1.15
 
 
 def schedule(sch: Any, m: int, plan: Plan, target: Target, *, heavy: bool) -> Any:
-    """Either rows of tiles or blocks of output channels in parallel; both 1-D transforms unrolled in registers."""
+    """Either rows of tiles or blocks of output channels in parallel; each 1-D transform is unrolled along its own axis."""
     pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
     products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
     out = inline_epilogue(sch, conv)
