@@ -58,7 +58,7 @@ class Target:
     @property
     def machine(self) -> Machine:
         """The numbers that cost models read."""
-        return Machine(self.lanes(), self.vector_registers, self.cache_bytes)
+        return Machine(self.lanes(), self.vector_registers, self.cache_bytes, threads=self.threads)
 
     @property
     def cache_bytes(self) -> int:

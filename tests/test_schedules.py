@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 from oracles import run_onnxruntime
-from tolerances import assert_close
+from tolerances import WINOGRAD, assert_close
 
 import convc
 from convc.backends.target import X86_LEVELS, host_target, parse_target
 
-# channels in, out, kernel, stride, size, pad, dilation, groups; the rule expected
-CONVOLUTIONS = [
+# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected
+Config = tuple[Any, ...]
+CONVOLUTIONS: list[tuple[Config, str]] = [
     ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
     ((64, 40, 1, 1, 13, 0, 1, 1), "direct_conv"),
     ((24, 58, 1, 1, 29, 0, 1, 1), "direct_conv"),  # neither channels fill their blocks, nor pixels a tile
     ((32, 32, 3, 2, 35, 0, 1, 1), "direct_conv"),
     ((32, 48, 3, 1, 17, 2, 2, 1), "direct_conv"),
-    ((16, 16, 5, 1, 9, 2, 1, 1), "direct_conv"),
+    ((16, 16, 5, 2, 9, 2, 1, 1), "direct_conv"),
     ((64, 128, 3, 1, 14, 1, 1, 2), "direct_conv"),  # whole blocks a group
     ((40, 40, 3, 1, 7, 1, 1, 5), "direct_conv"),  # eight channels a group
     ((12, 12, 3, 2, 9, 1, 1, 6), "direct_conv"),
@@ -28,6 +31,11 @@ CONVOLUTIONS = [
     ((80, 96, 3, 1, 35, 1, 1, 1), "winograd"),  # tiles hang over the edge
     ((32, 48, 3, 1, 13, 0, 1, 1), "winograd"),
     ((256, 256, 3, 1, 14, 1, 1, 1), "winograd"),  # work shared out by channels
+    ((48, 64, 5, 1, 19, 2, 1, 1), "winograd"),
+    ((64, 48, (1, 7), 1, 17, (0, 3), 1, 1), "winograd"),
+    ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
+    ((64, 80, (3, 1), 1, 8, (1, 0), 1, 1), "winograd"),
+    ((512, 512, 3, 1, 7, 1, 1, 1), "winograd"),  # tiles of another size along each axis
     ((58, 58, 3, 1, 28, 1, 1, 58), "depthwise_conv"),
     ((96, 96, 3, 2, 57, 1, 1, 96), "depthwise_conv"),
     ((40, 40, 5, 1, 14, 2, 1, 40), "depthwise_conv"),
@@ -37,19 +45,20 @@ CONVOLUTIONS = [
 EPILOGUES = ["", "Relu", "Tanh", "residual"]
 
 
-def convolution(config: tuple[int, ...], epilogue: str, bias: bool) -> onnx.ModelProto:
-    i, o, k, s, size, pad, dilation, group = config
-    rng = np.random.default_rng(sum(config))
-    w = (rng.standard_normal((o, i // group, k, k)) / np.sqrt(i // group * k * k)).astype(np.float32)
+def convolution(config: Config, epilogue: str, bias: bool) -> onnx.ModelProto:
+    i, o, kernel, s, size, pad, dilation, group = config
+    kernel, pads = (v if isinstance(v, tuple) else (v, v) for v in (kernel, pad))
+    rng = np.random.default_rng(i + o)
+    w = (rng.standard_normal((o, i // group, *kernel)) / np.sqrt(i // group * np.prod(kernel))).astype(np.float32)
     initializers = [numpy_helper.from_array(w, "w")]
     if bias:
         initializers.append(numpy_helper.from_array(rng.standard_normal(o).astype(np.float32), "b"))
     inputs = [helper.make_tensor_value_info("x", 1, [2, i, size, size])]
-    attrs = {"strides": [s, s], "pads": [pad] * 4, "dilations": [dilation] * 2, "group": group}
+    attrs = {"strides": [s, s], "pads": [*pads, *pads], "dilations": [dilation] * 2, "group": group}
     nodes = [helper.make_node("Conv", ["x", "w", *["b"] * bias], ["c" if epilogue else "y"], name="conv", **attrs)]
     if epilogue == "residual":
-        out = (size + 2 * pad - dilation * (k - 1) - 1) // s + 1
-        inputs.append(helper.make_tensor_value_info("r", 1, [2, o, out, out]))
+        out = [(size + 2 * p - dilation * (k - 1) - 1) // s + 1 for k, p in zip(kernel, pads, strict=True)]
+        inputs.append(helper.make_tensor_value_info("r", 1, [2, o, *out]))
         nodes += [helper.make_node("Add", ["c", "r"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
     elif epilogue:
         nodes.append(helper.make_node(epilogue, ["c"], ["y"]))
@@ -67,17 +76,18 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("config", "rule"), CONVOLUTIONS, ids=lambda c: "x".join(map(str, c)) if isinstance(c, tuple) else c
 )
-def test_convolution(config: tuple[int, ...], rule: str) -> None:
+def test_convolution(config: Config, rule: str) -> None:
     for n, epilogue in enumerate(EPILOGUES):
         model = convolution(config, epilogue, bias=n % 2 == 1)
         feeds = feeds_of(model)
         compiled = convc.compile(model, threads=2)
         assert rule in {k.rule for k in compiled.kernels}
-        assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{config} {epilogue}")
+        tolerance = WINOGRAD if rule == "winograd" else None
+        assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{config} {epilogue}", tolerance)
 
 
 @pytest.mark.parametrize("config", [c for c, rule in CONVOLUTIONS if rule == "winograd"])
-def test_strict_precision_uses_no_winograd(config: tuple[int, ...]) -> None:
+def test_strict_precision_uses_no_winograd(config: Config) -> None:
     model = convolution(config, "Relu", bias=True)
     feeds = feeds_of(model)
     compiled = convc.compile(model, precision="strict")
@@ -86,7 +96,7 @@ def test_strict_precision_uses_no_winograd(config: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("config", [c for c, _ in CONVOLUTIONS])
-def test_same_bits_on_any_number_of_threads(config: tuple[int, ...]) -> None:
+def test_same_bits_on_any_number_of_threads(config: Config) -> None:
     model = convolution(config, "Relu", bias=True)
     feeds = feeds_of(model)
     one, two = (convc.compile(model, threads=t).run(feeds)["y"] for t in (1, 2))

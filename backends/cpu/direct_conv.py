@@ -18,6 +18,7 @@ from convc.ir.types import TensorType
 from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .prefetch import Tiling, prefetch_panels
 from .tiles import register_tile, round_up
 
 
@@ -29,7 +30,9 @@ def direct_conv(group: Group, target: Target) -> Any:
         return None
     rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
     sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
-    return schedule(sch, rows, columns, heavy=group.heavy_epilogue)
+    sch = schedule(sch, rows, columns, heavy=group.heavy_epilogue)
+    tilings = (Tiling(2, rows, out.sizes[2] // rows), Tiling(3, columns, -(-out.sizes[3] // columns)))
+    return prefetch_panels(sch, "conv_update", "a1", 1, 8, tilings)
 
 
 @dataclass(frozen=True)

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
+from convc.ir.cost import LATENCY, round_up, tile_size
+
 from ..target import Target
 
-LATENCY = 4
-"""Pixels that a tile needs for its multiply-adds not to wait for each other."""
-
-
-def round_up(size: int, multiple: int) -> int:
-    """The least multiple that is no less than ``size``."""
-    return -(-size // multiple) * multiple
-
-
-def idle(pieces: int, threads: int) -> float:
-    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
-    return -(-pieces // threads) * threads / pieces
-
-
-def tile_size(count: int, most: int, side: int = 1) -> int:
-    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
-
-    A last tile that is not full takes as long as a full one.
-    """
-
-    def worth(size: int) -> float:
-        return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
-
-    return max(range(1, max(1, most) + 1), key=worth)
+__all__ = ["register_tile", "round_up", "tile_size"]
 
 
 def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:

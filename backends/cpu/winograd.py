@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from convc.ir.cost import tile_size, winograd_rows
 from convc.ir.graph import Node
-from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
+from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight, is_by_channel
 
 from ..group import Group
 from ..target import Target
 from .blocks import inline_epilogue, keep_in_registers, schedule_pad, store_tile
-from .tiles import idle, tile_size
+from .prefetch import Tiling, prefetch_panels
 
 
 def winograd(group: Group, target: Target) -> Any:
@@ -21,7 +22,10 @@ def winograd(group: Group, target: Target) -> Any:
     if not isinstance(node.op, WinogradConv):
         return None
     plan = Plan.of(node, target)
-    return schedule(group.lower().schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
+    sch = schedule(group.lower().schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
+    return prefetch_panels(
+        sch, "products_update", "a1", 1 if plan.by_channel else 3, 7, [Tiling(4, plan.pixels, plan.groups)]
+    )
 
 
 def winograd_weight(group: Group, target: Target) -> Any:
@@ -30,7 +34,8 @@ def winograd_weight(group: Group, target: Target) -> Any:
         return None
     sch = group.lower().schedule()
     taps, columns, tiles = (sch.get_sblock(s) for s in ("weight_taps", "weight_columns", "weight_tiles"))
-    h, i, ob, cb, c, o = sch.get_loops(tiles)
+    loops = sch.get_loops(tiles)
+    ob, h, i, cb, c, o = loops if group.anchor.op.by_channel else (loops[2], *loops[:2], *loops[3:])
     sch.reorder(ob, cb, c, h, i, o)
     sch.parallel(sch.fuse(ob, cb))
     sch.unroll(i)
@@ -47,48 +52,34 @@ def winograd_weight(group: Group, target: Target) -> Any:
 @dataclass(frozen=True)
 class Plan:
     """``rows`` of tiles are worked on at once, ``pixels`` of them in a register tile; ``by_channel`` splits the work over
-    blocks of output channels instead, for planes of so few tiles that the weights outweigh them.
+    blocks of output channels instead.
     """
 
     rows: int
     pixels: int
+    groups: int
+    """Register tiles of pixels in the rows worked on at once."""
     by_channel: bool
 
     @staticmethod
     def of(node: Node, target: Target) -> Plan:
-        x, out = node.inputs[0].type, node.output.type
         assert isinstance(node.op, WinogradConv)
-        assert out.layout is not None
-        m = node.op.tile
-        high, wide = (math.ceil(s / m) for s in out.sizes[2:])
-        a = m + 2
-        row_bytes = 4 * a * a * wide * (x.physical_shape[1] + out.physical_shape[1]) * out.layout.block(1)
-        weight_bytes = 4 * a * a * x.sizes[1] * out.sizes[1]
-        by_channel = weight_bytes > 2 * row_bytes * high
-        fitting = [
-            r for r in range(1, high + 1) if high % r == 0 and (r == 1 or r * row_bytes <= target.cache_bytes // 2)
-        ]
-        rows = min(fitting, key=lambda r: (round(idle(out.sizes[0] * high // r, target.threads), 2), -r))
-        if idle(out.sizes[0] * high // rows, target.threads) > MAX_IDLE:
-            by_channel = True
-        if by_channel:
-            rows = high
-        most = (target.vector_registers - 4) // max(1, out.layout.block(1) // target.lanes())
-        return Plan(rows, tile_size(rows * wide, most), by_channel)
+        high, wide = node.op.tiles(node.output.type)
+        by_channel = is_by_channel(node.inputs[1].type)
+        x, out = node.inputs[0].type, node.output.type
+        rows = high if by_channel else winograd_rows(x, out, node.op.kernel, node.op.tile, target.machine)
+        pixels = tile_size(rows * wide, target.machine.tile_pixels)
+        return Plan(rows, pixels, -(-rows * wide // pixels), by_channel)
 
 
-MAX_IDLE = 1.15
-"""Where rows of tiles would keep the threads waiting for the last by more than this, blocks of channels are shared out."""
-
-
-def schedule(sch: Any, m: int, plan: Plan, target: Target, *, heavy: bool) -> Any:
+def schedule(sch: Any, tile: Sequence[int], plan: Plan, target: Target, *, heavy: bool) -> Any:
     """Either rows of tiles or blocks of output channels in parallel; each 1-D transform is unrolled along its own axis."""
     pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
     products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
     out = inline_epilogue(sch, conv)
     n, oc, h, w, o = sch.get_loops(conv)
-    ho, hi = sch.split(h, [None, m])
-    wo, wi = sch.split(w, [None, m])
+    ho, hi = sch.split(h, [None, tile[0]])
+    wo, wi = sch.split(w, [None, tile[1]])
     group, ho = sch.split(ho, [None, plan.rows])
     sch.reorder(n, group, oc, ho, wo, hi, wi, o)
     store_tile(sch, conv, out, wo, axes=3, heavy=heavy)

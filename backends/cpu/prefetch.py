@@ -1,0 +1,159 @@
+"""Fetching weights before they are needed: from memory to the second-level cache, while the processor computes.
+
+In a network every weight comes from memory once a run. Hardware prefetchers stop at the end of each 4 KB page, so a kernel that
+reads its weights once waits for them: a Winograd layer of 256 channels at 14x14 pixels took 1.43 ms with cold weights where it
+takes 0.71 ms with warm ones, and 0.78 ms with this (Zen 4; prefetching to the first level gains half as much, since few
+misses can be under way there).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+
+MOST_TILES = 64
+"""From this many passes over a panel on, waiting for it once costs next to nothing."""
+MOST_LINES = 32
+"""The longest burst of prefetches; the processor has no place for more."""
+
+_FUNCTION = "convc_prefetch"
+_DEFINITION = f"""declare void @llvm.prefetch.p0(ptr, i32 immarg, i32 immarg, i32 immarg)
+define void @{_FUNCTION}(ptr %p) alwaysinline nounwind {{
+  call void @llvm.prefetch.p0(ptr %p, i32 0, i32 2, i32 1) memory(inaccessiblemem: readwrite)
+  ret void
+}}"""
+"""Said to touch no memory that the program sees: else LLVM would write the accumulators back before each prefetch."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A spatial axis of a block, by its position among the block's axes: its register tiles' size, and how many there are."""
+
+    axis: int
+    size: int
+    count: int
+
+
+def prefetch_panels(sch: Any, block: str, operand: str, panel: int, row: int, tilings: Sequence[Tiling]) -> Any:
+    """The schedule, its reduction ``block`` fetching the next panel of ``operand`` while it works on this one.
+
+    ``panel`` and ``row`` are positions among the block's axes: a step of ``panel`` leads to the next panel in memory, ``row`` is
+    the innermost reduction axis, a step of which reads one vector of the operand. A panel is passed over once for each register
+    tile, and each pass fetches its share of the next panel. Nothing else may be scheduled afterwards.
+    """
+    tiles = math.prod(t.count for t in tilings)
+    func = sch.mod["main"]
+    loops, realize = _find(func.body, block)
+    axes = realize.block.iter_vars
+    rows = int(axes[row].dom.extent)
+    share = -(-rows // tiles)
+    at = next((i for i, loop in enumerate(loops) if loop.loop_var.same_as(realize.iter_values[row])), None)
+    if at is None or tiles > MOST_TILES or share > MOST_LINES:
+        return sch
+    known = tvm.sym.Analyzer()
+    for loop in loops[at + 1 :]:  # the prefetch stands outside these
+        known.bind(loop.loop_var, tirx.const(0, loop.loop_var.ty.dtype))
+    values = [known.simplify(v) for v in realize.iter_values]
+    tile: Any = 0
+    for t in tilings:
+        tile = tile * t.count + values[t.axis] // t.size % t.count
+    first = values[row] if tiles == 1 else tile * rows // tiles
+    load = next(_loads(realize.block.body.value, operand))
+    steps = []
+    for line in range(share if tiles > 1 else 1):
+        moved = list(values)
+        moved[panel] += 1
+        moved[row] = first + line
+        index = tvm.sym.Analyzer()
+        for axis, value in zip(axes, moved, strict=True):
+            index.bind(axis.var, value)
+        address = tirx.address_of(tirx.BufferLoad(load.source, [index.simplify(i) for i in load.indices]))
+        steps.append(tirx.Evaluate(tirx.call_extern("void", _FUNCTION, address)))
+
+    def insert(loop: Any) -> Any:
+        if not loop.loop_var.same_as(loops[at].loop_var):
+            return None
+        if tiles > 1:
+            return tirx.SeqStmt([*steps, loop])
+        return _with_body(loop, tirx.SeqStmt([*steps, loop.body]))
+
+    body = _with_definition(_rewrite(func.body, insert))
+    return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
+
+
+def _find(body: Any, block: str) -> tuple[list[Any], Any]:
+    """The loops around a block, up to the block that holds them, and its realization."""
+    found: list[tuple[list[Any], Any]] = []
+
+    def visit(stmt: Any, loops: list[Any]) -> None:
+        if isinstance(stmt, tirx.SeqStmt):
+            for s in stmt.seq:
+                visit(s, loops)
+        elif isinstance(stmt, tirx.For):
+            visit(stmt.body, [*loops, stmt])
+        elif isinstance(stmt, s_tir.SBlockRealize):
+            if stmt.block.name_hint == block:
+                found.append((loops, stmt))
+            else:
+                visit(stmt.block.body, [])
+
+    visit(body, [])
+    return found[0]
+
+
+def _loads(expr: Any, tensor: str) -> Iterator[Any]:
+    """The reads of a tensor in an expression of arithmetic."""
+    if isinstance(expr, tvm.ir.TensorLoad):
+        if expr.source.name == tensor:
+            yield expr
+        return
+    for part in ("a", "b", "value", "true_value", "false_value"):
+        if hasattr(expr, part):
+            yield from _loads(getattr(expr, part), tensor)
+    for argument in getattr(expr, "args", ()):
+        yield from _loads(argument, tensor)
+
+
+def _rewrite(stmt: Any, change: Callable[[Any], Any]) -> Any:
+    """The statement with every loop for which ``change`` gives something replaced by that."""
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([_rewrite(s, change) for s in stmt.seq])
+    if isinstance(stmt, tirx.For):
+        changed = change(stmt)
+        return changed if changed is not None else _with_body(stmt, _rewrite(stmt.body, change))
+    if isinstance(stmt, s_tir.SBlockRealize):
+        block = _with_block_body(stmt.block, _rewrite(stmt.block.body, change))
+        return s_tir.SBlockRealize(stmt.iter_values, stmt.predicate, block)
+    return stmt
+
+
+def _with_body(loop: Any, body: Any) -> Any:
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
+
+
+def _with_block_body(block: Any, body: Any, annotations: Any = None) -> Any:
+    return s_tir.SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        body,
+        block.init,
+        block.alloc_buffers,
+        block.match_buffers,
+        block.annotations if annotations is None else annotations,
+    )
+
+
+def _with_definition(root: Any) -> Any:
+    """The root block carrying the definition of the function that prefetches, beside those it carries already."""
+    key = "pragma_import_llvm"
+    annotations = dict(root.block.annotations)
+    annotations[key] = "\n".join([*([str(annotations[key])] if key in annotations else []), _DEFINITION])
+    block = _with_block_body(root.block, root.block.body, annotations)
+    return s_tir.SBlockRealize(root.iter_values, root.predicate, block)

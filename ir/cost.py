@@ -1,0 +1,167 @@
+"""The cost model: what each way to compute a convolution takes on a machine, in cycles of one core.
+
+Arithmetic and memory overlap, since weights are fetched ahead: the longer of the two counts. In a network weights come from
+memory, or from the last-level cache when all of them fit there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .graph import Node
+from .machine import Machine
+from .ops._window import Ints
+from .ops._winograd import Matrix, matrices
+from .ops.conv import Conv
+from .types import TensorType
+
+LATENCY = 4
+"""Pixels that a register tile needs for its multiply-adds not to wait for each other."""
+DIRECT_EFFICIENCY = 0.93
+"""Share of peak that direct convolution reaches."""
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple that is no less than ``size``."""
+    return -(-size // multiple) * multiple
+
+
+def idle(pieces: int, threads: int) -> float:
+    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
+    return -(-pieces // threads) * threads / pieces
+
+
+def tile_size(count: int, most: int, side: int = 1) -> int:
+    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
+
+    A last tile that is not full takes as long as a full one.
+    """
+    return max(range(1, max(1, most) + 1), key=lambda size: tile_worth(count, size, side))
+
+
+def tile_worth(count: int, size: int, side: int = 1) -> float:
+    """The share of peak of register tiles of this size: what hangs over, latencies and the load of a weight taken off."""
+    return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
+
+
+def direct_cycles(node: Node, machine: Machine, bandwidth: float) -> float:
+    """Cycles of the direct form."""
+    flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
+    return max(flops / (machine.flops_per_cycle * DIRECT_EFFICIENCY), node.inputs[1].type.nbytes / bandwidth)
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """One way to run a Winograd convolution: ``rows`` of tiles at a time from transform to result, or, ``by_channel``, all
+    tiles transformed first and the work shared out by blocks of output channels; and what it takes.
+    """
+
+    tile: Ints
+    by_channel: bool
+    rows: int
+    cycles: float
+
+
+def winograd_plan(
+    x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine, bandwidth: float
+) -> WinogradPlan:
+    """The cheaper of the two ways for a convolution from x to out, on all threads of the machine."""
+    sizes = _Sizes.of(x, out, kernel, tile, machine)
+    rows, channels = _by_rows(sizes, tile, machine, bandwidth), _by_channel(sizes, tile, machine, bandwidth)
+    return min(rows, channels, key=lambda p: p.cycles)
+
+
+def winograd_rows(x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine) -> int:
+    """How many rows of tiles to work on at once, where the work is cut by rows."""
+    return _by_rows(_Sizes.of(x, out, kernel, tile, machine), tile, machine, machine.memory_bytes_per_cycle).rows
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What both ways share: elements of a transformed tile, tiles down and across, images, blocks and bytes."""
+
+    elements: int
+    high: int
+    wide: int
+    images: int
+    channels: int
+    outputs: int
+    products: float
+    transforms: float
+    weight_bytes: float
+
+    @staticmethod
+    def of(x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine) -> _Sizes:
+        channels, outputs = (round_up(t.sizes[1], machine.block) for t in (x, out))
+        elements = math.prod(m + r - 1 for m, r in zip(tile, kernel, strict=True))
+        high, wide = (math.ceil(s / m) for s, m in zip(out.sizes[2:], tile, strict=True))
+        tiles = out.sizes[0] * high * wide
+        (ath, _, bth), (atw, _, btw) = (matrices(m, r) for m, r in zip(tile, kernel, strict=True))
+        into = len(btw) * _steps(bth) + len(bth) * _steps(btw)
+        back = len(btw) * _steps(ath) + len(ath) * _steps(atw)
+        return _Sizes(
+            elements,
+            high,
+            wide,
+            out.sizes[0],
+            channels,
+            outputs,
+            2.0 * elements * tiles * channels * outputs / machine.flops_per_cycle,
+            2.0 * tiles * (channels * into + outputs * back) / machine.flops_per_cycle,
+            4.0 * elements * channels * outputs,
+        )
+
+    def tile_bytes(self) -> float:
+        """One transformed tile and its products."""
+        return 4.0 * self.elements * (self.channels + self.outputs)
+
+
+def _steps(matrix: Matrix) -> float:
+    """Vector operations to multiply by a transform matrix: some sums are shared, and each row is stored."""
+    return 0.0 if len(matrix) == len(matrix[0]) == 1 else sum(0.7 * sum(c != 0 for c in row) + 1 for row in matrix)
+
+
+def _by_rows(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> WinogradPlan:
+    def plan(rows: int) -> WinogradPlan:
+        groups = s.images * (s.high // rows)
+        worth = tile_worth(rows * s.wide, tile_size(rows * s.wide, machine.tile_pixels))
+        again = (
+            machine.second_level_bytes_per_cycle
+            if s.weight_bytes < machine.cache_bytes / 2
+            else machine.cache_bytes_per_cycle
+        )
+        spilled = rows * s.wide * s.tile_bytes() > machine.cache_bytes / 2
+        work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(groups, machine.threads)
+        return WinogradPlan(tile, False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
+
+    return min((plan(r) for r in range(1, s.high + 1) if s.high % r == 0), key=lambda p: p.cycles)
+
+
+def _by_channel(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> WinogradPlan:
+    tiles = s.high * s.wide
+    blocks = s.outputs // machine.block
+    data = 4.0 * s.elements * s.images * tiles * s.channels
+    # each block of outputs reads all data again, which nothing fetches ahead
+    again = 0.0 if data < 0.7 * machine.cache_bytes else blocks * data / machine.cache_bytes_per_cycle
+    worth = tile_worth(tiles, tile_size(tiles, machine.tile_pixels))
+    spilled = 4.0 * s.elements * tiles * machine.block > machine.cache_bytes / 2
+    work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(s.images * blocks, machine.threads)
+    return WinogradPlan(tile, True, s.high, max(work, s.weight_bytes / bandwidth) + again)
+
+
+def winograd_tiles(node: Node) -> list[Ints]:
+    """The tile sizes worth trying for a convolution of stride 1, none where the algorithm does not apply.
+
+    Rounding errors grow with the number of points, and multiply over two transformed axes: six points in two dimensions and
+    ten in one stay within a few times the direct form's error.
+    """
+    if not isinstance(node.op, Conv) or node.op.group != 1 or node.output.type.rank != 4:
+        return []
+    strides, _, dilations = node.op.geometry(2)
+    kernel = node.inputs[1].type.sizes[2:]
+    if strides != (1, 1) or dilations != (1, 1) or max(kernel) == 1:
+        return []
+    both = min(kernel) > 1
+    sizes = [[m for m in ((1,) if r == 1 else (2, 3, 4)) if m + r - 1 <= (6 if both else 10)] for r in kernel]
+    return [(h, w) for h in sizes[0] for w in sizes[1]]
