@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,37 @@ def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) ->
     sch.vectorize(lanes)
     for loop in reversed(pixels):
         sch.unroll(loop)
+
+
+def sum_in_chunks(sch: Any, block: Any, outer: Any, steps: int, inner: int) -> Any:
+    """Split a long sum in two levels, so that rounding errors grow with the square root of a chunk and of the chunks: the block
+    then adds up partial sums of about ``CHUNK`` terms. ``outer`` is its outermost reduction loop, of ``steps`` steps of ``inner``
+    terms. Returns the block of the partial sums, ``None`` where the sum is short.
+
+    Higham, "The Accuracy of Floating Point Summation" (1993). What BLAS libraries do by blocking the inner size.
+    """
+    if steps * inner < 4 * CHUNK or inner > CHUNK:
+        return None
+    wanted = steps * inner // CHUNK
+    # of two chunks LLVM makes straight code, in which the accumulators do not stay in registers
+    counts = [c for c in range(3, steps + 1) if steps % c == 0]
+    if not counts:
+        return None
+    count = min(counts, key=lambda c: abs(math.log(c / wanted)))
+    chunk, _ = sch.split(outer, [count, None])
+    return sch.rfactor(chunk, 0)
+
+
+CHUNK = 256
+"""Terms summed in one accumulator before it is added to the total."""
+
+
+def update_of(sch: Any, name: str) -> tuple[str, int]:
+    """The name of the block that multiplies and adds for the reduction called ``name``, its initial value decomposed off, and
+    the position of the reduction's own first axis among its axes: with sums in chunks, it has an axis of chunks before.
+    """
+    partial = f"{name}_rf_update"
+    return (partial, 1) if find_block(sch, partial) is not None else (f"{name}_update", 0)
 
 
 def store_tile(sch: Any, anchor: Any, out: Any, loop: Any, *, axes: int, heavy: bool) -> None:

@@ -16,9 +16,12 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue, keep_in_registers, store_tile
+from .blocks import inline_epilogue, keep_in_registers, store_tile, sum_in_chunks, update_of
+from .prefetch import Tiling, prefetch_panels
 from .tiles import round_up, tile_size
 
+STEP = 16
+"""Rows of a weight that are taken as one step."""
 MOST_PANELS = 8
 """Panels read side by side: as many streams as the processor prefetches well."""
 
@@ -39,7 +42,15 @@ def dense(group: Group, target: Target) -> Any:
     algorithm = Dense(node, tile)
     resident = node.inputs[1].type.nbytes <= target.cache_bytes // 2
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
-    return schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
+    sch = schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
+    if rows == 1 or resident:
+        return sch  # one stream that hardware follows; or read but once from memory
+    rank = node.output.type.rank
+    block, axes = update_of(sch, "dense")
+    tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(node.output.type.sizes[:-2])]
+    tilings.append(Tiling(axes + rank - 2, tile, -(-rows // tile)))
+    steps = [(panels + p) * algorithm.panel for p in range(panels)]
+    return prefetch_panels(sch, block, "a1", axes + rank - 1, axes + rank + 1, tilings, steps)
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,17 @@ class Dense:
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *c = xs
-        rk = k.reduce_axis(x.shape[-1], "rk")
+        inner = x.shape[-1]
+        step = STEP if inner % STEP == 0 else inner
+        ro, ri = k.reduce_axis(inner // step, "ro"), k.reduce_axis(step, "ri")
         m = outs[0].sizes[-2]
         rows = round_up(m, self.tile)
 
         def element(*index: Any) -> Any:
             *batch, i, n = index
             row = i if rows == m else k.tirx.min(i, m - 1)
-            return te.sum(x.tensor(*batch, row, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=rk)
+            rk = ro * step + ri
+            return te.sum(x.tensor(*batch, row, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=[ro, ri])
 
         y = k.operand(te.compute((*outs[0].sizes[:-2], rows, self.columns), element, name="dense"), outs[0])
         cropped = y
@@ -90,13 +104,24 @@ def schedule(sch: Any, tile: int, panels: int, panel: int, *, resident: bool, he
     """
     anchor = sch.get_sblock("dense")
     out = inline_epilogue(sch, anchor)
-    *batch, i, j, r = sch.get_loops(anchor)
+    *_, ro, ri = sch.get_loops(anchor)
+    partial = sum_in_chunks(sch, anchor, ro, int(sch.get(ro).extent), int(sch.get(ri).extent))
+    rank = len(sch.get(out).iter_vars)
+    *batch, i, j = sch.get_loops(anchor)[:rank]
+    reduction = sch.get_loops(anchor)[rank:]
     io, ii = sch.split(i, [None, tile])
     jo, js, ji = sch.split(j, [None, panels, panel])
-    order = (io, jo) if resident else (jo, io)
-    sch.reorder(*batch, *order, r, ii, js, ji)
-    sch.parallel(sch.fuse(*batch, *order))
+    order = (*batch, io, jo) if resident else (jo, *batch, io)
+    sch.reorder(*order, *reduction, ii, js, ji)
+    sch.parallel(sch.fuse(*order))
     store_tile(sch, anchor, out, sch.get_loops(anchor)[0], axes=2, heavy=heavy)
     keep_in_registers(sch, anchor, (ii, js), ji)
-    sch.decompose_reduction(anchor, r)
+    if partial is not None:
+        sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
+        *_, ii, j, ro, ri = sch.get_loops(partial)
+        js, ji = sch.split(j, [panels, panel])
+        sch.reorder(ro, ri, ii, js, ji)
+        keep_in_registers(sch, partial, (ii, js), ji)
+        sch.decompose_reduction(partial, ro)
+    sch.decompose_reduction(anchor, reduction[0])
     return sch

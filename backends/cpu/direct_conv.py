@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
 from .tiles import register_tile, round_up
 
@@ -31,8 +32,9 @@ def direct_conv(group: Group, target: Target) -> Any:
     rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
     sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
     sch = schedule(sch, rows, columns, heavy=group.heavy_epilogue)
-    tilings = (Tiling(2, rows, out.sizes[2] // rows), Tiling(3, columns, -(-out.sizes[3] // columns)))
-    return prefetch_panels(sch, "conv_update", "a1", 1, 8, tilings)
+    block, axes = update_of(sch, "conv")
+    tilings = (Tiling(axes + 2, rows, out.sizes[2] // rows), Tiling(axes + 3, columns, -(-out.sizes[3] // columns)))
+    return prefetch_panels(sch, block, "a1", axes + 1, axes + 8, tilings)
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,23 @@ def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
     """
     conv = sch.get_sblock("conv")
     out = inline_epilogue(sch, conv)
-    n, oc, oh, ow, o, rc, rh, rw, ri = sch.get_loops(conv)
+    *_, rc, rh, rw, ri = sch.get_loops(conv)
+    steps, *window = (int(sch.get(r).extent) for r in (rc, rh, rw, ri))
+    partial = sum_in_chunks(sch, conv, rc, steps, math.prod(window))
+    n, oc, oh, ow, o, *reduction = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, oc, oho, owo, rc, rh, rw, ri, ohi, owi, o)
+    sch.reorder(n, oc, oho, owo, *reduction, ohi, owi, o)
     sch.parallel(sch.fuse(n, oc, oho))
     store_tile(sch, conv, out, owo, axes=3, heavy=heavy)
     keep_in_registers(sch, conv, (ohi, owi), o)
-    sch.decompose_reduction(conv, rc)
+    if partial is not None:
+        sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
+        *_, ohi, owi, o, rc, rh, rw, ri = sch.get_loops(partial)
+        sch.reorder(rc, rh, rw, ri, ohi, owi, o)
+        keep_in_registers(sch, partial, (ohi, owi), o)
+        sch.decompose_reduction(partial, rc)
+    sch.decompose_reduction(conv, reduction[0])
 
     pad = find_block(sch, "pad")
     if pad is not None:

@@ -39,11 +39,13 @@ class Tiling:
     count: int
 
 
-def prefetch_panels(sch: Any, block: str, operand: str, panel: int, row: int, tilings: Sequence[Tiling]) -> Any:
+def prefetch_panels(
+    sch: Any, block: str, operand: str, panel: int, row: int, tilings: Sequence[Tiling], steps: Sequence[int] = (1,)
+) -> Any:
     """The schedule, its reduction ``block`` fetching the next panel of ``operand`` while it works on this one.
 
-    ``panel`` and ``row`` are positions among the block's axes: a step of ``panel`` leads to the next panel in memory, ``row`` is
-    the innermost reduction axis, a step of which reads one vector of the operand. A panel is passed over once for each register
+    ``panel`` and ``row`` are positions among the block's axes: ``steps`` along ``panel`` lead to what is read next, ``row`` is
+    the innermost reduction axis, a step of which reads one vector of each panel. A panel is passed over once for each register
     tile, and each pass fetches its share of the next panel. Nothing else may be scheduled afterwards.
     """
     tiles = math.prod(t.count for t in tilings)
@@ -53,7 +55,7 @@ def prefetch_panels(sch: Any, block: str, operand: str, panel: int, row: int, ti
     rows = int(axes[row].dom.extent)
     share = -(-rows // tiles)
     at = next((i for i, loop in enumerate(loops) if loop.loop_var.same_as(realize.iter_values[row])), None)
-    if at is None or tiles > MOST_TILES or share > MOST_LINES:
+    if at is None or tiles > MOST_TILES or share * len(steps) > MOST_LINES:
         return sch
     known = tvm.sym.Analyzer()
     for loop in loops[at + 1 :]:  # the prefetch stands outside these
@@ -64,26 +66,32 @@ def prefetch_panels(sch: Any, block: str, operand: str, panel: int, row: int, ti
         tile = tile * t.count + values[t.axis] // t.size % t.count
     first = values[row] if tiles == 1 else tile * rows // tiles
     load = next(_loads(realize.block.body.value, operand))
-    steps = []
+    fetches = []
     for line in range(share if tiles > 1 else 1):
-        moved = list(values)
-        moved[panel] += 1
-        moved[row] = first + line
-        index = tvm.sym.Analyzer()
-        for axis, value in zip(axes, moved, strict=True):
-            index.bind(axis.var, value)
-        address = tirx.address_of(tirx.BufferLoad(load.source, [index.simplify(i) for i in load.indices]))
-        steps.append(tirx.Evaluate(tirx.call_extern("void", _FUNCTION, address)))
+        for step in steps:
+            moved = list(values)
+            moved[panel] += step
+            moved[row] = first + line
+            fetches.append(_fetch(load, axes, moved))
 
     def insert(loop: Any) -> Any:
         if not loop.loop_var.same_as(loops[at].loop_var):
             return None
         if tiles > 1:
-            return tirx.SeqStmt([*steps, loop])
-        return _with_body(loop, tirx.SeqStmt([*steps, loop.body]))
+            return tirx.SeqStmt([*fetches, loop])
+        return _with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
 
     body = _with_definition(_rewrite(func.body, insert))
     return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
+
+
+def _fetch(load: Any, axes: Sequence[Any], values: Sequence[Any]) -> Any:
+    """The prefetch of what ``load`` would read if the block's axes had these values."""
+    known = tvm.sym.Analyzer()
+    for axis, value in zip(axes, values, strict=True):
+        known.bind(axis.var, value)
+    address = tirx.address_of(tirx.BufferLoad(load.source, [known.simplify(i) for i in load.indices]))
+    return tirx.Evaluate(tirx.call_extern("void", _FUNCTION, address))
 
 
 def _find(body: Any, block: str) -> tuple[list[Any], Any]:
