@@ -25,8 +25,9 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((32, 48, 3, 1, 17, 2, 2, 1), "direct_conv"),
     ((16, 16, 5, 2, 9, 2, 1, 1), "direct_conv"),
     ((64, 128, 3, 1, 14, 1, 1, 2), "direct_conv"),  # whole blocks a group
-    ((40, 40, 3, 1, 7, 1, 1, 5), "direct_conv"),  # eight channels a group
-    ((12, 12, 3, 2, 9, 1, 1, 6), "direct_conv"),
+    ((40, 40, 3, 1, 7, 1, 1, 5), "grouped_conv"),  # eight channels a group
+    ((12, 12, 3, 2, 9, 1, 1, 6), "grouped_conv"),
+    ((48, 48, (3, 5), 1, 9, (1, 2), 1, 12), "grouped_conv"),
     ((64, 64, 3, 1, 56, 1, 1, 1), "winograd"),
     ((80, 96, 3, 1, 35, 1, 1, 1), "winograd"),  # tiles hang over the edge
     ((32, 48, 3, 1, 13, 0, 1, 1), "winograd"),

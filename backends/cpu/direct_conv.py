@@ -9,9 +9,9 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.cost import LATENCY
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
-from convc.ir.ops.blockwise_conv import BlockwiseConv
 from convc.ir.ops.conv import Conv
 from convc.ir.passes.assign_layouts import is_depthwise
 from convc.ir.types import TensorType
@@ -27,14 +27,29 @@ def direct_conv(group: Group, target: Target) -> Any:
     """2-D convolutions whose result is blocked ``NCHW{b}c``, of whole blocks a group; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv | BlockwiseConv) or out.layout is None or out.rank != 4 or is_depthwise(node):
+    if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
     rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
-    sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
-    sch = schedule(sch, rows, columns, heavy=group.heavy_epilogue)
+    blocks = blocks_at_once(out.physical_shape[1], rows * columns)
+    algorithm = DirectConv(node, columns)
+    if algorithm.blocks_a_group()[1] not in (None, out.physical_shape[1]):
+        blocks = 1  # a group's outputs read its own inputs
+    sch = group.lower({node.output.name: algorithm.compute}).schedule()
+    sch = schedule(sch, rows, columns, blocks, heavy=group.heavy_epilogue)
     block, axes = update_of(sch, "conv")
     tilings = (Tiling(axes + 2, rows, out.sizes[2] // rows), Tiling(axes + 3, columns, -(-out.sizes[3] // columns)))
-    return prefetch_panels(sch, block, "a1", axes + 1, axes + 8, tilings)
+    return prefetch_panels(sch, block, "a1", axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)])
+
+
+def blocks_at_once(blocks: int, pixels: int) -> int:
+    """Blocks of output channels in one register tile: several where there are too few pixels to hide latencies behind, and
+    as many streams of weights as the processor prefetches well.
+    """
+    most = MOST_BLOCKS if pixels < LATENCY else 1
+    return max(b for b in range(1, most + 1) if blocks % b == 0)
+
+
+MOST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -52,8 +67,6 @@ class DirectConv:
         """Blocks of inputs and of outputs in a group; ``None`` outputs when there is but one group."""
         op, out = self.node.op, self.node.output.type
         assert out.layout is not None
-        if isinstance(op, BlockwiseConv):
-            return 1, 1
         assert isinstance(op, Conv)
         if op.group == 1:
             return 0, None
@@ -63,7 +76,7 @@ class DirectConv:
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
         op = self.node.op
-        assert isinstance(op, Conv | BlockwiseConv)
+        assert isinstance(op, Conv)
         (sh, sw), pads, (dh, dw) = op.geometry(2)
         blocked = x.type.layout is not None
         channels = w.shape[1]
@@ -121,7 +134,7 @@ def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]]) ->
     return te.compute(shape, element, name="pad")
 
 
-def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
+def schedule(sch: Any, rows: int, columns: int, blocks: int, *, heavy: bool) -> Any:
     """Output blocks and rows in parallel; each tile accumulates in registers; what follows is applied on the way out.
 
     64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
@@ -134,15 +147,16 @@ def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
     n, oc, oh, ow, o, *reduction = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, oc, oho, owo, *reduction, ohi, owi, o)
-    sch.parallel(sch.fuse(n, oc, oho))
-    store_tile(sch, conv, out, owo, axes=3, heavy=heavy)
-    keep_in_registers(sch, conv, (ohi, owi), o)
+    oco, oci = sch.split(oc, [None, blocks])
+    sch.reorder(n, oco, oho, owo, *reduction, oci, ohi, owi, o)
+    sch.parallel(sch.fuse(n, oco, oho))
+    store_tile(sch, conv, out, owo, axes=4, heavy=heavy)
+    keep_in_registers(sch, conv, (oci, ohi, owi), o)
     if partial is not None:
         sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
-        *_, ohi, owi, o, rc, rh, rw, ri = sch.get_loops(partial)
-        sch.reorder(rc, rh, rw, ri, ohi, owi, o)
-        keep_in_registers(sch, partial, (ohi, owi), o)
+        *_, oci, ohi, owi, o, rc, rh, rw, ri = sch.get_loops(partial)
+        sch.reorder(rc, rh, rw, ri, oci, ohi, owi, o)
+        keep_in_registers(sch, partial, (oci, ohi, owi), o)
         sch.decompose_reduction(partial, rc)
     sch.decompose_reduction(conv, reduction[0])
 

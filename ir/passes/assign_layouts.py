@@ -15,7 +15,6 @@ import networkx as nx
 from ..builder import Builder
 from ..graph import Graph, Node, Value
 from ..layout import Layout
-from ..ops.blockwise_conv import BlockwiseConv, BlockwiseWeight
 from ..ops.conv import Conv
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
@@ -50,8 +49,6 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
         data = data_layout(node.output.type.rank, block)
         if isinstance(node.op, Conv):
             x = held(inputs[0], None if reads_plain(node) else data)
-            if _is_narrow(node, block):
-                return _blockwise(b, node, x, inputs[1], [held(v, Layout(f"A{block}a")) for v in inputs[2:]], block)
             w = held(inputs[1], weight_layout(node, block))
             return b.reinfer(node, (x, w, *(held(v, Layout(f"A{block}a")) for v in inputs[2:])))
         return b.reinfer(
@@ -70,7 +67,7 @@ def data_layout(rank: int, block: int) -> Layout:
 def weight_layout(node: Node, block: int) -> Layout:
     """The packed layout of a convolution's weight: outputs innermost, inputs blocked as the data is."""
     spatial = "DHW"[5 - node.output.type.rank :]
-    inner = "" if reads_plain(node) or is_depthwise(node) else f"{block}i"
+    inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, block) else f"{block}i"
     return Layout(f"OI{spatial}{inner}{block}o")
 
 
@@ -85,6 +82,15 @@ def is_depthwise(node: Node) -> bool:
     return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
 
 
+def is_narrow(node: Node, block: int) -> bool:
+    """Whether a 2-D convolution has groups of a few channels, as many in as out, that fit a block a whole number of times."""
+    group: int = getattr(node.op, "group", 1)
+    channels, outputs = node.inputs[0].type.sizes[1], node.output.type.sizes[1]
+    wide = channels // group
+    narrow = 1 < wide < block and block % wide == 0 and not reads_plain(node)
+    return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow
+
+
 def _can_block(node: Node, block: int) -> bool:
     rank = node.output.type.rank
     if rank < 3 or rank > 5 or len(node.outputs) != 1 or not node.output.type.is_float:
@@ -94,25 +100,8 @@ def _can_block(node: Node, block: int) -> bool:
             return False  # the schedules of blocked convolutions sum in the dtype of the data
         group = node.op.group
         divides = node.inputs[0].type.sizes[1] // group % block == 0 and node.output.type.sizes[1] // group % block == 0
-        return group == 1 or is_depthwise(node) or divides or _is_narrow(node, block)
+        return group == 1 or is_depthwise(node) or divides or is_narrow(node, block)
     return node.op.layouts([v.type for v in node.inputs], data_layout(rank, block))
-
-
-def _is_narrow(node: Node, block: int) -> bool:
-    """Whether a 2-D convolution has groups of a few channels, as many in as out, that fit a block a whole number of times."""
-    group: int = getattr(node.op, "group", 1)
-    channels, outputs = node.inputs[0].type.sizes[1], node.output.type.sizes[1]
-    wide = channels // group
-    narrow = 1 < wide < block and block % wide == 0 and not reads_plain(node)
-    return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow
-
-
-def _blockwise(b: Builder, node: Node, x: Value, w: Value, bias: Sequence[Value], block: int) -> Sequence[Value]:
-    """``conv`` of narrow groups as ``blockwise_conv``."""
-    assert isinstance(node.op, Conv)
-    weight = b.emit(BlockwiseWeight(block), w, names=[f"{w.name}.blockwise"])
-    op = BlockwiseConv(*node.op.geometry(2), width=w.type.sizes[1])
-    return [b.emit(op, x, weight, *bias, names=[node.output.name])]
 
 
 def _is_data(v: Value, node: Node) -> bool:
