@@ -14,12 +14,17 @@ from .machine import Machine
 from .ops._window import Ints
 from .ops._winograd import Matrix, matrices
 from .ops.conv import Conv
+from .ops.winograd_conv import WinogradConv, taps, transformed
 from .types import TensorType
 
 LATENCY = 4
 """Pixels that a register tile needs for its multiply-adds not to wait for each other."""
 DIRECT_EFFICIENCY = 0.93
 """Share of peak that direct convolution reaches."""
+
+
+GATHER_CYCLES = 1.5
+"""To bring one element of a row-major input to its place in a block."""
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -63,18 +68,16 @@ class WinogradPlan:
     cycles: float
 
 
-def winograd_plan(
-    x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine, bandwidth: float
-) -> WinogradPlan:
+def winograd_plan(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float) -> WinogradPlan:
     """The cheaper of the two ways for a convolution from x to out, on all threads of the machine."""
-    sizes = _Sizes.of(x, out, kernel, tile, machine)
+    sizes, tile = _Sizes.of(x, out, op, machine), op.tile
     rows, channels = _by_rows(sizes, tile, machine, bandwidth), _by_channel(sizes, tile, machine, bandwidth)
     return min(rows, channels, key=lambda p: p.cycles)
 
 
-def winograd_rows(x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine) -> int:
+def winograd_rows(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> int:
     """How many rows of tiles to work on at once, where the work is cut by rows."""
-    return _by_rows(_Sizes.of(x, out, kernel, tile, machine), tile, machine, machine.memory_bytes_per_cycle).rows
+    return _by_rows(_Sizes.of(x, out, op, machine), op.tile, machine, machine.memory_bytes_per_cycle).rows
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,21 @@ class _Sizes:
     weight_bytes: float
 
     @staticmethod
-    def of(x: TensorType, out: TensorType, kernel: Ints, tile: Ints, machine: Machine) -> _Sizes:
-        channels, outputs = (round_up(t.sizes[1], machine.block) for t in (x, out))
-        elements = math.prod(m + r - 1 for m, r in zip(tile, kernel, strict=True))
-        high, wide = (math.ceil(s / m) for s, m in zip(out.sizes[2:], tile, strict=True))
+    def of(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> _Sizes:
+        block, phases = machine.block, math.prod(op.strides)
+        # a vector of few channels is transformed whole, but multiplied one by one
+        channels = phases * x.sizes[1] if x.layout is None else phases * round_up(x.sizes[1], block)
+        outputs = round_up(out.sizes[1], block)
+        elements = math.prod(transformed(op.tile, op.kernel, op.strides))
+        high, wide = op.tiles(out)
         tiles = out.sizes[0] * high * wide
-        (ath, _, bth), (atw, _, btw) = (matrices(m, r) for m, r in zip(tile, kernel, strict=True))
+        (ath, _, bth), (atw, _, btw) = (
+            matrices(m, r) for m, r in zip(op.tile, taps(op.kernel, op.strides), strict=True)
+        )
+        pixels = math.prod(
+            t * m + r - 1 for t, m, r in zip((high, wide), op.tile, taps(op.kernel, op.strides), strict=True)
+        )
+        gathered = GATHER_CYCLES * out.sizes[0] * pixels * round_up(channels, block) if x.layout is None else 0.0
         into = len(btw) * _steps(bth) + len(bth) * _steps(btw)
         back = len(btw) * _steps(ath) + len(ath) * _steps(atw)
         return _Sizes(
@@ -105,10 +117,10 @@ class _Sizes:
             high,
             wide,
             out.sizes[0],
-            channels,
+            round_up(channels, block),
             outputs,
             2.0 * elements * tiles * channels * outputs / machine.flops_per_cycle,
-            2.0 * tiles * (channels * into + outputs * back) / machine.flops_per_cycle,
+            2.0 * tiles * (round_up(channels, block) * into + outputs * back) / machine.flops_per_cycle + gathered,
             4.0 * elements * channels * outputs,
         )
 
@@ -150,18 +162,21 @@ def _by_channel(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> Wi
     return WinogradPlan(tile, True, s.high, max(work, s.weight_bytes / bandwidth) + again)
 
 
-def winograd_tiles(node: Node) -> list[Ints]:
-    """The tile sizes worth trying for a convolution of stride 1, none where the algorithm does not apply.
+def winograd_candidates(node: Node) -> list[WinogradConv]:
+    """The algorithms worth trying for a convolution, none where none applies.
 
     Rounding errors grow with the number of points, and multiply over two transformed axes: six points in two dimensions and
     ten in one stay within a few times the direct form's error.
     """
     if not isinstance(node.op, Conv) or node.op.group != 1 or node.output.type.rank != 4:
         return []
-    strides, _, dilations = node.op.geometry(2)
+    strides, pads, dilations = node.op.geometry(2)
     kernel = node.inputs[1].type.sizes[2:]
-    if strides != (1, 1) or dilations != (1, 1) or max(kernel) == 1:
+    window = taps(kernel, strides)
+    if dilations != (1, 1) or max(window) == 1 or any(s > r for s, r in zip(strides, kernel, strict=True)):
         return []
-    both = min(kernel) > 1
-    sizes = [[m for m in ((1,) if r == 1 else (2, 3, 4)) if m + r - 1 <= (6 if both else 10)] for r in kernel]
-    return [(h, w) for h in sizes[0] for w in sizes[1]]
+    if strides != (1, 1) and node.inputs[0].type.layout is not None:
+        return []  # the phases' weights and data together outgrow the caches: measured, no shape gained
+    most = 6 if min(window) > 1 else 10
+    sizes = [(1,) if r == 1 else [m for m in (2, 3, 4, 5) if m + r - 1 <= most] for r in window]
+    return [WinogradConv((h, w), kernel, strides, pads) for h in sizes[0] for w in sizes[1]]

@@ -36,6 +36,8 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((64, 48, (1, 7), 1, 17, (0, 3), 1, 1), "winograd"),
     ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
     ((64, 80, (3, 1), 1, 8, (1, 0), 1, 1), "winograd"),
+    ((3, 64, 7, 2, 64, 3, 1, 1), "winograd"),  # the phases of an image
+    ((3, 40, 11, 4, 67, 2, 1, 1), "winograd"),
     ((512, 512, 3, 1, 7, 1, 1, 1), "winograd"),  # tiles of another size along each axis
     ((58, 58, 3, 1, 28, 1, 1, 58), "depthwise_conv"),
     ((96, 96, 3, 2, 57, 1, 1, 96), "depthwise_conv"),

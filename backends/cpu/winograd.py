@@ -67,7 +67,7 @@ class Plan:
         high, wide = node.op.tiles(node.output.type)
         by_channel = is_by_channel(node.inputs[1].type)
         x, out = node.inputs[0].type, node.output.type
-        rows = high if by_channel else winograd_rows(x, out, node.op.kernel, node.op.tile, target.machine)
+        rows = high if by_channel else winograd_rows(x, out, node.op, target.machine)
         pixels = tile_size(rows * wide, target.machine.tile_pixels)
         return Plan(rows, pixels, -(-rows * wide // pixels), by_channel)
 

@@ -16,49 +16,75 @@ from ._window import Ints, Pads, full_pads, out_size
 from ._winograd import choose, combine, combine_points, combine_powers, matrices
 
 
-def transformed(tile: Ints, kernel: Ints) -> Ints:
-    """The elements of a transformed tile along each axis: tile + kernel - 1."""
-    return tuple(m + r - 1 for m, r in zip(tile, kernel, strict=True))
+def taps(kernel: Ints, strides: Ints) -> Ints:
+    """The size of the kernel that meets each phase of the input: with stride s, every s-th row and column."""
+    return tuple(-(-r // s) for r, s in zip(kernel, strides, strict=True))
+
+
+def transformed(tile: Ints, kernel: Ints, strides: Ints) -> Ints:
+    """The elements of a transformed tile along each axis: tile + taps - 1."""
+    return tuple(m + r - 1 for m, r in zip(tile, taps(kernel, strides), strict=True))
+
+
+def phase_channels(channels: int, strides: Ints, block: int, plain: bool) -> int:
+    """The channels that one phase of the input takes: whole blocks, so that a block holds one phase, unless the input is plain."""
+    return channels if plain or math.prod(strides) == 1 else -(-channels // block) * block
 
 
 @dataclass(frozen=True)
 class WinogradWeight(Op):
-    """``U = G w GT`` for each pair of channels: ``O I h w`` to ``O I a b``, the transformed tile's size.
+    """``U = G w GT`` for each pair of channels: ``O I h w`` to ``O P a b``, a and b the transformed tile's size.
 
-    Held ``HWOI{b}i{b}o``, each element's matrix by itself; or, with ``by_channel``, ``OHWI{b}i{b}o``, so that all that a
-    block of output channels needs stands together.
+    A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the input: the phases of a
+    channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{b}i{b}o``, each element's matrix by
+    itself; or, with ``by_channel``, ``OHWI{b}i{b}o``, so that all that a block of output channels needs stands together.
     """
 
     name = "winograd_weight"
     tile: Ints = (4, 4)
+    strides: Ints = (1, 1)
     block: int = 16
     by_channel: bool = False
+    plain: bool = False
+    """Whether the convolution reads row-major data of few channels, whose phases share a block."""
 
     def infer(self, *types: TensorType) -> TensorType:
         (w,) = types
         if w.rank != 4 or w.layout is not None:
             raise ShapeError(f"takes a row-major O I H W weight, not {w}")
         order = "OHWI" if self.by_channel else "HWOI"
-        elements = transformed(self.tile, w.sizes[2:])
-        return TensorType(w.dtype, (*w.shape[:2], *elements), Layout(f"{order}{self.block}i{self.block}o"))
+        channels = math.prod(self.strides) * phase_channels(w.sizes[1], self.strides, self.block, self.plain)
+        elements = transformed(self.tile, w.sizes[2:], self.strides)
+        return TensorType(w.dtype, (w.shape[0], channels, *elements), Layout(f"{order}{self.block}i{self.block}o"))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (w,) = xs
-        (_, gh, _), (_, gw, _) = (matrices(m, r) for m, r in zip(self.tile, w.shape[2:], strict=True))
-        b = self.block
-        outputs, channels, height, width = w.shape
-        full = outputs % b == 0 and channels % b == 0
-        blocks = (-(-outputs // b), -(-channels // b))
+        height, width = taps(w.shape[2:], self.strides)
+        (_, gh, _), (_, gw, _) = (matrices(m, r) for m, r in zip(self.tile, (height, width), strict=True))
+        b, (sh, sw) = self.block, self.strides
+        outputs, channels, kh, kw = w.shape
+        wide = phase_channels(channels, self.strides, b, self.plain)
+        blocks = (-(-outputs // b), -(-sh * sw * wide // b))
 
         def tap(ob: Any, cb: Any, c: Any, y: Any, x: Any, o: Any) -> Any:
-            value = w(ob * b + o, cb * b + c, y, x)
-            inside = k.tirx.all(ob * b + o < outputs, cb * b + c < channels)
-            return value if full else k.guarded(inside, value, k.const(0, w.dtype))
+            phase, channel = (cb * b + c) // wide, (cb * b + c) % wide
+            if sh * sw == 1:
+                phase, channel = 0, cb * b + c
+            row, column = y * sh + phase // sw, x * sw + phase % sw
+            limits = [
+                (ob * b + o, outputs, outputs % b),
+                (channel, channels, channels % b),
+                (phase, sh * sw, sh * sw * wide % b),
+            ]
+            limits += [(row, kh, kh % sh), (column, kw, kw % sw)]
+            inside = [index < size for index, size, ragged in limits if ragged]
+            value = w(ob * b + o, channel, row, column)
+            return k.guarded(k.tirx.all(*inside), value, k.const(0, w.dtype)) if inside else value
 
-        taps = k.te.compute((*blocks, b, height, width, b), tap, name="weight_taps")
+        tapped = k.te.compute((*blocks, b, height, width, b), tap, name="weight_taps")
 
         def down(ob: Any, cb: Any, c: Any, h: Any, x: Any, o: Any) -> Any:
-            column = [taps(ob, cb, c, y, x, o) for y in range(height)]
+            column = [tapped(ob, cb, c, y, x, o) for y in range(height)]
             return choose(k, h, [combine(k, row, column, w.dtype) for row in gh])
 
         t = k.te.compute((*blocks, b, len(gh), width, b), down, name="weight_columns")
@@ -75,55 +101,76 @@ class WinogradWeight(Op):
 
 @dataclass(frozen=True)
 class WinogradConv(Op):
-    """A convolution of stride 1 on blocked data by F(tile, kernel), nested in two dimensions: the 1-D algorithm along each axis.
+    """A convolution by F(tile, taps), nested in two dimensions: the 1-D algorithm along each axis.
 
-    Data ``N C H W`` in ``NCHW{b}c``, weight from ``winograd_weight`` with the same tile and block, optional bias ``O``.
-    An axis whose kernel is 1 has tile 1 and is not transformed.
+    Data ``N C H W`` in ``NCHW{b}c``, or row-major when its channels are few; weight from ``winograd_weight`` with the same tile,
+    strides and block; optional bias ``O``; the result in ``NCHW{b}c``. An axis with one tap has tile 1 and is not transformed.
     """
 
     name = "winograd_conv"
     tile: Ints = (4, 4)
     kernel: Ints = (3, 3)
+    strides: Ints = (1, 1)
     pads: Pads = ()
 
     def infer(self, *types: TensorType) -> TensorType:
         x, u, *bias = types
-        elements = transformed(self.tile, self.kernel)
-        if x.layout is None or x.rank != 4 or u.rank != 4 or u.shape[2:] != elements:
-            raise ShapeError(f"takes blocked data and an O I {' '.join(map(str, elements))} weight, not {x} and {u}")
-        if x.shape[1] != u.shape[1] or (bias and bias[0].shape != u.shape[:1]):
+        elements = transformed(self.tile, self.kernel, self.strides)
+        if x.rank != 4 or u.rank != 4 or u.layout is None or u.shape[2:] != elements:
+            raise ShapeError(f"takes N C H W data and an O P {' '.join(map(str, elements))} weight, not {x} and {u}")
+        block = u.layout.block(0)
+        channels = math.prod(self.strides) * phase_channels(x.sizes[1], self.strides, block, x.layout is None)
+        if channels != u.shape[1] or (bias and bias[0].shape != u.shape[:1]):
             raise ShapeError(
                 f"{x.shape[1]} channels of data do not fit weight {u}" + (f" and bias {bias[0]}" if bias else "")
             )
-        sizes = zip(x.shape[2:], self.kernel, full_pads(self.pads, 2), strict=True)
-        return TensorType(x.dtype, (x.shape[0], u.shape[0], *(out_size(s, r, 1, 1, p) for s, r, p in sizes)), x.layout)
+        sizes = zip(x.shape[2:], self.kernel, self.strides, full_pads(self.pads, 2), strict=True)
+        spatial = (out_size(size, r, s, 1, p) for size, r, s, p in sizes)
+        return TensorType(x.dtype, (x.shape[0], u.shape[0], *spatial), Layout(f"NCHW{block}c"))
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         """Those of the direct form, so that rates compare."""
-        window = inputs[1].sizes[1] * math.prod(self.kernel)
+        window = inputs[0].sizes[1] * math.prod(self.kernel)
         return outputs[0].numel * (2 * window + (len(inputs) == 3))
 
     def tiles(self, out: TensorType) -> Ints:
         """Rows and columns of tiles of a result; the last ones may hang over."""
         return tuple(math.ceil(s / m) for s, m in zip(out.sizes[2:], self.tile, strict=True))
 
+    def phases(self, k: TensorExpressions, x: Operand, height: int, width: int, block: int) -> Any:
+        """The padded input, its phases side by side as channels: ``N blocks height width block``."""
+        (sh, sw), ((top, _), (left, _)) = self.strides, full_pads(self.pads, 2)
+        n, channels, h_in, w_in = x.shape
+        plain = x.type.layout is None
+        count = sh * sw * channels
+        blocks = -(-count // block) if plain else sh * sw * x.type.physical_shape[1]
+
+        def element(n: Any, c: Any, h: Any, i: Any, v: Any) -> Any:
+            at = c * block + v
+            phase = at // channels if plain else c // x.type.physical_shape[1]
+            row, column = h * sh + phase // sw, i * sw + phase % sw
+            inside = [row >= top, row < h_in + top, column >= left, column < w_in + left]
+            if plain:
+                inside.append(at < count)
+                value = x(n, at % channels, row - top, column - left)
+            else:
+                value = x.tensor(n, c % x.type.physical_shape[1], row - top, column - left, v)
+            return k.guarded(k.tirx.all(*inside), value, k.const(0, x.dtype))
+
+        return k.te.compute((n, blocks, height, width, block), element, name="pad")
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, u, *bias = xs
         te, dtype, (mh, mw) = k.te, x.dtype, self.tile
-        (ath, _, bth), (atw, _, btw) = (matrices(m, r) for m, r in zip(self.tile, self.kernel, strict=True))
+        window = taps(self.kernel, self.strides)
+        (ath, _, bth), (atw, _, btw) = (matrices(m, r) for m, r in zip(self.tile, window, strict=True))
         ah, aw = len(bth), len(btw)
         n_, _, height, width = outs[0].sizes
-        _, blocks, h_in, w_in, b = x.type.physical_shape
         rows, columns = self.tiles(outs[0])
         tiles = rows * columns
         out_blocks, ob = outs[0].physical_shape[1], outs[0].physical_shape[-1]
-        (top, _), (left, _) = full_pads(self.pads, 2)
-
-        def pad(n: Any, c: Any, h: Any, i: Any, v: Any) -> Any:
-            inside = k.tirx.all(h >= top, h < h_in + top, i >= left, i < w_in + left)
-            return k.guarded(inside, x.tensor(n, c, h - top, i - left, v), k.const(0, dtype))
-
-        d = te.compute((n_, blocks, rows * mh + ah - mh, columns * mw + aw - mw, b), pad, name="pad")
+        blocks, b = u.type.layout.physical_shape(u.shape)[-3:-1]
+        d = self.phases(k, x, rows * mh + ah - mh, columns * mw + aw - mw, b)
 
         def down(n: Any, p: Any, c: Any, i: Any, j: Any, v: Any) -> Any:
             column = [d(n, c, (p // columns) * mh + q, (p % columns) * mw + j, v) for q in range(ah)]
@@ -136,7 +183,7 @@ class WinogradConv(Op):
             return choose(k, j, [combine_powers(k, row, line, dtype) for row in btw])
 
         v_ = te.compute((ah, aw, n_, tiles, blocks, b), across, name="input_tiles")
-        rc, ri = k.reduce_axis(blocks, "rc"), k.reduce_axis(b, "ri")
+        rc, ri = k.reduce_axis(blocks, "rc"), k.reduce_axis(min(b, u.shape[1]), "ri")
         by_channel = is_by_channel(u.type)
 
         def product(i: Any, j: Any, n: Any, o: Any, p: Any, v: Any) -> Any:

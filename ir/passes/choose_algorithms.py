@@ -5,16 +5,16 @@ The choice is the cheapest by the cost model (``ir/cost.py``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..builder import Builder
-from ..cost import direct_cycles, winograd_plan, winograd_tiles
+from ..cost import direct_cycles, winograd_candidates, winograd_plan
 from ..graph import Graph, Node, Value
 from ..machine import Machine
-from ..ops.conv import Conv
 from ..ops.relayout import Relayout
-from ..ops.winograd_conv import WinogradConv, WinogradWeight
+from ..ops.winograd_conv import WinogradWeight
 from ..rewrite import drop_dead, rebuild
 
 
@@ -27,26 +27,18 @@ def choose_algorithms(graph: Graph, machine: Machine) -> Graph:
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         packed = graph.producers.get(node.inputs[1].name) if len(node.inputs) > 1 else None
-        if packed is None or not isinstance(packed.op, Relayout) or not is_blocked_f32(node):
+        layout = node.output.type.layout
+        if packed is None or not isinstance(packed.op, Relayout) or layout is None or node.output.type.dtype != "f32":
             return None
-        x, out, kernel = inputs[0].type, node.output.type, node.inputs[1].type.sizes[2:]
-        plans = [winograd_plan(x, out, kernel, tile, one_core, bandwidth) for tile in winograd_tiles(node)]
-        best = min(plans, key=lambda p: p.cycles, default=None)
-        if best is None or best.cycles >= direct_cycles(node, machine, bandwidth):
+        x, out = inputs[0].type, node.output.type
+        candidates = [(winograd_plan(x, out, op, one_core, bandwidth).cycles, op) for op in winograd_candidates(node)]
+        cycles, op = min(candidates, key=lambda c: c[0], default=(math.inf, None))
+        if op is None or cycles >= direct_cycles(node, machine, bandwidth):
             return None
-        plan = winograd_plan(x, out, kernel, best.tile, machine, bandwidth)
-        assert isinstance(node.op, Conv)
-        assert node.output.type.layout is not None
+        plan = winograd_plan(x, out, op, machine, bandwidth)
         weight = packed.inputs[0]
-        transform = WinogradWeight(plan.tile, node.output.type.layout.block(1), plan.by_channel)
+        transform = WinogradWeight(op.tile, op.strides, layout.block(1), plan.by_channel, x.layout is None)
         u = b.emit(transform, weight, names=[f"{weight.name}.winograd"])
-        op = WinogradConv(plan.tile, kernel, node.op.geometry(2)[1])
         return [b.emit(op, inputs[0], u, *inputs[2:], names=[node.output.name])]
 
     return drop_dead(rebuild(graph, visit))
-
-
-def is_blocked_f32(node: Node) -> bool:
-    """Whether a node reads and writes blocked data in float32."""
-    x = node.inputs[0].type
-    return x.layout is not None and x.layout == node.output.type.layout and x.dtype == "f32"
