@@ -58,7 +58,19 @@ class Target:
     @property
     def machine(self) -> Machine:
         """The numbers that cost models read."""
-        return Machine(self.lanes(), self.vector_registers, self.cache_bytes, threads=self.threads)
+        return Machine(
+            self.lanes(),
+            self.vector_registers,
+            self.cache_bytes,
+            flops_per_cycle=self.flops_per_cycle,
+            threads=self.threads,
+        )
+
+    @property
+    def flops_per_cycle(self) -> float:
+        """Two fused multiply-adds of a vector; Zen 4 and its kin take two cycles for sixteen float32."""
+        bits = min(self.vector_bits, 256) if self.mcpu in ("znver4", "x86-64-v4") else self.vector_bits
+        return 2 * 2 * bits / 32
 
     @property
     def cache_bytes(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 from convc.ir.machine import Machine
-from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.assign_layouts import Blocks, assign_layouts
 from convc.ir.passes.choose_algorithms import choose_algorithms
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
@@ -31,7 +31,7 @@ def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, 
         ("fold_constants", fold_constants),
         ("fold_scale", fold_scale),
         ("share", share),
-        ("assign_layouts", lambda g: assign_layouts(g, machine.block)),
+        ("assign_layouts", lambda g: assign_layouts(g, Blocks.of(machine))),
         ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine)),
         ("pack_dense", lambda g: pack_dense(g, machine)),
         ("materialize_outputs", materialize_outputs),

@@ -34,6 +34,12 @@ class Machine:
         return max(16, self.lanes)
 
     @property
+    def half_block(self) -> int:
+        """Half a block of channels, where vectors of eight reach the full rate; else a whole one."""
+        half = self.block // 2
+        return half if 4 * half >= self.flops_per_cycle else self.block
+
+    @property
     def tile_pixels(self) -> int:
         """Pixels by one block of channels that registers hold beside a weight and the broadcast input."""
         return (self.registers - 4) // max(1, self.block // self.lanes)

@@ -14,7 +14,7 @@ import convc
 from convc import nn
 from convc.ir.graph import Graph
 from convc.ir.machine import Machine
-from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.assign_layouts import Blocks, assign_layouts
 from convc.ir.passes.choose_algorithms import choose_algorithms
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
@@ -26,6 +26,7 @@ from convc.ir.rewrite import Report
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
+BLOCKS = Blocks(16, 8)
 MACHINE = Machine(lanes=8, registers=16, cache_bytes=512 * 1024)
 
 
@@ -113,7 +114,7 @@ def test_layouts_convert_once_between_convolutions() -> None:
         "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%b: f32[1,32,8,8] = relu(%a)\n"
         "%c: f32[1,32,8,8] = conv(%b, %w) {pads=[[1,1],[1,1]]}\nreturn %c"
     )
-    placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3)), 16)
+    placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3)), BLOCKS)
     verify(placed)
     data = [n for n in placed.nodes if n.op.name == "relayout" and n.inputs[0].name not in placed.constants]
     assert [str(n.output.type.layout) for n in data] == ["NCHW16c", "None"]
@@ -122,14 +123,14 @@ def test_layouts_convert_once_between_convolutions() -> None:
 
 def test_layouts_let_the_first_convolution_read_an_image() -> None:
     text = "%y: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\nreturn %y"
-    placed = assign_layouts(graph(text, "%x: f32[1,3,8,8]", w=weights(32, 3, 3, 3)), 16)
+    placed = assign_layouts(graph(text, "%x: f32[1,3,8,8]", w=weights(32, 3, 3, 3)), BLOCKS)
     conv = next(n for n in placed.nodes if n.op.name == "conv")
     assert [v.type.layout and str(v.type.layout) for v in (*conv.inputs, conv.output)] == [None, "OIHW16o", "NCHW16c"]
 
 
 def test_layouts_leave_a_graph_without_convolutions_alone() -> None:
     g = graph("%y: f32[1,32,8,8] = relu(%x)\nreturn %y")
-    assert print_graph(assign_layouts(g, 16)) == print_graph(g)
+    assert print_graph(assign_layouts(g, BLOCKS)) == print_graph(g)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_algorithms_weigh_arithmetic_against_weights(channels: int, size: int, s
     attrs = f"strides=[{stride},{stride}], pads=[[1,1],[1,1]]"
     text = f"%y: f32[1,{channels},{out},{out}] = conv(%x, %w) {{{attrs}}}\nreturn %y"
     g = graph(text, f"%x: f32[1,{channels},{size},{size}]", w=np.zeros((channels, channels, 3, 3), np.float32))
-    assert op in ops(choose_algorithms(assign_layouts(g, 16), MACHINE))
+    assert op in ops(choose_algorithms(assign_layouts(g, BLOCKS), MACHINE))
 
 
 def test_pack_dense_packs_constant_matrices_only() -> None:

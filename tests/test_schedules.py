@@ -20,12 +20,15 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
     ((64, 40, 1, 1, 13, 0, 1, 1), "direct_conv"),
-    ((24, 58, 1, 1, 29, 0, 1, 1), "direct_conv"),  # neither channels fill their blocks, nor pixels a tile
+    ((24, 58, 1, 1, 29, 0, 1, 1), "direct_conv"),
+    ((58, 24, 1, 1, 29, 0, 1, 1), "direct_conv"),
+    ((120, 40, 1, 1, 28, 0, 1, 1), "direct_conv"),  # neither channels fill their blocks, nor pixels a tile
     ((32, 32, 3, 2, 35, 0, 1, 1), "direct_conv"),
     ((32, 48, 3, 1, 17, 2, 2, 1), "direct_conv"),
     ((16, 16, 5, 2, 9, 2, 1, 1), "direct_conv"),
     ((64, 128, 3, 1, 14, 1, 1, 2), "direct_conv"),  # whole blocks a group
-    ((40, 40, 3, 1, 7, 1, 1, 5), "grouped_conv"),  # eight channels a group
+    ((48, 48, 3, 1, 7, 1, 1, 6), "grouped_conv"),  # eight channels a group
+    ((40, 40, 3, 1, 7, 1, 1, 5), "direct_conv"),  # half blocks, one a group
     ((12, 12, 3, 2, 9, 1, 1, 6), "grouped_conv"),
     ((48, 48, (3, 5), 1, 9, (1, 2), 1, 12), "grouped_conv"),
     ((64, 64, 3, 1, 56, 1, 1, 1), "winograd"),
@@ -37,7 +40,7 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
     ((64, 80, (3, 1), 1, 8, (1, 0), 1, 1), "winograd"),
     ((3, 64, 7, 2, 64, 3, 1, 1), "winograd"),  # the phases of an image
-    ((3, 40, 11, 4, 67, 2, 1, 1), "winograd"),
+    ((3, 48, 11, 4, 67, 2, 1, 1), "winograd"),
     ((512, 512, 3, 1, 7, 1, 1, 1), "winograd"),  # tiles of another size along each axis
     ((58, 58, 3, 1, 28, 1, 1, 58), "depthwise_conv"),
     ((96, 96, 3, 2, 57, 1, 1, 96), "depthwise_conv"),

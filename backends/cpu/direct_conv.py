@@ -13,7 +13,7 @@ from convc.ir.cost import LATENCY
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import is_depthwise
+from convc.ir.passes.assign_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.types import TensorType
 
 from ..group import Group
@@ -29,27 +29,30 @@ def direct_conv(group: Group, target: Target) -> Any:
     out = node.output.type
     if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
-    rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
-    blocks = blocks_at_once(out.physical_shape[1], rows * columns)
+    block, count = out.layout.block(1), out.physical_shape[1]
+    blocks = odd_factor(count) if block < target.lanes() else 1
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target)
+    if rows * columns * blocks < LATENCY:
+        blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
     algorithm = DirectConv(node, columns)
-    if algorithm.blocks_a_group()[1] not in (None, out.physical_shape[1]):
+    if algorithm.blocks_a_group()[1] not in (None, count):
         blocks = 1  # a group's outputs read its own inputs
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     sch = schedule(sch, rows, columns, blocks, heavy=group.heavy_epilogue)
-    block, axes = update_of(sch, "conv")
+    update, axes = update_of(sch, "conv")
     tilings = (Tiling(axes + 2, rows, out.sizes[2] // rows), Tiling(axes + 3, columns, -(-out.sizes[3] // columns)))
-    return prefetch_panels(sch, block, "a1", axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)])
-
-
-def blocks_at_once(blocks: int, pixels: int) -> int:
-    """Blocks of output channels in one register tile: several where there are too few pixels to hide latencies behind, and
-    as many streams of weights as the processor prefetches well.
-    """
-    most = MOST_BLOCKS if pixels < LATENCY else 1
-    return max(b for b in range(1, most + 1) if blocks % b == 0)
+    return prefetch_panels(sch, update, "a1", axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)])
 
 
 MOST_BLOCKS = 8
+"""Blocks of output channels at once where pixels are too few to hide latencies: as many streams as are prefetched well."""
+
+
+def odd_factor(count: int) -> int:
+    """Blocks of output channels at once where a block is half a vector register: with one, each multiply-add would wait for
+    the load of its own pixel. Half blocks are chosen only where their number has such a factor.
+    """
+    return max(b for b in (1, *HALF_BLOCKS_AT_ONCE) if count % b == 0)
 
 
 @dataclass(frozen=True)

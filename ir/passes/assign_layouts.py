@@ -9,30 +9,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import networkx as nx
 
 from ..builder import Builder
 from ..graph import Graph, Node, Value
 from ..layout import Layout
+from ..machine import Machine
 from ..ops.conv import Conv
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
+from ..types import TensorType
 
 FLOPS_PER_BYTE = 0.5
 """A row-major convolution, by the fallback schedule, takes the time that converting a byte takes for this many operations."""
+HALF_BLOCKS_AT_ONCE = (3, 5, 7)
+"""Half blocks are worked on so many at once; their number is odd where they leave less padding than whole ones."""
 FEW_CHANNELS = 4
 """A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
 
 
-def assign_layouts(graph: Graph, block: int) -> Graph:
+def assign_layouts(graph: Graph, blocks: Blocks) -> Graph:
     """The graph with blocked layouts assigned and ``relayout`` nodes where data crosses; weights are packed to match.
 
     A graph that holds a layout already, being the text of a later stage, is left as it is.
     """
     if any(v.type.layout for v in graph.values()):
         return graph
-    blocked = _choose(graph, block)
+    blocked = _choose(graph, blocks)
     converted: dict[tuple[str, Layout | None], Value] = {}
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -46,11 +51,11 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
 
         if node.output.name not in blocked:
             return b.reinfer(node, tuple(held(v, None) for v in inputs))
-        data = data_layout(node.output.type.rank, block)
+        data = blocks.data(node.output.type)
         if isinstance(node.op, Conv):
-            x = held(inputs[0], None if reads_plain(node) else data)
-            w = held(inputs[1], weight_layout(node, block))
-            return b.reinfer(node, (x, w, *(held(v, Layout(f"A{block}a")) for v in inputs[2:])))
+            x = held(inputs[0], None if reads_plain(node) else blocks.data(inputs[0].type))
+            w = held(inputs[1], weight_layout(node, blocks))
+            return b.reinfer(node, (x, w, *(held(v, Layout(f"A{data.block(1)}a")) for v in inputs[2:])))
         return b.reinfer(
             node, tuple(held(v, data) if _is_data(v, node) or _has_channels(v, node) else v for v in inputs)
         )
@@ -59,16 +64,35 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
     return _plain_outputs(placed)
 
 
-def data_layout(rank: int, block: int) -> Layout:
-    """``NCHW16c`` and its kin."""
-    return Layout(f"NC{'DHW'[5 - rank :]}{block}c")
+@dataclass(frozen=True)
+class Blocks:
+    """How many channels are kept together: ``full`` of them, or ``half`` where that many leave less padding."""
+
+    full: int
+    half: int
+
+    @staticmethod
+    def of(machine: Machine) -> Blocks:
+        """For a machine. Half blocks pay where half vectors are not half as fast."""
+        return Blocks(machine.block, machine.half_block)
+
+    def size(self, channels: int) -> int:
+        """The block for a tensor of so many channels."""
+        count = -(-channels // self.half)
+        fits = 0 < channels % self.full <= self.half and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
+        return self.half if fits else self.full
+
+    def data(self, t: TensorType) -> Layout:
+        """``NCHW16c`` and its kin, for a tensor with its channels on axis 1."""
+        return Layout(f"NC{'DHW'[5 - t.rank :]}{self.size(t.sizes[1])}c")
 
 
-def weight_layout(node: Node, block: int) -> Layout:
+def weight_layout(node: Node, blocks: Blocks) -> Layout:
     """The packed layout of a convolution's weight: outputs innermost, inputs blocked as the data is."""
     spatial = "DHW"[5 - node.output.type.rank :]
-    inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, block) else f"{block}i"
-    return Layout(f"OI{spatial}{inner}{block}o")
+    inputs, outputs = (blocks.size(v.type.sizes[1]) for v in (node.inputs[0], node.output))
+    inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, outputs) else f"{inputs}i"
+    return Layout(f"OI{spatial}{inner}{outputs}o")
 
 
 def reads_plain(node: Node) -> bool:
@@ -91,17 +115,17 @@ def is_narrow(node: Node, block: int) -> bool:
     return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow
 
 
-def _can_block(node: Node, block: int) -> bool:
+def _can_block(node: Node, blocks: Blocks) -> bool:
     rank = node.output.type.rank
     if rank < 3 or rank > 5 or len(node.outputs) != 1 or not node.output.type.is_float:
         return False
     if isinstance(node.op, Conv):
         if node.output.type.dtype in ("f16", "bf16"):
             return False  # the schedules of blocked convolutions sum in the dtype of the data
-        group = node.op.group
+        group, block = node.op.group, blocks.size(node.output.type.sizes[1])
         divides = node.inputs[0].type.sizes[1] // group % block == 0 and node.output.type.sizes[1] // group % block == 0
         return group == 1 or is_depthwise(node) or divides or is_narrow(node, block)
-    return node.op.layouts([v.type for v in node.inputs], data_layout(rank, block))
+    return node.op.layouts([v.type for v in node.inputs], blocks.data(node.output.type))
 
 
 def _is_data(v: Value, node: Node) -> bool:
@@ -119,7 +143,7 @@ def _has_channels(v: Value, node: Node) -> bool:
     return v.type.rank == node.output.type.rank and v.type.sizes[1] != 1
 
 
-def _choose(graph: Graph, block: int) -> set[str]:
+def _choose(graph: Graph, blocks: Blocks) -> set[str]:
     """The names of the first outputs of the nodes that run blocked."""
     cut = nx.DiGraph()
     cut.add_nodes_from(("blocked", "plain"))
@@ -132,7 +156,7 @@ def _choose(graph: Graph, block: int) -> set[str]:
 
     for node in graph.nodes:
         name = "n:" + node.output.name
-        if not _can_block(node, block):
+        if not _can_block(node, blocks):
             cut.add_edge(name, "plain")  # no capacity: infinite
         elif isinstance(node.op, Conv):
             flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
