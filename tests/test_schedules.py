@@ -33,6 +33,10 @@ CONVOLUTIONS = [
     ((40, 40, 5, 1, 14, 2, 1, 40), "depthwise_conv"),
     ((32, 32, 7, 1, 11, 3, 1, 32), "depthwise_conv"),
     ((32, 32, 3, 1, 15, 2, 2, 32), "depthwise_conv"),
+    ((16, 16, 3, 1, 16, 1, 1, 16), "depthwise_conv"),  # one block, cut into bands for two threads
+    ((16, 16, 3, 2, 30, 0, 1, 16), "depthwise_conv"),  # no padding, but a last tile that hangs over
+    ((16, 16, 5, 1, 3, 2, 1, 16), "depthwise_conv"),  # windows wider than the plane
+    ((16, 16, 9, 3, 11, 4, 1, 16), "depthwise_conv"),
 ]
 EPILOGUES = ["", "Relu", "Tanh", "residual"]
 

@@ -7,6 +7,9 @@ from ..target import Target
 LATENCY = 4
 """Pixels that a tile needs for its multiply-adds not to wait for each other."""
 
+MAX_IDLE = 1.15
+"""Threads that wait for the last by no more than this are not worth another cut."""
+
 
 def round_up(size: int, multiple: int) -> int:
     """The least multiple that is no less than ``size``."""
@@ -16,6 +19,12 @@ def round_up(size: int, multiple: int) -> int:
 def idle(pieces: int, threads: int) -> float:
     """How much longer the threads take over equal pieces of work than if those could be cut at will."""
     return -(-pieces // threads) * threads / pieces
+
+
+def bands(blocks: int, rows: int, threads: int) -> int:
+    """How many equal bands the rows of each block are cut into, for threads not to wait for each other: as few as do."""
+    divisors = [b for b in range(1, rows + 1) if rows % b == 0]
+    return min(divisors, key=lambda b: (max(idle(blocks * b, threads), MAX_IDLE), b))
 
 
 def tile_size(count: int, most: int, side: int = 1) -> int:
