@@ -279,11 +279,12 @@ def _mish(x: Vector) -> Vector:
 
 
 def _maximum(a: Vector, b: Vector) -> Vector:
-    return ((a > b) | a.is_nan()).where(a, b)  # comparisons with a NaN b are false, so it is chosen
+    """Where b is a constant, one instruction of x86."""
+    return (a < b).where(b, b.is_nan().where(b, a))  # comparisons with a NaN a are false, so it is chosen
 
 
 def _minimum(a: Vector, b: Vector) -> Vector:
-    return ((a < b) | a.is_nan()).where(a, b)
+    return (a > b).where(b, b.is_nan().where(b, a))
 
 
 FUNCTIONS: dict[str, Callable[..., Vector]] = {
