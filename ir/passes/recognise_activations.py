@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
-
 from ..builder import Builder
 from ..graph import Graph, Node, Value
 from ..op import Op
@@ -148,6 +146,8 @@ def _gelu(graph: Graph, node: Node, gate: Node, inner: Product, slope: float, op
 
 # -- reading expressions --------------------------------------------------------------------------------------------------
 
+TOLERANCES = {"f16": 2**-8, "bf16": 2**-5}
+"""How far a rounded constant may be from the exact one, by dtype; four units in the last place."""
 DEPTH = 4
 """How many ops lie at most between the last of a product and what tells the activation."""
 
@@ -216,7 +216,7 @@ def _other_factor(graph: Graph, node: Node, factor: Value) -> Value | None:
 
 def _close(a: float, b: float, x: Value) -> bool:
     """Equal as far as numbers of the dtype of x can tell."""
-    return math.isclose(a, b, rel_tol=4 * float(ml_dtypes.finfo(x.type.numpy_dtype).eps))
+    return math.isclose(a, b, rel_tol=TOLERANCES.get(x.type.dtype, 2**-21))
 
 
 def _before(graph: Graph, node: Node, depth: int) -> list[Node]:
