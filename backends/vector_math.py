@@ -142,6 +142,10 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 """ln 2 in two parts, the first short enough that its products with exponents are exact."""
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 """(e**r - 1 - r) / r**2 for abs(r) <= ln(2)/2, the highest power first."""
+_LN2 = 0.693147182464599609375
+"""ln 2 as a float32, 1.9e-9 too large."""
+_EXP_SHORT = (8.289217948913574e-3, 4.189817607402802e-2, 0.16667653620243073, 0.4999914765357971, 0.9999997019767761)
+"""(e**r - 1) / r for abs(r) <= ln(2)/2, the highest power first: e**r to 9.2e-8."""
 _LOG = (
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
     -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
@@ -157,12 +161,19 @@ _ERF = (
     (-1.1791602954361697e-7, 2.3547966471313185e-5, 1.0179625278914885e-3, 1.4070470171167667e-2,
      1.1098505178285362e-1, 4.9746925110067538e-1, 1.0),
 )  # fmt: skip
+_GELU_LIMIT = 5.2
+_GELU = (
+    (1.964551955461502e-2, 5.090197563171387, 1.2460528564453125e2, 3.6609423828125e3, 2.585223046875e4, 3.16905375e5),
+    (1.0, 5.5999595642089844e1, 1.4435208740234375e3, 2.2183962890625e4, 1.97195687500e5, 7.943640e5),
+)
+"""erf(x / sqrt(2)) / (2 x) within ``_GELU_LIMIT``: numerator and denominator in x**2, the highest power first; to 6e-9."""
 
 
 def _polynomial(x: Vector, coefficients: tuple[float, ...]) -> Vector:
     """Horner's scheme, the highest power first."""
-    y = x.function.value(coefficients[0], "float")
-    for c in coefficients[1:]:
+    first, second, *rest = coefficients
+    y = x + second if first == 1 else x.function.value(second, "float").plus_product(x, first)
+    for c in rest:
         y = x.function.value(c, "float").plus_product(y, x)
     return y
 
@@ -190,6 +201,29 @@ def _exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
 def _exp(x: Vector) -> Vector:
     g, h, m = _exp_parts(x)
     return (g + 1.0) * _power_of_two(h) * _power_of_two(m)
+
+
+def _one_plus_exp_negative(x: Vector) -> Vector:
+    """``1 + e**-x``.
+
+    ``-x = n ln 2 + r``, a polynomial in r, and n added to its exponent. At the lower bound of x, n is 128 and r exactly 0,
+    which gives infinity; above the upper bound the exponential does not count. The polynomial is off by 0.8 units in the
+    last place, and ln 2 being rounded costs up to 4 more where the exponential is 2**126, less than 1 up to e**20 (without
+    fused multiply-add, ten times that).
+    """
+    x = x.bounded(-128 * _LN2, 126 * _LN2)
+    shifted = x.function.value(_ROUND, "float").plus_product(x, -math.log2(math.e))
+    r = x.plus_product(shifted - _ROUND, _LN2)  # with the sign of x
+    power = _polynomial(r, tuple(c if i % 2 else -c for i, c in enumerate((*_EXP_SHORT, 1.0))))
+    return (power.bits("i32") + (shifted.bits("i32") << 23)).bits("float") + 1.0
+
+
+def _sigmoid(x: Vector) -> Vector:
+    return x.function.value(1.0, "float") / _one_plus_exp_negative(x)
+
+
+def _silu(x: Vector) -> Vector:
+    return x / _one_plus_exp_negative(x)
 
 
 def _expm1(x: Vector) -> Vector:
@@ -230,6 +264,14 @@ def _saturating(x: Vector, limit: float, p: tuple[float, ...], q: tuple[float, .
     return (x * (_polynomial(square, p) / _polynomial(square, q))).bounded(-1.0, 1.0)
 
 
+def _gelu(x: Vector) -> Vector:
+    """``x (1 + erf(x / sqrt(2))) / 2``: half of x plus a rational function of x**2, which becomes half of abs(x)."""
+    half, square = x * 0.5, x * x
+    p, q = (_polynomial(square, c) for c in _GELU)
+    magnitude = (half.bits("i32") & 0x7FFFFFFF).bits("float")
+    return half + (square < _GELU_LIMIT**2).where(square * p / q, magnitude)
+
+
 def _mish(x: Vector) -> Vector:
     """``x tanh(log(1 + e**x))``, the tangent as ``n / (n + 2)`` with ``n = e**x (e**x + 2)``: 1 from 20 on."""
     e = _exp((x > 20.0).where(20.0, x))
@@ -238,11 +280,12 @@ def _mish(x: Vector) -> Vector:
 
 
 def _maximum(a: Vector, b: Vector) -> Vector:
-    return ((a > b) | a.is_nan()).where(a, b)  # comparisons with a NaN b are false, so it is chosen
+    """Where b is a constant, one instruction of x86."""
+    return (a < b).where(b, b.is_nan().where(b, a))  # comparisons with a NaN a are false, so it is chosen
 
 
 def _minimum(a: Vector, b: Vector) -> Vector:
-    return ((a < b) | a.is_nan()).where(a, b)
+    return (a > b).where(b, b.is_nan().where(b, a))
 
 
 FUNCTIONS: dict[str, Callable[..., Vector]] = {
@@ -253,6 +296,9 @@ FUNCTIONS: dict[str, Callable[..., Vector]] = {
     "tanh": lambda x: _saturating(x, 9.1, *_TANH),
     "erf": lambda x: _saturating(x, 4.0, *_ERF),
     "mish": _mish,
+    "gelu": _gelu,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
     "maximum": _maximum,
     "minimum": _minimum,
 }

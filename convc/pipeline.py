@@ -18,6 +18,7 @@ from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
 from convc.ir.text import print_graph
 from convc.ir.verify import verify
@@ -29,6 +30,7 @@ def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, 
     """The named passes for a machine. ``precision="strict"`` keeps to the direct form of every convolution."""
     return (
         ("fold_constants", fold_constants),
+        ("recognise_activations", recognise_activations),
         ("fold_scale", fold_scale),
         ("share", share),
         ("assign_layouts", lambda g: assign_layouts(g, Blocks.of(machine))),

@@ -21,6 +21,7 @@ from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
 from convc.ir.rewrite import Report
 from convc.ir.text import parse_graph, print_graph
@@ -99,6 +100,74 @@ def test_batch_norm_of_constants_vanishes_into_the_convolution() -> None:
     text = CONV + "\n%z: f32[1,16,8,8] = batch_norm(%y, %s, %b, %m, %v)\nreturn %z"
     vectors = {n: np.abs(weights(16)) + 0.5 for n in ("s", "b", "m", "v")}
     assert ops(fold_scale(graph(text, w=weights(16, 32, 3, 3), **vectors))) == ["conv"]
+
+
+def scalars(text: str) -> Graph:
+    """A graph of ``%x: f32[4]`` from statements ``result = op(operands)`` where numbers stand for constants."""
+    found: dict[str, np.ndarray] = {}
+
+    def constant(m: re.Match[str]) -> str:
+        found[f"c{len(found)}"] = np.array(float(m[0]), np.float32)
+        return f"%c{len(found) - 1}"
+
+    lines = []
+    for line in text.split("; "):
+        result, call = line.split(" = ")
+        call, _, attrs = call.partition(" {")
+        name, operands = call.split("(")
+        operands = re.sub(r"(?<![%\w])-?\d[\d.]*", constant, operands)
+        lines.append(f"%{result}: f32[4] = {name}({operands}" + (" {" + attrs if attrs else ""))
+    return graph("\n".join(lines) + f"\nreturn %{result}", "%x: f32[4], %q: f32[4]", **found)
+
+
+TANH = (
+    "c = pow(%x, 3.0); d = mul(%c, 0.044715); e = add(%x, %d); f = mul(%e, {slope}); t = tanh(%f); o = add(1.0, %t); "
+)
+ACTIVATIONS = [
+    ("s = sigmoid(%x); y = mul(%x, %s)", ["silu"]),
+    ("s = sigmoid(%x); y = mul(%s, %x)", ["silu"]),
+    ("a = mul(%x, %q); s = sigmoid(%a); y = mul(%a, %s)", ["mul", "silu"]),
+    ("a = mul(1.702, %x); s = sigmoid(%a); y = mul(%x, %s)", ["silu"]),
+    ("s = hard_sigmoid(%x) {alpha=0.16666667163372040}; y = mul(%x, %s)", ["hard_swish"]),
+    ("a = add(%x, 3.0); s = clip(%a) {low=0.0, high=6.0}; p = mul(%x, %s); y = div(%p, 6.0)", ["hard_swish"]),
+    ("a = add(3.0, %x); s = clip(%a) {low=0.0, high=6.0}; p = div(%s, 6.0); y = mul(%p, %x)", ["hard_swish"]),
+    ("a = div(%x, 1.41421356); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["gelu"]),
+    ("h = mul(%x, 0.5); a = mul(%x, 0.70710678); t = erf(%a); o = add(1.0, %t); y = mul(%h, %o)", ["gelu"]),
+    (TANH.format(slope="0.79788456") + "h = mul(0.5, %x); y = mul(%h, %o)", ["gelu"]),
+    # look-alikes
+    ("s = sigmoid(%x); y = mul(%q, %s)", ["sigmoid", "mul"]),
+    ("a = add(%x, 1.0); s = sigmoid(%a); y = mul(%x, %s)", ["add", "sigmoid", "mul"]),
+    ("s = sigmoid(%x); y = div(%x, %s)", ["sigmoid", "div"]),
+    ("s = sigmoid(%x); p = mul(%x, %s); y = add(%p, %s)", ["sigmoid", "mul", "add"]),
+    ("s = hard_sigmoid(%x) {alpha=0.2}; y = mul(%x, %s)", ["hard_sigmoid", "mul"]),
+    ("s = hard_sigmoid(%x) {alpha=0.16666667, beta=0.4}; y = mul(%x, %s)", ["hard_sigmoid", "mul"]),
+    ("a = add(%x, 3.0); s = clip(%a) {low=0.0, high=6.0}; y = mul(%x, %s)", ["add", "clip", "mul"]),
+    ("a = add(%x, 3.0); s = clip(%a) {low=0.0}; p = mul(%x, %s); y = div(%p, 6.0)", ["add", "clip", "mul", "div"]),
+    ("a = div(%x, 1.4); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["div", "erf", "add", "mul", "mul"]),
+    ("a = div(%x, 1.41421356); t = erf(%a); o = add(%t, 1.0); y = mul(%x, %o)", ["div", "erf", "add", "mul"]),
+    ("a = div(%q, 1.41421356); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["div", "erf", "add", "mul", "mul"]),
+    (TANH.format(slope="0.8") + "h = mul(0.5, %x); y = mul(%h, %o)", ["pow", "mul", "add", "mul", "tanh", "add", "mul", "mul"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "want"), ACTIVATIONS)
+def test_recognise_activations(text: str, want: list[str]) -> None:
+    g = scalars(text)
+    made = recognise_activations(g)
+    verify(made)
+    assert ops(made) == want
+    x = np.array([-3.5, -0.3, 0.7, 2], np.float32)
+    (exact,) = run_onnxruntime(convc.to_onnx(g), {"x": x, "q": x + 1})
+    assert_close(np.asarray(convc.compile(made)(x, x + 1)), exact, text)
+
+
+def test_recognise_activations_says_why_not() -> None:
+    report = Report()
+    recognise_activations(scalars("a = add(%x, 1.0); s = sigmoid(%a); y = mul(%x, %s)"), report)
+    assert str(report) == "SiluOfSigmoid at 'y': the sigmoid is not one of 'x'"
+    report = Report()
+    recognise_activations(scalars("s = sigmoid(%x); p = mul(%x, %s); y = add(%p, %s)"), report)
+    assert str(report) == "SiluOfSigmoid at 'p': 's' is used outside the match"
 
 
 def test_share_keeps_equal_nodes_and_constants_once() -> None:

@@ -47,6 +47,10 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((40, 40, 5, 1, 14, 2, 1, 40), "depthwise_conv"),
     ((32, 32, 7, 1, 11, 3, 1, 32), "depthwise_conv"),
     ((32, 32, 3, 1, 15, 2, 2, 32), "depthwise_conv"),
+    ((16, 16, 3, 1, 16, 1, 1, 16), "depthwise_conv"),  # one block, cut into bands for two threads
+    ((16, 16, 3, 2, 30, 0, 1, 16), "depthwise_conv"),  # no padding, but a last tile that hangs over
+    ((16, 16, 5, 1, 3, 2, 1, 16), "depthwise_conv"),  # windows wider than the plane
+    ((16, 16, 9, 3, 11, 4, 1, 16), "depthwise_conv"),
 ]
 EPILOGUES = ["", "Relu", "Tanh", "residual"]
 
@@ -107,6 +111,43 @@ def test_same_bits_on_any_number_of_threads(config: Config) -> None:
     feeds = feeds_of(model)
     one, two = (convc.compile(model, threads=t).run(feeds)["y"] for t in (1, 2))
     np.testing.assert_array_equal(one, two)
+
+
+# operator, size, attributes
+POOLINGS: list[tuple[str, int, dict[str, object]]] = [
+    ("MaxPool", 28, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("MaxPool", 29, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}),
+    ("MaxPool", 30, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", 17, {"kernel_shape": [3, 3], "pads": [1] * 4}),
+    ("MaxPool", 13, {"kernel_shape": [9, 9], "pads": [4] * 4}),
+    ("MaxPool", 15, {"kernel_shape": [3, 2], "strides": [1, 3], "pads": [2, 0, 1, 1], "dilations": [2, 1]}),
+    ("AveragePool", 17, {"kernel_shape": [3, 3], "pads": [1] * 4}),
+    ("AveragePool", 35, {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}),
+    ("AveragePool", 14, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("AveragePool", 14, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("AveragePool", 6, {"kernel_shape": [6, 6]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "size", "attrs"), POOLINGS, ids=[f"{i}-{p[0]}" for i, p in enumerate(POOLINGS)])
+@pytest.mark.parametrize("channels", [16, 40])
+def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> None:
+    """Of blocked data, which only a convolution makes."""
+    w = (np.random.default_rng(0).standard_normal((channels, 32, 3, 3)) / 17).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node(kind, ["c"], ["p"], **attrs),
+        helper.make_node("Sigmoid", ["p"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", 1, [2, 32, size, size])
+    y = helper.make_tensor_value_info("y", 1, ["n", "c", "h", "w"])
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(w, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    feeds = feeds_of(model)
+    one, two = (convc.compile(model, threads=t) for t in (1, 2))
+    assert "pool" in {k.rule for k in one.kernels}
+    assert_close(one.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{kind} {attrs}")
+    np.testing.assert_array_equal(one.run(feeds)["y"], two.run(feeds)["y"])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 16, 49, 197])

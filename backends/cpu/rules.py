@@ -12,9 +12,19 @@ from .depthwise_conv import depthwise_conv
 from .direct_conv import direct_conv
 from .fallback import fallback
 from .grouped_conv import grouped_conv
+from .pool import pool
 from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
 
-RULES: tuple[Rule, ...] = (winograd, winograd_weight, depthwise_conv, grouped_conv, direct_conv, dense, fallback)
+RULES: tuple[Rule, ...] = (
+    winograd,
+    winograd_weight,
+    depthwise_conv,
+    grouped_conv,
+    direct_conv,
+    pool,
+    dense,
+    fallback,
+)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

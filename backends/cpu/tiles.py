@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from convc.ir.cost import LATENCY, round_up, tile_size
+from convc.ir.cost import LATENCY, idle, round_up, tile_size
 
 from ..target import Target
 
-__all__ = ["register_tile", "round_up", "tile_size"]
+__all__ = ["bands", "register_tile", "round_up", "tile_size"]
+
+MAX_IDLE = 1.15
+"""Threads that wait for the last by no more than this are not worth another cut."""
+
+
+def bands(blocks: int, rows: int, threads: int) -> int:
+    """How many equal bands the rows of each block are cut into, for threads not to wait for each other: as few as do."""
+    divisors = [b for b in range(1, rows + 1) if rows % b == 0]
+    return min(divisors, key=lambda b: (max(idle(blocks * b, threads), MAX_IDLE), b))
 
 
 def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:

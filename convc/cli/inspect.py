@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 
 from convc.ir.passes.fold_scale import fold_scale
+from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.rewrite import Report
 from convc.ir.text import print_graph, print_node
 from convc.sources import as_graph
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         print("\n".join(["", *(print_node(n) for n in graph.nodes)]))
         if all(v.type.is_static for v in graph.inputs):
             report = Report()
-            fold_scale(graph, report)
+            fold_scale(recognise_activations(graph, report), report)
             print(f"\n{report}".rstrip())
     if args.examples is not None:
         seconds = (summary.flops or 0) * args.examples / (args.tflops * 1e12)

@@ -109,8 +109,16 @@ def minimum(k: TensorExpressions, a: Any, b: Any) -> Any:
 
 def sigmoid(k: TensorExpressions, x: Any) -> Any:
     """``1 / (1 + e**-x)``."""
-    one = k.like(1, wide(x))
-    return narrowed(k, x, one / (one + exp(k, -wide(x))))
+    if k.dtype(x) == "float64":
+        return k.like(1, x) / (k.like(1, x) + exp(k, -x))
+    return _elementary(k, "sigmoid", x)
+
+
+def silu(k: TensorExpressions, x: Any) -> Any:
+    """``x / (1 + e**-x)``."""
+    if k.dtype(x) == "float64":
+        return x * sigmoid(k, x)
+    return _elementary(k, "silu", x)
 
 
 def softplus(k: TensorExpressions, x: Any) -> Any:
@@ -118,6 +126,13 @@ def softplus(k: TensorExpressions, x: Any) -> Any:
 
     # the intrinsic serves arguments in [0, 1], as here
     return widened(k, x, lambda v: bounded(k, v, low=0) + _elementary(k, "log1p", exp(k, -k.tirx.abs(v))))
+
+
+def gelu(k: TensorExpressions, x: Any) -> Any:
+    """``x (1 + erf(x / sqrt(2))) / 2``."""
+    if k.dtype(x) == "float64":
+        return k.like(0.5, x) * x * (k.like(1, x) + erf(k, x * k.like(math.sqrt(0.5), x)))
+    return _elementary(k, "gelu", x)
 
 
 def mish(k: TensorExpressions, x: Any) -> Any:

@@ -18,7 +18,7 @@ from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import FLOATS, INTEGERS, TensorType
 from ._elementwise import Elementwise
-from ._math import bounded, erf, exp, expm1, mish, widened
+from ._math import bounded, expm1, gelu, mish, sigmoid, silu, widened
 from .unary import SPECIAL
 
 FINITE = SPECIAL[np.isfinite(SPECIAL)]
@@ -217,7 +217,7 @@ class Silu(Activation):
     alpha: float = 1.0
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return x / (k.like(1, x) + exp(k, x * k.like(-self.alpha, x)))
+        return silu(k, x) if self.alpha == 1 else x * sigmoid(k, x * k.like(self.alpha, x))
 
     def to_onnx(self, n: ExportNode) -> None:
         (x,) = n.inputs
@@ -247,10 +247,10 @@ class Gelu(Activation):
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         if self.approximate == "none":
-            return k.like(0.5, x) * x * (k.like(1, x) + erf(k, x * k.like(math.sqrt(0.5), x)))
+            return gelu(k, x)
         # (1 + tanh(u)) / 2 is sigmoid(2 u), which keeps its precision for negative u
-        inner = x * (k.like(0.044715, x) * x * x + k.like(1, x)) * k.like(-2 * math.sqrt(2 / math.pi), x)
-        return x / (k.like(1, x) + exp(k, inner))
+        inner = x * (k.like(0.044715, x) * x * x + k.like(1, x)) * k.like(2 * math.sqrt(2 / math.pi), x)
+        return x * sigmoid(k, inner)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
