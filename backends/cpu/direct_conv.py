@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm import te
 
-from convc.ir.cost import LATENCY
+from convc.ir.cost import LATENCY, tile_size, tile_worth
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
@@ -20,7 +20,7 @@ from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
-from .tiles import register_tile, round_up
+from .tiles import SPARE, register_tile, round_up
 
 
 def direct_conv(group: Group, target: Target) -> Any:
@@ -30,7 +30,8 @@ def direct_conv(group: Group, target: Target) -> Any:
     if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
     block, count = out.layout.block(1), out.physical_shape[1]
-    blocks = odd_factor(count) if block < target.lanes() else 1
+    registers = target.vector_registers - SPARE
+    blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
     rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target)
     if rows * columns * blocks < LATENCY:
         blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
@@ -44,15 +45,21 @@ def direct_conv(group: Group, target: Target) -> Any:
     return prefetch_panels(sch, update, "a1", axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)])
 
 
+MANY_CHANNELS = 256
 MOST_BLOCKS = 8
 """Blocks of output channels at once where pixels are too few to hide latencies: as many streams as are prefetched well."""
 
 
-def odd_factor(count: int) -> int:
+def half_blocks_at_once(count: int, width: int, registers: int) -> int:
     """Blocks of output channels at once where a block is half a vector register: with one, each multiply-add would wait for
     the load of its own pixel. Half blocks are chosen only where their number has such a factor.
     """
-    return max(b for b in (1, *HALF_BLOCKS_AT_ONCE) if count % b == 0)
+
+    def worth(blocks: int) -> float:
+        pixels = registers // blocks
+        return tile_worth(width, tile_size(width, pixels, blocks), blocks)
+
+    return max((b for b in HALF_BLOCKS_AT_ONCE if count % b == 0), key=worth, default=1)
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,13 @@ class DirectConv:
         inner = x.type.physical_shape[-1] if blocked else channels
         width = round_up(outs[0].sizes[3], self.columns)
         source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
-        # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing
-        full = channels % inner == 0
-        rc = k.reduce_axis(channels // inner if full else 1, "rc")
-        ri = k.reduce_axis(inner if full else channels, "ri")
+        # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing;
+        # many of them in equal steps, for weights to be fetched ahead
+        step = inner if channels % inner == 0 else math.gcd(channels, inner) if channels > MANY_CHANNELS else channels
+        rc, ri = k.reduce_axis(channels // step, "rc"), k.reduce_axis(step, "ri")
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
-        outer, lane = (rc, ri) if full else (ri // inner, ri % inner)
+        channel = rc * step + ri
+        outer, lane = (rc, ri) if step == inner else (channel // inner, channel % inner)
         blocks_in, blocks_out = self.blocks_a_group()
 
         def element(n: Any, o: Any, h: Any, i: Any, v: Any) -> Any:

@@ -6,8 +6,10 @@ from convc.ir.cost import LATENCY, idle, round_up, tile_size
 
 from ..target import Target
 
-__all__ = ["bands", "register_tile", "round_up", "tile_size"]
+__all__ = ["SPARE", "bands", "register_tile", "round_up", "tile_size"]
 
+SPARE = 4
+"""Registers kept free of accumulators: for weights, the broadcast input, and what LLVM moves about."""
 MAX_IDLE = 1.15
 """Threads that wait for the last by no more than this are not worth another cut."""
 
@@ -18,7 +20,7 @@ def bands(blocks: int, rows: int, threads: int) -> int:
     return min(divisors, key=lambda b: (max(idle(blocks * b, threads), MAX_IDLE), b))
 
 
-def register_tile(height: int, width: int, block: int, target: Target, spare: int = 4) -> tuple[int, int]:
+def register_tile(height: int, width: int, block: int, target: Target, spare: int = SPARE) -> tuple[int, int]:
     """Rows and columns of pixels to hold in registers.
 
     The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast

@@ -26,6 +26,8 @@ FLOPS_PER_BYTE = 0.5
 """A row-major convolution, by the fallback schedule, takes the time that converting a byte takes for this many operations."""
 HALF_BLOCKS_AT_ONCE = (3, 5, 7)
 """Half blocks are worked on so many at once; their number is odd where they leave less padding than whole ones."""
+LEAST_SAVED = 0.05
+"""Half blocks are worth while from this share of padding on that they save."""
 FEW_CHANNELS = 4
 """A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
 
@@ -79,7 +81,8 @@ class Blocks:
     def size(self, channels: int) -> int:
         """The block for a tensor of so many channels."""
         count = -(-channels // self.half)
-        fits = 0 < channels % self.full <= self.half and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
+        saved = (-channels % self.full - -channels % self.half) / channels
+        fits = saved >= LEAST_SAVED and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
         return self.half if fits else self.full
 
     def data(self, t: TensorType) -> Layout:
