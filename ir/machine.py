@@ -42,4 +42,5 @@ class Machine:
     @property
     def tile_pixels(self) -> int:
         """Pixels by one block of channels that registers hold beside a weight and the broadcast input."""
-        return (self.registers - 4) // max(1, self.block // self.lanes)
+        vectors = max(1, self.block // self.lanes)
+        return (self.registers - max(4, vectors + 2)) // vectors

@@ -29,7 +29,7 @@ def register_tile(height: int, width: int, block: int, target: Target, spare: in
     does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
     """
     vectors = -(-block // target.lanes())
-    most = max(1, (target.vector_registers - spare) // vectors)
+    most = max(1, (target.vector_registers - max(spare, vectors + 2)) // vectors)  # the weights of a step take as many
 
     def worth(columns: int) -> float:
         tiles = -(-width // columns)

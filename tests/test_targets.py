@@ -1,0 +1,90 @@
+"""Code for processors that are not there: the innermost loops for AVX2, AVX-512 and NEON, read as assembly."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tvm
+
+from convc import pipeline
+from convc.backends.build import schedule
+from convc.backends.group import Group
+from convc.backends.target import Target
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.op import f32
+from convc.ir.ops.conv import Conv
+from convc.ir.ops.unary import Relu
+
+HASWELL = Target("cpu", "haswell", "x86_64-unknown-linux-gnu")
+SKYLAKE = Target("cpu", "skylake-avx512", "x86_64-unknown-linux-gnu")
+NEOVERSE = Target("cpu", "neoverse-n1", "aarch64-unknown-linux-gnu")
+MULTIPLY_ADD = {HASWELL: r"vfmadd\w*\s.*%ymm", SKYLAKE: r"vfmadd\w*\s.*%zmm", NEOVERSE: r"fmla\s+v\d+\.4s"}
+SPILLED = re.compile(r"(%[xyz]mm\d+|\b[qvz]\d+).*(\(%rsp|\(%rbp|\[sp\b)|(\(%rsp|\(%rbp|\[sp\b).*%[xyz]mm")
+"""A vector register moved to or from the stack."""
+
+
+def convolution(channels: int, size: int, outputs: int, kernel: int, group: int = 1) -> Graph:
+    b = Builder()
+    x = b.input("x", f32[1, channels, size, size])
+    rng = np.random.default_rng(0)
+    w = b.constant(rng.standard_normal((outputs, channels // group, kernel, kernel)).astype(np.float32), "w")
+    pad = kernel // 2
+    conv = Conv(strides=(1, 1), pads=((pad, pad), (pad, pad)), dilations=(1, 1), group=group)
+    return b.finish([b.emit(Relu(), b.emit(conv, x, w))])
+
+
+def assembly(graph: Graph, target: Target, rule: str) -> str:
+    """The code of the one kernel that ``rule`` schedules."""
+    final = pipeline.run(graph, target.machine)
+    for node in final.nodes:
+        func, name = schedule(Group.of(node), target)
+        if name == rule:
+            made = tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=target.tvm)
+            return str(made.mod.inspect_source("asm"))
+    raise AssertionError(f"no kernel by {rule}")
+
+
+def innermost_loops(asm: str) -> list[list[str]]:
+    """The bodies of loops without a label inside: from a label to the jump back to it."""
+    loops: list[list[str]] = []
+    label, body = "", []
+    for line in asm.splitlines():
+        if m := re.match(r"(\.L\w+):", line):
+            label, body = m.group(1), []
+        elif line.startswith("\t") and not line.startswith("\t."):
+            body.append(line.strip())
+            if re.match(rf"(j\w+|b\.\w+|cb\w+\s.*)\s+{re.escape(label)}\b", line.strip()) and label:
+                loops.append(body)
+                label, body = "", []
+    return loops
+
+
+@pytest.mark.parametrize("target", [HASWELL, SKYLAKE, NEOVERSE], ids=lambda t: t.mcpu)
+@pytest.mark.parametrize(
+    ("graph", "rule", "least"),
+    [
+        (convolution(256, 14, 256, 1), "direct_conv", 10),
+        (convolution(64, 56, 64, 3), "winograd", 10),
+        (convolution(24, 56, 72, 1), "direct_conv", 8),
+    ],
+    ids=["pointwise", "winograd", "ragged"],
+)
+def test_accumulators_stay_in_registers(graph: Graph, rule: str, least: int, target: Target) -> None:
+    loops = innermost_loops(assembly(graph, target, rule))
+    counted = [(sum(bool(re.match(MULTIPLY_ADD[target], i)) for i in loop), loop) for loop in loops]
+    dense = [(count / len(loop), loop) for count, loop in counted if count >= least]
+    assert dense, f"no loop has {least} multiply-adds, the longest {max(counted)[0]}"
+    share, loop = max(dense)
+    assert share > 0.3, f"of {len(loop)} instructions in the loop {share:.0%} multiply and add"
+    spilled = [i for i in loop if SPILLED.search(i)]
+    assert not spilled, f"{len(spilled)} of {len(loop)} instructions spill: {spilled[:3]}"
+
+
+def test_cross_compilation_knows_the_machines() -> None:
+    assert [t.machine.lanes for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 4]
+    assert [t.machine.registers for t in (HASWELL, SKYLAKE, NEOVERSE)] == [16, 32, 32]
+    # half blocks of channels only where vectors of eight are not half as fast
+    assert [t.machine.half_block for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 8]
