@@ -17,7 +17,8 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .blocks import find_block, inline_epilogue, inline_selection, keep_in_registers, schedule_pad, store_tile
+from .select_channels import is_aligned
 from .tiles import register_tile, round_up
 
 
@@ -28,7 +29,9 @@ def direct_conv(group: Group, target: Target) -> Any:
     if not isinstance(node.op, Conv | BlockwiseConv) or out.layout is None or out.rank != 4 or is_depthwise(node):
         return None
     rows, columns = register_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
-    sch = group.lower({node.output.name: DirectConv(node, columns).compute}).schedule()
+    joined = group.body.producers.get(node.inputs[0].name)
+    singly = joined is not None and not is_aligned(joined, out.layout.block(1))
+    sch = group.lower({node.output.name: DirectConv(node, columns, singly).compute}).schedule()
     return schedule(sch, rows, columns, heavy=group.heavy_epilogue)
 
 
@@ -42,6 +45,8 @@ class DirectConv:
 
     node: Node
     columns: int
+    singly: bool = False
+    """Whether channels are summed one by one even where blocks are full: those of a block may lie in several places."""
 
     def blocks_a_group(self) -> tuple[int, int | None]:
         """Blocks of inputs and of outputs in a group; ``None`` outputs when there is but one group."""
@@ -66,7 +71,7 @@ class DirectConv:
         width = round_up(outs[0].sizes[3], self.columns)
         source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
         # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing
-        full = channels % inner == 0
+        full = channels % inner == 0 and not self.singly
         rc = k.reduce_axis(channels // inner if full else 1, "rc")
         ri = k.reduce_axis(inner if full else channels, "ri")
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
@@ -122,6 +127,7 @@ def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
     64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
     """
     conv = sch.get_sblock("conv")
+    joined = inline_selection(sch, conv)
     out = inline_epilogue(sch, conv)
     n, oc, oh, ow, o, rc, rh, rw, ri = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
@@ -130,6 +136,9 @@ def schedule(sch: Any, rows: int, columns: int, *, heavy: bool) -> Any:
     sch.parallel(sch.fuse(n, oc, oho))
     store_tile(sch, conv, out, owo, axes=3, heavy=heavy)
     keep_in_registers(sch, conv, (ohi, owi), o)
+    if joined:  # a loop for each operand that channels come from, over blocks or over single channels
+        whole = int(sch.get(rc).extent) > 1
+        sch.annotate(rc if whole else ri, "pragma_loop_partition_hint", 1)
     sch.decompose_reduction(conv, rc)
 
     pad = find_block(sch, "pad")

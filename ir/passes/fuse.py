@@ -1,14 +1,20 @@
-"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone."""
+"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone.
+
+A convolution of single pixels takes its channels one by one, from wherever they are: what joins or selects them for such
+convolutions alone becomes part of each, and is never computed by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
 from ..graph import Constant, Graph, Node, Value
+from ..ops.conv import Conv
 from ..ops.fused import Fused
+from .move_channels import joins_channels
 
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
@@ -26,7 +32,8 @@ def fuse(graph: Graph) -> Graph:
     doms = _post_dominators(graph)
     index = {n.output.name: i for i, n in enumerate(graph.nodes)}
     groups: list[list[int]] = []
-    taken: set[int] = set()
+    absorbed = {n.output.name: n for n in graph.nodes if _is_absorbed(graph, n)}
+    taken = {index[name] for name in absorbed}
     for i in range(len(graph.nodes)):
         if i in taken:
             continue
@@ -35,7 +42,7 @@ def fuse(graph: Graph) -> Graph:
         groups.append(sorted(members))
     # a group runs when its last member would: all its operands are ready by then, and only that member's value leaves
     groups.sort(key=lambda g: g[-1])
-    nodes = tuple(_fused(graph, [graph.nodes[i] for i in g]) for g in groups)
+    nodes = tuple(_fused(graph, _with_operands(absorbed, [graph.nodes[i] for i in g])) for g in groups)
     read = {v.name for n in nodes for v in n.inputs} | graph.output_set
     constants = {name: c for name, c in graph.constants.items() if name in read}
     return replace(graph, nodes=nodes, constants=constants)
@@ -95,6 +102,28 @@ def _joins(node: Node, result: object) -> bool:
     """Whether a node can be computed in the registers that hold the anchor's result."""
     out = node.output.type
     return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")  # type: ignore[attr-defined]
+
+
+def _is_absorbed(graph: Graph, node: Node) -> bool:
+    """Whether a node only puts blocked channels together, for convolutions that take them singly."""
+    v = node.output
+    if not joins_channels(node) or v.type.layout is None or v.name in graph.output_set:
+        return False
+    return bool(graph.consumers[v.name]) and all(_takes_singly(n, v) for n in graph.consumers[v.name])
+
+
+def _takes_singly(node: Node, x: Value) -> bool:
+    """Whether a node is a 2-D convolution by 1x1 of one group, and x its data."""
+    if not isinstance(node.op, Conv) or node.op.group != 1 or x.type.rank != 4 or x in node.inputs[1:]:
+        return False
+    _, pads, _ = node.op.geometry(2)
+    return node.inputs[1].type.sizes[2:] == (1, 1) and not any(map(any, pads))
+
+
+def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> list[Node]:
+    """The members, and before them those of the absorbed nodes that they read."""
+    read = dict.fromkeys(v.name for n in members for v in n.inputs if v.name in absorbed)
+    return [*(absorbed[name] for name in read), *members]
 
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:

@@ -1,0 +1,219 @@
+"""Channels that are split, joined and shuffled become an index: what reads them reads them where they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..builder import Builder
+from ..graph import Graph, Node, Value
+from ..ops._elementwise import Elementwise
+from ..ops._pool import Pool
+from ..ops.concat import Concat
+from ..ops.conv import Conv
+from ..ops.gather import Gather
+from ..ops.global_pool import GlobalPool
+from ..ops.reshape import Reshape
+from ..ops.select_channels import SelectChannels, interleaved
+from ..ops.slice import Slice
+from ..ops.transpose import Transpose
+from ..rewrite import rebuild
+from .assign_layouts import is_depthwise
+
+MAX_RUNS = 64
+"""An order of channels in more pieces than this is left to the ops that made it."""
+
+
+def move_channels(graph: Graph) -> Graph:
+    """``conv(slice(reshape(transpose(reshape(concat(a, b))))), w) -> conv(select_channels(a, b), w')``.
+
+    A chain of ops that only move whole channels becomes one ``select_channels`` of the values that it starts from, or
+    a ``concat`` where it comes to that, or nothing. A convolution takes its channels in whatever order they lie in
+    memory, the inputs of its constant weight permuted to match; what works on each channel by itself takes them so too,
+    and passes the order on.
+    """
+    return rebuild(graph, _Mover(graph).visit)
+
+
+def joins_channels(node: Node) -> bool:
+    """Whether a node puts whole channels of its operands together, into ``N C ...``."""
+    return isinstance(node.op, SelectChannels) or (
+        isinstance(node.op, Concat) and node.op.axis in (1, 1 - node.output.type.rank)
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """A value ``N middle spatial`` whose middle axes hold channels of other values, by their numbers in ``_Mover``."""
+
+    channels: np.ndarray
+    node: Node
+    """What makes the value, its inputs those of the new graph."""
+    direct: bool
+    """Whether its inputs are no views themselves."""
+
+
+class _Mover:
+    """The state of one run: views by the name of their value, and a number for every channel that one may hold."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.views: dict[str, _View] = {}
+        self.sources: list[Value] = []
+        self.starts: list[int] = []
+        self.total = 0
+        self.numbered: dict[str, int] = {}
+        self.made: dict[bytes | str, Value] = {}
+
+    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        moved = self.moved(b, node, inputs)
+        if moved is not None:
+            direct = not any(v.name in self.views for v in inputs)
+            return self.viewed(b, node, _View(moved, Node(node.op, inputs, node.outputs), direct))
+        if inputs and inputs[0].name in self.views and self.views[inputs[0].name].channels.ndim == 1:
+            made = self.reordered(b, node, inputs)
+            if made is not None:
+                return made
+        return b.reinfer(node, [self.value(b, v) for v in inputs])
+
+    def viewed(self, b: Builder, node: Node, view: _View) -> Sequence[Value]:
+        """The output of ``node`` as a view, which is computed when something needs it; at once where the graph returns it."""
+        self.views[node.output.name] = view
+        return [self.value(b, node.output)] if node.output.name in self.graph.output_set else node.outputs
+
+    # -- what moves channels ----------------------------------------------------------------------------------------------
+
+    def moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> np.ndarray | None:
+        """The channels of the output of a node that only moves channels; ``None`` for any other."""
+        op, out = node.op, node.output.type
+        if not isinstance(op, Concat | Slice | Reshape | Transpose | Gather | SelectChannels):
+            return None
+        x = inputs[0].type
+        channels = self.channels_of(inputs[0])
+        if channels is None:
+            return None
+        middle = range(1, 1 + channels.ndim)
+        spatial = x.shape[1 + channels.ndim :]
+        if isinstance(op, Concat | SelectChannels):
+            joined = [self.channels_of(v) for v in inputs]
+            axis = op.axis % x.rank if isinstance(op, Concat) else 1
+            if axis not in middle or any(c is None or c.ndim != channels.ndim for c in joined):
+                return None
+            whole = np.concatenate([c for c in joined if c is not None], axis - 1)
+            return whole if isinstance(op, Concat) else whole[list(op.channels)]
+        if isinstance(op, Slice):
+            ranges = op.ranges(x)
+            if any(r is not None and a not in middle for a, r in enumerate(ranges)):
+                return None
+            kept = [np.arange(s) if r is None else np.array(r, int) for r, s in zip(ranges, x.sizes, strict=True)]
+            return channels[np.ix_(*(kept[a] for a in middle))]
+        if isinstance(op, Reshape):
+            inner = out.rank - len(spatial)
+            fits = inner >= 2 and out.shape[0] == x.shape[0] and out.shape[inner:] == spatial
+            return channels.reshape(out.sizes[1:inner]) if fits else None
+        if isinstance(op, Transpose):
+            fixed = all(op.perm[a] == a for a in range(x.rank) if a not in middle)
+            return channels.transpose([op.perm[a] - 1 for a in middle]) if fixed else None
+        indices, axis = b.constant_of(inputs[1]), op.axis % x.rank
+        if indices is None or axis not in middle or (abs(indices + 0.5) > x.sizes[axis]).any():
+            return None
+        return channels.take(indices, axis - 1)
+
+    def channels_of(self, v: Value) -> np.ndarray | None:
+        """The numbers of the channels that a value holds; new ones for a value that is no view and has spatial axes."""
+        if v.name in self.views:
+            return self.views[v.name].channels
+        if v.type.rank < 3:
+            return None
+        size = v.type.sizes[1]
+        if v.name not in self.numbered:
+            self.numbered[v.name] = self.total
+            self.starts.append(self.total)
+            self.sources.append(v)
+            self.total += size
+        return np.arange(self.numbered[v.name], self.numbered[v.name] + size)
+
+    # -- what takes them in another order ---------------------------------------------------------------------------------
+
+    def reordered(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        """A node that can take the channels of its first operand as they lie in memory; ``None`` for one that cannot."""
+        x, *params = inputs
+        channels = self.views[x.name].channels
+        order = self.memory_order(channels)
+        sorted_already = bool((order == np.arange(len(order))).all())
+        if not self.is_simple(channels[order]) or any(b.constant_of(v) is None for v in params):
+            return None
+        if isinstance(node.op, Conv) and node.op.group == 1:
+            weight = params[0] if sorted_already else _permuted(b, params[0], order, 1)
+            return b.reinfer(node, [self.selected(b, channels[order], x.name), weight, *params[1:]])
+        if sorted_already or not _is_channelwise(node):
+            return None
+        data = self.selected(b, channels[order], x.name)
+        y = b.emit(node.op, data, *(_permuted(b, v, order, 0) for v in params), names=[f"{node.output.name}.moved"])
+        back = np.argsort(order)
+        restored = Node(SelectChannels(tuple(back.tolist())), (y,), node.outputs)
+        moved = self.channels_of(y)
+        assert moved is not None
+        return self.viewed(b, node, _View(moved[back], restored, direct=False))
+
+    def memory_order(self, channels: np.ndarray) -> np.ndarray:
+        """What sorts channels by the value that they lie in, the one that comes first being first, and there by their place."""
+        owners = np.searchsorted(self.starts, channels, side="right")
+        _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
+        return np.lexsort((channels, first[inverse]))
+
+    # -- values of them ---------------------------------------------------------------------------------------------------
+
+    def value(self, b: Builder, v: Value) -> Value:
+        """The value itself, computed now if it is a view."""
+        view = self.views.get(v.name)
+        if view is None:
+            return v
+        if v.name not in self.made:
+            if not view.direct and view.channels.ndim == 1 and self.is_simple(view.channels):
+                self.made[v.name] = self.selected(b, view.channels, v.name)
+            else:
+                (self.made[v.name],) = b.reinfer(view.node, [self.value(b, x) for x in view.node.inputs])
+        return self.made[v.name]
+
+    def selected(self, b: Builder, channels: np.ndarray, name: str) -> Value:
+        """The value ``N C spatial`` that holds these channels: an operand whole, several joined, or a selection."""
+        key = channels.tobytes()
+        if key not in self.made:
+            operands, local = self.located(channels)
+            if local != list(range(sum(v.type.sizes[1] for v in operands))):
+                self.made[key] = b.emit(SelectChannels(tuple(local)), *operands, names=[name])
+            else:
+                self.made[key] = operands[0] if len(operands) == 1 else b.emit(Concat(1), *operands, names=[name])
+        return self.made[key]
+
+    def is_simple(self, channels: np.ndarray) -> bool:
+        """Whether an order of channels is of so few pieces that it may be code."""
+        operands, local = self.located(channels)
+        return sum(map(len, interleaved(local, [v.type.sizes[1] for v in operands]))) <= MAX_RUNS
+
+    def located(self, channels: np.ndarray) -> tuple[list[Value], list[int]]:
+        """The operands that hold these channels, in order of appearance, and the channels counted one operand after another."""
+        owners = np.searchsorted(self.starts, channels, side="right") - 1
+        used = list(dict.fromkeys(owners.tolist()))
+        operands = [self.sources[o] for o in used]
+        offsets = np.cumsum([0, *(v.type.sizes[1] for v in operands)])
+        shift = {o: int(offset) - self.starts[o] for o, offset in zip(used, offsets, strict=False)}
+        return operands, [c + shift[o] for c, o in zip(channels.tolist(), owners.tolist(), strict=True)]
+
+
+def _is_channelwise(node: Node) -> bool:
+    """Whether a node works on each channel by itself, its other operands having one entry a channel on axis 0."""
+    if isinstance(node.op, Conv):
+        return is_depthwise(node)
+    one = len(node.inputs) == len(node.outputs) == 1
+    return one and isinstance(node.op, Elementwise | Pool | GlobalPool)
+
+
+def _permuted(b: Builder, v: Value, order: np.ndarray, axis: int) -> Value:
+    """A constant with one axis permuted."""
+    array = b.constant_of(v)
+    assert array is not None
+    return b.constant(array.take(order, axis), f"{v.name}.moved")
