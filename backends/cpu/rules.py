@@ -11,10 +11,11 @@ from .dense import dense
 from .depthwise_conv import depthwise_conv
 from .direct_conv import direct_conv
 from .fallback import fallback
+from .layer_norm import layer_norm
 from .select_channels import select_channels
 from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
 
-RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, dense, select_channels, fallback)
+RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, dense, layer_norm, select_channels, fallback)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
