@@ -57,6 +57,8 @@ class Op:
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
+    any_layout: ClassVar[bool] = False
+    """Whether operands may be held in any layout; the result is row-major all the same."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

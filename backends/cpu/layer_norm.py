@@ -116,20 +116,17 @@ def schedule(
     """
     out = sch.get_sblock(result)
     loops = sch.get_loops(out)
-    row_loops = _row_loops(sch, out)
-    if not row_loops:
+    places = _row_axes(sch, out)
+    if not places:
         return None
-    last = row_loops[-1]
+    *outer, last = (loops[i] for i in places)
     extent = int(sch.get(last).extent)
     tile = max(r for r in range(1, most + 1) if extent % r == 0)
     tiles, rows = sch.split(last, [None, tile])
-    lane = loops[-1]
-    if lane is last:
-        lane = rows
-    elif int(sch.get(lane).extent) % algorithm.lanes == 0:
-        _, lane = sch.split(lane, [None, algorithm.lanes])
-    outer = row_loops[:-1]
-    sch.reorder(*outer, tiles)
+    inner = [rows if i == places[-1] else loop for i, loop in enumerate(loops) if i not in places[:-1]]
+    if inner[-1] is not rows and int(sch.get(inner[-1]).extent) % algorithm.lanes == 0:
+        inner[-1:] = sch.split(inner[-1], [None, algorithm.lanes])
+    sch.reorder(*outer, tiles, *inner)
     pieces = 1
     for loop in outer:
         pieces *= int(sch.get(loop).extent)
@@ -141,8 +138,8 @@ def schedule(
     else:
         place = tiles = sch.fuse(*outer, tiles) if outer else tiles
         sch.parallel(tiles)
-    if int(sch.get(lane).extent) <= 64:
-        sch.vectorize(lane)
+    if int(sch.get(inner[-1]).extent) <= 64:
+        sch.vectorize(inner[-1])
     _statistics(sch, tiles)
     for name in gathered:
         block = sch.get_sblock(name)
@@ -154,17 +151,13 @@ def schedule(
     return sch
 
 
-def _row_loops(sch: Any, out: Any) -> list[Any]:
-    """The loops of a block that say which row an element of it belongs to; none where one of them says more than that."""
+def _row_axes(sch: Any, out: Any) -> list[int]:
+    """Which axes of a block say which row an element of it belongs to; none where one of them says more than that."""
     block = sch.get(out)
     index = [r.min for r in next(b.region for b in block.reads if b.source.name == "inverse_deviation")]
     if not all(isinstance(i, tirx.Var | tirx.IntImm) for i in index):
         return []
-    return [
-        loop
-        for loop, axis in zip(sch.get_loops(out), block.iter_vars, strict=True)
-        if any(axis.var.same_as(i) for i in index)
-    ]
+    return [i for i, axis in enumerate(block.iter_vars) if any(axis.var.same_as(at) for at in index)]
 
 
 def _statistics(sch: Any, tiles: Any) -> None:

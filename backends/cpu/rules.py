@@ -17,5 +17,14 @@ from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
 
-RULES: tuple[Rule, ...] = (winograd, winograd_weight, direct_conv, depthwise_conv, dense, layer_norm, select_channels, fallback)
+RULES: tuple[Rule, ...] = (
+    winograd,
+    winograd_weight,
+    direct_conv,
+    depthwise_conv,
+    dense,
+    layer_norm,
+    select_channels,
+    fallback,
+)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

@@ -27,6 +27,7 @@ class Reshape(Op):
     name = "reshape"
     onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     injective = True
+    any_layout = True
     shape: Ints = ()
     allowzero: bool = False
 

@@ -21,6 +21,7 @@ class Transpose(Op):
     name = "transpose"
     onnx = ("Transpose",)
     injective = True
+    any_layout = True
     perm: Ints = ()
 
     def infer(self, *types: TensorType) -> TensorType:

@@ -22,6 +22,8 @@ from ..rewrite import rebuild
 
 FLOPS_PER_BYTE = 0.5
 """A row-major convolution, by the fallback schedule, takes the time that converting a byte takes for this many operations."""
+FUSED_CONVERSION = 0.25
+"""What a conversion next to an op that moves its elements anyway costs, as a share of one by itself."""
 FEW_CHANNELS = 4
 """A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
 
@@ -46,7 +48,7 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
             return converted[key]
 
         if node.output.name not in blocked:
-            return b.reinfer(node, tuple(held(v, None) for v in inputs))
+            return b.reinfer(node, inputs if node.op.any_layout else tuple(held(v, None) for v in inputs))
         data = data_layout(node.output.type.rank, block)
         if isinstance(node.op, Conv):
             x = held(inputs[0], None if reads_plain(node) else data)
@@ -152,7 +154,9 @@ def _choose(graph: Graph, block: int) -> set[str]:
             producer = graph.producers.get(v.name)
             if v.name in graph.constants or (isinstance(node.op, Conv) and reads_plain(node)) or not _is_data(v, node):
                 continue
-            tie("n:" + producer.output.name if producer else "plain", name, float(v.type.nbytes))
+            moves = node.op.any_layout or (producer is not None and producer.op.any_layout)
+            bytes_moved = v.type.nbytes * (FUSED_CONVERSION if moves else 1.0)
+            tie("n:" + producer.output.name if producer else "plain", name, bytes_moved)
         for v in node.outputs:
             if v.name in graph.output_set:
                 tie(name, "plain", float(v.type.nbytes))

@@ -14,6 +14,10 @@ import networkx as nx
 from ..graph import Constant, Graph, Node, Value
 from ..ops.conv import Conv
 from ..ops.fused import Fused
+from ..ops.layer_norm import LayerNorm
+from ..ops.relayout import Relayout
+from ..ops.transpose import Transpose
+from ..types import TensorType
 from .move_channels import joins_channels
 
 MAX_GROUP = 24
@@ -30,6 +34,7 @@ def fuse(graph: Graph) -> Graph:
     value leaves the group. Constants of one element move into the body, as immediates.
     """
     doms = _post_dominators(graph)
+    known = _known(graph)
     index = {n.output.name: i for i, n in enumerate(graph.nodes)}
     groups: list[list[int]] = []
     absorbed = {n.output.name: n for n in graph.nodes if _is_absorbed(graph, n)}
@@ -37,7 +42,7 @@ def fuse(graph: Graph) -> Graph:
     for i in range(len(graph.nodes)):
         if i in taken:
             continue
-        members = _grow(graph, i, doms, index, taken)
+        members = _grow(graph, i, doms, index, taken, known)
         taken.update(members)
         groups.append(sorted(members))
     # a group runs when its last member would: all its operands are ready by then, and only that member's value leaves
@@ -56,7 +61,20 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
     return dict(nx.immediate_dominators(g.reverse(), -1))
 
 
-def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int]) -> set[int]:
+def _known(graph: Graph) -> set[int]:
+    """The nodes that depend on constants alone: they run once, and so do not join with others."""
+    names = set(graph.constants)
+    found: set[int] = set()
+    for i, node in enumerate(graph.nodes):
+        if all(v.name in names for v in node.inputs):
+            found.add(i)
+            names.update(v.name for v in node.outputs)
+    return found
+
+
+def _grow(
+    graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int], known: set[int]
+) -> set[int]:
     members, last = {start}, start
     if isinstance(graph.nodes[start].op, Fused):
         return members
@@ -65,17 +83,42 @@ def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int],
         if end in (-1, last):
             break
         between = _between(graph, last, end, index)
-        result = graph.nodes[last].output.type
         if (
             between & taken
+            or (start in known and not between <= known)
             or len(members | between) > MAX_GROUP
             or sum(_repeats(graph.nodes[i]) for i in members | between) > MAX_REPEATS
-            or not all(_joins(graph.nodes[i], result) for i in between)
+            or not _join(graph, members, last, between)
         ):
             break
         members |= between
         last = end
     return members
+
+
+def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool:
+    """Whether these nodes can be computed in the loops of a group whose result is that of node ``last``."""
+    held = graph.nodes[last].output
+    nodes = [graph.nodes[i] for i in between]
+    if all(_is_computed_in_place(n, held.type) for n in nodes):
+        return True
+    if all(graph.nodes[i].op.injective for i in members):
+        if all(n.op.injective and len(n.outputs) == 1 for n in nodes):
+            return True
+        moved = all(_moves(graph.nodes[i]) for i in members)
+        return moved and len(nodes) == 1 and _reads_rows(nodes[0]) and held not in nodes[0].inputs[1:]
+    rows = any(_reads_rows(graph.nodes[i]) for i in members)
+    return rows and all(n.op.injective and len(n.outputs) == 1 for n in nodes)
+
+
+def _moves(node: Node) -> bool:
+    """Whether a node only moves the elements of its one operand."""
+    return isinstance(node.op, Transpose | Relayout)
+
+
+def _reads_rows(node: Node) -> bool:
+    """Whether a node works on rows gathered from wherever they are, and may leave its result anywhere."""
+    return isinstance(node.op, LayerNorm) and not node.op.stats and node.op.axis in (-1, node.output.type.rank - 1)
 
 
 def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[int]:
@@ -98,10 +141,10 @@ def _repeats(node: Node) -> bool:
     return getattr(node.op, "cost", 0) > 1
 
 
-def _joins(node: Node, result: object) -> bool:
+def _is_computed_in_place(node: Node, result: TensorType) -> bool:
     """Whether a node can be computed in the registers that hold the anchor's result."""
     out = node.output.type
-    return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")  # type: ignore[attr-defined]
+    return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")
 
 
 def _is_absorbed(graph: Graph, node: Node) -> bool:
