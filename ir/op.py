@@ -57,8 +57,6 @@ class Op:
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
-    any_layout: ClassVar[bool] = False
-    """Whether operands may be held in any layout; the result is row-major all the same."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -86,6 +84,10 @@ class Op:
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         """Whether the op computes rightly, and well, when its data operands and results are held in ``layout``."""
+        return False
+
+    def reads_any_layout(self) -> bool:
+        """Whether operands may be held in any layout, and the result is row-major all the same."""
         return False
 
     # -- ONNX -----------------------------------------------------------------------------------------------------

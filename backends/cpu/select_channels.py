@@ -19,9 +19,9 @@ MAX_BLOCKS = 32
 def select_channels(group: Group, target: Target) -> Any:
     """Groups that begin by joining or selecting blocked channels, some block from several places; ``None`` for others."""
     node = group.body.nodes[0]
-    if not joins_channels(node) or not group.anchor.op.injective:
-        return None
     layout = node.output.type.layout
+    if not joins_channels(node) or not all(n.op.elementwise for n in group.body.nodes[1:]):
+        return None
     if layout is None or is_aligned(node, layout.block(1)) or node.output.type.physical_shape[1] > MAX_BLOCKS:
         return None
     sch = group.lower().schedule()

@@ -27,7 +27,6 @@ class Reshape(Op):
     name = "reshape"
     onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     injective = True
-    any_layout = True
     shape: Ints = ()
     allowzero: bool = False
 
@@ -62,6 +61,9 @@ class Reshape(Op):
             return x(*at)
 
         return k.compute(outs[0], element, "reshape")
+
+    def reads_any_layout(self) -> bool:
+        return True
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:

@@ -21,7 +21,6 @@ class Transpose(Op):
     name = "transpose"
     onnx = ("Transpose",)
     injective = True
-    any_layout = True
     perm: Ints = ()
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -33,6 +32,9 @@ class Transpose(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         inverse = sorted(range(len(self.perm)), key=self.perm.__getitem__)
         return k.compute(outs[0], lambda *i: xs[0](*(i[a] for a in inverse)), "transpose")
+
+    def reads_any_layout(self) -> bool:
+        return True
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:

@@ -48,7 +48,7 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
             return converted[key]
 
         if node.output.name not in blocked:
-            return b.reinfer(node, inputs if node.op.any_layout else tuple(held(v, None) for v in inputs))
+            return b.reinfer(node, inputs if node.op.reads_any_layout() else tuple(held(v, None) for v in inputs))
         data = data_layout(node.output.type.rank, block)
         if isinstance(node.op, Conv):
             x = held(inputs[0], None if reads_plain(node) else data)
@@ -154,8 +154,8 @@ def _choose(graph: Graph, block: int) -> set[str]:
             producer = graph.producers.get(v.name)
             if v.name in graph.constants or (isinstance(node.op, Conv) and reads_plain(node)) or not _is_data(v, node):
                 continue
-            moves = node.op.any_layout or (producer is not None and producer.op.any_layout)
-            bytes_moved = v.type.nbytes * (FUSED_CONVERSION if moves else 1.0)
+            moves = [n.op.reads_any_layout() and n.op.injective for n in (node, producer) if n is not None]
+            bytes_moved = v.type.nbytes * (FUSED_CONVERSION if any(moves) else 1.0)
             tie("n:" + producer.output.name if producer else "plain", name, bytes_moved)
         for v in node.outputs:
             if v.name in graph.output_set:
