@@ -238,6 +238,8 @@ def test_outputs_are_made_by_a_node_each() -> None:
         ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[64,32] = reshape(%a) {shape=[64,32]}\n%z: f32[64,32] = relu(%b)\nreturn %z", ["transpose+reshape+relu"]),
         ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\n%z: f32[1,32,8,8] = transpose(%b) {perm=[0,3,1,2]}\nreturn %z", ["transpose+layer_norm+transpose"]),
         ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\nreturn %b, %a", ["transpose", "layer_norm"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%z: f32[3,8,8,32] = expand(%a) {shape=[3,8,8,32]}\nreturn %z", ["transpose+expand"]),
+        ("%a: f32[1,32,8,8] = tanh(%x)\n%z: f32[3,32,8,8] = expand(%a) {shape=[3,32,8,8]}\nreturn %z", ["tanh", "expand"]),
         (CONV + "\n%u: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%z: f32[1,16,8,8] = add(%y, %u)\nreturn %z", ["conv", "conv+add"]),
     ],
 )  # fmt: skip

@@ -31,7 +31,9 @@ def fuse(graph: Graph) -> Graph:
 
     A group grows from its first node to the immediate post-dominator of its result while everything between is
     elementwise on tensors of the result's shape, so that a diamond such as ``x * sigmoid(x)`` is taken whole and one
-    value leaves the group. Constants of one element move into the body, as immediates.
+    value leaves the group. A chain of injective ops may change shape and layout on the way, as long as no element is
+    computed more than once; so may what follows a normalisation of rows, and what its operand comes from is moved as it
+    is read. Constants of one element move into the body, as immediates.
     """
     doms = _post_dominators(graph)
     known = _known(graph)
@@ -99,16 +101,27 @@ def _grow(
 def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool:
     """Whether these nodes can be computed in the loops of a group whose result is that of node ``last``."""
     held = graph.nodes[last].output
-    nodes = [graph.nodes[i] for i in between]
+    inside, nodes = [graph.nodes[i] for i in members], [graph.nodes[i] for i in between]
     if all(_is_computed_in_place(n, held.type) for n in nodes):
         return True
-    if all(graph.nodes[i].op.injective for i in members):
-        if all(n.op.injective and len(n.outputs) == 1 for n in nodes):
-            return True
-        moved = all(_moves(graph.nodes[i]) for i in members)
-        return moved and len(nodes) == 1 and _reads_rows(nodes[0]) and held not in nodes[0].inputs[1:]
-    rows = any(_reads_rows(graph.nodes[i]) for i in members)
-    return rows and all(n.op.injective and len(n.outputs) == 1 for n in nodes)
+    moved = all(_moves(n) for n in inside)
+    if moved and len(nodes) == 1 and _works_on_rows(nodes[0]):
+        return held not in nodes[0].inputs[1:]
+    goes_anywhere = all(n.op.injective for n in inside) or any(_works_on_rows(n) for n in inside)
+    return goes_anywhere and all(_takes_elements(n, held.type, any(map(_computes, inside))) for n in nodes)
+
+
+def _takes_elements(node: Node, held: TensorType, computed: bool) -> bool:
+    """Whether a node reads each element of what the group holds once, if those are computed, or moves them as it likes."""
+    if not node.op.injective or len(node.outputs) != 1:
+        return False
+    once = node.output.type.numel <= held.numel and (node.op.elementwise or not _computes(node))
+    return once or not computed
+
+
+def _computes(node: Node) -> bool:
+    """Whether a node does more than move elements."""
+    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) > 0
 
 
 def _moves(node: Node) -> bool:
@@ -116,7 +129,7 @@ def _moves(node: Node) -> bool:
     return isinstance(node.op, Transpose | Relayout)
 
 
-def _reads_rows(node: Node) -> bool:
+def _works_on_rows(node: Node) -> bool:
     """Whether a node works on rows gathered from wherever they are, and may leave its result anywhere."""
     return isinstance(node.op, LayerNorm) and not node.op.stats and node.op.axis in (-1, node.output.type.rank - 1)
 
