@@ -20,6 +20,7 @@ from ..ops.select_channels import SelectChannels, interleaved
 from ..ops.slice import Slice
 from ..ops.transpose import Transpose
 from ..rewrite import rebuild
+from ..types import TensorType
 from .assign_layouts import is_depthwise
 
 MAX_RUNS = 64
@@ -34,6 +35,8 @@ def move_channels(graph: Graph) -> Graph:
     memory, the inputs of its constant weight permuted to match; what works on each channel by itself takes them so too,
     and passes the order on.
     """
+    if any(v.type.layout for v in graph.values()):
+        return graph  # the text of a later stage
     return rebuild(graph, _Mover(graph).visit)
 
 
@@ -87,39 +90,22 @@ class _Mover:
 
     def moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> np.ndarray | None:
         """The channels of the output of a node that only moves channels; ``None`` for any other."""
-        op, out = node.op, node.output.type
-        if not isinstance(op, Concat | Slice | Reshape | Transpose | Gather | SelectChannels):
+        op = node.op
+        if isinstance(op, Concat | SelectChannels):
+            return _joined(op, inputs[0].type.rank, [self.channels_of(v) for v in inputs])
+        if not isinstance(op, Slice | Reshape | Transpose | Gather):
             return None
-        x = inputs[0].type
-        channels = self.channels_of(inputs[0])
+        x, channels = inputs[0].type, self.channels_of(inputs[0])
         if channels is None:
             return None
-        middle = range(1, 1 + channels.ndim)
-        spatial = x.shape[1 + channels.ndim :]
-        if isinstance(op, Concat | SelectChannels):
-            joined = [self.channels_of(v) for v in inputs]
-            axis = op.axis % x.rank if isinstance(op, Concat) else 1
-            if axis not in middle or any(c is None or c.ndim != channels.ndim for c in joined):
-                return None
-            whole = np.concatenate([c for c in joined if c is not None], axis - 1)
-            return whole if isinstance(op, Concat) else whole[list(op.channels)]
         if isinstance(op, Slice):
-            ranges = op.ranges(x)
-            if any(r is not None and a not in middle for a, r in enumerate(ranges)):
-                return None
-            kept = [np.arange(s) if r is None else np.array(r, int) for r, s in zip(ranges, x.sizes, strict=True)]
-            return channels[np.ix_(*(kept[a] for a in middle))]
+            return _sliced(op, x, channels)
         if isinstance(op, Reshape):
-            inner = out.rank - len(spatial)
-            fits = inner >= 2 and out.shape[0] == x.shape[0] and out.shape[inner:] == spatial
-            return channels.reshape(out.sizes[1:inner]) if fits else None
+            return _reshaped(x, node.output.type, channels)
         if isinstance(op, Transpose):
-            fixed = all(op.perm[a] == a for a in range(x.rank) if a not in middle)
-            return channels.transpose([op.perm[a] - 1 for a in middle]) if fixed else None
-        indices, axis = b.constant_of(inputs[1]), op.axis % x.rank
-        if indices is None or axis not in middle or (abs(indices + 0.5) > x.sizes[axis]).any():
-            return None
-        return channels.take(indices, axis - 1)
+            return _transposed(op, channels)
+        indices = b.constant_of(inputs[1])
+        return None if indices is None else _gathered(op, x, channels, indices)
 
     def channels_of(self, v: Value) -> np.ndarray | None:
         """The numbers of the channels that a value holds; new ones for a value that is no view and has spatial axes."""
@@ -202,6 +188,45 @@ class _Mover:
         offsets = np.cumsum([0, *(v.type.sizes[1] for v in operands)])
         shift = {o: int(offset) - self.starts[o] for o, offset in zip(used, offsets, strict=False)}
         return operands, [c + shift[o] for c, o in zip(channels.tolist(), owners.tolist(), strict=True)]
+
+
+def _joined(op: Concat | SelectChannels, rank: int, parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [c for c in parts if c is not None]
+    axis = op.axis % rank if isinstance(op, Concat) else 1
+    if len(known) < len(parts) or len({c.ndim for c in known}) > 1 or not 1 <= axis <= known[0].ndim:
+        return None
+    whole: np.ndarray = np.concatenate(known, axis - 1)
+    return whole if isinstance(op, Concat) else whole[list(op.channels)]
+
+
+def _sliced(op: Slice, x: TensorType, channels: np.ndarray) -> np.ndarray | None:
+    ranges = op.ranges(x)
+    end = 1 + channels.ndim
+    if any(r is not None for r in (ranges[0], *ranges[end:])):
+        return None
+    kept = [np.arange(s) if r is None else np.array(r, int) for r, s in zip(ranges, x.sizes, strict=True)]
+    return channels[np.ix_(*kept[1:end])]
+
+
+def _reshaped(x: TensorType, out: TensorType, channels: np.ndarray) -> np.ndarray | None:
+    spatial = x.shape[1 + channels.ndim :]
+    end = out.rank - len(spatial)
+    keeps = end >= 2 and out.shape[0] == x.shape[0] and out.shape[end:] == spatial
+    return channels.reshape(out.sizes[1:end]) if keeps else None
+
+
+def _transposed(op: Transpose, channels: np.ndarray) -> np.ndarray | None:
+    end = 1 + channels.ndim
+    keeps = all(op.perm[a] == a for a in (0, *range(end, len(op.perm))))
+    return channels.transpose([a - 1 for a in op.perm[1:end]]) if keeps else None
+
+
+def _gathered(op: Gather, x: TensorType, channels: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
+    axis = op.axis % x.rank
+    if not 1 <= axis <= channels.ndim or (indices < -x.sizes[axis]).any() or (indices >= x.sizes[axis]).any():
+        return None
+    taken: np.ndarray = channels.take(indices, axis - 1)
+    return taken
 
 
 def _is_channelwise(node: Node) -> bool:
