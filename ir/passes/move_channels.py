@@ -195,7 +195,7 @@ def _joined(op: Concat | SelectChannels, rank: int, parts: Sequence[np.ndarray |
     axis = op.axis % rank if isinstance(op, Concat) else 1
     if len(known) < len(parts) or len({c.ndim for c in known}) > 1 or not 1 <= axis <= known[0].ndim:
         return None
-    whole: np.ndarray = np.concatenate(known, axis - 1)
+    whole = np.concatenate(known, axis - 1)
     return whole if isinstance(op, Concat) else whole[list(op.channels)]
 
 
@@ -205,7 +205,8 @@ def _sliced(op: Slice, x: TensorType, channels: np.ndarray) -> np.ndarray | None
     if any(r is not None for r in (ranges[0], *ranges[end:])):
         return None
     kept = [np.arange(s) if r is None else np.array(r, int) for r, s in zip(ranges, x.sizes, strict=True)]
-    return channels[np.ix_(*kept[1:end])]
+    chosen: np.ndarray = channels[np.ix_(*kept[1:end])]
+    return chosen
 
 
 def _reshaped(x: TensorType, out: TensorType, channels: np.ndarray) -> np.ndarray | None:
