@@ -52,6 +52,10 @@ class Group:
         """Whether what follows the anchor takes many operations an element, as ``tanh`` does and ``relu`` does not."""
         return sum(n.op.cost for n in self.body.nodes if isinstance(n.op, Elementwise)) > HEAVY
 
+    def argument(self, value: Value) -> str:
+        """The name of the kernel's argument that holds an input of the body."""
+        return f"a{[v.name for v in self.body.inputs].index(value.name)}"
+
     @cached_property
     def key(self) -> str:
         """Equal for kernels that compute the same: the text form."""

@@ -17,6 +17,7 @@ from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
+from convc.ir.passes.move_channels import move_channels
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
@@ -33,6 +34,7 @@ def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, 
         ("recognise_activations", recognise_activations),
         ("fold_scale", fold_scale),
         ("share", share),
+        ("move_channels", move_channels),
         ("assign_layouts", lambda g: assign_layouts(g, Blocks.of(machine))),
         ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine)),
         ("pack_dense", lambda g: pack_dense(g, machine)),

@@ -86,6 +86,10 @@ class Op:
         """Whether the op computes rightly, and well, when its data operands and results are held in ``layout``."""
         return False
 
+    def reads_any_layout(self) -> bool:
+        """Whether operands may be held in any layout, and the result is row-major all the same."""
+        return False
+
     # -- ONNX -----------------------------------------------------------------------------------------------------
 
     @classmethod

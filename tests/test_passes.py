@@ -20,6 +20,7 @@ from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
 from convc.ir.passes.materialize import materialize_outputs
+from convc.ir.passes.move_channels import move_channels
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
@@ -178,6 +179,76 @@ def test_share_keeps_equal_nodes_and_constants_once() -> None:
     assert shared.output_names == ("r", "s")
 
 
+SHUFFLE = """%j: f32[1,64,8,8] = concat(%x, %z)
+%r: f32[1,2,32,8,8] = reshape(%j) {shape=[1,2,32,8,8]}
+%t: f32[1,32,2,8,8] = transpose(%r) {perm=[0,2,1,3,4]}
+%s: f32[1,64,8,8] = reshape(%t) {shape=[1,64,8,8]}
+"""
+TWO = "%x: f32[1,32,8,8], %z: f32[1,32,8,8]"
+
+
+def test_a_convolution_reads_shuffled_channels_where_they_are() -> None:
+    text = SHUFFLE + "%h: f32[1,32,8,8] = slice(%s) {axes=[1], starts=[32], ends=[64]}\n"
+    w = weights(16, 32, 1, 1)
+    moved = move_channels(graph(text + "%y: f32[1,16,8,8] = conv(%h, %w)\nreturn %y", TWO, w=w))
+    verify(moved)
+    assert ops(moved) == ["select_channels", "conv"]
+    assert moved.nodes[0].op.channels == (*range(16, 32), *range(48, 64))  # type: ignore[attr-defined]
+    permuted = moved.constants[moved.nodes[1].inputs[1].name].array
+    np.testing.assert_array_equal(permuted, np.concatenate([w[:, 0::2], w[:, 1::2]], axis=1))
+
+
+def test_a_whole_shuffle_before_a_convolution_is_a_concat() -> None:
+    moved = move_channels(graph(SHUFFLE + "%y: f32[1,16,8,8] = conv(%s, %w)\nreturn %y", TWO, w=weights(16, 64, 1, 1)))
+    assert ops(moved) == ["concat", "conv"]
+
+
+def test_depthwise_convolutions_pass_the_order_of_channels_on() -> None:
+    text = (
+        SHUFFLE + "%d: f32[1,64,8,8] = conv(%s, %v) {pads=[[1,1],[1,1]], group=64}\n%p: f32[1,64,8,8] = relu(%d)\n"
+        "%y: f32[1,16,8,8] = conv(%p, %w)\nreturn %y"
+    )
+    moved = move_channels(graph(text, TWO, v=weights(64, 1, 3, 3), w=weights(16, 64, 1, 1)))
+    verify(moved)
+    assert ops(moved) == ["concat", "conv", "relu", "conv"]
+
+
+def test_a_shuffle_that_something_else_reads_is_one_op() -> None:
+    moved = move_channels(graph(SHUFFLE + "%y: f32[1,64,8,8] = add(%s, %s)\nreturn %y, %r", TWO))
+    verify(moved)
+    assert sorted(ops(moved)) == ["add", "concat", "reshape", "select_channels"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%t: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%y: f32[1,8,32,8] = transpose(%t) {perm=[0,1,3,2]}\nreturn %y",
+        "%t: f32[1,32,64] = reshape(%x) {shape=[1,32,64]}\n%y: f32[1,64,32] = reshape(%t) {shape=[1,64,32]}\nreturn %y",
+        "%y: f32[1,32,3,8] = slice(%x) {axes=[2], starts=[1], ends=[4]}\nreturn %y",
+        "%y: f32[1,9,8,8] = slice(%x) {axes=[1], starts=[1], ends=[10]}\nreturn %y",
+    ],
+)
+def test_what_moves_more_or_less_than_channels_stays(text: str) -> None:
+    g = graph(text)
+    assert print_graph(move_channels(g)) == print_graph(g)
+
+
+def test_an_order_of_channels_in_many_pieces_stays_with_its_ops() -> None:
+    order = np.random.default_rng(0).permutation(256).tolist()
+    text = (
+        f"%i: i64[256] = const {order}\n%a: f32[1,256,8,8] = relu(%x)\n%g: f32[1,256,8,8] = gather(%a, %i) {{axis=1}}\n"
+        "%h: f32[1,256,8,8] = gather(%g, %i) {axis=1}\n%y: f32[1,256,8,8] = add(%h, %x)\nreturn %y"
+    )
+    assert ops(move_channels(graph(text, "%x: f32[1,256,8,8]"))) == ["relu", "gather", "gather", "add"]
+
+
+def test_transposes_read_blocked_data() -> None:
+    text = "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%y: f32[1,8,8,32] = transpose(%a) {perm=[0,2,3,1]}\nreturn %y"
+    placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3)), BLOCKS)
+    assert str(placed.nodes[-1].inputs[0].type.layout) == "NCHW16c"
+    assert placed.nodes[-1].op.name == "transpose"
+
+
 def test_layouts_convert_once_between_convolutions() -> None:
     text = (
         "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%b: f32[1,32,8,8] = relu(%a)\n"
@@ -234,13 +305,36 @@ def test_outputs_are_made_by_a_node_each() -> None:
         (CONV + "\n%s: f32[1,16,8,8] = sigmoid(%y)\n%z: f32[1,16,8,8] = mul(%y, %s)\nreturn %z", ["conv+sigmoid+mul"]),
         (CONV + "\n%z: f32[1,16,8,8] = relu(%y)\nreturn %z, %y", ["conv", "relu"]),
         (CONV + "\n%z: f32[16,8,8] = reshape(%y) {shape=[16,8,8]}\nreturn %z", ["conv", "reshape"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[64,32] = reshape(%a) {shape=[64,32]}\n%z: f32[64,32] = relu(%b)\nreturn %z", ["transpose+reshape+relu"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\n%z: f32[1,32,8,8] = transpose(%b) {perm=[0,3,1,2]}\nreturn %z", ["transpose+layer_norm+transpose"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\nreturn %b, %a", ["transpose", "layer_norm"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%z: f32[3,8,8,32] = expand(%a) {shape=[3,8,8,32]}\nreturn %z", ["transpose+expand"]),
+        ("%a: f32[1,32,8,8] = tanh(%x)\n%z: f32[3,32,8,8] = expand(%a) {shape=[3,32,8,8]}\nreturn %z", ["tanh", "expand"]),
         (CONV + "\n%u: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%z: f32[1,16,8,8] = add(%y, %u)\nreturn %z", ["conv", "conv+add"]),
     ],
 )  # fmt: skip
 def test_fuse(text: str, groups: list[str]) -> None:
-    fused = fuse(graph(text, w=weights(16, 32, 3, 3)))
+    fused = fuse(graph(text, w=weights(16, 32, 3, 3), scale=weights(32)))
     verify(fused)
     assert sorted(ops(fused)) == sorted(groups)
+
+
+@pytest.mark.parametrize(
+    ("reader", "groups"),
+    [
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\nreturn %y", ["concat+conv"]),
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%u: f32[1,16,4,4] = conv(%j, %w) {strides=[2,2]}\nreturn %y, %u", ["concat+conv"] * 2),
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%p: f32[1,40,7,7] = max_pool(%j) {kernel=[2,2]}\nreturn %y, %p", ["concat"]),
+        ("%y: f32[1,16,10,10] = conv(%j, %w) {pads=[[1,1],[1,1]]}\nreturn %y", ["concat"]),
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\nreturn %y, %j", ["concat"]),
+    ],
+)  # fmt: skip
+def test_convolutions_of_single_pixels_read_through_a_concat(reader: str, groups: list[str]) -> None:
+    text = "%a: f32[1,20,8,8] = conv(%x, %v)\n%b: f32[1,20,8,8] = conv(%z, %v)\n%j: f32[1,40,8,8] = concat(%a, %b)\n"
+    g = graph(text + reader, TWO, v=weights(20, 32, 1, 1), w=weights(16, 40, 1, 1))
+    fused = fuse(assign_layouts(g, BLOCKS))
+    verify(fused)
+    assert [o for o in ops(fused) if "concat" in o] == groups
 
 
 def test_every_stage_compiles_to_the_same_answer(tmp_path: Path) -> None:

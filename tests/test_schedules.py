@@ -168,6 +168,94 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
     assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{rows} {inner} {columns}")
 
 
+def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], **weights: np.ndarray) -> onnx.ModelProto:
+    """A model that returns ``y``."""
+    made = [helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()]
+    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", made, [helper.make_tensor_value_info("y", 1, None)], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return (np.random.default_rng(0).standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def kernels_of(compiled: convc.CompiledModel) -> dict[str, str]:
+    """The rule of each kernel, by the kernel's ops."""
+    return {k.group.name: k.rule for k in compiled.kernels}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sizes", [(32, 16), (32, 20), (20, 7, 33)], ids=str)
+def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> None:
+    """Blocks of channels from several operands, and blocks that are themselves made of several."""
+    parts = [f"p{i}" for i in range(len(sizes))]
+    nodes = [helper.make_node("Conv", ["x", f"w{p}"], [p]) for p in parts]
+    nodes += [
+        helper.make_node("Concat", parts, ["j"], axis=1),
+        helper.make_node("Conv", ["j", "w"], ["c"], strides=[stride] * 2),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    weights = {f"w{p}": normal(size, 16, 1, 1) for p, size in zip(parts, sizes, strict=True)}
+    model = model_of(nodes, {"x": [2, 16, 9, 13]}, w=normal(24, sum(sizes), 1, 1), **weights)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["concat_conv_relu"] == "direct_conv"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{sizes} {stride}")
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(36, 2), (30, 3), (64, 2)])
+def test_select_channels(channels: int, groups: int) -> None:
+    """Shuffled channels, then an op that reads them in that order."""
+    split = np.array([2, groups, channels // groups, 7, 9])
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Reshape", ["a", "split"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["c"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["c", "whole"], ["d"]),
+        helper.make_node("Add", ["a", "d"], ["e"]),
+        helper.make_node("Conv", ["e", "v"], ["y"], pads=[1] * 4),
+    ]
+    w, v, whole = normal(channels, 16, 1, 1), normal(16, channels, 3, 3), np.array([2, channels, 7, 9])
+    model = model_of(nodes, {"x": [2, 16, 7, 9]}, w=w, v=v, split=split, whole=whole)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["select_channels_add"] == "select_channels"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{channels} {groups}")
+
+
+@pytest.mark.parametrize("after", ["", "Tanh", "Transpose"])
+@pytest.mark.parametrize("shape", [(49, 96), (2, 7, 24), (1, 197, 64), (2, 8, 5, 16)], ids=str)
+def test_layer_norm(shape: tuple[int, ...], after: str) -> None:
+    nodes = [helper.make_node("LayerNormalization", ["x", "s", "b"], ["n" if after else "y"], axis=-1)]
+    if after:
+        attrs = {"perm": [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]} if after == "Transpose" else {}
+        nodes.append(helper.make_node(after, ["n"], ["y"], **attrs))
+    model = model_of(nodes, {"x": list(shape)}, s=normal(shape[-1]), b=normal(shape[-1]))
+    compiled = convc.compile(model, threads=2)
+    assert [k.rule for k in compiled.kernels] == ["layer_norm"]
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{shape} {after}")
+
+
+@pytest.mark.parametrize("channels", [16, 40, 96])
+def test_layer_norm_of_blocked_channels(channels: int) -> None:
+    """Channels last between convolutions: read from blocks and written to blocks by the one kernel."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
+        helper.make_node("LayerNormalization", ["b", "s"], ["n"], axis=-1),
+        helper.make_node("Transpose", ["n"], ["d"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["d", "v"], ["y"]),
+    ]
+    w, v, s = normal(channels, 16, 1, 1), normal(16, channels, 1, 1), normal(channels)
+    model = model_of(nodes, {"x": [2, 16, 6, 14]}, w=w, v=v, s=s)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["transpose_layer_norm_transpose_relayout"] == "layer_norm"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], str(channels))
+
+
 @pytest.mark.parametrize("level", X86_LEVELS)
 def test_older_processors(level: str) -> None:
     """The same networks for narrower vectors and fewer registers."""

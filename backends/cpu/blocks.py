@@ -52,6 +52,14 @@ def inline_epilogue(sch: Any, anchor: Any) -> Any:
     return last
 
 
+def inline_selection(sch: Any, anchor: Any) -> bool:
+    """Inline what selects or joins the data of the anchor; whether there was such a block."""
+    found = [b for b in sch.get_producers(anchor) if sch.get(b).name_hint in ("select_channels", "concat")]
+    for block in found:
+        sch.compute_inline(block)
+    return bool(found)
+
+
 def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
     """Let a padding block copy its inside without a test for each pixel: the loops over the plane are cut where the border
     begins and ends. ``blocked``: the innermost loop is a block of channels, and is vectorised.

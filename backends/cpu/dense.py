@@ -50,7 +50,7 @@ def dense(group: Group, target: Target) -> Any:
     tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(node.output.type.sizes[:-2])]
     tilings.append(Tiling(axes + rank - 2, tile, -(-rows // tile)))
     steps = [(panels + p) * algorithm.panel for p in range(panels)]
-    return prefetch_panels(sch, block, "a1", axes + rank - 1, axes + rank + 1, tilings, steps)
+    return prefetch_panels(sch, block, group.argument(node.inputs[1]), axes + rank - 1, axes + rank + 1, tilings, steps)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,18 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
+from .blocks import (
+    find_block,
+    inline_epilogue,
+    inline_selection,
+    keep_in_registers,
+    schedule_pad,
+    store_tile,
+    sum_in_chunks,
+    update_of,
+)
 from .prefetch import Tiling, prefetch_panels
+from .select_channels import is_aligned
 from .tiles import SPARE, register_tile, round_up
 
 
@@ -35,14 +45,18 @@ def direct_conv(group: Group, target: Target) -> Any:
     rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target)
     if rows * columns * blocks < LATENCY:
         blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
-    algorithm = DirectConv(node, columns)
+    joined = group.body.producers.get(node.inputs[0].name)
+    singly = joined is not None and not is_aligned(joined, block)
+    algorithm = DirectConv(node, columns, singly)
     if algorithm.blocks_a_group()[1] not in (None, count):
         blocks = 1  # a group's outputs read its own inputs
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     sch = schedule(sch, rows, columns, blocks, heavy=group.heavy_epilogue)
     update, axes = update_of(sch, "conv")
     tilings = (Tiling(axes + 2, rows, out.sizes[2] // rows), Tiling(axes + 3, columns, -(-out.sizes[3] // columns)))
-    return prefetch_panels(sch, update, "a1", axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)])
+    return prefetch_panels(
+        sch, update, group.argument(node.inputs[1]), axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)]
+    )
 
 
 MANY_CHANNELS = 256
@@ -72,6 +86,8 @@ class DirectConv:
 
     node: Node
     columns: int
+    singly: bool = False
+    """Whether channels are summed one by one even where blocks are full: those of a block may lie in several places."""
 
     def blocks_a_group(self) -> tuple[int, int | None]:
         """Blocks of inputs and of outputs in a group; ``None`` outputs when there is but one group."""
@@ -95,7 +111,9 @@ class DirectConv:
         source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
         # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing;
         # many of them in equal steps, for weights to be fetched ahead
-        step = inner if channels % inner == 0 else math.gcd(channels, inner) if channels > MANY_CHANNELS else channels
+        full = channels % inner == 0 and not self.singly
+        equal = math.gcd(channels, inner) if channels > MANY_CHANNELS and not self.singly else channels
+        step = inner if full else equal
         rc, ri = k.reduce_axis(channels // step, "rc"), k.reduce_axis(step, "ri")
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
         channel = rc * step + ri
@@ -151,10 +169,11 @@ def schedule(sch: Any, rows: int, columns: int, blocks: int, *, heavy: bool) -> 
     64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
     """
     conv = sch.get_sblock("conv")
+    joined = inline_selection(sch, conv)
     out = inline_epilogue(sch, conv)
     *_, rc, rh, rw, ri = sch.get_loops(conv)
     steps, *window = (int(sch.get(r).extent) for r in (rc, rh, rw, ri))
-    partial = sum_in_chunks(sch, conv, rc, steps, math.prod(window))
+    partial = None if joined else sum_in_chunks(sch, conv, rc, steps, math.prod(window))
     n, oc, oh, ow, o, *reduction = sch.get_loops(conv)
     oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
@@ -169,6 +188,9 @@ def schedule(sch: Any, rows: int, columns: int, blocks: int, *, heavy: bool) -> 
         sch.reorder(rc, rh, rw, ri, oci, ohi, owi, o)
         keep_in_registers(sch, partial, (oci, ohi, owi), o)
         sch.decompose_reduction(partial, rc)
+    if joined:  # a loop for each operand that channels come from, over blocks or over single channels
+        rc, *_, ri = reduction
+        sch.annotate(rc if int(sch.get(rc).extent) > 1 else ri, "pragma_loop_partition_hint", 1)
     sch.decompose_reduction(conv, reduction[0])
 
     pad = find_block(sch, "pad")

@@ -12,7 +12,9 @@ from .depthwise_conv import depthwise_conv
 from .direct_conv import direct_conv
 from .fallback import fallback
 from .grouped_conv import grouped_conv
+from .layer_norm import layer_norm
 from .pool import pool
+from .select_channels import select_channels
 from .winograd import winograd, winograd_weight
 
 Rule = Callable[[Group, Target], Any]
@@ -25,6 +27,8 @@ RULES: tuple[Rule, ...] = (
     direct_conv,
     pool,
     dense,
+    layer_norm,
+    select_channels,
     fallback,
 )
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

@@ -24,7 +24,12 @@ def winograd(group: Group, target: Target) -> Any:
     plan = Plan.of(node, target)
     sch = schedule(group.lower().schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
     return prefetch_panels(
-        sch, "products_update", "a1", 1 if plan.by_channel else 3, 7, [Tiling(4, plan.pixels, plan.groups)]
+        sch,
+        "products_update",
+        group.argument(node.inputs[1]),
+        1 if plan.by_channel else 3,
+        7,
+        [Tiling(4, plan.pixels, plan.groups)],
     )
 
 

@@ -82,6 +82,9 @@ class Reduce(Op):
         x = inputs[0]
         return self.keepdims and x.rank == layout.rank and all(layout.block(a) == 1 for a in self.reduced(x.rank))
 
+    def reads_any_layout(self) -> bool:
+        return not self.keepdims
+
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         x, axes = n.input(0), n.ints_from("axes", 1)

@@ -62,6 +62,9 @@ class Reshape(Op):
 
         return k.compute(outs[0], element, "reshape")
 
+    def reads_any_layout(self) -> bool:
+        return True
+
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         x = n.input(0)

@@ -33,6 +33,9 @@ class Transpose(Op):
         inverse = sorted(range(len(self.perm)), key=self.perm.__getitem__)
         return k.compute(outs[0], lambda *i: xs[0](*(i[a] for a in inverse)), "transpose")
 
+    def reads_any_layout(self) -> bool:
+        return True
+
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         rank = n.input(0).type.rank

@@ -19,6 +19,7 @@ from ..layout import Layout
 from ..machine import Machine
 from ..ops.conv import Conv
 from ..ops.relayout import Relayout
+from ..ops.select_channels import joins_channels
 from ..rewrite import rebuild
 from ..types import TensorType
 
@@ -28,6 +29,8 @@ HALF_BLOCKS_AT_ONCE = (3, 5, 7)
 """Half blocks are worked on so many at once; their number is odd where they leave less padding than whole ones."""
 LEAST_SAVED = 0.05
 """Half blocks are worth while from this share of padding on that they save."""
+FUSED_CONVERSION = 0.25
+"""What a conversion next to an op that moves its elements anyway costs, as a share of one by itself."""
 FEW_CHANNELS = 4
 """A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
 
@@ -39,6 +42,8 @@ def assign_layouts(graph: Graph, blocks: Blocks) -> Graph:
     """
     if any(v.type.layout for v in graph.values()):
         return graph
+    if any(joins_channels(n) for n in graph.nodes):
+        blocks = Blocks(blocks.full, blocks.full)  # tensors put side by side must be alike
     blocked = _choose(graph, blocks)
     converted: dict[tuple[str, Layout | None], Value] = {}
 
@@ -52,7 +57,7 @@ def assign_layouts(graph: Graph, blocks: Blocks) -> Graph:
             return converted[key]
 
         if node.output.name not in blocked:
-            return b.reinfer(node, tuple(held(v, None) for v in inputs))
+            return b.reinfer(node, inputs if node.op.reads_any_layout() else tuple(held(v, None) for v in inputs))
         data = blocks.data(node.output.type)
         if isinstance(node.op, Conv):
             x = held(inputs[0], None if reads_plain(node) else blocks.data(inputs[0].type))
@@ -168,7 +173,9 @@ def _choose(graph: Graph, blocks: Blocks) -> set[str]:
             producer = graph.producers.get(v.name)
             if v.name in graph.constants or (isinstance(node.op, Conv) and reads_plain(node)) or not _is_data(v, node):
                 continue
-            tie("n:" + producer.output.name if producer else "plain", name, float(v.type.nbytes))
+            moves = [n.op.reads_any_layout() and n.op.injective for n in (node, producer) if n is not None]
+            bytes_moved = v.type.nbytes * (FUSED_CONVERSION if any(moves) else 1.0)
+            tie("n:" + producer.output.name if producer else "plain", name, bytes_moved)
         for v in node.outputs:
             if v.name in graph.output_set:
                 tie(name, "plain", float(v.type.nbytes))

@@ -1,14 +1,24 @@
-"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone."""
+"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone.
+
+A convolution of single pixels takes its channels one by one, from wherever they are: what joins or selects them for such
+convolutions alone becomes part of each, and is never computed by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
 from ..graph import Constant, Graph, Node, Value
+from ..ops.conv import Conv
 from ..ops.fused import Fused
+from ..ops.layer_norm import LayerNorm
+from ..ops.relayout import Relayout
+from ..ops.select_channels import joins_channels
+from ..ops.transpose import Transpose
+from ..types import TensorType
 
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
@@ -21,21 +31,25 @@ def fuse(graph: Graph) -> Graph:
 
     A group grows from its first node to the immediate post-dominator of its result while everything between is
     elementwise on tensors of the result's shape, so that a diamond such as ``x * sigmoid(x)`` is taken whole and one
-    value leaves the group. Constants of one element move into the body, as immediates.
+    value leaves the group. A chain of injective ops may change shape and layout on the way, as long as no element is
+    computed more than once; so may what follows a normalisation of rows, and what its operand comes from is moved as it
+    is read. Constants of one element move into the body, as immediates.
     """
     doms = _post_dominators(graph)
+    known = _known(graph)
     index = {n.output.name: i for i, n in enumerate(graph.nodes)}
     groups: list[list[int]] = []
-    taken: set[int] = set()
+    absorbed = {n.output.name: n for n in graph.nodes if _is_absorbed(graph, n)}
+    taken = {index[name] for name in absorbed}
     for i in range(len(graph.nodes)):
         if i in taken:
             continue
-        members = _grow(graph, i, doms, index, taken)
+        members = _grow(graph, i, doms, index, taken, known)
         taken.update(members)
         groups.append(sorted(members))
     # a group runs when its last member would: all its operands are ready by then, and only that member's value leaves
     groups.sort(key=lambda g: g[-1])
-    nodes = tuple(_fused(graph, [graph.nodes[i] for i in g]) for g in groups)
+    nodes = tuple(_fused(graph, _with_operands(absorbed, [graph.nodes[i] for i in g])) for g in groups)
     read = {v.name for n in nodes for v in n.inputs} | graph.output_set
     constants = {name: c for name, c in graph.constants.items() if name in read}
     return replace(graph, nodes=nodes, constants=constants)
@@ -49,7 +63,20 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
     return dict(nx.immediate_dominators(g.reverse(), -1))
 
 
-def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int]) -> set[int]:
+def _known(graph: Graph) -> set[int]:
+    """The nodes that depend on constants alone: they run once, and so do not join with others."""
+    names = set(graph.constants)
+    found: set[int] = set()
+    for i, node in enumerate(graph.nodes):
+        if all(v.name in names for v in node.inputs):
+            found.add(i)
+            names.update(v.name for v in node.outputs)
+    return found
+
+
+def _grow(
+    graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int], known: set[int]
+) -> set[int]:
     members, last = {start}, start
     if isinstance(graph.nodes[start].op, Fused):
         return members
@@ -58,17 +85,53 @@ def _grow(graph: Graph, start: int, doms: dict[int, int], index: dict[str, int],
         if end in (-1, last):
             break
         between = _between(graph, last, end, index)
-        result = graph.nodes[last].output.type
         if (
             between & taken
+            or (start in known and not between <= known)
             or len(members | between) > MAX_GROUP
             or sum(_repeats(graph.nodes[i]) for i in members | between) > MAX_REPEATS
-            or not all(_joins(graph.nodes[i], result) for i in between)
+            or not _join(graph, members, last, between)
         ):
             break
         members |= between
         last = end
     return members
+
+
+def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool:
+    """Whether these nodes can be computed in the loops of a group whose result is that of node ``last``."""
+    held = graph.nodes[last].output
+    inside, nodes = [graph.nodes[i] for i in members], [graph.nodes[i] for i in between]
+    if all(_is_computed_in_place(n, held.type) for n in nodes):
+        return True
+    moved = all(_moves(n) for n in inside)
+    if moved and len(nodes) == 1 and _works_on_rows(nodes[0]):
+        return held not in nodes[0].inputs[1:]
+    goes_anywhere = all(n.op.injective for n in inside) or any(_works_on_rows(n) for n in inside)
+    return goes_anywhere and all(_takes_elements(n, held.type, any(map(_computes, inside))) for n in nodes)
+
+
+def _takes_elements(node: Node, held: TensorType, computed: bool) -> bool:
+    """Whether a node reads each element of what the group holds once, if those are computed, or moves them as it likes."""
+    if not node.op.injective or len(node.outputs) != 1:
+        return False
+    once = node.output.type.numel <= held.numel and (node.op.elementwise or not _computes(node))
+    return once or not computed
+
+
+def _computes(node: Node) -> bool:
+    """Whether a node does more than move elements."""
+    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) > 0
+
+
+def _moves(node: Node) -> bool:
+    """Whether a node only moves the elements of its one operand."""
+    return isinstance(node.op, Transpose | Relayout)
+
+
+def _works_on_rows(node: Node) -> bool:
+    """Whether a node works on rows gathered from wherever they are, and may leave its result anywhere."""
+    return isinstance(node.op, LayerNorm) and not node.op.stats and node.op.axis in (-1, node.output.type.rank - 1)
 
 
 def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[int]:
@@ -91,10 +154,32 @@ def _repeats(node: Node) -> bool:
     return getattr(node.op, "cost", 0) > 1
 
 
-def _joins(node: Node, result: object) -> bool:
+def _is_computed_in_place(node: Node, result: TensorType) -> bool:
     """Whether a node can be computed in the registers that hold the anchor's result."""
     out = node.output.type
-    return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")  # type: ignore[attr-defined]
+    return node.op.elementwise and len(node.outputs) == 1 and out.with_dtype("f32") == result.with_dtype("f32")
+
+
+def _is_absorbed(graph: Graph, node: Node) -> bool:
+    """Whether a node only puts blocked channels together, for convolutions that take them singly."""
+    v = node.output
+    if not joins_channels(node) or v.type.layout is None or v.name in graph.output_set:
+        return False
+    return bool(graph.consumers[v.name]) and all(_takes_singly(n, v) for n in graph.consumers[v.name])
+
+
+def _takes_singly(node: Node, x: Value) -> bool:
+    """Whether a node is a 2-D convolution by 1x1 of one group, and x its data."""
+    if not isinstance(node.op, Conv) or node.op.group != 1 or x.type.rank != 4 or x in node.inputs[1:]:
+        return False
+    _, pads, _ = node.op.geometry(2)
+    return node.inputs[1].type.sizes[2:] == (1, 1) and not any(map(any, pads))
+
+
+def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> list[Node]:
+    """The members, and before them those of the absorbed nodes that they read."""
+    read = dict.fromkeys(v.name for n in members for v in n.inputs if v.name in absorbed)
+    return [*(absorbed[name] for name in read), *members]
 
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:

@@ -1,0 +1,122 @@
+"""Choosing channels out of several tensors, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..graph import Node
+from ..layout import Layout
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode
+from ..op import Case, Op, boolean, f32, i64, sample
+from ..types import TensorType
+from ._axes import Ints, size_of
+from .concat import Concat
+
+MAX_PERIOD = 8
+"""The most sequences that an order of channels is taken for an interleaving of."""
+
+
+@dataclass(frozen=True)
+class SelectChannels(Op):
+    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the other.
+
+    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of ops
+    that move whole channels, such as splitting and shuffling them; a model never holds it.
+    """
+
+    name = "select_channels"
+    injective = True
+    channels: Ints = ()
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x = types[0]
+        if x.rank < 2 or len({(t.dtype, t.layout, t.shape[:1], t.shape[2:]) for t in types}) > 1:
+            raise ShapeError("takes operands N C ... that differ in their channels alone")
+        total = sum(size_of(t, 1) for t in types)
+        if any(not 0 <= c < total for c in self.channels):
+            raise ShapeError(f"the operands have {total} channels, and channels has others")
+        return x.with_shape((x.shape[0], len(self.channels), *x.shape[2:]))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        lanes = interleaved(self.channels, [x.shape[1] for x in xs])
+
+        def element(n: Any, c: Any, *i: Any) -> Any:
+            def pick(runs: Sequence[Run], at: Any) -> Any:
+                """The element ``at`` a place that is in one of the runs: a binary search."""
+                if len(runs) == 1:
+                    (run,) = runs
+                    return xs[run.operand](n, run.first + (at - run.start) * run.step, *i)
+                middle = len(runs) // 2
+                return k.guarded(at < runs[middle].start, pick(runs[:middle], at), pick(runs[middle:], at))
+
+            chosen = [pick(runs, c // len(lanes)) for runs in lanes]
+            value = chosen[-1]
+            for lane in reversed(range(len(lanes) - 1)):
+                value = k.guarded(c % len(lanes) == lane, chosen[lane], value)
+            return value
+
+        return k.compute(outs[0], element, self.name, guard=True)
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return inputs[0].rank == layout.rank
+
+    def to_onnx(self, n: ExportNode) -> None:
+        joined = n.node("Concat", n.inputs, axis=1) if len(n.inputs) > 1 else n.inputs[0]
+        n.node("Gather", [joined, n.constant(np.array(self.channels, np.int64), "channels")], n.outputs, axis=1)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls((3, 1, 0, 4, 4)), f32[2, 5, 3])
+        yield sample(cls((0, 3, 1, 4, 2, 5)), f32[1, 3, 4, 5], f32[1, 3, 4, 5])
+        yield sample(cls((1, 2, 3, 5, 6, 7, 8, 10, 12)), f32[2, 4, 2, 3], f32[2, 5, 2, 3], f32[2, 4, 2, 3])
+        yield sample(cls((7, 6, 5, 0)), f32[1, 5, 2, 2, 2], f32[1, 3, 2, 2, 2])
+        yield sample(cls((0, 2, 1)), i64[2, 3])
+        yield sample(cls((2, 1)), boolean[1, 1, 2], boolean[1, 2, 2])
+
+
+def joins_channels(node: Node) -> bool:
+    """Whether a node puts whole channels of its operands together, into ``N C ...``."""
+    return isinstance(node.op, SelectChannels) or (
+        isinstance(node.op, Concat) and node.op.axis in (1, 1 - node.output.type.rank)
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """``count`` channels of one operand from ``first`` on, ``step`` apart, that come to lie from ``start`` on."""
+
+    start: int
+    operand: int
+    first: int
+    step: int
+    count: int
+
+
+def runs_of(channels: Sequence[int], sizes: Sequence[int]) -> list[Run]:
+    """The fewest runs, found greedily, that make up an order of channels of operands of these sizes."""
+    starts = [0, *accumulate(sizes)]
+    owner = np.searchsorted(starts, channels, side="right") - 1
+    runs: list[Run] = []
+    at = 0
+    while at < len(channels):
+        end = at + 1
+        step = channels[end] - channels[at] if end < len(channels) else 1
+        while end < len(channels) and owner[end] == owner[at] and channels[end] - channels[end - 1] == step:
+            end += 1
+        runs.append(Run(at, int(owner[at]), channels[at] - starts[owner[at]], step if end - at > 1 else 1, end - at))
+        at = end
+    return runs
+
+
+def interleaved(channels: Sequence[int], sizes: Sequence[int]) -> list[list[Run]]:
+    """An order of channels as sequences taken in turns, the number of them chosen so that their runs are fewest in all."""
+    periods = range(1, min(MAX_PERIOD, max(len(channels), 1)) + 1)
+    splits = [[runs_of(channels[lane::period], sizes) for lane in range(period)] for period in periods]
+    return min(splits, key=lambda lanes: sum(map(len, lanes)))
