@@ -209,6 +209,6 @@ def export_library(module: Any, path: Path) -> None:
             "saving links a shared library and needs a C compiler, and none is on PATH: install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
         )
     try:
-        module.export_library(str(path), cc=compiler)
+        module.export_library(str(path), cc=compiler, options=["-s"])  # symbols are half of it
     except RuntimeError as e:
         raise ArtifactError(f"{compiler} failed to link the artifact: {e}") from e

@@ -41,7 +41,7 @@ class Program:
         configure_threads(threads)
         self._main = module["main"]
         self._packed = pack(module, plan, weights, release)
-        self._local = _Local(plan.workspace, self._packed.address, inputs, outputs)
+        self._local = Local(plan.workspace, self._packed.address, inputs, outputs)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on arrays of the right shapes and dtypes, whatever their strides."""
@@ -67,7 +67,7 @@ class Program:
         return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs)]
 
 
-class _Local(threading.local):
+class Local(threading.local):
     """What each calling thread has for itself: its workspace, and the arguments of ``main``.
 
     Small inputs and outputs pass through arrays kept for them, whose addresses are known; the others' are put in anew.

@@ -17,7 +17,7 @@ import pytest
 import convc
 from convc.artifact import read_artifact
 from convc.backends.memory import ALIGNMENT
-from convc.backends.runtime import Kept
+from convc.backends.runtime import Local
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import f32
@@ -278,13 +278,13 @@ def test_other_memory_is_copied(name: str, compiled: convc.CompiledModel, copies
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the inputs that are copied before a call."""
     found = []
+    original = Local.copy
 
-    def copy(self: Any, array: np.ndarray) -> int:
+    def copy(self: Local, i: int, array: np.ndarray) -> int:
         found.append(array.nbytes)
-        return original(self, array)
+        return original(self, i, array)
 
-    original = Kept.fill
-    monkeypatch.setattr(Kept, "fill", copy)
+    monkeypatch.setattr(Local, "copy", copy)
     return found
 
 
