@@ -94,7 +94,9 @@ class Arena:
         memory = np.frombuffer(self._map, np.uint8)
         self._start = -memory.ctypes.data % HUGE_PAGE
         self.address: int = memory.ctypes.data + self._start
-        whole = nbytes // HUGE_PAGE * HUGE_PAGE  # what is left stays in small pages: none is there that nobody asked for
+        whole = (
+            nbytes // HUGE_PAGE * HUGE_PAGE
+        )  # what is left stays in small pages: none is there that nobody asked for
         if whole and hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE, self._start, whole)
 
@@ -108,6 +110,8 @@ class Arena:
 def address_of(array: np.ndarray) -> int:
     """Where a contiguous array's data lies."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # four times as fast, for arrays that may be written to
+        return ctypes.addressof(
+            ctypes.c_char.from_buffer(array)
+        )  # four times as fast, for arrays that may be written to
     except (TypeError, ValueError):
         return int(array.ctypes.data)

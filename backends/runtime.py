@@ -64,7 +64,7 @@ class Program:
                 arguments[i] = address_of(results[-1])
         if self._main(*arguments):
             raise ConvcError("a kernel failed: no memory, or no threads")
-        return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs)]
+        return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs, strict=True)]
 
 
 class Local(threading.local):

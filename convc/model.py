@@ -80,15 +80,13 @@ class CompiledModel:
             arrays = []
         if len(arrays) != len(self._input_names) or len(feeds) != len(arrays):
             self._refuse(feeds)
-        return dict(zip(self._output_names, self._run(arrays)))  # noqa: B905  strict is slower
+        return dict(zip(self._output_names, self._run(arrays), strict=True))
 
     def _run(self, arrays: Sequence[Any]) -> list[np.ndarray]:
         ports = self._ports
         if len(arrays) != len(ports):
-            raise InputError(
-                f"the model takes {len(ports)} inputs ({', '.join(self._input_names)}), not {len(arrays)}"
-            )
-        for array, (shape, dtype) in zip(arrays, ports):  # noqa: B905
+            raise InputError(f"the model takes {len(ports)} inputs ({', '.join(self._input_names)}), not {len(arrays)}")
+        for array, (shape, dtype) in zip(arrays, ports, strict=True):
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 arrays = [_array(*pair) for pair in zip(self.inputs, arrays, strict=True)]
                 break
@@ -109,7 +107,9 @@ class CompiledModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as one file. Linking needs a C compiler on this machine; the file then needs none."""
-        write_artifact(path, self._artifact.library if self._artifact else self._link(), self._description, self._weights)
+        write_artifact(
+            path, self._artifact.library if self._artifact else self._link(), self._description, self._weights
+        )
 
     def _link(self) -> bytes:
         try:
