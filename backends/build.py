@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 
 from convc.ir.errors import ArtifactError, CompileError, ConvcError
@@ -31,6 +32,10 @@ MAX_ELEMENTS = (1 << 31) - 1
 """Generated code indexes a tensor with 32 bits."""
 
 
+LAUNCH_CYCLES = 8000
+"""A kernel of fewer cycles than this is not shared out: waking another thread and waiting for it takes half of that."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One compiled group: its name in the module, the rule that scheduled it, and the nodes that call it."""
@@ -43,15 +48,20 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Built:
-    """Machine code, the plan of the memory it runs in, and the kernels it is made of."""
+    """Machine code, the plan of the memory it runs in, the kernels it is made of, and the nodes that ``main`` runs."""
 
     module: Any
     plan: Plan
     kernels: tuple[Kernel, ...]
+    calls: tuple[str, ...]
 
 
-def build(graph: Graph, target: Target) -> Built:
-    """Compile a graph of static shapes."""
+def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
+    """Compile a graph of static shapes.
+
+    With ``trace``, ``main`` calls the global function of that name before each kernel, with its place in ``calls``, and at
+    the end.
+    """
     for v in graph.values():
         if math.prod(v.type.physical_shape) > MAX_ELEMENTS:
             raise CompileError(f"'{v.name}' ({v.type}) is too large: a tensor holds at most {MAX_ELEMENTS} elements")
@@ -61,10 +71,10 @@ def build(graph: Graph, target: Target) -> Built:
     try:
         lowered = lower(scheduler.functions(), target)
         network = _Network(graph, known, {output: lowered[name] for output, name in names.items()})
-        module = generate(list(lowered.values()), network.functions(), target)
+        module = generate(list(lowered.values()), network.functions(trace), target)
     except tvm.error.InternalError as e:
         raise CompileError(f"TVM failed to compile the network: {e}") from e
-    return Built(module, network.plan, scheduler.kernels())
+    return Built(module, network.plan, scheduler.kernels(), tuple(n.output.name for n in network.run))
 
 
 def _depends_on_constants(graph: Graph) -> set[str]:
@@ -112,8 +122,19 @@ def schedule(group: Group, target: Target) -> tuple[Any, str]:
         sch = rule(group, target)
         if sch is not None:
             func = sch.mod["main"].with_attr("tirx.is_scheduled", True).without_attr("global_symbol")
-            return func, rule.__name__
+            return func if group.cycles(target.machine) > LAUNCH_CYCLES else sequential(func), rule.__name__
     raise CompileError(f"no schedule rule takes {group.name}")
+
+
+def sequential(func: Any) -> Any:
+    """The function with its parallel loops run by the calling thread alone."""
+
+    def visit(loop: Any) -> Any:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
 
 class _Network:
@@ -163,14 +184,14 @@ class _Network:
         offsets, size = plan(lives)
         return {v.name: at for (v, _), at in zip(made, offsets, strict=False)}, offsets[len(made) :], size
 
-    def functions(self) -> dict[str, Any]:
+    def functions(self, trace: str) -> dict[str, Any]:
         """``main``, and a function for each kernel that runs at load."""
         ports = [self.places[v.name][0] for v in (*self.graph.inputs, *self.graph.outputs)]
         calls = []
         for n, at in zip(self.run, self.scratch, strict=True):
             pointers = [self._pointer(v) for v in (*_operands(n), *n.outputs)]
             calls.append(call(self.kernels[n.output.name], pointers, self.workspace + tirx.const(at, "int64")))
-        functions = {"main": exported("main", [*ports, self.packed, self.workspace], calls)}
+        functions = {"main": exported("main", [*ports, self.packed, self.workspace], calls, trace)}
         for n in self.load:
             kernel = self.kernels[n.output.name]
             name, values = kernel.name.name_hint, (*_operands(n), *n.outputs)

@@ -13,6 +13,7 @@ from tvm import te, tirx, topi
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.machine import Machine
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
@@ -51,6 +52,12 @@ class Group:
     def heavy_epilogue(self) -> bool:
         """Whether what follows the anchor takes many operations an element, as ``tanh`` does and ``relu`` does not."""
         return sum(n.op.cost for n in self.body.nodes if isinstance(n.op, Elementwise)) > HEAVY
+
+    def cycles(self, machine: Machine) -> float:
+        """An estimate of what the kernel takes on one core: its arithmetic, and reading and writing from cache."""
+        flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)
+        moved = sum(v.type.nbytes for v in (*self.body.inputs, *self.body.outputs))
+        return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle
 
     @cached_property
     def key(self) -> str:

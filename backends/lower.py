@@ -117,10 +117,16 @@ def pointer(base: Any, offset: int, dtype: str = "void") -> Any:
     return tirx.reinterpret(PointerType(PrimType(dtype)), base + tirx.const(offset, "int64"))
 
 
-def exported(name: str, params: Sequence[Any], calls: Sequence[Any]) -> Any:
-    """A function that makes the calls in turn and returns 0, or -1 as soon as one fails."""
+def exported(name: str, params: Sequence[Any], calls: Sequence[Any], trace: str = "") -> Any:
+    """A function that makes the calls in turn and returns 0, or -1 as soon as one fails.
+
+    With ``trace``, the global function of that name is called before each with its index, and at the end.
+    """
     failed = tirx.Return(tirx.const(-1, "int32"))
     body = [tirx.IfThenElse(call != 0, failed, None) for call in calls]
+    if trace:
+        marks = [tirx.Evaluate(tirx.call_packed(trace, i)) for i in range(len(calls) + 1)]
+        body = [s for pair in zip(marks, [*body, tirx.Evaluate(0)], strict=True) for s in pair]
     func = tirx.PrimFunc(list(params), tirx.SeqStmt([*body, tirx.Return(tirx.const(0, "int32"))]), ret_type=_STATUS)
     return func.with_attr("global_symbol", name)
 
