@@ -13,6 +13,9 @@ import convc
 from convc.backends.build import schedule
 from convc.backends.group import Group
 from convc.backends.target import X86_LEVELS, host_target, parse_target
+from convc.ir.builder import Builder
+from convc.ir.op import f32
+from convc.ir.ops.unary import Relu
 
 # channels in, out, kernel, stride, size, pad, dilation, groups; the rule expected
 CONVOLUTIONS = [
