@@ -110,8 +110,6 @@ class Arena:
 def address_of(array: np.ndarray) -> int:
     """Where a contiguous array's data lies."""
     try:
-        return ctypes.addressof(
-            ctypes.c_char.from_buffer(array)
-        )  # four times as fast, for arrays that may be written to
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # fast, where writing is allowed
     except (TypeError, ValueError):
         return int(array.ctypes.data)

@@ -43,13 +43,14 @@ def profile(final: Graph, target: Target) -> list[Timing]:
     stamps: list[float] = []
     tvm_ffi.register_global_func(_TRACE, lambda _: stamps.append(time.perf_counter()), override=True)
     built = build(final, target, trace=_TRACE)
-    ports = ([(v.type.sizes, v.type.numpy_dtype) for v in values] for values in (final.inputs, final.outputs))
+    inputs, outputs = ([(v.type.sizes, v.type.numpy_dtype) for v in vs] for vs in (final.inputs, final.outputs))
     weights = {name: c.array for name, c in final.constants.items()}
-    program = Program(built.module, built.plan, weights, *ports, 1)
+    program = Program(built.module, built.plan, weights, inputs, outputs, 1)
     rng = np.random.default_rng(0)
-    data = [rng.standard_normal(v.type.sizes).astype(v.type.numpy_dtype) for v in final.inputs]
+    data = [rng.standard_normal(shape).astype(dtype) for shape, dtype in inputs]
     program(data)
-    runs, end = [], time.perf_counter() + SECONDS
+    runs: list[np.ndarray] = []
+    end = time.perf_counter() + SECONDS
     while len(runs) < 3 or time.perf_counter() < end:
         stamps.clear()
         program(data)

@@ -51,10 +51,9 @@ def compile(
     final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None)
     built = build(final, machine)
     weights = {name: c.array for name, c in final.constants.items()}
-    inputs = tuple(Port(v.name, v.type.sizes, str(v.type.numpy_dtype)) for v in graph.inputs)
-    outputs = tuple(
-        Port(name, v.type.sizes, str(v.type.numpy_dtype))
-        for name, v in zip(graph.output_names, graph.outputs, strict=True)
+    inputs, outputs = (
+        tuple(Port(n, v.type.physical_shape, str(v.type.numpy_dtype)) for n, v in zip(names, values, strict=True))
+        for names, values in (([v.name for v in graph.inputs], final.inputs), (graph.output_names, final.outputs))
     )
     description = Description(
         graph.name,

@@ -19,12 +19,15 @@ from convc.artifact import read_artifact
 from convc.backends.memory import ALIGNMENT
 from convc.backends.runtime import Local
 from convc.ir.builder import Builder
-from convc.ir.graph import Graph
+from convc.ir.graph import Constant, Graph
 from convc.ir.op import f32
 from convc.ir.ops.binary import Add
+from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
+from convc.sources import as_graph
 
+LENET = Path(__file__).parent.parent / "examples" / "lenet.onnx"
 CHANNELS = 256
 WEIGHT_BYTES = CHANNELS * CHANNELS * 9 * 4
 
@@ -102,6 +105,27 @@ def test_weights_lie_in_the_file_once(artifact: Path) -> None:
     assert sum(w.nbytes for w in read.weights.values()) == WEIGHT_BYTES
     assert all(place[3] % ALIGNMENT == 0 for place in read.description.weights)
     np.testing.assert_array_equal(next(iter(read.weights.values())), network().constants["w"].array)
+
+
+def dense_block(layers: int = 30) -> Graph:
+    """Many small weights, as in a densely connected network."""
+    rng = np.random.default_rng(0)
+    b = Builder("block")
+    x = b.input("x", f32[1, 8, 6, 6])
+    for _ in range(layers):
+        w = b.constant(rng.uniform(-0.1, 0.1, (8, x.type.sizes[1], 3, 3)).astype(np.float32))
+        y = b.emit(Conv(pads=((1, 1), (1, 1))), x, w, b.constant(rng.uniform(-1, 1, 8).astype(np.float32)))
+        x = b.emit(Concat(1), x, y)
+    return b.finish([x], ["y"])
+
+
+@pytest.mark.parametrize("source", [dense_block(), LENET], ids=["dense block", "LeNet"])
+def test_an_artifact_is_little_more_than_its_weights(source: Any, tmp_path: Path) -> None:
+    weights = {c.sha: c.array for c in as_graph(source).constants.values()}
+    convc.compile(source).save(tmp_path / "m.so")
+    assert (tmp_path / "m.so").stat().st_size <= sum(w.nbytes for w in weights.values()) + (1 << 20)
+    kept = read_artifact(tmp_path / "m.so").weights
+    assert {Constant.of(np.array(w)).sha for w in kept.values()} <= set(weights)
 
 
 def test_two_processes_write_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
