@@ -132,7 +132,7 @@ def sequential(func: Any) -> Any:
     def visit(loop: Any) -> Any:
         if loop.kind != tirx.ForKind.PARALLEL:
             return loop
-        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, None, loop.annotations)
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
