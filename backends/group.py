@@ -13,6 +13,7 @@ from tvm import te, tirx, topi
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.machine import Machine
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
@@ -55,6 +56,12 @@ class Group:
     def argument(self, value: Value) -> str:
         """The name of the kernel's argument that holds an input of the body."""
         return f"a{[v.name for v in self.body.inputs].index(value.name)}"
+
+    def cycles(self, machine: Machine) -> float:
+        """An estimate of what the kernel takes on one core: its arithmetic, and reading and writing from cache."""
+        flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)
+        moved = sum(v.type.nbytes for v in (*self.body.inputs, *self.body.outputs))
+        return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle
 
     @cached_property
     def key(self) -> str:

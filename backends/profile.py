@@ -1,30 +1,33 @@
-"""Where the time of a network goes: every kernel timed by itself, and the machine's peak to hold it against."""
+"""Where the time of a network goes: every kernel timed as the network runs, and the machine's peak to hold it against."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import te
 
 from convc.ir.graph import Graph
 
-from .build import schedule
+from .build import Kernel, build, schedule
 from .group import Group
-from .runtime import configure_threads
+from .lower import generate, lower
+from .runtime import Program, configure_threads
 from .target import Target, host_target
 
-SECONDS = 0.15
-"""How long each kernel is timed."""
+SECONDS = 1.0
+"""How long a network, or the peak, is timed."""
+_TRACE = "convc.trace"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One distinct kernel: how often a run calls it, the best time of one call, and its rates."""
+    """One distinct kernel: how often a run calls it, what one call takes in place, and its rates."""
 
     what: str
     rule: str
@@ -35,40 +38,40 @@ class Timing:
 
 
 def profile(final: Graph, target: Target) -> list[Timing]:
-    """Time the kernels of a network, its passes run, on one thread, data in cache as far as it fits.
+    """Time the kernels of a network, its passes run, on one thread, weights and data where the network leaves them.
 
     What runs at load is left out.
     """
-    configure_threads(1)
-    known = set(final.constants)
-    groups: dict[str, tuple[Group, int, int]] = {}
-    for node in final.nodes:
-        if all(v.name in known for v in node.inputs):
-            known.update(v.name for v in node.outputs)
-            continue
-        group = Group.of(node)
-        flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
-        _, _, uses = groups.get(group.key, (group, flops, 0))
-        groups[group.key] = (group, flops, uses + 1)
-    return [_time(group, flops, uses, target) for group, flops, uses in groups.values()]
-
-
-def _time(group: Group, flops: int, uses: int, target: Target) -> Timing:
-    func, rule = schedule(group, target)
-    kernel = _compiled(func.with_attr("global_symbol", "main"), target)
+    stamps: list[float] = []
+    tvm_ffi.register_global_func(_TRACE, lambda _: stamps.append(time.perf_counter()), override=True)
+    built = build(final, target, trace=_TRACE)
+    inputs, outputs = ([(v.type.sizes, v.type.numpy_dtype) for v in vs] for vs in (final.inputs, final.outputs))
+    weights = {name: c.array for name, c in final.constants.items()}
+    program = Program(built.module, built.plan, weights, inputs, outputs, 1)
     rng = np.random.default_rng(0)
-    values = [*group.body.inputs, *group.body.outputs]
-    args = [
-        tvm.runtime.tensor((rng.standard_normal(v.type.physical_shape) * 0.1).astype(v.type.numpy_dtype))
-        for v in values
-    ]
-    seconds = best_time(lambda: kernel(*args))
-    size = sum(v.type.nbytes for v in values)
-    inputs = " ".join(str(v.type) for v in group.body.inputs[:2])
+    data = [rng.standard_normal(shape).astype(dtype) for shape, dtype in inputs]
+    program(data)
+    runs: list[np.ndarray] = []
+    end = time.perf_counter() + SECONDS
+    while len(runs) < 3 or time.perf_counter() < end:
+        stamps.clear()
+        program(data)
+        runs.append(np.diff(stamps))
+    seconds = dict(zip(built.calls, np.min(runs, axis=0), strict=True))
+    timed = [(k, [seconds[u] for u in k.uses if u in seconds]) for k in built.kernels]
+    return [_timing(k, times) for k, times in timed if times]
+
+
+def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
+    body = kernel.group.body
+    seconds = float(np.mean(times))
+    flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in body.nodes)
+    size = sum(v.type.nbytes for v in (*body.inputs, *body.outputs))
+    inputs = " ".join(str(v.type) for v in body.inputs[:2])
     return Timing(
-        f"{group.name} {inputs} -> {group.body.outputs[0].type}",
-        rule,
-        uses,
+        f"{kernel.group.name} {inputs} -> {body.outputs[0].type}",
+        kernel.rule,
+        len(times),
         seconds * 1e3,
         flops / seconds / 1e9,
         size / seconds / 1e9,
@@ -77,6 +80,13 @@ def _time(group: Group, flops: int, uses: int, target: Target) -> Timing:
 
 def _compiled(func: Any, target: Target) -> Any:
     return tvm.compile(tvm.IRModule({"main": func}), target=target.tvm)["main"]
+
+
+def assembly(group: Group, target: Target) -> tuple[str, str]:
+    """The machine code of a group as text, and the rule that scheduled it; the processor need not be this one."""
+    func, rule = schedule(group, target)
+    lowered = lower({"kernel": func}, target)
+    return str(generate(list(lowered.values()), {}, target).inspect_source("asm")), rule
 
 
 def best_time(call: Callable[[], Any]) -> float:

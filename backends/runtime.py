@@ -1,58 +1,128 @@
-"""Running machine code: one Relax virtual machine a calling thread, tensors in and out by DLPack."""
+"""Running machine code in memory of our own: weights packed once, a workspace for each calling thread, addresses in and out."""
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
+import tvm  # registers what is looked up below
 import tvm_ffi
-from tvm import relax
 
-ALIGNMENT = 64
-"""Generated code assumes its arguments aligned to this many bytes."""
+from convc.ir.errors import ConvcError
+
+from .memory import Arena, Plan, address_of
+
+SMALL = 8192
+"""Arrays up to this many bytes are copied to and from memory kept for them: numpy takes longer to say where an array lies."""
+
+Port = tuple[tuple[int, ...], np.dtype]
+"""The shape and dtype of an input or output."""
 
 
 class Program:
-    """A loaded executable with its weights packed. Safe to call from several threads."""
+    """Machine code with its weights packed. Safe to call from several threads."""
 
-    def __init__(self, executable: Any, weights: Sequence[np.ndarray], threads: int) -> None:
-        self._executable = executable
+    def __init__(
+        self,
+        module: Any,
+        plan: Plan,
+        weights: Mapping[str, np.ndarray],
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        threads: int,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Pack the weights; ``release`` is called now and then, when weights read so far are not needed any more."""
         self._threads = threads
-        self._local = threading.local()
         configure_threads(threads)
-        vm = relax.VirtualMachine(executable, tvm.cpu())
-        self._packed = vm["pack"]([to_tensor(w) for w in weights])
-        self._local.main = vm["main"]
+        self._main = module["main"]
+        self._packed = pack(module, plan, weights, release)
+        self._local = Local(plan.workspace, self._packed.address, inputs, outputs)
 
-    def __call__(self, *inputs: Any) -> list[np.ndarray]:
-        """Run on arrays, or tensors as ``to_tensor`` makes them, of the right shapes and dtypes."""
-        main = getattr(self._local, "main", None)
-        if main is None:
-            main = self._local.main = relax.VirtualMachine(self._executable, tvm.cpu())["main"]
-        configure_threads(self._threads)
-        tensors = [self._staged(i, x) if isinstance(x, np.ndarray) else x for i, x in enumerate(inputs)]
-        return [_to_numpy(t) for t in main(*tensors, self._packed)]
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on arrays of the right shapes and dtypes, whatever their strides."""
+        local = self._local
+        if _configured.threads != self._threads:
+            configure_threads(self._threads)
+        arguments = local.arguments
+        for i, kept in local.inputs:
+            array = arrays[i]
+            if kept is not None:
+                kept[...] = array
+            elif array.flags.c_contiguous:
+                arguments[i] = address_of(array)
+            else:
+                arguments[i] = local.copy(i, array)
+        results = []
+        for i, kept, shape, dtype in local.outputs:
+            results.append(np.empty(shape, dtype) if kept is None else kept)
+            if kept is None:
+                arguments[i] = address_of(results[-1])
+        if self._main(*arguments):
+            raise ConvcError("a kernel failed: no memory, or no threads")
+        return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs, strict=True)]
 
-    def _staged(self, index: int, array: np.ndarray) -> Any:
-        """The array as a tensor; one that machine code cannot read in place is copied to memory kept for that, which is
-        many times faster for a small input than making a tensor.
-        """
-        if is_readable(array) or array.dtype.kind == "V" or not array.size:
-            return to_tensor(array)
-        staging: dict[int, tuple[np.ndarray, Any]] = self._local.__dict__.setdefault("staging", {})
-        if index not in staging:
-            tensor = tvm.runtime.empty(array.shape, str(array.dtype))
-            staging[index] = (np.from_dlpack(tensor), tensor)
-        view, tensor = staging[index]
-        np.copyto(view, array)
-        return tensor
+
+class Local(threading.local):
+    """What each calling thread has for itself: its workspace, and the arguments of ``main``.
+
+    Small inputs and outputs pass through arrays kept for them, whose addresses are known; the others' are put in anew.
+    """
+
+    def __init__(self, workspace: int, packed: int, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+        self.workspace = Arena(workspace)
+        kept = [np.empty(*p) if _is_small(*p) else None for p in (*inputs, *outputs)]
+        self.arguments = [*(0 if k is None else address_of(k) for k in kept), packed, self.workspace.address]
+        self.inputs = list(enumerate(kept[: len(inputs)]))
+        self.outputs = [(len(inputs) + i, kept[len(inputs) + i], *port) for i, port in enumerate(outputs)]
+        self.copies: dict[int, np.ndarray] = {}
+
+    def copy(self, i: int, array: np.ndarray) -> int:
+        """Copy an input that cannot be read where it lies; returns where the copy does."""
+        if i not in self.copies:
+            self.copies[i] = np.empty(array.shape, array.dtype)
+        self.copies[i][...] = array
+        return address_of(self.copies[i])
 
 
-_configured = threading.local()
+def _is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return int(np.prod(shape)) * dtype.itemsize <= SMALL
+
+
+RELEASE = 16 << 20
+"""How many bytes of weights are read between two calls of ``release``."""
+
+
+def pack(module: Any, plan: Plan, weights: Mapping[str, np.ndarray], release: Callable[[], None]) -> Arena:
+    """The weights as the code reads them, by the steps of the plan."""
+    arena = Arena(plan.loading)
+    start, held = arena.address, 0
+    for step in plan.steps:
+        read = {name: np.ascontiguousarray(weights[name]) for name in step.inputs if isinstance(name, str)}
+        sources = [start + at if isinstance(at, int) else address_of(read[at]) for at in step.inputs]
+        targets = [start + at for at in step.outputs]
+        if not step.kernel:
+            ctypes.memmove(targets[0], sources[0], next(iter(read.values())).nbytes)
+        elif module[f"load_{step.kernel}"](*sources, *targets, start + step.scratch):
+            raise ConvcError("weights cannot be packed: no memory, or no threads")
+        held += sum(a.nbytes for a in read.values())
+        if held >= RELEASE:
+            release()
+            held = 0
+    release()
+    arena.release(plan.packed)
+    return arena
+
+
+class _Configured(threading.local):
+    threads = 0
+
+
+_configured = _Configured()
 _config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
 _SHARE_ALL_CORES = -3
 _load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")  # whatever the file is called
@@ -60,35 +130,20 @@ _load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")  # whate
 
 def configure_threads(threads: int) -> None:
     """Make the calling thread's pool use this many threads. The pool is TVM's, one a calling thread."""
-    if getattr(_configured, "threads", None) != threads:
+    if _configured.threads != threads:
         _config_threadpool(_SHARE_ALL_CORES, threads)
         _configured.threads = threads
 
 
-def is_readable(array: np.ndarray) -> bool:
-    """Whether machine code can read a numpy array in place: contiguous, aligned, and not read-only, which DLPack cannot say."""
-    flags = array.flags
-    return bool(flags.c_contiguous and flags.writeable and array.__array_interface__["data"][0] % ALIGNMENT == 0)
-
-
-def to_tensor(array: Any) -> Any:
-    """A TVM tensor over the memory of anything with DLPack; a copy where that memory is read-only or not aligned."""
-    if isinstance(array, np.ndarray) and not array.size:
-        return tvm.runtime.empty(array.shape, str(array.dtype))  # numpy's strides of an empty array are not TVM's
-    if isinstance(array, np.ndarray) and (not is_readable(array) or array.dtype.kind == "V"):  # bfloat16 has no DLPack
-        return tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape))
+def from_dlpack(array: Any) -> np.ndarray:
+    """A numpy array over the memory of anything with DLPack; a copy of bfloat16, which numpy does not exchange."""
     try:
-        return tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True)
-    except RuntimeError:  # not aligned, or not contiguous
-        return tvm.runtime.tensor(np.ascontiguousarray(np.from_dlpack(array)))
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError):
+        made: np.ndarray = tvm.runtime.from_dlpack(array).numpy()
+        return made
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
-    return (
-        tensor.numpy() if str(tensor.dtype) == "bfloat16" else np.from_dlpack(tensor)
-    )  # numpy's DLPack has no bfloat16
-
-
-def load_executable(path: Path) -> Any:
-    """The executable in a shared library."""
+def load_module(path: Path) -> Any:
+    """The machine code in a shared library."""
     return _load_library(str(path), "so")

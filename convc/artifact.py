@@ -7,16 +7,18 @@ It is a shared library with more bytes behind it, which the dynamic loader ignor
 The description holds the library's length and CRC-32 too, so that a damaged file is refused and not run. The weights are
 not summed: they are not read before they are used.
 
-Weights lie in the file as the model had them; they are mapped, not read, and packed once at load by the artifact's own code.
+Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
+pages given back then: a model that is saved again reads its file again.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -28,9 +30,9 @@ from convc.ir.types import dtype_of, numpy_dtype
 
 from .files import write_aside
 
-MAGIC = b"convc-artifact-1"
+MAGIC = b"convc-artifact-2"
 _FOOTER = struct.Struct("<QQQ16s")
-_ALIGN = 4096
+_ALIGN = 64
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Description:
     mcpu: str
     features: tuple[str, ...]
     threads: int | None
+    memory: Mapping[str, Any]
+    """The plan of the memory that the code runs in, and of how weights are packed: see ``backends/memory.py``."""
     weights: tuple[tuple[str, str, tuple[int, ...], int], ...] = ()
     """(name, dtype, shape, offset from the start of the file) for each weight."""
-    kernels: tuple[Mapping[str, Any], ...] = field(default=())
     library: tuple[int, int] = (0, 0)
     """The length and CRC-32 of the shared library."""
 
@@ -71,7 +74,7 @@ def write_artifact(
     position = len(chunks[0])
     places = []
     for name, array in weights.items():
-        gap = -position % (_ALIGN if array.nbytes >= _ALIGN else 64)
+        gap = -position % _ALIGN
         chunks.append(bytes(gap))
         position += gap
         places.append((name, dtype_of(array), tuple(array.shape), position))
@@ -86,11 +89,23 @@ def write_artifact(
         raise ArtifactError(f"cannot write '{path}': {getattr(e, 'strerror', None) or e}") from None
 
 
-def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, np.ndarray], memoryview]:
-    """The description, the weights by name, and the library's bytes, both mapped copy-on-write.
+@dataclass(frozen=True)
+class Artifact:
+    """A file that was read: its description; its weights by name and its machine code, both mapped and read-only."""
 
-    Raises ``ArtifactError`` when the file is no artifact, torn, or not what was written.
-    """
+    description: Description
+    weights: Mapping[str, np.ndarray]
+    library: memoryview
+    mapping: mmap.mmap
+
+    def release(self) -> None:
+        """Give the mapped pages back; they are read again when they are needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def read_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Map an artifact; raises ``ArtifactError`` when the file is none, torn, or not what was written."""
     where = Path(path)
     try:
         size = where.stat().st_size
@@ -104,18 +119,19 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Description, dict[str, 
                 raise ArtifactError(f"'{path}' is torn: its length does not match its description")
             f.seek(offset)
             text = f.read(length)
+            mapping = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as e:
         raise ArtifactError(f"cannot read '{path}': {getattr(e, 'strerror', None) or e}") from None
     if crc32(text) != checksum:
         raise ArtifactError(f"'{path}' has a damaged description: it is not what was written; build it again")
     try:
         description = _description(json.loads(text))
-        data = np.memmap(where, np.uint8, "c")
+        data = np.frombuffer(mapping, np.uint8)
         library = data[: description.library[0]].data
         if crc32(library) != description.library[1]:
             raise ArtifactError(f"'{path}' has damaged machine code: it is not what was written; build it again")
         weights = {name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights}
-        return description, weights, library
+        return Artifact(description, weights, library, mapping)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
@@ -136,7 +152,7 @@ def _description(raw: dict[str, Any]) -> Description:
         key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
     }
     weights = tuple((name, dtype, tuple(shape), int(at)) for name, dtype, shape, at in raw["weights"])
-    lists = {key: tuple(raw[key]) for key in ("features", "kernels", "library")}
+    lists = {key: tuple(raw[key]) for key in ("features", "library")}
     return Description(**(raw | ports | lists | {"weights": weights}))
 
 

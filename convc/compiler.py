@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,19 @@ def compile(
     graph = fix_shapes(as_graph(source, shapes), {})
     final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None)
     built = build(final, machine)
-    weights = {name: final.constants[name].array for name in built.constants}
-    inputs = tuple(Port(v.name, v.type.sizes, str(v.type.numpy_dtype)) for v in graph.inputs)
-    outputs = tuple(
-        Port(name, v.type.sizes, str(v.type.numpy_dtype))
-        for name, v in zip(graph.output_names, graph.outputs, strict=True)
+    weights = {name: c.array for name, c in final.constants.items()}
+    inputs, outputs = (
+        tuple(Port(n, v.type.physical_shape, str(v.type.numpy_dtype)) for n, v in zip(names, values, strict=True))
+        for names, values in (([v.name for v in graph.inputs], final.inputs), (graph.output_names, final.outputs))
     )
     description = Description(
-        graph.name, __version__, inputs, outputs, machine.mcpu, tuple(sorted(machine.features)), threads
+        graph.name,
+        __version__,
+        inputs,
+        outputs,
+        machine.mcpu,
+        tuple(sorted(machine.features)),
+        threads,
+        memory=asdict(built.plan),
     )
-    return CompiledModel(built.executable, description, weights, threads, built.kernels)
+    return CompiledModel(built.module, description, weights, threads, built.kernels)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from convc.backends.build import Kernel, export_library
-from convc.backends.runtime import Program, load_executable, to_tensor
+from convc.backends.memory import Plan
+from convc.backends.runtime import Program, from_dlpack, load_module
 from convc.backends.target import host_target
 from convc.ir.errors import ArtifactError, ConvcError, InputError
 
-from .artifact import Description, Port, read_artifact, write_artifact
+from .artifact import Artifact, Description, Port, read_artifact, write_artifact
 
 
 class CompiledModel:
@@ -27,23 +28,34 @@ class CompiledModel:
 
     def __init__(
         self,
-        executable: Any,
+        module: Any,
         description: Description,
         weights: Mapping[str, np.ndarray],
         threads: int | None = None,
         kernels: Sequence[Kernel] = (),
-        library: memoryview | None = None,
+        artifact: Artifact | None = None,
     ) -> None:
-        self._executable = executable
+        self._module = module
         self._description = description
-        self._weights = dict(weights)
-        self._library = library
+        self._weights = weights
+        self._artifact = artifact
         self.kernels = tuple(kernels)
         """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
         if threads is not None and not (isinstance(threads, int) and threads >= 1):
             raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
         self.threads = threads or description.threads or available_processors()
-        self._program = Program(executable, list(self._weights.values()), self.threads)
+        self._input_names = [p.name for p in self.inputs]
+        self._output_names = [p.name for p in self.outputs]
+        self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+        self._program = Program(
+            module,
+            Plan.of(description.memory),
+            weights,
+            self._ports,
+            [(p.shape, np.dtype(p.dtype)) for p in self.outputs],
+            self.threads,
+            artifact.release if artifact else lambda: None,
+        )
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -57,40 +69,53 @@ class CompiledModel:
 
     def __call__(self, *arrays: Any) -> Any:
         """Run; raises ``InputError`` naming the input whose shape or dtype is wrong."""
-        if len(arrays) != len(self.inputs):
-            raise InputError(
-                f"the model takes {len(self.inputs)} inputs ({', '.join(p.name for p in self.inputs)}), not {len(arrays)}"
-            )
-        results = self._program(*map(_tensor, self.inputs, arrays))
+        results = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run on inputs by name; returns outputs by name."""
-        names = [p.name for p in self.inputs]
+        try:
+            arrays = [feeds[name] for name in self._input_names]
+        except (LookupError, TypeError):
+            arrays = []
+        if len(arrays) != len(self._input_names) or len(feeds) != len(arrays):
+            self._refuse(feeds)
+        return dict(zip(self._output_names, self._run(arrays), strict=True))
+
+    def _run(self, arrays: Sequence[Any]) -> list[np.ndarray]:
+        ports = self._ports
+        if len(arrays) != len(ports):
+            raise InputError(f"the model takes {len(ports)} inputs ({', '.join(self._input_names)}), not {len(arrays)}")
+        for array, (shape, dtype) in zip(arrays, ports, strict=True):
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                arrays = [_array(*pair) for pair in zip(self.inputs, arrays, strict=True)]
+                break
+        return self._program(arrays)
+
+    def _refuse(self, feeds: Any) -> None:
+        """Raise the error that says what is wrong with inputs by name."""
         if not isinstance(feeds, Mapping):
+            example = self._input_names[0] if self._input_names else "x"
             raise InputError(
-                f"run takes inputs by name, as {{'{names[0] if names else 'x'}': array}}; call the model to give them in order"
+                f"run takes inputs by name, as {{'{example}': array}}; call the model to give them in order"
             )
         for name in feeds:
-            if name not in names:
-                raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(names)}")
-        missing = [name for name in names if name not in feeds]
-        if missing:
-            raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(names)}")
-        results = self(*(feeds[name] for name in names))
-        return dict(
-            zip((p.name for p in self.outputs), results if isinstance(results, tuple) else (results,), strict=True)
-        )
+            if name not in self._input_names:
+                raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(self._input_names)}")
+        missing = [name for name in self._input_names if name not in feeds]
+        raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as one file. Linking needs a C compiler on this machine; the file then needs none."""
-        write_artifact(path, self._library or self._link(), self._description, self._weights)
+        write_artifact(
+            path, self._artifact.library if self._artifact else self._link(), self._description, self._weights
+        )
 
     def _link(self) -> bytes:
         try:
             with TemporaryDirectory(prefix="convc-") as folder:
                 library = Path(folder) / "model.so"
-                export_library(self._executable, library)
+                export_library(self._module, library)
                 return library.read_bytes()
         except OSError as e:
             raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
@@ -104,7 +129,8 @@ class CompiledModel:
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> CompiledModel:
     """A model saved earlier; raises ``ArtifactError`` when the file is damaged or was compiled for another processor."""
-    description, weights, library = read_artifact(path)
+    artifact = read_artifact(path)
+    description = artifact.description
     host = host_target()
     missing = sorted(set(description.features) - host.features)
     if missing:
@@ -112,11 +138,11 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> CompiledMo
             f"'{path}' was compiled for {description.mcpu} and needs what this processor ({host.mcpu}) lacks: {', '.join(missing)}"
         )
     try:
-        executable = load_executable(Path(path).resolve())
+        module = load_module(Path(path).resolve())
     except Exception as e:  # TVM and the dynamic loader raise errors of many kinds
         raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
     try:
-        return CompiledModel(executable, description, weights, threads, library=library)
+        return CompiledModel(module, description, artifact.weights, threads, artifact=artifact)
     except ConvcError:
         raise
     except Exception as e:
@@ -128,26 +154,23 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _tensor(port: Port, array: Any) -> Any:
-    """What ``Program`` takes: a numpy array as it is, a tensor over the memory of anything else. Raises ``InputError``."""
-    if type(array) is np.ndarray and array.shape == port.shape and array.dtype == port.dtype:
-        return array
-    if not hasattr(array, "__dlpack__"):
-        array = _as_numpy(port, array)
-    elif not isinstance(array, np.ndarray) and array.__dlpack_device__()[0] not in _HOST_MEMORY:
+def _array(port: Port, given: Any) -> np.ndarray:
+    """Anything as a numpy array of the port's shape and dtype, without a copy where it has DLPack. Raises ``InputError``."""
+    if not hasattr(given, "__dlpack__"):
+        given = _as_numpy(port, given)
+    elif not isinstance(given, np.ndarray) and given.__dlpack_device__()[0] not in _HOST_MEMORY:
         raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
     try:
-        tensor = array if hasattr(array, "shape") and hasattr(array, "dtype") else to_tensor(array)
-        shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
-        if shape != port.shape:
-            raise InputError(
-                f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}"
-            )
-        if dtype != port.dtype:
-            raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
-        return to_tensor(tensor)
+        array = given if isinstance(given, np.ndarray) else from_dlpack(given)
     except (BufferError, RuntimeError, TypeError, ValueError) as e:
         raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
+    if array.shape != port.shape:
+        raise InputError(
+            f"input '{port.name}' has shape {list(array.shape)}; the model was compiled for {list(port.shape)}"
+        )
+    if str(array.dtype) != port.dtype:
+        raise InputError(f"input '{port.name}' has dtype {array.dtype}; the model takes {port.dtype}: convert it first")
+    return array
 
 
 _HOST_MEMORY = (1, 3)

@@ -16,14 +16,18 @@ import pytest
 
 import convc
 from convc.artifact import read_artifact
-from convc.backends.runtime import ALIGNMENT, to_tensor
+from convc.backends.memory import ALIGNMENT
+from convc.backends.runtime import Local
 from convc.ir.builder import Builder
-from convc.ir.graph import Graph
+from convc.ir.graph import Constant, Graph
 from convc.ir.op import f32
 from convc.ir.ops.binary import Add
+from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
+from convc.sources import as_graph
 
+LENET = Path(__file__).parent.parent / "examples" / "lenet.onnx"
 CHANNELS = 256
 WEIGHT_BYTES = CHANNELS * CHANNELS * 9 * 4
 
@@ -97,10 +101,31 @@ def test_the_description_comes_back(compiled: convc.CompiledModel, artifact: Pat
 
 def test_weights_lie_in_the_file_once(artifact: Path) -> None:
     assert artifact.stat().st_size <= WEIGHT_BYTES + (1 << 20)
-    description, weights, _ = read_artifact(artifact)
-    assert sum(w.nbytes for w in weights.values()) == WEIGHT_BYTES
-    assert all(place[3] % ALIGNMENT == 0 for place in description.weights)
-    np.testing.assert_array_equal(next(iter(weights.values())), network().constants["w"].array)
+    read = read_artifact(artifact)
+    assert sum(w.nbytes for w in read.weights.values()) == WEIGHT_BYTES
+    assert all(place[3] % ALIGNMENT == 0 for place in read.description.weights)
+    np.testing.assert_array_equal(next(iter(read.weights.values())), network().constants["w"].array)
+
+
+def dense_block(layers: int = 30) -> Graph:
+    """Many small weights, as in a densely connected network."""
+    rng = np.random.default_rng(0)
+    b = Builder("block")
+    x = b.input("x", f32[1, 8, 6, 6])
+    for _ in range(layers):
+        w = b.constant(rng.uniform(-0.1, 0.1, (8, x.type.sizes[1], 3, 3)).astype(np.float32))
+        y = b.emit(Conv(pads=((1, 1), (1, 1))), x, w, b.constant(rng.uniform(-1, 1, 8).astype(np.float32)))
+        x = b.emit(Concat(1), x, y)
+    return b.finish([x], ["y"])
+
+
+@pytest.mark.parametrize("source", [dense_block(), LENET], ids=["dense block", "LeNet"])
+def test_an_artifact_is_little_more_than_its_weights(source: Any, tmp_path: Path) -> None:
+    weights = {c.sha: c.array for c in as_graph(source).constants.values()}
+    convc.compile(source).save(tmp_path / "m.so")
+    assert (tmp_path / "m.so").stat().st_size <= sum(w.nbytes for w in weights.values()) + (1 << 20)
+    kept = read_artifact(tmp_path / "m.so").weights
+    assert {Constant.of(np.array(w)).sha for w in kept.values()} <= set(weights)
 
 
 def test_two_processes_write_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
@@ -184,9 +209,9 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    description, *rest = read_artifact(artifact)
-    object.__setattr__(description, "features", (*description.features, "avx9000"))
-    monkeypatch.setattr("convc.model.read_artifact", lambda _: (description, *rest))
+    read = read_artifact(artifact)
+    object.__setattr__(read.description, "features", (*read.description.features, "avx9000"))
+    monkeypatch.setattr("convc.model.read_artifact", lambda _: read)
     with pytest.raises(convc.ArtifactError, match="avx9000"):
         convc.load(artifact)
 
@@ -259,19 +284,32 @@ def test_the_caller_keeps_its_input(compiled: convc.CompiledModel) -> None:
     np.testing.assert_array_equal(x, image())
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, OnlyDLPack])
-def test_aligned_memory_is_not_copied(wrap: Any) -> None:
-    x = aligned(np.arange(6, dtype=np.float32).reshape(2, 3))
-    tensor = to_tensor(wrap(x))
-    x[0, 0] = 42
-    assert tensor.numpy()[0, 0] == 42
+@pytest.mark.parametrize("name", ["aligned", "one element off", "read-only", "only DLPack", "only DLPack, not aligned"])
+def test_contiguous_memory_is_read_in_place(name: str, compiled: convc.CompiledModel, copies: list[int]) -> None:
+    wrap: Any = VIEWS[name]
+    compiled(wrap(image()))
+    assert copies == []
 
 
-def test_memory_off_the_boundary_is_copied() -> None:
-    x = aligned(np.zeros((2, 3), np.float32), 4)
-    tensor = to_tensor(x)
-    x[0, 0] = 42
-    assert tensor.numpy()[0, 0] == 0
+@pytest.mark.parametrize("name", ["every other", "Fortran order", "only DLPack, strided"])
+def test_other_memory_is_copied(name: str, compiled: convc.CompiledModel, copies: list[int]) -> None:
+    wrap: Any = VIEWS[name]
+    compiled(wrap(image()))
+    assert copies == [image().nbytes]
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the inputs that are copied before a call."""
+    found = []
+    original = Local.copy
+
+    def copy(self: Local, i: int, array: np.ndarray) -> int:
+        found.append(array.nbytes)
+        return original(self, i, array)
+
+    monkeypatch.setattr(Local, "copy", copy)
+    return found
 
 
 def test_results_do_not_share_memory_with_each_other(compiled: convc.CompiledModel) -> None:

@@ -12,7 +12,12 @@ from oracles import run_onnxruntime
 from tolerances import WINOGRAD, assert_close
 
 import convc
+from convc.backends.build import schedule
+from convc.backends.group import Group
 from convc.backends.target import X86_LEVELS, host_target, parse_target
+from convc.ir.builder import Builder
+from convc.ir.op import f32
+from convc.ir.ops.unary import Relu
 
 # channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected
 Config = tuple[Any, ...]
@@ -271,3 +276,11 @@ def test_older_processors(level: str) -> None:
         assert_close(
             convc.compile(model, target=level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}"
         )
+
+
+@pytest.mark.parametrize(("size", "shared"), [(8, False), (64, True)])
+def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
+    b = Builder("relu")
+    graph = b.finish([b.emit(Relu(), b.input("x", f32[1, 64, size, size]))])
+    func, _ = schedule(Group.of(graph.nodes[0]), host_target())
+    assert ("T.parallel" in func.script()) == shared

@@ -6,11 +6,10 @@ import re
 
 import numpy as np
 import pytest
-import tvm
 
 from convc import pipeline
-from convc.backends.build import schedule
 from convc.backends.group import Group
+from convc.backends.profile import assembly
 from convc.backends.target import Target
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
@@ -36,14 +35,12 @@ def convolution(channels: int, size: int, outputs: int, kernel: int, group: int 
     return b.finish([b.emit(Relu(), b.emit(conv, x, w))])
 
 
-def assembly(graph: Graph, target: Target, rule: str) -> str:
+def code(graph: Graph, target: Target, rule: str) -> str:
     """The code of the one kernel that ``rule`` schedules."""
-    final = pipeline.run(graph, target.machine)
-    for node in final.nodes:
-        func, name = schedule(Group.of(node), target)
+    for node in pipeline.run(graph, target.machine).nodes:
+        text, name = assembly(Group.of(node), target)
         if name == rule:
-            made = tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=target.tvm)
-            return str(made.mod.inspect_source("asm"))
+            return text
     raise AssertionError(f"no kernel by {rule}")
 
 
@@ -73,7 +70,7 @@ def innermost_loops(asm: str) -> list[list[str]]:
     ids=["pointwise", "winograd", "ragged"],
 )
 def test_accumulators_stay_in_registers(graph: Graph, rule: str, least: int, target: Target) -> None:
-    loops = innermost_loops(assembly(graph, target, rule))
+    loops = innermost_loops(code(graph, target, rule))
     counted = [(sum(bool(re.match(MULTIPLY_ADD[target], i)) for i in loop), loop) for loop in loops]
     dense = [(count / len(loop), loop) for count, loop in counted if count >= least]
     assert dense, f"no loop has {least} multiply-adds, the longest {max(counted)[0]}"

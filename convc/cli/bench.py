@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import convc
 from convc import pipeline
+from convc.footprint import footprint
 from convc.sources import as_graph
 
 from .options import UsageError, positive, progress, shapes, source, stem
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", metavar="N", type=positive, default=7, help="turns each engine takes (default: 7)")
     parser.add_argument(
         "--layers", metavar="N", type=positive, help="also show each model's N slowest kernels and their share of peak"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="also show what loading and running each model adds to a process (Linux)"
     )
     parser.add_argument("--json", metavar="FILE", help="write the measurements")
 
@@ -86,6 +90,8 @@ def main(args: argparse.Namespace) -> None:
                 show(results[-1])
             if args.layers:
                 show_layers(path, args.layers)
+            if args.memory:
+                show_memory(path)
     for threads in args.threads:
         _summary([r for r in results if r.threads == threads], engines)
     if args.json:
@@ -174,6 +180,18 @@ def show_layers(path: Path, count: int) -> None:
     for k in sorted(kernels, key=lambda k: -k.ms * k.uses)[:count]:
         rate = f"{k.gflops:6.1f} GFLOP/s, {k.gflops / peak:4.0%} of peak" if k.gflops >= 1 else f"{k.gbytes:6.1f} GB/s"
         print(f"    {k.ms * k.uses / total:4.0%} {k.uses:3}x {k.ms:8.3f} ms  {rate}  {k.rule}: {k.what}")
+
+
+def show_memory(path: Path) -> None:
+    """What loading the artifact, or the ONNX file, and running it three times adds to a process of its own."""
+    found = {"onnxruntime": footprint("onnxruntime", path)}
+    for name, precision in (("convc", "default"), ("convc-strict", "strict")):
+        artifact = path.with_suffix(".so")
+        convc.compile(path, precision=precision).save(artifact)
+        found[name] = footprint("convc", artifact)
+    for name, used in found.items():
+        ratio = used.resident / found["onnxruntime"].resident
+        print(f"    {name:12} {used.resident:7.1f} MB, at its peak {used.peak:7.1f} MB, / onnxruntime {ratio:.2f}")
 
 
 def thread_counts(text: str) -> tuple[int, ...]:

@@ -25,4 +25,6 @@ class Relayout(Op):
         return x.with_layout(Layout(self.to) if self.to else None)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        return k.compute(outs[0], lambda *i: xs[0](*i), "relayout", mask=True)
+        return k.compute(
+            outs[0], lambda *i: xs[0](*i), "relayout", guard=True
+        )  # the source may end where padding begins

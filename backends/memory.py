@@ -1,0 +1,115 @@
+"""Memory of our own: where each tensor lies in it, planned at compile time, and the pages themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64
+"""Tensors begin at multiples of this many bytes: a cache line, and the widest vector."""
+HUGE_PAGE = 2 << 20
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A tensor of ``nbytes`` that is live from step ``first`` to step ``last``, both included."""
+
+    nbytes: int
+    first: int
+    last: int
+
+    def overlaps(self, other: Lifetime) -> bool:
+        """Whether both are live at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def plan(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
+    """An offset for each tensor such that no two that are live together share a byte, and the size of it all.
+
+    Largest first, each into the tightest gap that those placed before leave: "Greedy by Size for Offset Calculation",
+    Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020).
+    """
+    offsets = [0] * len(lifetimes)
+    placed: list[int] = []
+    for i in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
+        size = lifetimes[i].nbytes
+        best: tuple[int, int] | None = None
+        end = 0
+        for j in sorted((j for j in placed if lifetimes[j].overlaps(lifetimes[i])), key=lambda j: offsets[j]):
+            gap = offsets[j] - end
+            if size <= gap and (best is None or gap < best[0]):
+                best = (gap, end)
+            end = max(end, aligned(offsets[j] + lifetimes[j].nbytes))
+        offsets[i] = end if best is None else best[1]
+        placed.append(i)
+    return offsets, max((o + t.nbytes for o, t in zip(offsets, lifetimes, strict=True)), default=0)
+
+
+def aligned(offset: int) -> int:
+    """The next multiple of ``ALIGNMENT``."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step at load: a kernel that runs on weights, by name, or on what lies at an offset in the packed weights.
+
+    Without a kernel, one weight is copied to where it is read.
+    """
+
+    kernel: str
+    inputs: tuple[str | int, ...]
+    outputs: tuple[int, ...]
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The memory that a program needs: bytes of workspace for a call, bytes of packed weights, what loading takes
+    (the packed weights, and behind them what is only needed on the way), and how weights come to be packed.
+    """
+
+    workspace: int
+    packed: int
+    loading: int
+    steps: tuple[Step, ...]
+
+    @staticmethod
+    def of(raw: Mapping[str, Any]) -> Plan:
+        """A plan from what JSON keeps of it; raises what a damaged one raises."""
+        lists = [s | {key: tuple(s[key]) for key in ("inputs", "outputs")} for s in raw["steps"]]
+        return Plan(**(dict(raw) | {"steps": tuple(Step(**s) for s in lists)}))
+
+
+class Arena:
+    """Memory that holds zeros at first, aligned to a huge page, and made of them where the system lets us."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._map = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = np.frombuffer(self._map, np.uint8)
+        self._start = -memory.ctypes.data % HUGE_PAGE
+        self.address: int = memory.ctypes.data + self._start
+        whole = (
+            nbytes // HUGE_PAGE * HUGE_PAGE
+        )  # what is left stays in small pages: none is there that nobody asked for
+        if whole and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._map.madvise(mmap.MADV_HUGEPAGE, self._start, whole)
+
+    def release(self, offset: int) -> None:
+        """Give the pages from ``offset`` on back to the system; they hold zeros when they are used again."""
+        begin = -(-(self._start + offset) // mmap.PAGESIZE) * mmap.PAGESIZE
+        if begin < len(self._map) and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, begin)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where a contiguous array's data lies."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # fast, where writing is allowed
+    except (TypeError, ValueError):
+        return int(array.ctypes.data)
