@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import tvm
 import tvm_ffi
-from tvm import te
+from tvm import te, tirx
 
 from convc.ir.graph import Graph
 
 from .build import Kernel, build, schedule
 from .group import Group
-from .lower import generate, lower
+from .lower import call, exported, generate, lower, pointer
 from .runtime import Program, configure_threads
 from .target import Target, host_target
 
@@ -85,8 +85,12 @@ def _compiled(func: Any, target: Target) -> Any:
 def assembly(group: Group, target: Target) -> tuple[str, str]:
     """The machine code of a group as text, and the rule that scheduled it; the processor need not be this one."""
     func, rule = schedule(group, target)
-    lowered = lower({"kernel": func}, target)
-    return str(generate(list(lowered.values()), {}, target).inspect_source("asm")), rule
+    kernel = lower({"kernel": func}, target)["kernel"]
+    values = (*group.body.inputs, *group.body.outputs)
+    params = [tirx.Var(f"p{i}", "int64") for i in range(len(values) + 1)]
+    pointers = [pointer(p, 0, v.type.tvm_dtype) for p, v in zip(params, values, strict=False)]
+    functions = {"main": exported("main", params, [call(kernel, pointers, params[-1])])}
+    return str(generate([kernel], functions, target).inspect_source("asm")), rule
 
 
 def best_time(call: Callable[[], Any]) -> float:
