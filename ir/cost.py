@@ -90,15 +90,18 @@ class _Sizes:
     images: int
     channels: int
     outputs: int
+    blocks: int
+    """Blocks of output channels."""
     products: float
     transforms: float
     weight_bytes: float
 
     @staticmethod
     def of(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> _Sizes:
-        block, phases = machine.block, math.prod(op.strides)
+        inner, block = (t.layout.block(1) if t.layout else machine.block for t in (x, out))
+        phases = math.prod(op.strides)
         # a vector of few channels is transformed whole, but multiplied one by one
-        channels = phases * x.sizes[1] if x.layout is None else phases * round_up(x.sizes[1], block)
+        channels = phases * x.sizes[1] if x.layout is None else phases * round_up(x.sizes[1], inner)
         outputs = round_up(out.sizes[1], block)
         elements = math.prod(transformed(op.tile, op.kernel, op.strides))
         high, wide = op.tiles(out)
@@ -109,7 +112,7 @@ class _Sizes:
         pixels = math.prod(
             t * m + r - 1 for t, m, r in zip((high, wide), op.tile, taps(op.kernel, op.strides), strict=True)
         )
-        gathered = GATHER_CYCLES * out.sizes[0] * pixels * round_up(channels, block) if x.layout is None else 0.0
+        gathered = GATHER_CYCLES * out.sizes[0] * pixels * round_up(channels, inner) if x.layout is None else 0.0
         into = len(btw) * _steps(bth) + len(bth) * _steps(btw)
         back = len(btw) * _steps(ath) + len(ath) * _steps(atw)
         return _Sizes(
@@ -117,10 +120,11 @@ class _Sizes:
             high,
             wide,
             out.sizes[0],
-            round_up(channels, block),
+            round_up(channels, inner),
             outputs,
+            outputs // block,
             2.0 * elements * tiles * channels * outputs / machine.flops_per_cycle,
-            2.0 * tiles * (round_up(channels, block) * into + outputs * back) / machine.flops_per_cycle + gathered,
+            2.0 * tiles * (round_up(channels, inner) * into + outputs * back) / machine.flops_per_cycle + gathered,
             4.0 * elements * channels * outputs,
         )
 
@@ -152,13 +156,12 @@ def _by_rows(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> Winog
 
 def _by_channel(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> WinogradPlan:
     tiles = s.high * s.wide
-    blocks = s.outputs // machine.block
     data = 4.0 * s.elements * s.images * tiles * s.channels
     # each block of outputs reads all data again, which nothing fetches ahead
-    again = 0.0 if data < 0.7 * machine.cache_bytes else blocks * data / machine.cache_bytes_per_cycle
+    again = 0.0 if data < 0.7 * machine.cache_bytes else s.blocks * data / machine.cache_bytes_per_cycle
     worth = tile_worth(tiles, tile_size(tiles, machine.tile_pixels))
-    spilled = 4.0 * s.elements * tiles * machine.block > machine.cache_bytes / 2
-    work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(s.images * blocks, machine.threads)
+    spilled = 4.0 * s.elements * tiles * s.outputs / s.blocks > machine.cache_bytes / 2
+    work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(s.images * s.blocks, machine.threads)
     return WinogradPlan(tile, True, s.high, max(work, s.weight_bytes / bandwidth) + again)
 
 

@@ -44,6 +44,8 @@ CONVOLUTIONS: list[tuple[Config, str]] = [
     ((64, 48, (1, 7), 1, 17, (0, 3), 1, 1), "winograd"),
     ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
     ((64, 80, (3, 1), 1, 8, (1, 0), 1, 1), "winograd"),
+    ((24, 40, 3, 1, 30, 1, 1, 1), "winograd"),  # half blocks
+    ((20, 50, 5, 1, 12, 0, 1, 1), "winograd"),
     ((3, 64, 7, 2, 64, 3, 1, 1), "winograd"),  # the phases of an image
     ((3, 48, 11, 4, 67, 2, 1, 1), "winograd"),
     ((512, 512, 3, 1, 7, 1, 1, 1), "winograd"),  # tiles of another size along each axis

@@ -112,7 +112,7 @@ def schedule(sch: Any, tile: Sequence[int], plan: Plan, target: Target, *, heavy
 def _transform(sch: Any, tiles: Any, columns: Any, plan: Plan, target: Target) -> None:
     """Both 1-D transforms of one tile and one vector of channels, in registers."""
     i, j, n, p, c, v = sch.get_loops(tiles)[-6:]
-    vo, vi = sch.split(v, [None, target.lanes()])
+    vo, vi = sch.split(v, [None, min(target.lanes(), int(sch.get(v).extent))])
     sch.reorder(n, p, c, vo, i, j, vi)
     if plan.by_channel:
         sch.parallel(sch.fuse(n, p))

@@ -36,14 +36,17 @@ class WinogradWeight(Op):
     """``U = G w GT`` for each pair of channels: ``O I h w`` to ``O P a b``, a and b the transformed tile's size.
 
     A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the input: the phases of a
-    channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{b}i{b}o``, each element's matrix by
-    itself; or, with ``by_channel``, ``OHWI{b}i{b}o``, so that all that a block of output channels needs stands together.
+    channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{inner}i{block}o``, each element's matrix by
+    itself; or, with ``by_channel``, ``OHWI{inner}i{block}o``, so that all that a block of output channels needs stands together.
     """
 
     name = "winograd_weight"
     tile: Ints = (4, 4)
     strides: Ints = (1, 1)
     block: int = 16
+    """Outputs kept together, as in the result's layout."""
+    inner: int = 16
+    """Inputs kept together, as in the data's layout."""
     by_channel: bool = False
     plain: bool = False
     """Whether the convolution reads row-major data of few channels, whose phases share a block."""
@@ -53,41 +56,41 @@ class WinogradWeight(Op):
         if w.rank != 4 or w.layout is not None:
             raise ShapeError(f"takes a row-major O I H W weight, not {w}")
         order = "OHWI" if self.by_channel else "HWOI"
-        channels = math.prod(self.strides) * phase_channels(w.sizes[1], self.strides, self.block, self.plain)
+        channels = math.prod(self.strides) * phase_channels(w.sizes[1], self.strides, self.inner, self.plain)
         elements = transformed(self.tile, w.sizes[2:], self.strides)
-        return TensorType(w.dtype, (w.shape[0], channels, *elements), Layout(f"{order}{self.block}i{self.block}o"))
+        return TensorType(w.dtype, (w.shape[0], channels, *elements), Layout(f"{order}{self.inner}i{self.block}o"))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (w,) = xs
         height, width = taps(w.shape[2:], self.strides)
         (_, gh, _), (_, gw, _) = (matrices(m, r) for m, r in zip(self.tile, (height, width), strict=True))
-        b, (sh, sw) = self.block, self.strides
+        (ib, ob), (sh, sw) = (self.inner, self.block), self.strides
         outputs, channels, kh, kw = w.shape
-        wide = phase_channels(channels, self.strides, b, self.plain)
-        blocks = (-(-outputs // b), -(-sh * sw * wide // b))
+        wide = phase_channels(channels, self.strides, ib, self.plain)
+        blocks = (-(-outputs // ob), -(-sh * sw * wide // ib))
 
-        def tap(ob: Any, cb: Any, c: Any, y: Any, x: Any, o: Any) -> Any:
-            phase, channel = (cb * b + c) // wide, (cb * b + c) % wide
+        def tap(o_: Any, cb: Any, c: Any, y: Any, x: Any, o: Any) -> Any:
+            phase, channel = (cb * ib + c) // wide, (cb * ib + c) % wide
             if sh * sw == 1:
-                phase, channel = 0, cb * b + c
+                phase, channel = 0, cb * ib + c
             row, column = y * sh + phase // sw, x * sw + phase % sw
             limits = [
-                (ob * b + o, outputs, outputs % b),
-                (channel, channels, channels % b),
-                (phase, sh * sw, sh * sw * wide % b),
+                (o_ * ob + o, outputs, outputs % ob),
+                (channel, channels, channels % ib),
+                (phase, sh * sw, sh * sw * wide % ib),
             ]
             limits += [(row, kh, kh % sh), (column, kw, kw % sw)]
             inside = [index < size for index, size, ragged in limits if ragged]
-            value = w(ob * b + o, channel, row, column)
+            value = w(o_ * ob + o, channel, row, column)
             return k.guarded(k.tirx.all(*inside), value, k.const(0, w.dtype)) if inside else value
 
-        tapped = k.te.compute((*blocks, b, height, width, b), tap, name="weight_taps")
+        tapped = k.te.compute((*blocks, ib, height, width, ob), tap, name="weight_taps")
 
         def down(ob: Any, cb: Any, c: Any, h: Any, x: Any, o: Any) -> Any:
             column = [tapped(ob, cb, c, y, x, o) for y in range(height)]
             return choose(k, h, [combine(k, row, column, w.dtype) for row in gh])
 
-        t = k.te.compute((*blocks, b, len(gh), width, b), down, name="weight_columns")
+        t = k.te.compute((*blocks, ib, len(gh), width, ob), down, name="weight_columns")
 
         def across(h: Any, i: Any, ob: Any, cb: Any, c: Any, o: Any) -> Any:
             line = [t(ob, cb, c, h, x, o) for x in range(width)]
@@ -119,7 +122,8 @@ class WinogradConv(Op):
         if x.rank != 4 or u.rank != 4 or u.layout is None or u.shape[2:] != elements:
             raise ShapeError(f"takes N C H W data and an O P {' '.join(map(str, elements))} weight, not {x} and {u}")
         block = u.layout.block(0)
-        channels = math.prod(self.strides) * phase_channels(x.sizes[1], self.strides, block, x.layout is None)
+        wide = phase_channels(x.sizes[1], self.strides, u.layout.block(1), x.layout is None)
+        channels = math.prod(self.strides) * wide
         if channels != u.shape[1] or (bias and bias[0].shape != u.shape[:1]):
             raise ShapeError(
                 f"{x.shape[1]} channels of data do not fit weight {u}" + (f" and bias {bias[0]}" if bias else "")
@@ -169,7 +173,7 @@ class WinogradConv(Op):
         rows, columns = self.tiles(outs[0])
         tiles = rows * columns
         out_blocks, ob = outs[0].physical_shape[1], outs[0].physical_shape[-1]
-        blocks, b = u.type.layout.physical_shape(u.shape)[-3:-1]
+        blocks, b = u.type.physical_shape[-3:-1]
         d = self.phases(k, x, rows * mh + ah - mh, columns * mw + aw - mw, b)
 
         def down(n: Any, p: Any, c: Any, i: Any, j: Any, v: Any) -> Any:

@@ -31,15 +31,14 @@ def choose_algorithms(graph: Graph, machine: Machine) -> Graph:
         if packed is None or not isinstance(packed.op, Relayout) or layout is None or node.output.type.dtype != "f32":
             return None
         x, out = inputs[0].type, node.output.type
-        if any(t.layout is not None and t.layout.block(1) != machine.block for t in (x, out)):
-            return None
         candidates = [(winograd_plan(x, out, op, one_core, bandwidth).cycles, op) for op in winograd_candidates(node)]
         cycles, op = min(candidates, key=lambda c: c[0], default=(math.inf, None))
         if op is None or cycles >= direct_cycles(node, machine, bandwidth):
             return None
         plan = winograd_plan(x, out, op, machine, bandwidth)
         weight = packed.inputs[0]
-        transform = WinogradWeight(op.tile, op.strides, layout.block(1), plan.by_channel, x.layout is None)
+        inner = x.layout.block(1) if x.layout is not None else machine.block
+        transform = WinogradWeight(op.tile, op.strides, layout.block(1), inner, plan.by_channel, x.layout is None)
         u = b.emit(transform, weight, names=[f"{weight.name}.winograd"])
         return [b.emit(op, inputs[0], u, *inputs[2:], names=[node.output.name])]
 
