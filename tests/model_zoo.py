@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -78,11 +79,18 @@ def calibrate(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 
 
 def export(name: str, path: Path, size: int | None = None) -> None:
-    """Writes one network as one ONNX file: input "x" float32 [1, 3, size, size], output "logits" float32 [1, 1000]."""
+    """Writes one network as one ONNX file: input "x" float32 [1, 3, size, size], output "logits" float32 [1, 1000].
+
+    Beside it, as .npz, an input and the logits that the same network gives in float64, to measure errors against.
+    """
     size = size or SIZES[name]
+    net = build(name, size)
     sample = torch.randn(1, 3, size, size)
     names = {"input_names": ["x"], "output_names": ["logits"]}
-    torch.onnx.export(build(name, size), (sample,), str(path), opset_version=OPSET, dynamo=False, **names)
+    torch.onnx.export(net, (sample,), str(path), opset_version=OPSET, dynamo=False, **names)
+    with torch.no_grad():
+        exact = net.double()(sample.double())
+    np.savez(path.with_suffix(".npz"), x=sample.numpy(), logits=exact.numpy())
 
 
 def main() -> None:

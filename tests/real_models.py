@@ -32,6 +32,15 @@ def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
     return onnx.load(path)
 
 
+def zoo_truth(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """An input of ``zoo_model(name, folder)``, already made, and its logits in float64; skips where the file is not there."""
+    path = Path(os.environ.get("CONVC_ZOO") or folder) / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"no {path.name}: make it with model_zoo.py")
+    with np.load(path) as data:
+        return dict(data)
+
+
 def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its ``ConstantOfShape`` nodes replaced by random initializers.
 

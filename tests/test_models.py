@@ -14,7 +14,7 @@ import onnx
 import pytest
 from oracles import Feeds, run_onnxruntime
 from PIL import Image
-from real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model
+from real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model, zoo_truth
 from small_models import MODELS
 from tolerances import MODEL_ATOL, MODEL_RTOL
 
@@ -65,6 +65,24 @@ def test_zoo(name: str, tmp_path: Path) -> None:
     """torchvision's networks at full size; see model_zoo.py for their weights."""
     model = zoo_model(name, tmp_path)
     check(model, random_feeds(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_error_against_float64(name: str, tmp_path: Path) -> None:
+    """The root mean square error of the logits as a multiple of ONNX Runtime's own: PyTorch's in float64 are the truth."""
+    model = zoo_model(name, tmp_path)
+    truth = zoo_truth(name, tmp_path)
+    feeds = {"x": truth["x"]}
+
+    def error(logits: np.ndarray) -> float:
+        return float(np.sqrt(np.square(logits.astype(np.float64) - truth["logits"]).mean()))
+
+    theirs = error(run_onnxruntime(model, feeds)[0])
+    for precision, most in (("default", 10), ("strict", 2)):
+        ours = error(convc.compile(model, precision=precision).run(feeds)["logits"])
+        print(f"{name} {precision}: {ours:.1e}, {ours / theirs:.1f} times ONNX Runtime's")
+        assert ours <= most * theirs
 
 
 @pytest.mark.slow
