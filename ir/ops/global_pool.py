@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,25 @@ class GlobalAveragePool(GlobalPool):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         acc = accumulator(outs[0])
-        return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
+        if len(x.shape) == 3:
+            return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
+        # rows first, then their sums: rounding grows with the square root of both lengths, not of their product
+        r = k.reduce_axis(x.shape[-1], "r")
+        rows = acc.with_shape((*x.shape[:-1], 1))
+
+        def row(*i: Any) -> Any:
+            return k.te.sum(x(*i[:-1], r).astype(acc.tvm_dtype), axis=r)
+
+        sums = k.operand(k.compute(rows, row, "row_sum"), rows)
+        axes = [k.reduce_axis(extent) for extent in x.shape[2:-1]]
+
+        def total(n: Any, c: Any, *_: Any) -> Any:
+            return k.te.sum(sums(n, c, *axes, 0), axis=axes)
+
+        summed = k.operand(k.compute(acc, total, "mean_sum"), acc)
+        count = k.const(math.prod(x.shape[2:]), acc.tvm_dtype)
+        means = k.operand(k.compute(acc, lambda *i: summed(*i) / count, "mean"), acc)
+        return rounded(k, means, outs[0])
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
