@@ -85,3 +85,10 @@ def test_cross_compilation_knows_the_machines() -> None:
     assert [t.machine.registers for t in (HASWELL, SKYLAKE, NEOVERSE)] == [16, 32, 32]
     # half blocks of channels only where vectors of eight are not half as fast
     assert [t.machine.half_block for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 8]
+
+
+@pytest.mark.parametrize(("target", "instruction"), [(HASWELL, "prefetcht1"), (NEOVERSE, "prfm")], ids=["x86", "arm"])
+@pytest.mark.parametrize(("size", "kernel", "rule"), [(7, 1, "direct_conv"), (14, 3, "winograd")])
+def test_weights_are_fetched_ahead(size: int, kernel: int, rule: str, target: Target, instruction: str) -> None:
+    asm = code(convolution(256, size, 256, kernel), target, rule)
+    assert any(line.strip().startswith(instruction) for line in asm.splitlines())

@@ -9,11 +9,12 @@ misses can be under way there).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 
 MOST_TILES = 64
@@ -76,12 +77,12 @@ def prefetch_panels(
 
     def insert(loop: Any) -> Any:
         if not loop.loop_var.same_as(loops[at].loop_var):
-            return None
+            return loop
         if tiles > 1:
             return tirx.SeqStmt([*fetches, loop])
         return _with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
 
-    body = _with_definition(_rewrite(func.body, insert))
+    body = _with_definition(tvm_ffi.structural_map(func.body, (tirx.For, insert)))
     return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
 
 
@@ -127,35 +128,8 @@ def _loads(expr: Any, tensor: str) -> Iterator[Any]:
         yield from _loads(argument, tensor)
 
 
-def _rewrite(stmt: Any, change: Callable[[Any], Any]) -> Any:
-    """The statement with every loop for which ``change`` gives something replaced by that."""
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_rewrite(s, change) for s in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        changed = change(stmt)
-        return changed if changed is not None else _with_body(stmt, _rewrite(stmt.body, change))
-    if isinstance(stmt, s_tir.SBlockRealize):
-        block = _with_block_body(stmt.block, _rewrite(stmt.block.body, change))
-        return s_tir.SBlockRealize(stmt.iter_values, stmt.predicate, block)
-    return stmt
-
-
 def _with_body(loop: Any, body: Any) -> Any:
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
-
-
-def _with_block_body(block: Any, body: Any, annotations: Any = None) -> Any:
-    return s_tir.SBlock(
-        block.iter_vars,
-        block.reads,
-        block.writes,
-        block.name_hint,
-        body,
-        block.init,
-        block.alloc_buffers,
-        block.match_buffers,
-        block.annotations if annotations is None else annotations,
-    )
 
 
 def _with_definition(root: Any) -> Any:
@@ -163,5 +137,8 @@ def _with_definition(root: Any) -> Any:
     key = "pragma_import_llvm"
     annotations = dict(root.block.annotations)
     annotations[key] = "\n".join([*([str(annotations[key])] if key in annotations else []), _DEFINITION])
-    block = _with_block_body(root.block, root.block.body, annotations)
+    b = root.block
+    block = s_tir.SBlock(
+        b.iter_vars, b.reads, b.writes, b.name_hint, b.body, b.init, b.alloc_buffers, b.match_buffers, annotations
+    )
     return s_tir.SBlockRealize(root.iter_values, root.predicate, block)
