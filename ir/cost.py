@@ -15,39 +15,15 @@ from .ops._window import Ints
 from .ops._winograd import Matrix, matrices
 from .ops.conv import Conv
 from .ops.winograd_conv import WinogradConv, taps, transformed
+from .tiles import idle, round_up, tile_size, tile_worth
 from .types import TensorType
 
-LATENCY = 4
-"""Pixels that a register tile needs for its multiply-adds not to wait for each other."""
 DIRECT_EFFICIENCY = 0.93
 """Share of peak that direct convolution reaches."""
 
 
 GATHER_CYCLES = 1.5
 """To bring one element of a row-major input to its place in a block."""
-
-
-def round_up(size: int, multiple: int) -> int:
-    """The least multiple that is no less than ``size``."""
-    return -(-size // multiple) * multiple
-
-
-def idle(pieces: int, threads: int) -> float:
-    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
-    return -(-pieces // threads) * threads / pieces
-
-
-def tile_size(count: int, most: int, side: int = 1) -> int:
-    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
-
-    A last tile that is not full takes as long as a full one.
-    """
-    return max(range(1, max(1, most) + 1), key=lambda size: tile_worth(count, size, side))
-
-
-def tile_worth(count: int, size: int, side: int = 1) -> float:
-    """The share of peak of register tiles of this size: what hangs over, latencies and the load of a weight taken off."""
-    return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
 
 
 def direct_cycles(node: Node, machine: Machine, bandwidth: float) -> float:

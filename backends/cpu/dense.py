@@ -12,13 +12,13 @@ from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
+from convc.ir.tiles import round_up, tile_size
 from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
 from .blocks import inline_epilogue, keep_in_registers, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
-from .tiles import round_up, tile_size
 
 STEP = 16
 """Rows of a weight that are taken as one step."""

@@ -12,12 +12,12 @@ from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
 from convc.ir.passes.assign_layouts import is_depthwise
+from convc.ir.tiles import round_up
 from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
 from .direct_conv import finished, padded, widened
-from .tiles import round_up
 from .windows import schedule_windows, window_tile
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from tvm import te
 
-from convc.ir.cost import LATENCY, tile_size, tile_worth
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
 from convc.ir.passes.assign_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
+from convc.ir.tiles import LATENCY, SPARE, register_tile, round_up, tile_size, tile_worth
 from convc.ir.types import TensorType
 
 from ..group import Group
@@ -30,7 +30,6 @@ from .blocks import (
 )
 from .prefetch import Tiling, prefetch_panels
 from .select_channels import is_aligned
-from .tiles import SPARE, register_tile, round_up
 
 
 def direct_conv(group: Group, target: Target) -> Any:
@@ -42,7 +41,7 @@ def direct_conv(group: Group, target: Target) -> Any:
     block, count = out.layout.block(1), out.physical_shape[1]
     registers = target.vector_registers - SPARE
     blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
-    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target)
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target.machine)
     if rows * columns * blocks < LATENCY:
         blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
     joined = group.body.producers.get(node.inputs[0].name)

@@ -12,13 +12,13 @@ from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
 from convc.ir.passes.assign_layouts import is_narrow
+from convc.ir.tiles import register_tile, round_up
 from convc.ir.types import TensorType
 
 from ..group import Group
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
 from .direct_conv import finished, padded, widened
-from .tiles import register_tile, round_up
 
 
 def grouped_conv(group: Group, target: Target) -> Any:
@@ -29,7 +29,7 @@ def grouped_conv(group: Group, target: Target) -> Any:
         return None
     block, width = out.layout.block(1), node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())
-    rows, columns = register_tile(out.sizes[2], out.sizes[3], vectors * target.lanes(), target)
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], vectors * target.lanes(), target.machine)
     sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, width, heavy=group.heavy_epilogue)
 

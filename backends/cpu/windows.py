@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from convc.ir.tiles import bands, register_tile
+
 from ..target import Target
 from .blocks import find_block, inline_epilogue, keep_in_registers, store_tile
-from .tiles import bands, register_tile
 
 MAX_WINDOW = 25
 """Windows of at most this many taps are unrolled whole."""
@@ -14,7 +15,7 @@ MAX_WINDOW = 25
 
 def window_tile(height: int, width: int, block: int, target: Target) -> tuple[int, int]:
     """Rows and columns of results to hold in registers; most registers hold what neighbouring windows share."""
-    return register_tile(height, width, block, target, target.vector_registers * 5 // 8)
+    return register_tile(height, width, block, target.machine, target.vector_registers * 5 // 8)
 
 
 def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Target, *, heavy: bool) -> Any:

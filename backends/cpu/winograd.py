@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convc.ir.cost import tile_size, winograd_rows
+from convc.ir.cost import winograd_rows
 from convc.ir.graph import Node
 from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight, is_by_channel
+from convc.ir.tiles import tile_size
 
 from ..group import Group
 from ..target import Target

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from convc.ir.cost import LATENCY, idle, round_up, tile_size
+from .machine import Machine
 
-from ..target import Target
-
-__all__ = ["SPARE", "bands", "register_tile", "round_up", "tile_size"]
-
+LATENCY = 4
+"""Pixels that a register tile needs for its multiply-adds not to wait for each other."""
 SPARE = 4
 """Registers kept free of accumulators: for weights, the broadcast input, and what LLVM moves about."""
 MAX_IDLE = 1.15
 """Threads that wait for the last by no more than this are not worth another cut."""
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple that is no less than ``size``."""
+    return -(-size // multiple) * multiple
+
+
+def idle(pieces: int, threads: int) -> float:
+    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
+    return -(-pieces // threads) * threads / pieces
+
+
+def tile_size(count: int, most: int, side: int = 1) -> int:
+    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
+
+    A last tile that is not full takes as long as a full one.
+    """
+    return max(range(1, max(1, most) + 1), key=lambda size: tile_worth(count, size, side))
+
+
+def tile_worth(count: int, size: int, side: int = 1) -> float:
+    """The share of peak of register tiles of this size: what hangs over, latencies and the load of a weight taken off."""
+    return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
 
 
 def bands(blocks: int, rows: int, threads: int) -> int:
@@ -20,7 +41,7 @@ def bands(blocks: int, rows: int, threads: int) -> int:
     return min(divisors, key=lambda b: (max(idle(blocks * b, threads), MAX_IDLE), b))
 
 
-def register_tile(height: int, width: int, block: int, target: Target, spare: int = SPARE) -> tuple[int, int]:
+def register_tile(height: int, width: int, block: int, machine: Machine, spare: int = SPARE) -> tuple[int, int]:
     """Rows and columns of pixels to hold in registers.
 
     The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast
@@ -28,8 +49,8 @@ def register_tile(height: int, width: int, block: int, target: Target, spare: in
     many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
     does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
     """
-    vectors = -(-block // target.lanes())
-    most = max(1, (target.vector_registers - max(spare, vectors + 2)) // vectors)  # the weights of a step take as many
+    vectors = -(-block // machine.lanes)
+    most = max(1, (machine.registers - max(spare, vectors + 2)) // vectors)  # the weights of a step take as many
 
     def worth(columns: int) -> float:
         tiles = -(-width // columns)
