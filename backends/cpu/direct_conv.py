@@ -59,6 +59,7 @@ def direct_conv(group: Group, target: Target) -> Any:
 
 
 MANY_CHANNELS = 256
+"""From this many input channels on their weights are worth fetching ahead where they do not fill their blocks."""
 MOST_BLOCKS = 8
 """Blocks of output channels at once where pixels are too few to hide latencies: as many streams as are prefetched well."""
 
