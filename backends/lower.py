@@ -19,6 +19,14 @@ from .memory import aligned
 from .target import Target
 
 _STATUS = PrimType("int32")
+_BARRIER = "convc_barrier"
+_BARRIER_DEFINITION = f"""define void @{_BARRIER}() alwaysinline nounwind {{
+  call void asm sideeffect "", "~{{memory}}"()
+  ret void
+}}"""
+"""Stands between kernels, which LLVM inlines where they are small: tensors that take turns in one piece of memory are told
+apart by type-based alias analysis, so that it would move the stores of one kernel before the loads of the last.
+"""
 _build = tvm_ffi.get_global_func("target.build.llvm")
 
 
@@ -123,11 +131,17 @@ def exported(name: str, params: Sequence[Any], calls: Sequence[Any], trace: str 
     With ``trace``, the global function of that name is called before each with its index, and at the end.
     """
     failed = tirx.Return(tirx.const(-1, "int32"))
-    body = [tirx.IfThenElse(call != 0, failed, None) for call in calls]
+    body = []
+    for call in calls:
+        body += [tirx.IfThenElse(call != 0, failed, None), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
     if trace:
         marks = [tirx.Evaluate(tirx.call_packed(trace, i)) for i in range(len(calls) + 1)]
-        body = [s for pair in zip(marks, [*body, tirx.Evaluate(0)], strict=True) for s in pair]
-    func = tirx.PrimFunc(list(params), tirx.SeqStmt([*body, tirx.Return(tirx.const(0, "int32"))]), ret_type=_STATUS)
+        body = [s for i, mark in enumerate(marks) for s in (mark, *body[2 * i : 2 * i + 2])]
+    body.append(tirx.Return(tirx.const(0, "int32")))
+    whole = tirx.AttrStmt(
+        tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(_BARRIER_DEFINITION), tirx.SeqStmt(body)
+    )
+    func = tirx.PrimFunc(list(params), whole, ret_type=_STATUS)
     return func.with_attr("global_symbol", name)
 
 

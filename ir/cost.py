@@ -22,7 +22,7 @@ DIRECT_EFFICIENCY = 0.93
 """Share of peak that direct convolution reaches."""
 
 
-GATHER_CYCLES = 1.5
+GATHER_CYCLES = 3.0
 """To bring one element of a row-major input to its place in a block."""
 
 

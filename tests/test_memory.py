@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from oracles import run_onnxruntime
+from tolerances import assert_close
 
 import convc
 from convc.backends.memory import ALIGNMENT, HUGE_PAGE, Arena, Lifetime, Plan, address_of, plan
@@ -136,3 +139,21 @@ def test_memory_against_onnxruntime(precision: str, most: float, tmp_path: Path)
     ours, theirs = footprint("convc", tmp_path / "m.so"), footprint("onnxruntime", LENET)
     assert ours.resident <= most * theirs.resident
     assert ours.peak <= most * theirs.peak
+
+
+def test_kernels_do_not_run_into_each_other() -> None:
+    """Small kernels are inlined into one function, where tensors take turns in one piece of memory."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x", "axes"], ["m"], keepdims=1),
+        helper.make_node("Sub", ["x", "m"], ["d"]),
+        helper.make_node("Exp", ["d"], ["e"]),
+        helper.make_node("ReduceSum", ["e", "axes"], ["s"], keepdims=1),
+        helper.make_node("Log", ["s"], ["l"]),
+        helper.make_node("Sub", ["d", "l"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, [3, 4, 5]) for name in ("x", "y")]
+    axes = numpy_helper.from_array(np.array([2]), "axes")
+    graph = helper.make_graph(nodes, "log_softmax", ports[:1], ports[1:], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+    assert_close(convc.compile(model)(x), run_onnxruntime(model, {"x": x})[0])
