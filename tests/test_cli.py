@@ -39,7 +39,7 @@ def test_version(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"convc {convc.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["run"], ["inspect"], ["export"]])
+@pytest.mark.parametrize("command", [[], ["build"], ["run"], ["inspect"], ["export"], ["bench"], ["tune"]])
 def test_help_has_an_example(command: list[str], capsys: Capture) -> None:
     assert run(*command, "--help") == 0
     assert f"convc {' '.join(command)}" in capsys.readouterr().out.split("example", 1)[1]
@@ -70,6 +70,7 @@ USAGE = {
     "mean of an array": ("run relu.onnx --input x.npy --mean 1", "for pictures"),
     "mean of letters": ("run relu.onnx --input x.npy --mean a,b", "'a,b'"),
     "std nan": ("run relu.onnx --input x.npy --std nan", "'nan'"),
+    "budget of nothing": ("tune conv.onnx --budget 0", "'0'"),
     "output of two runs": ("run relu.onnx --input x.npy --input x.npy --output y.npy", "one run"),
     "npy of two outputs": ("run both.onnx --input x.npy --output y.npy", ".npz"),
     "examples alone": ("inspect conv.onnx --examples 3", "go together"),
@@ -98,6 +99,8 @@ REFUSED = {
     "folder that is missing": ("build conv.onnx -o no/where.so", "no/where.so"),
     "output that is a folder": ("build relu.onnx -o .", "Is a directory"),
     "dump to a file": ("build relu.onnx --dump-dir x.npy", "dump folder"),
+    "nowhere to keep what is found": ("tune conv.onnx", "CONVC_CACHE"),
+    "tuning open sizes": ("tune open.onnx", "--shape x="),
     "no such input": ("run relu.onnx --input q=x.npy", "no input 'q'; its inputs are x"),
     "no such file": ("run relu.onnx --input q.npy", "'q.npy': no such file"),
     "shape of an array": ("run relu.onnx --input wide.npy", "shape [1, 4]"),

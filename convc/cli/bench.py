@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import convc
 from convc import pipeline
+from convc.database import choices_for
 from convc.footprint import footprint
 from convc.sources import as_graph
 
@@ -175,7 +176,7 @@ def show_layers(path: Path, count: int) -> None:
 
     target = host_target()
     peak = peak_gflops()
-    kernels = profile(pipeline.run(as_graph(path), target.machine), target)
+    kernels = profile(pipeline.run(as_graph(path), target.machine, choices=choices_for(True, target.mcpu)), target)
     total = sum(k.ms * k.uses for k in kernels)
     for k in sorted(kernels, key=lambda k: -k.ms * k.uses)[:count]:
         rate = f"{k.gflops:6.1f} GFLOP/s, {k.gflops / peak:4.0%} of peak" if k.gflops >= 1 else f"{k.gbytes:6.1f} GB/s"
