@@ -100,8 +100,10 @@ def main(args: argparse.Namespace) -> None:
 
 def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: int) -> Result:
     """Time the engines in turns; ratios are medians of the ratios of neighbouring turns, which drift of the machine spares."""
-    workers = {e: Worker(e, path, threads) for e in engines}
+    workers: dict[str, Worker] = {}
     try:
+        for e in engines:
+            workers[e] = Worker(e, path, threads)
         once = {e: w.run(1)[0] for e, w in workers.items()}
         runs = {e: max(1, min(200, round(0.25 / once[e]))) for e in engines}
         medians: dict[str, list[float]] = {e: [] for e in engines}
@@ -142,6 +144,7 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             last = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
+            self.close()
             hint = f" (pip install {PACKAGES.get(self.engine, self.engine)})" if "ModuleNotFoundError" in last else ""
             raise convc.ConvcError(f"engine {self.engine} failed: {last}{hint}")
         return json.loads(line)
