@@ -14,7 +14,7 @@ from tvm import te, tirx
 
 from convc.ir.graph import Graph
 
-from .build import Kernel, build, schedule
+from .build import Built, Kernel, build, schedule
 from .group import Group
 from .lower import call, exported, generate, lower, pointer
 from .runtime import Program, configure_threads
@@ -42,24 +42,43 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 
     What runs at load is left out.
     """
-    stamps: list[float] = []
-    tvm_ffi.register_global_func(_TRACE, lambda _: stamps.append(time.perf_counter()), override=True)
-    built = build(final, target, trace=_TRACE)
+    built = build_traced(final, target)
+    seconds = node_times(built, final)
+    timed = [(k, [seconds[u] for u in k.uses if u in seconds]) for k in built.kernels]
+    return [_timing(k, times) for k, times in timed if times]
+
+
+def build_traced(final: Graph, target: Target) -> Built:
+    """Compile a network for ``node_times``."""
+    return build(final, target, trace=_TRACE)
+
+
+def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SECONDS) -> dict[str, float]:
+    """What each node takes in place, by the name of its output: the least of at least three runs of the network."""
     inputs, outputs = ([(v.type.sizes, v.type.numpy_dtype) for v in vs] for vs in (final.inputs, final.outputs))
     weights = {name: c.array for name, c in final.constants.items()}
-    program = Program(built.module, built.plan, weights, inputs, outputs, 1)
+    program = Program(built.module, built.plan, weights, inputs, outputs, threads)
     rng = np.random.default_rng(0)
     data = [rng.standard_normal(shape).astype(dtype) for shape, dtype in inputs]
     program(data)
     runs: list[np.ndarray] = []
-    end = time.perf_counter() + SECONDS
+    end = time.perf_counter() + seconds
     while len(runs) < 3 or time.perf_counter() < end:
-        stamps.clear()
+        _stamps.clear()
         program(data)
-        runs.append(np.diff(stamps))
-    seconds = dict(zip(built.calls, np.min(runs, axis=0), strict=True))
-    timed = [(k, [seconds[u] for u in k.uses if u in seconds]) for k in built.kernels]
-    return [_timing(k, times) for k, times in timed if times]
+        runs.append(np.diff(_stamps))
+    return dict(zip(built.calls, map(float, np.min(runs, axis=0)), strict=True))
+
+
+_stamps: list[float] = []
+
+
+def _stamp(_: int) -> None:
+    """Called before each node, and at the end of a run."""
+    _stamps.append(time.perf_counter())
+
+
+tvm_ffi.register_global_func(_TRACE, _stamp, override=True)
 
 
 def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:

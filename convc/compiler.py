@@ -18,6 +18,7 @@ from convc.ir.passes.fix_shapes import fix_shapes
 
 from . import __version__, pipeline
 from .artifact import Description, Port
+from .database import choices_for
 from .model import CompiledModel, available_processors
 from .sources import as_graph
 
@@ -33,13 +34,16 @@ def compile(
     threads: int | None = None,
     *,
     precision: str = "default",
+    tuning: bool | str | os.PathLike[str] | None = True,
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
     """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
 
     ``shapes`` gives sizes to inputs by name. ``threads`` is how many threads a call uses: by default as many as the
     process may run on. ``precision="strict"`` keeps to the direct form of convolution, where the default also uses
-    Winograd's, which is faster and rounds some five times more. ``dump_dir`` receives the graph after every pass.
+    Winograd's, which is faster and rounds some five times more. ``tuning`` is a database made by ``convc tune``, which says where another
+    form than the cost model's was measured to be faster: by default the one in the cache folder, where there is one; a
+    path; or ``None`` or ``False`` for none. ``dump_dir`` receives the graph after every pass.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
     if threads is not None and not (isinstance(threads, int) and threads >= 1):
@@ -48,7 +52,8 @@ def compile(
         raise CompileError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
     machine = parse_target(target, threads or available_processors())
     graph = fix_shapes(as_graph(source, shapes), {})
-    final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None)
+    choices = choices_for(tuning if precision != "strict" else None, machine.mcpu)
+    final = pipeline.run(graph, machine.machine, precision, Path(dump_dir) if dump_dir is not None else None, choices)
     built = build(final, machine)
     weights = {name: c.array for name, c in final.constants.items()}
     inputs, outputs = (

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 from .onnx_export import to_onnx
 from .sources import as_graph
@@ -67,12 +68,32 @@ def openvino_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.nd
     return lambda: request.infer(values)
 
 
+def torch_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
+    """PyTorch run op by op, in float32; onnx2torch, which converts the model, knows opsets up to 17."""
+    import torch
+    from onnx2torch import convert
+
+    torch.set_num_threads(threads)
+    module = convert(onnx.version_converter.convert_version(model, 17)).eval()
+    values = [torch.from_numpy(feeds[i.name]) for i in model.graph.input]
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return module(*values)
+
+    return run
+
+
 ENGINES: dict[str, Callable[[onnx.ModelProto, int, dict[str, np.ndarray]], Run]] = {
     "convc": convc_engine,
     "convc-strict": strict_engine,
     "onnxruntime": onnxruntime_engine,
     "openvino": openvino_engine,
+    "torch": torch_engine,
 }
+
+PACKAGES = {"torch": "torch onnx2torch"}
+"""What to install for an engine, where that is not called as the engine is."""
 
 
 def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:

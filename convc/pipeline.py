@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from convc.ir.choices import Choices
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 from convc.ir.machine import Machine
@@ -27,7 +28,7 @@ from convc.ir.verify import verify
 Pass = Callable[[Graph], Graph]
 
 
-def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, Pass]]:
+def passes(machine: Machine, precision: str = "default", choices: Choices | None = None) -> Sequence[tuple[str, Pass]]:
     """The named passes for a machine. ``precision="strict"`` keeps to the direct form of every convolution."""
     return (
         ("fold_constants", fold_constants),
@@ -36,18 +37,29 @@ def passes(machine: Machine, precision: str = "default") -> Sequence[tuple[str, 
         ("share", share),
         ("move_channels", move_channels),
         ("assign_layouts", lambda g: assign_layouts(g, Blocks.of(machine))),
-        ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine)),
+        ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine, choices)),
         ("pack_dense", lambda g: pack_dense(g, machine)),
         ("materialize_outputs", materialize_outputs),
         ("fuse", fuse),
     )
 
 
-def run(graph: Graph, machine: Machine, precision: str = "default", dump_dir: Path | None = None) -> Graph:
+def run(
+    graph: Graph,
+    machine: Machine,
+    precision: str = "default",
+    dump_dir: Path | None = None,
+    choices: Choices | None = None,
+) -> Graph:
     """Run every pass for a machine. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
     if dump_dir is not None:
         dump(graph, dump_dir, "00_input")
-    for i, (name, step) in enumerate(passes(machine, precision), 1):
+    return apply(graph, passes(machine, precision, choices), dump_dir)
+
+
+def apply(graph: Graph, steps: Sequence[tuple[str, Pass]], dump_dir: Path | None = None) -> Graph:
+    """Run some passes, the verifier after each."""
+    for i, (name, step) in enumerate(steps, 1):
         graph = step(graph)
         verify(graph, name)
         if dump_dir is not None:

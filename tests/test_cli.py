@@ -21,6 +21,8 @@ from PIL import Image
 
 import convc
 from convc.cli.run import probabilities
+from convc.engines import onnxruntime_engine, random_feeds, torch_engine
+from convc.onnx_export import to_onnx
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_version(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"convc {convc.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["run"], ["inspect"], ["export"]])
+@pytest.mark.parametrize("command", [[], ["build"], ["run"], ["inspect"], ["export"], ["bench"], ["tune"]])
 def test_help_has_an_example(command: list[str], capsys: Capture) -> None:
     assert run(*command, "--help") == 0
     assert f"convc {' '.join(command)}" in capsys.readouterr().out.split("example", 1)[1]
@@ -70,6 +72,11 @@ USAGE = {
     "mean of an array": ("run relu.onnx --input x.npy --mean 1", "for pictures"),
     "mean of letters": ("run relu.onnx --input x.npy --mean a,b", "'a,b'"),
     "std nan": ("run relu.onnx --input x.npy --std nan", "'nan'"),
+    "unknown engine": (
+        "bench conv.onnx --vs onnxruntime,tpu",
+        "unknown engine 'tpu'; known: convc-strict, onnxruntime",
+    ),
+    "budget of nothing": ("tune conv.onnx --budget 0", "'0'"),
     "output of two runs": ("run relu.onnx --input x.npy --input x.npy --output y.npy", "one run"),
     "npy of two outputs": ("run both.onnx --input x.npy --output y.npy", ".npz"),
     "examples alone": ("inspect conv.onnx --examples 3", "go together"),
@@ -98,6 +105,8 @@ REFUSED = {
     "folder that is missing": ("build conv.onnx -o no/where.so", "no/where.so"),
     "output that is a folder": ("build relu.onnx -o .", "Is a directory"),
     "dump to a file": ("build relu.onnx --dump-dir x.npy", "dump folder"),
+    "nowhere to keep what is found": ("tune conv.onnx", "CONVC_CACHE"),
+    "tuning open sizes": ("tune open.onnx", "--shape x="),
     "no such input": ("run relu.onnx --input q=x.npy", "no input 'q'; its inputs are x"),
     "no such file": ("run relu.onnx --input q.npy", "'q.npy': no such file"),
     "shape of an array": ("run relu.onnx --input wide.npy", "shape [1, 4]"),
@@ -354,3 +363,32 @@ def test_models_made_in_python(model: str, folder: Path, capsys: Capture, monkey
     assert capsys.readouterr().out == RELU + "\n"
     assert run("build", model) == 0
     assert Path(model.split(":")[1] + ".so").exists()
+
+
+# -- bench --------------------------------------------------------------------------------------------------------------
+
+
+def test_bench_names_the_worst_layer(folder: Path, capsys: Capture) -> None:
+    assert run("bench", "conv.onnx", "--vs", "convc-strict", "--turns", "1", "--layers", "1") == 0
+    head, times, worst, slowest = capsys.readouterr().out.splitlines()
+    assert head.split() == ["model", "thr", "convc", "convc-strict", "/", "convc-strict"]
+    assert times.startswith("conv ")
+    assert worst.startswith("    worst: ")
+    assert "f32[1,3,4,4]" in worst
+    assert "% " in slowest
+
+
+def test_bench_says_what_an_engine_needs(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "lib").mkdir()
+    (folder / "lib" / "torch.py").write_text("raise ModuleNotFoundError('No module')\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
+    assert run("bench", "conv.onnx", "--vs", "torch") == 1
+    assert "engine torch failed" in (err := capsys.readouterr().err)
+    assert "(pip install torch onnx2torch)" in err
+
+
+def test_torch_computes_the_same_model(folder: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    model = to_onnx(convc.load_onnx("conv.onnx"))
+    feeds = random_feeds(model)
+    np.testing.assert_allclose(torch_engine(model, 1, feeds)().numpy(), onnxruntime_engine(model, 1, feeds)()[0], 1e-5)

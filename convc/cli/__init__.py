@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from convc import ConvcError, __version__
 
-from . import bench, build, export, inspect, run
+from . import bench, build, export, inspect, run, tune
 from .options import UsageError
 
-COMMANDS = (build, run, inspect, export, bench)
+COMMANDS = (build, run, inspect, export, bench, tune)
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
 """What ``main`` returns; argparse itself exits with 2."""
 

@@ -22,12 +22,15 @@ from typing import IO, Any
 
 import convc
 from convc import pipeline
+from convc.database import choices_for
+from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
 from convc.sources import as_graph
 
 from .options import UsageError, positive, progress, shapes, source, stem
 from .options import shape as shape_option
 
+OTHERS = ", ".join(e for e in ENGINES if e != "convc")
 REST = 0.05
 """Seconds between turns, for the threads of the last engine to go to sleep."""
 
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vs",
         metavar="ENGINE,ENGINE",
         default="onnxruntime",
-        help="onnxruntime, openvino, convc-strict (default: onnxruntime)",
+        help=f"{OTHERS} (default: onnxruntime)",
     )
     parser.add_argument("--turns", metavar="N", type=positive, default=7, help="turns each engine takes (default: 7)")
     parser.add_argument(
@@ -73,11 +76,9 @@ class Result:
 
 def main(args: argparse.Namespace) -> None:
     engines = ["convc", *args.vs.split(",")]
-    unknown = set(engines) - {"convc", "convc-strict", "onnxruntime", "openvino"}
+    unknown = set(engines) - set(ENGINES)
     if unknown:
-        raise UsageError(
-            f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: onnxruntime, openvino, convc-strict"
-        )
+        raise UsageError(f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: {OTHERS}")
     results = []
     print(" ".join([f"{'model':24} thr", *(f"{e:>12}" for e in engines), *(f"{'/ ' + e:>14}" for e in engines[1:])]))
     for model in args.models:
@@ -88,8 +89,7 @@ def main(args: argparse.Namespace) -> None:
                 progress(f"{model} on {threads} threads")
                 results.append(compare(stem(model), path, threads, engines, args.turns))
                 show(results[-1])
-            if args.layers:
-                show_layers(path, args.layers)
+            show_layers(path, args.layers or 0)
             if args.memory:
                 show_memory(path)
     for threads in args.threads:
@@ -100,8 +100,10 @@ def main(args: argparse.Namespace) -> None:
 
 def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: int) -> Result:
     """Time the engines in turns; ratios are medians of the ratios of neighbouring turns, which drift of the machine spares."""
-    workers = {e: Worker(e, path, threads) for e in engines}
+    workers: dict[str, Worker] = {}
     try:
+        for e in engines:
+            workers[e] = Worker(e, path, threads)
         once = {e: w.run(1)[0] for e, w in workers.items()}
         runs = {e: max(1, min(200, round(0.25 / once[e]))) for e in engines}
         medians: dict[str, list[float]] = {e: [] for e in engines}
@@ -142,7 +144,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             last = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
-            hint = f" (pip install {self.engine})" if "ModuleNotFoundError" in last else ""
+            self.close()
+            hint = f" (pip install {PACKAGES.get(self.engine, self.engine)})" if "ModuleNotFoundError" in last else ""
             raise convc.ConvcError(f"engine {self.engine} failed: {last}{hint}")
         return json.loads(line)
 
@@ -169,17 +172,23 @@ def _summary(results: Sequence[Result], engines: Sequence[str]) -> None:
 
 
 def show_layers(path: Path, count: int) -> None:
-    """The kernels that take most of a run on one thread, and their share of the peak that the machine reaches now."""
-    from convc.backends.profile import peak_gflops, profile
+    """The kernel that loses most time against the peak that the machine reaches now, on one thread; and the slowest ones."""
+    from convc.backends.profile import Timing, peak_gflops, profile
     from convc.backends.target import host_target
 
     target = host_target()
     peak = peak_gflops()
-    kernels = profile(pipeline.run(as_graph(path), target.machine), target)
+    kernels = profile(pipeline.run(as_graph(path), target.machine, choices=choices_for(True, target.mcpu)), target)
     total = sum(k.ms * k.uses for k in kernels)
-    for k in sorted(kernels, key=lambda k: -k.ms * k.uses)[:count]:
+
+    def line(k: Timing) -> str:
         rate = f"{k.gflops:6.1f} GFLOP/s, {k.gflops / peak:4.0%} of peak" if k.gflops >= 1 else f"{k.gbytes:6.1f} GB/s"
-        print(f"    {k.ms * k.uses / total:4.0%} {k.uses:3}x {k.ms:8.3f} ms  {rate}  {k.rule}: {k.what}")
+        return f"{k.ms * k.uses / total:4.0%} {k.uses:3}x {k.ms:8.3f} ms  {rate}  {k.rule}: {k.what}"
+
+    for k in sorted(kernels, key=lambda k: k.ms * k.uses * (k.gflops / peak - 1))[:1]:
+        print(f"    worst: {line(k)}")
+    for k in sorted(kernels, key=lambda k: -k.ms * k.uses)[:count]:
+        print(f"    {line(k)}")
 
 
 def show_memory(path: Path) -> None:
