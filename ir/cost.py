@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from .graph import Node
 from .machine import Machine
-from .ops._window import Ints
 from .ops._winograd import Matrix, matrices
 from .ops.conv import Conv
 from .ops.winograd_conv import WinogradConv, taps, transformed
@@ -20,8 +19,6 @@ from .types import TensorType
 
 DIRECT_EFFICIENCY = 0.93
 """Share of peak that direct convolution reaches."""
-
-
 GATHER_CYCLES = 3.0
 """To bring one element of a row-major input to its place in a block."""
 
@@ -38,7 +35,6 @@ class WinogradPlan:
     tiles transformed first and the work shared out by blocks of output channels; and what it takes.
     """
 
-    tile: Ints
     by_channel: bool
     rows: int
     cycles: float
@@ -46,14 +42,13 @@ class WinogradPlan:
 
 def winograd_plan(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float) -> WinogradPlan:
     """The cheaper of the two ways for a convolution from x to out, on all threads of the machine."""
-    sizes, tile = _Sizes.of(x, out, op, machine), op.tile
-    rows, channels = _by_rows(sizes, tile, machine, bandwidth), _by_channel(sizes, tile, machine, bandwidth)
-    return min(rows, channels, key=lambda p: p.cycles)
+    sizes = _Sizes.of(x, out, op, machine)
+    return min(_by_rows(sizes, machine, bandwidth), _by_channel(sizes, machine, bandwidth), key=lambda p: p.cycles)
 
 
 def winograd_rows(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> int:
     """How many rows of tiles to work on at once, where the work is cut by rows."""
-    return _by_rows(_Sizes.of(x, out, op, machine), op.tile, machine, machine.memory_bytes_per_cycle).rows
+    return _by_rows(_Sizes.of(x, out, op, machine), machine, machine.memory_bytes_per_cycle).rows
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def _steps(matrix: Matrix) -> float:
     return 0.0 if len(matrix) == len(matrix[0]) == 1 else sum(0.7 * sum(c != 0 for c in row) + 1 for row in matrix)
 
 
-def _by_rows(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> WinogradPlan:
+def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
     def plan(rows: int) -> WinogradPlan:
         groups = s.images * (s.high // rows)
         worth = tile_worth(rows * s.wide, tile_size(rows * s.wide, machine.tile_pixels))
@@ -125,12 +120,12 @@ def _by_rows(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> Winog
         )
         spilled = rows * s.wide * s.tile_bytes() > machine.cache_bytes / 2
         work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(groups, machine.threads)
-        return WinogradPlan(tile, False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
+        return WinogradPlan(False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
 
     return min((plan(r) for r in range(1, s.high + 1) if s.high % r == 0), key=lambda p: p.cycles)
 
 
-def _by_channel(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> WinogradPlan:
+def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
     tiles = s.high * s.wide
     data = 4.0 * s.elements * s.images * tiles * s.channels
     # each block of outputs reads all data again, which nothing fetches ahead
@@ -138,7 +133,7 @@ def _by_channel(s: _Sizes, tile: Ints, machine: Machine, bandwidth: float) -> Wi
     worth = tile_worth(tiles, tile_size(tiles, machine.tile_pixels))
     spilled = 4.0 * s.elements * tiles * s.outputs / s.blocks > machine.cache_bytes / 2
     work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(s.images * s.blocks, machine.threads)
-    return WinogradPlan(tile, True, s.high, max(work, s.weight_bytes / bandwidth) + again)
+    return WinogradPlan(True, s.high, max(work, s.weight_bytes / bandwidth) + again)
 
 
 def winograd_candidates(node: Node) -> list[WinogradConv]:
