@@ -24,6 +24,7 @@ from convc.ir.graph import Graph, Node, Value
 
 from .cpu.rules import RULES
 from .group import Group
+from .in_place import replaceable
 from .lower import Subroutine, call, exported, generate, lower, pointer
 from .memory import Lifetime, Plan, Step, aligned, plan
 from .target import Target
@@ -178,11 +179,20 @@ class _Network:
     def _lay_out(self, nodes: Sequence[Node], places: Mapping[str, Any]) -> tuple[dict[str, int], list[int], int]:
         """Offsets of what the nodes make that has no place yet, of each node's scratch memory, and the size of it all."""
         last = {v.name: i for i, n in enumerate(nodes) for v in n.inputs}
-        made = [(v, i) for i, n in enumerate(nodes) for v in n.outputs if v.name not in places]
-        lives = [Lifetime(_bytes(v), i, last.get(v.name, i)) for v, i in made]
-        lives += [Lifetime(self.kernels[n.output.name].scratch, i, i) for i, n in enumerate(nodes)]
-        offsets, size = plan(lives)
-        return {v.name: at for (v, _), at in zip(made, offsets, strict=False)}, offsets[len(made) :], size
+        made: dict[str, Lifetime] = {}
+        owner: dict[str, str] = {}  # of each value, the first that lay in its place
+        for i, n in enumerate(nodes):
+            over = [v.name for v in replaceable(n) if v.name in owner and last[v.name] == i]
+            for v in n.outputs:
+                if v.name in places:
+                    continue
+                owner[v.name] = owner[over[0]] if over else v.name
+                first = made[owner[v.name]].first if over else i
+                made[owner[v.name]] = Lifetime(_bytes(v), first, last.get(v.name, i))
+        scratch = [Lifetime(self.kernels[n.output.name].scratch, i, i) for i, n in enumerate(nodes)]
+        offsets, size = plan([*made.values(), *scratch])
+        at = dict(zip(made, offsets, strict=False))
+        return {name: at[first] for name, first in owner.items()}, offsets[len(made) :], size
 
     def functions(self, trace: str) -> dict[str, Any]:
         """``main``, and a function for each kernel that runs at load."""

@@ -35,10 +35,17 @@ def tile_worth(count: int, size: int, side: int = 1) -> float:
     return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
 
 
-def bands(blocks: int, rows: int, threads: int) -> int:
-    """How many equal bands the rows of each block are cut into, for threads not to wait for each other: as few as do."""
-    divisors = [b for b in range(1, rows + 1) if rows % b == 0]
-    return min(divisors, key=lambda b: (max(idle(blocks * b, threads), MAX_IDLE), b))
+def bands(rows: int, threads: int) -> int:
+    """How many equal bands the rows of a plane are cut into, for each thread to work on rows of its own: as few as keep
+    threads from waiting for each other; one where no number does.
+
+    Kernels that all cut planes alike read what the same core wrote. Another core's results take longer to fetch, and
+    where the two share no cache, longer than computing them again would.
+    """
+    if threads == 1:
+        return 1
+    fair = (b for b in range(2, rows + 1) if rows % b == 0 and idle(b, threads) <= MAX_IDLE)
+    return next(fair, 1)
 
 
 def register_tile(height: int, width: int, block: int, machine: Machine, spare: int = SPARE) -> tuple[int, int]:

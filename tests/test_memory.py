@@ -12,15 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from oracles import run_onnxruntime
-from tolerances import assert_close
+from tolerances import MODEL_ATOL, MODEL_RTOL, assert_close
 
 import convc
+from convc.backends.in_place import replaceable
 from convc.backends.memory import ALIGNMENT, HUGE_PAGE, Arena, Lifetime, Plan, address_of, plan
 from convc.footprint import footprint
 from convc.ir.builder import Builder
+from convc.ir.graph import Node, Value
 from convc.ir.op import f32
+from convc.ir.ops.binary import Add
 from convc.ir.ops.conv import Conv
+from convc.ir.ops.fused import Fused
 from convc.ir.ops.unary import Relu
+from convc.ir.text import parse_graph
 
 LIFETIMES = st.lists(
     st.builds(
@@ -111,6 +116,42 @@ def test_a_deeper_network_takes_no_more_workspace() -> None:
     few, many = (Plan.of(deep(n)._description.memory) for n in (4, 12))
     assert few.workspace == many.workspace <= 2 * 4 * 64 * 32 * 32
     assert few.packed == many.packed
+
+
+def residual(blocks: int) -> convc.Graph:
+    b = Builder("residual")
+    x = b.input("x", f32[1, 64, 32, 32])
+    w = b.constant(np.random.default_rng(0).standard_normal((64, 64, 1, 1)).astype(np.float32) / 8, "w")
+    y = b.emit(Conv(), x, w)
+    for _ in range(blocks):
+        y = b.emit(Relu(), b.emit(Add(), b.emit(Conv(), b.emit(Conv(), y, w), w), y))
+    return b.finish([y], ["y"])
+
+
+def test_a_residual_sum_lies_over_its_operand() -> None:
+    graph = residual(3)
+    model = convc.compile(graph, threads=1, precision="strict")
+    workspace = Plan.of(model._description.memory).workspace
+    assert workspace == 2 * 4 * 64 * 32 * 32  # the sum, and what the convolution before makes
+    x = np.random.default_rng(1).standard_normal((1, 64, 32, 32)).astype(np.float32)
+    want = run_onnxruntime(convc.to_onnx(graph), {"x": x})[0]
+    assert_close(model(x), want, tolerance=(MODEL_RTOL, MODEL_ATOL))
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("%2: f32[1,4,5] = relu(%0)\n%3: f32[1,4,5] = add(%2, %1)", ["a", "b"]),
+        ("%2: f32[1,4,5] = softmax(%0)\n%3: f32[1,4,5] = add(%2, %1)", ["b"]),
+        ("%2: f32[1,4,5] = softmax(%0)\n%3: f32[1,4,5] = add(%2, %0)", ["b"]),  # which is not read at all
+        ("%2: f32[1,5,4] = transpose(%1) {perm=[0,2,1]}\n%3: f32[1,5,4] = relu(%2)", []),
+    ],
+)
+def test_a_result_replaces_operands_that_are_read_element_by_element(body: str, wanted: list[str]) -> None:
+    graph = parse_graph(f"graph @k(%0: f32[1,4,5], %1: f32[1,4,5]) {{\n{body}\nreturn %3\n}}")
+    operands = [Value(name, v.type) for name, v in zip("ab", graph.inputs, strict=True)]
+    node = Node(Fused(graph), tuple(operands), (Value("y", graph.outputs[0].type),))
+    assert [v.name for v in replaceable(node)] == wanted
 
 
 def test_each_thread_has_its_own_workspace() -> None:

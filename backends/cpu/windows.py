@@ -21,7 +21,7 @@ def window_tile(height: int, width: int, block: int, target: Target) -> tuple[in
 def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Target, *, heavy: bool) -> Any:
     """The block ``name`` over ``n, c, h, w, lanes`` and two axes of taps: tiles of ``rows`` by ``columns`` pixels in registers.
 
-    Blocks of channels are shared out to the threads, and bands of rows where these are too few. Nothing is padded in
+    Bands of rows are shared out to the threads, and blocks of channels within. Nothing is padded in
     memory, which would cost more than the sums: the loops over tiles are cut where the border begins and ends, and only
     tiles at a border test where they read.
     """
@@ -31,12 +31,12 @@ def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Targe
         sch.compute_inline(pad)
     out = inline_epilogue(sch, anchor)
     n, c, oh, ow, v, rh, rw = sch.get_loops(anchor)
-    blocks, taps = (int(sch.get(a).extent) * int(sch.get(b).extent) for a, b in ((n, c), (rh, rw)))
+    taps = int(sch.get(rh).extent) * int(sch.get(rw).extent)
     oho, ohi = sch.split(oh, [None, rows])
-    band, oho = sch.split(oho, [bands(blocks, int(sch.get(oho).extent), target.threads), None])
+    band, oho = sch.split(oho, [bands(int(sch.get(oho).extent), target.threads), None])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, c, band, oho, owo, rh, rw, ohi, owi, v)
-    sch.parallel(sch.fuse(n, c, band))
+    sch.reorder(n, band, c, oho, owo, rh, rw, ohi, owi, v)
+    sch.parallel(sch.fuse(n, band, c))
     for loop in (oho, owo):
         sch.annotate(loop, "pragma_loop_partition_hint", 1)
     store_tile(sch, anchor, out, owo, axes=3, heavy=heavy)
