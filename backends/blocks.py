@@ -15,9 +15,7 @@ def find_block(sch: Any, name: str) -> Any:
 
 
 def all_blocks(sch: Any) -> list[Any]:
-    """The blocks of the function, in order; none when it is one call of a library, such as a sort."""
-    if sch.mod["main"].body.block.name_hint != "root":
-        return []
+    """The blocks of the function, in order."""
     return list(sch.get_child_blocks(sch.get_sblock("root")))
 
 

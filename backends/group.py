@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import tvm
-from tvm import te, tirx, topi
+from tvm import s_tir, te, tirx, topi
 
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
@@ -116,6 +116,9 @@ class Lowered:
     def schedule(self) -> Any:
         """A fresh TIR schedule of the group, its one function called ``main``."""
         func = te.create_prim_func([*self.args, *self.outputs])
+        if func.body.block.name_hint != "root":  # that of one block without loops, such as a sort, has none around it
+            root = s_tir.SBlock([], [], [], "root", func.body)
+            func = func.with_body(s_tir.SBlockRealize([], True, root))
         return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
 
 
