@@ -42,11 +42,12 @@ def bind_elements(sch: Any, block: Any, gpu: Gpu) -> str:
 
 
 def finish(sch: Any, block: Any) -> Any:
-    """The block that carries the result of a reduction, kept in a register, on: its one reader where that is pointwise and
-    reads every element once, else a copy.
+    """The block that carries the result of a reduction, kept in a register, on: its one reader where that is pointwise, reads
+    every element once, and nothing else that the kernel makes; else a copy.
     """
     readers = sch.get_consumers(block)
-    if len(readers) == 1 and is_pointwise(sch, readers[0]) and elements(sch, readers[0]) == elements(sch, block):
-        sch.set_scope(block, 0, "local")
-        return readers[0]
+    if len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1:
+        if elements(sch, readers[0]) == elements(sch, block):
+            sch.set_scope(block, 0, "local")
+            return readers[0]
     return sch.cache_write(block, 0, "local")
