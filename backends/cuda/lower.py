@@ -7,7 +7,6 @@ memory and launches. That host function is read here, never run.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from math import prod
 from typing import Any
@@ -29,7 +28,6 @@ WARP_BUFFERS = 8
 """How many buffers of warp scope a kernel may have: TVM's pass lowers one of them a run."""
 
 _DYNAMIC_SHARED = "tirx.use_dyn_shared_memory"
-_PTR = "_ptr"
 _build = tvm_ffi.get_global_func("target.build.cuda")
 _lock = threading.Lock()
 
@@ -148,11 +146,13 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     passes = [*([tirx.transform.LowerWarpMemory()] * WARP_BUFFERS), tirx.transform.StmtSimplify()]
     module = tvm.transform.Sequential([*passes, tirx.transform.LowerIntrin()])(module)
+    for name, f in kernels.items():
+        _check_vectors(f, name)
     with _lock:  # the environment is the process's
         before = os.environ.get(_FALLBACK)
         os.environ[_FALLBACK] = "1"
         try:
-            return defined + str(_build(module, target).inspect_source())
+            return defined + _without_toolkit(str(_build(module, target).inspect_source()))
         finally:
             if before is None:
                 del os.environ[_FALLBACK]
@@ -160,5 +160,47 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
                 os.environ[_FALLBACK] = before
 
 
+def _check_vectors(kernel: Any, name: str) -> None:
+    """Raise ``CompileError`` for vectors of bool: TVM prints them as vectors of sixteen bits, which are twice as long."""
+
+    def visit(element: Any) -> None:
+        dtype = tvm.DataType(element.ty.dtype)
+        if dtype.lanes > 1 and str(dtype).startswith("bool"):
+            raise CompileError(
+                f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it"
+            )
+
+    def visit_store(store: Any) -> None:
+        visit(store.value)
+
+    tvm_ffi.structural_walk(kernel.body, [(tvm.ir.TensorLoad, visit), (tirx.BufferStore, visit_store)], order="post")
+
+
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
+
+
+def _without_toolkit(source: str) -> str:
+    """The source less the headers of the toolkit that no kernel of ours reads: a module then compiles in a twentieth of the time."""
+    _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
+    if not cut:
+        raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
+    return _TYPES + rest.replace("#include <mma.h>\n", "")
+
+
+_TYPES = """#ifdef __CUDACC_RTC__
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#define __asm__ asm
+#define __volatile__ volatile
+#else
+#include <cstdint>
+#endif
+"""
+"""Stands for <cstdint> and what else TVM's source begins with: headers that NVRTC has not of its own."""
