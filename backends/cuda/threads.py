@@ -55,7 +55,7 @@ def spread(sch: Any, loop: Any, gpu: Gpu, lanes: int = 1) -> Any:
     """
     count = -(-extent(sch, loop) // lanes)
     share = 1 << max(0, (count // gpu.sms)).bit_length()
-    threads = min(max(share, gpu.warp), THREADS)
+    threads = min(max(share, gpu.warp), THREADS, count)
     block, thread, vector = sch.split(loop, [None, threads, lanes])
     sch.bind(block, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
