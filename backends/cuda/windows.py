@@ -6,10 +6,11 @@ reads of a pixel is one piece of memory. Of each row of a window it reads the pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+from convc.ir.tiles import round_up
 from convc.ir.types import TensorType
 
 from ..blocks import find_block, inline_epilogue
@@ -79,24 +80,21 @@ def is_channels_last(t: TensorType) -> bool:
 
 
 def tile(sizes: list[int], window: Window, item_bytes: int, gpu: Gpu) -> tuple[int, int]:
-    """Channels and pixels of a thread: the most that leave every multiprocessor its threads, else one."""
-    total = 1
-    for size in sizes:
-        total *= size
+    """Channels and pixels of a thread: the most that leave every multiprocessor its threads, else one; pixels that hang over the
+    end of a row do not count.
+    """
+    *_, width, channels = sizes
     found = [
-        (lanes * pixels, lanes)
-        for lanes in divisors(sizes[-1], max(1, VECTOR_BYTES // item_bytes))
-        for pixels in divisors(sizes[-2], MOST_PIXELS)
-        if total // (lanes * pixels) >= gpu.sms * THREADS_PER_SM
+        (lanes * pixels * width // round_up(width, pixels), lanes, pixels)
+        for lanes in (1, 2, 4, 8)
+        for pixels in range(1, MOST_PIXELS + 1)
+        if channels % lanes == 0
+        and lanes * item_bytes <= VECTOR_BYTES
+        and prod(sizes) // (lanes * pixels) >= gpu.sms * THREADS_PER_SM
         and lanes * (pixels + window.reach(pixels)) <= REGISTERS
     ]
-    area, lanes = max(found, default=(1, 1))
-    return lanes, area // lanes
-
-
-def divisors(size: int, most: int) -> Iterator[int]:
-    """The divisors of a size up to ``most``."""
-    return (d for d in range(1, most + 1) if size % d == 0)
+    _, lanes, pixels = max(found, default=(1, 1, 1))
+    return lanes, pixels
 
 
 def rows(sch: Any, anchor: Any, loop: Any) -> Any:
