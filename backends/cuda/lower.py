@@ -96,7 +96,6 @@ def _split_passes(gpu: Gpu) -> Any:
             *([s.InjectPTXAsyncCopy()] if gpu.has_async_copy else []),
             s.MergeSharedMemoryAllocations(),
             t.SplitHostDevice(),
-            t.BF16StorageLegalize(),
         ]
     )
 
@@ -144,8 +143,9 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     """The CUDA source of the kernels, with the intrinsics that they call."""
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
-    passes = [*([tirx.transform.LowerWarpMemory()] * WARP_BUFFERS), tirx.transform.StmtSimplify()]
-    module = tvm.transform.Sequential([*passes, tirx.transform.LowerIntrin()])(module)
+    t = tirx.transform
+    warp = [t.LowerWarpMemory()] * WARP_BUFFERS
+    module = tvm.transform.Sequential([*warp, t.BF16StorageLegalize(), t.StmtSimplify(), t.LowerIntrin()])(module)
     for name, f in kernels.items():
         _check_vectors(f, name)
     with _lock:  # the environment is the process's
@@ -178,6 +178,12 @@ def _check_vectors(kernel: Any, name: str) -> None:
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
+
+
+@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
+def _supports_bfloat16(_target: Any) -> bool:
+    """Tells TVM to keep bfloat16 as bits and compute in float32, which every architecture can."""
+    return False
 
 
 def _without_toolkit(source: str) -> str:
