@@ -144,6 +144,7 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     t = tirx.transform
+    # of no function of buffers, as the host is, is the storage of bfloat16 legalised
     warp = [t.LowerWarpMemory()] * WARP_BUFFERS
     module = tvm.transform.Sequential([*warp, t.BF16StorageLegalize(), t.StmtSimplify(), t.LowerIntrin()])(module)
     for name, f in kernels.items():
