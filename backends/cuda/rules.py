@@ -6,10 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ..group import Group
+from .depthwise import depthwise
 from .fallback import fallback
 from .gpu import Gpu
+from .pool import pool
+from .reduce import reduce
+from .rows import rows
 
 Rule = Callable[[Group, Gpu], Any]
 
-RULES: tuple[Rule, ...] = (fallback,)
+RULES: tuple[Rule, ...] = (
+    depthwise,
+    pool,
+    rows,
+    reduce,
+    fallback,
+)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
