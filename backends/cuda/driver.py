@@ -29,7 +29,7 @@ _DISABLE_TIMING = 2
 _THREAD_LOCAL = 1
 
 
-class Gpu:
+class NvidiaGpu:
     """One of the machine's GPUs, in the primary context that PyTorch and CuPy use too. It is a ``Device``."""
 
     def __init__(self, index: int = 0) -> None:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .. import dlpack
 from ..network import Place
-from . import dlpack
 from .device import Device, Stream
 from .plan import Plan, Start
 
+Port = tuple[tuple[int, ...], np.dtype]
+"""The shape and dtype of an input or output."""
 
-@dataclass(frozen=True)
-class Port:
-    """An input or output: its shape, and its dtype by numpy's name."""
 
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
+def nbytes(port: Port) -> int:
+    """The bytes an input or output takes."""
+    shape, dtype = port
+    return math.prod(shape) * dtype.itemsize
 
 
 class DeviceArray:
@@ -33,22 +30,18 @@ class DeviceArray:
     def __init__(self, pool: Pool, address: int, port: Port, stream: Stream) -> None:
         self._pool = pool
         self._address = address
-        self._port = port
+        self.shape, self._dtype = port
         self.stream = stream
         """The stream whose work fills it, or of the library that took it last."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._port.shape
-
-    @property
     def dtype(self) -> str:
         """The dtype's name in numpy."""
-        return self._port.dtype
+        return str(self._dtype)
 
     def numpy(self) -> np.ndarray:
         """A copy in the processor's memory."""
-        made = np.empty(self.shape, np.dtype(self.dtype))
+        made: np.ndarray = np.empty(self.shape, self._dtype)
         self._pool.device.copy_out(made, self._address, self.stream)
         return made
 
@@ -58,13 +51,13 @@ class DeviceArray:
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
         """A capsule; work that the caller gives to ``stream`` waits until the tensor is there."""
         taker = 0 if stream in (None, dlpack.LEGACY_STREAM) else stream
-        if taker != -1 and taker != self.stream:
+        if taker not in (-1, self.stream):
             self._pool.device.wait(taker, self.stream)
             self.stream = taker
         return dlpack.capsule(self, self._address, self.shape, self.dtype, self.__dlpack_device__())
 
     def __del__(self) -> None:
-        self._pool.give(self._address, self._port.nbytes, self.stream)
+        self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)
 
 
 class Pool:
@@ -74,19 +67,19 @@ class Pool:
         self.device = device
         self._free: dict[int, list[tuple[int, Stream]]] = {}
 
-    def take(self, nbytes: int, stream: Stream) -> int:
+    def take(self, size: int, stream: Stream) -> int:
         """Memory for work given to ``stream`` from now on."""
-        free = self._free.get(nbytes)
+        free = self._free.get(size)
         if not free:
-            return self.device.allocate(max(nbytes, 1))
+            return self.device.allocate(max(size, 1))
         address, last = free.pop()
         if last != stream:
             self.device.wait(stream, last)
         return address
 
-    def give(self, address: int, nbytes: int, stream: Stream) -> None:
+    def give(self, address: int, size: int, stream: Stream) -> None:
         """Give memory back that only work given to ``stream`` so far still uses."""
-        self._free.setdefault(nbytes, []).append((address, stream))
+        self._free.setdefault(size, []).append((address, stream))
 
 
 class Program:
@@ -118,7 +111,7 @@ class Program:
     def _reserve(self, plan: Plan) -> None:
         """One piece of memory for inputs, outputs and the workspace; one for the packed weights."""
         at, offsets = 0, []
-        for size in (*(p.nbytes for p in (*self._inputs, *self._outputs)), plan.workspace):
+        for size in (*(nbytes(p) for p in (*self._inputs, *self._outputs)), plan.workspace):
             offsets.append(at)
             at = -(-(at + size) // PAGE) * PAGE
         start = self.device.allocate(max(at, 1))
@@ -179,7 +172,7 @@ class Program:
                 if isinstance(array, np.ndarray):
                     self.device.copy_in(to, np.ascontiguousarray(array), work)
                 else:
-                    self.device.copy(to, array.address, port.nbytes, work)
+                    self.device.copy(to, array.address, nbytes(port), work)
             self._replay(work)
             results = [self._result(i, port, work, stream is None) for i, port in enumerate(self._outputs)]
             self._last = work
@@ -188,11 +181,11 @@ class Program:
     def _result(self, i: int, port: Port, stream: Stream, to_host: bool) -> Any:
         source = self._bases[Place("output", i)]
         if to_host:
-            made = np.empty(port.shape, np.dtype(port.dtype))
+            made: np.ndarray = np.empty(*port)
             self.device.copy_out(made, source, stream)
             return made
-        address = self._pool.take(port.nbytes, stream)
-        self.device.copy(address, source, port.nbytes, stream)
+        address = self._pool.take(nbytes(port), stream)
+        self.device.copy(address, source, nbytes(port), stream)
         return DeviceArray(self._pool, address, port, stream)
 
     def replay(self, count: int) -> None:

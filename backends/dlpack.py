@@ -16,8 +16,6 @@ import numpy as np
 
 from convc.ir.errors import InputError
 
-from .device import Stream
-
 LEGACY_STREAM = 1
 """How DLPack names CUDA's default stream, whose handle is 0."""
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
@@ -67,23 +65,40 @@ _NAME = b"dltensor"
 
 @dataclass(frozen=True)
 class View:
-    """Memory of another library: its address, shape and dtype by name. It may be used as long as ``owner`` lives."""
+    """Memory of another library: its address, shape, strides in elements, and dtype by name. It may be used as long as ``owner`` lives."""
 
     address: int
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
     dtype: str
-    contiguous: bool
     owner: Any
 
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie one after another, in order."""
+        plain = zip(self.shape, self.strides, _strides(self.shape), strict=True)
+        return 0 in self.shape or all(n == 1 or a == b for n, a, b in plain)
 
-def view(array: Any, stream: Stream) -> View:
-    """What ``array`` holds, ready for work given to ``stream``; raises ``InputError`` for a dtype that numpy has not."""
-    capsule = array.__dlpack__(stream=stream or LEGACY_STREAM)
+
+def view(array: Any, stream: int | None = None) -> View:
+    """What ``array`` holds: on a GPU, ready for work given to ``stream``. Raises ``InputError`` for a dtype that numpy has not."""
+    capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream or LEGACY_STREAM)
     t = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
     shape = tuple(t.shape[i] for i in range(t.ndim))
     strides = tuple(t.strides[i] for i in range(t.ndim)) if t.strides else _strides(shape)
-    contiguous = all(n == 1 or a == b for n, a, b in zip(shape, strides, _strides(shape), strict=True))
-    return View((t.data or 0) + t.byte_offset, shape, _dtype(t.dtype), contiguous or 0 in shape, capsule)
+    return View((t.data or 0) + t.byte_offset, shape, strides, _dtype(t.dtype), capsule)
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """A numpy array over memory that the processor reads; a copy of bfloat16, which numpy does not exchange."""
+    try:
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError):
+        v = view(array)
+        dtype = np.dtype(v.dtype)
+        length = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + 1 if 0 not in v.shape else 0
+        memory = np.frombuffer((ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address), dtype)
+        return np.lib.stride_tricks.as_strided(memory, v.shape, [s * dtype.itemsize for s in v.strides]).copy()
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:
@@ -99,7 +114,7 @@ def _dtype(t: _DataType) -> str:
     return str(np.dtype(f"{kinds[t.code]}{t.bits // 8}"))
 
 
-def stream_of(array: Any) -> Stream:
+def stream_of(array: Any) -> int:
     """The stream that the library of an array gives its work to at the moment: PyTorch's and CuPy's current one, else the default."""
     library = type(array).__module__.partition(".")[0]
     if library == "torch":
