@@ -16,18 +16,10 @@ from convc.ir.passes.assign_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.tiles import LATENCY, SPARE, register_tile, round_up, tile_size, tile_worth
 from convc.ir.types import TensorType
 
+from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import (
-    find_block,
-    inline_epilogue,
-    inline_selection,
-    keep_in_registers,
-    schedule_pad,
-    store_tile,
-    sum_in_chunks,
-    update_of,
-)
+from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
 from .select_channels import is_aligned
 

@@ -18,7 +18,9 @@ from tvm.ir import GlobalVar
 
 from convc.ir.errors import CompileError
 
+from ..intrinsics import used
 from ..memory import aligned
+from .device_math import definitions
 from .gpu import Gpu
 from .launch import DeviceCode, Launch
 
@@ -33,7 +35,7 @@ _lock = threading.Lock()
 def lower(func: Any, gpu: Gpu, name: str) -> DeviceCode:
     """A scheduled function ``func(*inputs, *outputs)`` as device code whose kernels' names begin with ``name``.
 
-    Raises ``CompileError`` when some of it is bound to no thread.
+    A function of empty tensors launches nothing. Raises ``CompileError`` when some work is bound to no thread.
     """
     target = tvm.target.Target({"kind": "cuda", "arch": gpu.name}, host="llvm")
     main = GlobalVar(name)
@@ -42,10 +44,8 @@ def lower(func: Any, gpu: Gpu, name: str) -> DeviceCode:
         module = _split_passes(gpu)(tirx.transform.BindTarget(target)(tvm.IRModule({main: func})))
     kernels = {gv.name_hint: f for gv, f in module.functions.items() if gv.name_hint != name}
     launches, scratch = _launches(module[name], name)
-    if not launches:
-        raise CompileError(f"kernel {name} launches nothing: its schedule binds no loop to threads")
-    used = {launch.kernel: kernels[launch.kernel] for launch in launches}
-    return DeviceCode(_source(used, target), launches, scratch)
+    launched = {launch.kernel: kernels[launch.kernel] for launch in launches}
+    return DeviceCode(_source(launched, target) if launched else "", launches, scratch)
 
 
 def _split_passes(gpu: Gpu) -> Any:
@@ -141,7 +141,8 @@ def _bytes(buffer: Any) -> int:
 
 
 def _source(kernels: dict[str, Any], target: Any) -> str:
-    """The CUDA source of the kernels."""
+    """The CUDA source of the kernels, with the intrinsics that they call."""
+    defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     passes = [*([tirx.transform.LowerWarpMemory()] * WARP_BUFFERS), tirx.transform.StmtSimplify()]
     module = tvm.transform.Sequential([*passes, tirx.transform.LowerIntrin()])(module)
@@ -151,7 +152,7 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
         before = os.environ.get(_FALLBACK)
         os.environ[_FALLBACK] = "1"
         try:
-            return _without_toolkit(str(_build(module, target).inspect_source()))
+            return defined + _without_toolkit(str(_build(module, target).inspect_source()))
         finally:
             if before is None:
                 del os.environ[_FALLBACK]

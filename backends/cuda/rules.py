@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..group import Group
+from .fallback import fallback
 from .gpu import Gpu
 
 Rule = Callable[[Group, Gpu], Any]
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (
+    fallback,
+)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
