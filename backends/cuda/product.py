@@ -95,14 +95,25 @@ class Product:
         """Whether every ``g, m, n`` is the place of an element of the result."""
         return True
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the factors."""
+        return self.node.inputs[0].type.dtype
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element of the factors."""
+        return self.node.inputs[0].type.numpy_dtype.itemsize
+
+    @property
+    def vectors(self) -> tuple[int, int]:
+        """How many elements of left and of right one load takes."""
+        left, right, _ = self.sides
+        return left.vector(self.itemsize) if left.along == "k" else 1, right.vector(self.itemsize)
+
     def finish(self, k: TensorExpressions, y: Operand, rest: Sequence[Operand], out: TensorType) -> Any:
         """The node's result from the sums, which have its shape and the accumulator's dtype."""
         return with_bias(k, y, rest, out)
-
-    def physical_place(self) -> Callable[..., list[Any]]:
-        """``g, m, n`` from an index in the memory of the result."""
-        layout = self.node.output.type.layout
-        return lambda *i: list(self.place(layout.logical_index(i) if layout else i))
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ class Tiled:
     """A product as tensor expressions, its sizes rounded up to whole tiles and its sum cut in ``splits`` parts:
 
     ``left`` and ``right`` are the factors with zeros where there is nothing, ``product`` the sums (of each part), ``total``
-    their sum where there are several, and ``result`` what leaves the padding away.
+    their sum where there are several, ``tile`` a copy, and ``result`` what leaves the padding away.
     """
 
     product: Product
@@ -152,26 +163,18 @@ class Tiled:
             return te.sum(a(g, i, at).astype(acc.tvm_dtype) * factor.astype(acc.tvm_dtype), axis=r)
 
         c = te.compute((self.splits, batch, rows, columns), element, name="product")
+        whole = lambda *i: c(0, *i)  # noqa: E731
         if self.splits > 1:
             s = k.reduce_axis(self.splits, "s")
-            t = te.compute((batch, rows, columns), lambda g, i, j: te.sum(c(s, g, i, j), axis=s), name="total")
-            read = lambda i: t(*p.place(i))  # noqa: E731
-        else:
-            read = lambda i: c(0, *p.place(i))  # noqa: E731
-        y = k.operand(k.compute(acc, lambda *i: read(i), "result"), acc)
+            whole = te.compute((batch, rows, columns), lambda *i: te.sum(c(s, *i), axis=s), name="total")
+        t = te.compute((batch, rows, columns), lambda *i: whole(*i), name="tile")
+        y = k.operand(k.compute(acc, lambda *i: t(*p.place(i)), "result"), acc)
         return p.finish(k, y, rest, outs[0])
 
 
-    @property
-    def vectors(self) -> tuple[int, int]:
-        """How many elements of left and of right one load takes."""
-        nbytes = self.product.node.inputs[0].type.numpy_dtype.itemsize
-        left, right, _ = self.product.sides
-        return left.vector(nbytes) if left.along == "k" else 1, right.vector(nbytes)
-
     def factor(self, name: str, shape: tuple[int, int, int], element: Callable[..., Any]) -> Callable[..., Any]:
         """A tensor whose innermost axis is split by the vector that is loaded, as a function of three indices."""
-        v = self.vectors[name == "right"]
+        v = self.product.vectors[name == "right"]
         t = te.compute((*shape[:2], shape[2] // v, v), lambda g, i, q, lane: element(g, i, Index(q, lane, v)), name=name)
         return lambda g, i, j: t(g, i, j // v, j % v)
 
