@@ -113,7 +113,7 @@ def _launches(host: Any, name: str) -> tuple[tuple[Launch, ...], int]:
             places[s.buffer] = places[s.data.args[0]]
         elif isinstance(s, tirx.Evaluate) and getattr(getattr(s.value, "op", None), "name", "") == _LAUNCH:
             launches.append(_launch(s.value, places))
-        elif not isinstance(s, tirx.Evaluate):
+        elif not (isinstance(s, tirx.Evaluate) and isinstance(s.value, tvm.ir.IntImm)):
             raise CompileError(f"kernel {name} leaves work to the host, as its schedule binds it to no thread:\n{s}")
     return tuple(launches), size
 

@@ -11,7 +11,5 @@ from .gpu import Gpu
 
 Rule = Callable[[Group, Gpu], Any]
 
-RULES: tuple[Rule, ...] = (
-    fallback,
-)
+RULES: tuple[Rule, ...] = (fallback,)
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""

@@ -84,9 +84,11 @@ def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
 def _same_place(read: Any, block: Any) -> bool:
     """Whether what a block reads of a tensor is the element at the index that it writes."""
     written = block.writes[0]
-    return len(read.region) == len(written.region) and all(
-        tvm_ffi.structural_equal(a, b) for a, b in zip(read.region, written.region, strict=True)
-    ) and tuple(map(int, read.source.shape)) == tuple(map(int, written.source.shape))
+    return (
+        len(read.region) == len(written.region)
+        and all(tvm_ffi.structural_equal(a, b) for a, b in zip(read.region, written.region, strict=True))
+        and tuple(map(int, read.source.shape)) == tuple(map(int, written.source.shape))
+    )
 
 
 def with_threads(sch: Any) -> Any:
