@@ -42,8 +42,13 @@ def test_threads_meet_at_a_barrier() -> None:
     np.testing.assert_array_equal(result(one(REVERSE % "__syncthreads();"), X), X[::-1])
 
 
-def test_without_its_barrier_a_kernel_reads_poison() -> None:
-    assert np.isnan(result(one(REVERSE % ""), X)).any()
+def test_shared_memory_starts_as_poison() -> None:
+    assert np.isnan(result(one("__shared__ float s[64]; y[threadIdx.x] = s[threadIdx.x];"), X)).all()
+
+
+def test_lanes_of_a_warp_meet_too() -> None:
+    y = result(one(REVERSE.replace("63 -", "31 -") % "__syncwarp();", (32, 1, 1)), X, 32)
+    np.testing.assert_array_equal(y, X[31::-1])
 
 
 def test_asynchronous_copy() -> None:
@@ -67,14 +72,27 @@ def test_halves_round_as_the_hardware_does() -> None:
 
 
 WRONG = [
+    (REVERSE % "", "thread 32 of the block writes byte 128 of shared memory, which thread 31 of the block read"),
+    (REVERSE % "__syncthreads();" + " s[threadIdx.x] = 0;", "a race"),
+    (REVERSE % "__syncwarp();", "a race"),
+    ("y[threadIdx.x] = 1; x[threadIdx.x] = y[63 - threadIdx.x];", "a race: .* of the kernel's buffer 1"),
+    (
+        "y[threadIdx.x / 2] = 1;",
+        "a race: thread 1 of the block writes byte 0 of the kernel's buffer 1, which thread 0 of the block wrote",
+    ),
+    (
+        "y[threadIdx.x] = x[threadIdx.x + 1];",
+        "4 bytes read out of bounds: 256 bytes after the start of the kernel's buffer 0, which has 256",
+    ),
+    ("y[threadIdx.x] = x[(int)threadIdx.x - 1];", "4 bytes read out of bounds: -4 bytes after the start"),
     ("if (threadIdx.x < 32) __syncthreads(); y[threadIdx.x] = 0;", "__syncthreads is reached by 1 of 2 warps"),
     ("if (threadIdx.x < 20) __syncthreads(); y[threadIdx.x] = 0;", "the warp has diverged"),
     ("if (threadIdx.x == 63) __syncwarp(); else __syncthreads();", "the warp has diverged"),
-    ("y[threadIdx.x + 1] = 0;", "4 bytes written out of bounds"),
+    ("y[threadIdx.x + 1] = 0;", "4 bytes written out of bounds: 256 bytes after the start of the kernel's buffer 1"),
     ("y[(int)threadIdx.x - 1] = 0;", "4 bytes written out of bounds"),
     (
         "__shared__ float s[64]; s[threadIdx.x + 1] = 0; y[threadIdx.x] = 0;",
-        "past the end of an array in shared memory",
+        "4 bytes written out of bounds of every array in shared memory",
     ),
     ("*(float4*)(y + threadIdx.x) = make_float4(0, 0, 0, 0);", "misaligned address"),
     ("y[threadIdx.x * 100000000] = 0;", "signal"),
@@ -84,10 +102,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("body", "message"), WRONG, ids=[m for _, m in WRONG])
+@pytest.mark.parametrize(("body", "message"), WRONG, ids=[b[:40] for b, _ in WRONG])
 def test_what_no_kernel_may_do(body: str, message: str) -> None:
     with pytest.raises(EmulationError, match=message):
         result(one(body), X)
+
+
+def test_blocks_that_write_the_same_place() -> None:
+    with pytest.raises(EmulationError, match="of the kernel's buffer 1, which another block wrote"):
+        result(one("y[threadIdx.x] = blockIdx.x;", grid=2), X)
 
 
 def test_a_launch_that_does_not_fit_its_kernel() -> None:

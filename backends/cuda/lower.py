@@ -96,7 +96,6 @@ def _split_passes(gpu: Gpu) -> Any:
             *([s.InjectPTXAsyncCopy()] if gpu.has_async_copy else []),
             s.MergeSharedMemoryAllocations(),
             t.SplitHostDevice(),
-            t.BF16StorageLegalize(),
         ]
     )
 
@@ -145,6 +144,7 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     passes = [*([tirx.transform.LowerWarpMemory()] * WARP_BUFFERS), tirx.transform.StmtSimplify()]
+    passes.append(tirx.transform.BF16StorageLegalize())  # which takes no function of buffers, as the host's is
     module = tvm.transform.Sequential([*passes, tirx.transform.LowerIntrin()])(module)
     for name, f in kernels.items():
         _check_vectors(f, name)

@@ -19,13 +19,15 @@ from .errors import EmulationError
 from .memory import Memory
 from .source import kernels, translate
 
-HEADERS = Path(__file__).parent / "cuda"
-FLAGS = (
-    "-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-ffp-contract=fast",
-    "-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-static-libubsan",
+HERE = Path(__file__).parent
+FLAGS = ("-std=c++17", "-w", "-fno-strict-aliasing", "-march=native", f"-I{HERE / 'cuda'}")
+RUNTIME_FLAGS = ("-O2",)
+KERNEL_FLAGS = (
+    "-O1", "-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-ffp-contract=fast",
     "-ftrivial-auto-var-init=pattern",  # a register read before it is written holds 0xFE: NaN in half precision, -1.7e38 in single
 )  # fmt: skip
-NATIVE = ("-march=native",)
+WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
+"""Each access is reported to the runtime; nothing of the thread sanitizer's own is linked."""
 
 
 def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
@@ -55,7 +57,8 @@ def launch_text(launch: Launch, offsets: Sequence[int]) -> str:
 
 def execute(program: Path, memory: Memory, launches: Sequence[str]) -> None:
     """Run launches in turn, and look at the red zones; raises ``EmulationError``."""
-    done = subprocess.run([program, memory.path, *launches], capture_output=True, text=True, check=False)
+    buffers = " ".join(f"{start} {start + size}" for start, size in memory.buffers.items())
+    done = subprocess.run([program, memory.path, buffers, *launches], capture_output=True, text=True, check=False)
     if done.returncode:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
         raise EmulationError(f"{[t.split()[0] for t in launches]}: {done.stderr.strip() or how}")
@@ -64,9 +67,11 @@ def execute(program: Path, memory: Memory, launches: Sequence[str]) -> None:
 
 @functools.cache
 def _folder() -> Path:
-    """Where programs are kept while this process lives."""
+    """Where programs are kept while this process lives, with the runtime and the precompiled header that all share."""
     folder = Path(tempfile.mkdtemp(prefix="convc_emulator_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _compile(*RUNTIME_FLAGS, "-c", HERE / "runtime" / "runtime.cpp", "-o", folder / "runtime.o")
+    _compile(*KERNEL_FLAGS, *WATCHED, "-x", "c++-header", HERE / "cuda" / "shim.h", "-o", folder / "shim.h.gch")
     return folder
 
 
@@ -74,17 +79,18 @@ def program(source: str) -> Path:
     """The executable that runs the kernels of a CUDA source; raises ``EmulationError`` when it does not compile."""
     table = ", ".join(f'{{"{k}", Caller<{k}>::run, Caller<{k}>::PARAMETERS}}' for k in kernels(source))
     table = f"namespace emulator {{ const Kernel kernels[] = {{{table}, {{}}}}; }}"
-    text = f'#include "shim.h"\n{translate(source)}\n#include "main.h"\n{table}\n'
+    text = f'#include "shim.h"\n{translate(source)}\n{table}\n'
     path = _folder() / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not path.exists():
-        _compile(text, path)
+        cpp, compiled = path.with_suffix(".cpp"), path.with_suffix(".o")
+        cpp.write_text(text)
+        _compile(f"-I{_folder()}", *KERNEL_FLAGS, *WATCHED, "-c", cpp, "-o", compiled)
+        _compile(*KERNEL_FLAGS, "-static-libubsan", compiled, _folder() / "runtime.o", "-o", path)
     return path
 
 
-def _compile(text: str, path: Path) -> None:
-    source = path.with_suffix(".cpp")
-    source.write_text(text)
-    command = ["g++", *FLAGS, *NATIVE, f"-I{HEADERS}", "-o", str(path), str(source)]
+def _compile(*options: str | Path) -> None:
+    command = ["g++", *map(str, options[:1]), *FLAGS, *map(str, options[1:])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmulationError(f"{' '.join(command)} failed:\n{done.stderr[:4000]}")

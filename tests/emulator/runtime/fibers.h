@@ -15,12 +15,13 @@
 #include <ucontext.h>
 #endif
 
-struct uint3 { unsigned x, y, z; };
-static uint3 threadIdx, blockIdx, blockDim, gridDim;
+#include "../cuda/emulator.h"
+
+uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 
-[[noreturn]] inline void fail(const char* format, ...) {
+[[noreturn]] void fail(const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
   fprintf(stderr, "block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
@@ -29,7 +30,7 @@ namespace emulator {
   _exit(3);
 }
 
-constexpr unsigned WARP = 32, MOST_THREADS = 1024;
+constexpr unsigned MOST_THREADS = 1024;
 constexpr size_t STACK = 512 << 10, PAGE = 4096;
 
 struct Lane;
@@ -53,6 +54,11 @@ static Lane* current;
 static char* stacks;
 static unsigned stacks_made;
 static void (*body)();
+
+// What orders memory: the phase changes with each block and each __syncthreads, and is never the same twice; the step of a warp with
+// each __syncwarp.
+static uint32_t phase, block_phase, launch_phase;
+static uint16_t steps[MOST_THREADS / WARP];
 
 #if defined(__x86_64__)
 static void* scheduler;
@@ -153,8 +159,10 @@ inline void run_block(unsigned threads, bool backwards) {
     lanes[i].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
     prepare(lanes[i], stacks + i * STACK, entry);
   }
+  block_phase = phase + 1;
   unsigned warps = (threads + WARP - 1) / WARP, waiting = 1;
   for (; waiting; backwards = !backwards) {
+    if (++phase == 0) fail("too many barriers");
     waiting = 0;
     for (unsigned i = 0; i < warps; i++) {
       unsigned first = (backwards ? warps - 1 - i : i) * WARP;
@@ -165,7 +173,15 @@ inline void run_block(unsigned threads, bool backwards) {
   }
 }
 
+inline void step(Lane* warp, unsigned) { steps[warp->number / WARP]++; }
+
+int lane() { return current->number % WARP; }
+int lanes_of_warp() {
+  unsigned rest = blockDim.x * blockDim.y * blockDim.z - current->number / WARP * WARP;
+  return rest < WARP ? rest : WARP;
+}
+
 }  // namespace emulator
 
-inline void __syncthreads() { emulator::wait(emulator::Lane::AT_BARRIER); }
-inline void __syncwarp(unsigned = ~0u) { emulator::meet([](emulator::Lane*, unsigned) {}, nullptr); }
+void __syncthreads() { emulator::wait(emulator::Lane::AT_BARRIER); }
+void __syncwarp(unsigned) { emulator::meet(emulator::step, nullptr); }
