@@ -167,15 +167,22 @@ class TransposedProduct(Product):
         group, *phase = unravel(g, self.phases)
         n, *at = unravel(m, self.pixels)
         *taps, c = i.unravel(self.window)
-        met = [a.meet(j * a.stride + p, t) for a, j, p, t in zip(self.axes, at, phase, taps, strict=True)]
-        tests = [test for _, _, found in met for test in found]
-        return tests, x(n, group * self.window[-1] + c, *(source for source, _, _ in met))
+        tests, position = [], []
+        for a, j, p, t in zip(self.axes, at, phase, taps, strict=True):
+            first = [a.meet(number, 0)[0] for number in range(a.stride)]
+            source = j + pick(k, first, p) - a.dilation * a.step // a.stride * t
+            met = pick(k, [all(a.meet(number, 0)[2][2:]) for number in range(a.stride)], p)
+            position.append(source)
+            tests += [source >= 0, source < a.size, met]
+        return tests, x(n, group * self.window[-1] + c, *position)
 
     def right(self, k: TensorExpressions, w: Operand, g: Any, i: Index, n: Index) -> tuple[list[Any], Any]:
         group, *phase = unravel(g, self.phases)
         *taps, c = i.unravel(self.window)
-        # the tap depends on the phase alone
-        found = [a.meet(p, t)[1] for a, p, t in zip(self.axes, phase, taps, strict=True)]
+        found = [
+            pick(k, [a.meet(number, 0)[1] for number in range(a.stride)], p) + a.step * t
+            for a, p, t in zip(self.axes, phase, taps, strict=True)
+        ]
         tests = [tap < a.kernel for a, tap in zip(self.axes, found, strict=True) if a.kernel % a.step]
         return tests, w(group * self.window[-1] + c, n.value, *found)
 
@@ -186,6 +193,14 @@ class TransposedProduct(Product):
         if self.op.group == 1:
             return ravel(phase, self.strides), m, o
         return ravel((o // self.outputs, *phase), self.phases), m, o % self.outputs
+
+
+def pick(k: TensorExpressions, table: Sequence[int], number: Any) -> Any:
+    """The entry of a short table; written out, as TVM takes ``(i % 2 + 1) % 2`` for ``i % 2`` when it simplifies indices."""
+    entry = k.const(table[-1], "bool" if isinstance(table[-1], bool) else "int32")
+    for i, value in reversed(list(enumerate(table[:-1]))):
+        entry = entry if table[i:] == [value] * len(table[i:]) else k.select(number == i, k.like(value, entry), entry)
+    return entry
 
 
 def result_side(out: TensorType, outputs: int) -> Side:
