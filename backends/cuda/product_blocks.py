@@ -44,12 +44,18 @@ def prepare(sch: Any, product: Product, splits: int) -> Blocks:
     else:
         sch.compute_inline(tile)
     left, right, sums = (sch.get_sblock(name) for name in ("left", "right", "product"))
-    for factor in (left, right):
+    for factor, v in zip((left, right), product.vectors, strict=True):
         while producers := sch.get_producers(factor):
             sch.compute_inline(producers[0])
         sch.set_scope(factor, 0, SHARED)  # before any compute_at: after one, TVM lets it pass and computes nonsense
+        sch.transform_layout(factor, ("write", 0), merged(v))
     total = sch.get_sblock("total") if splits > 1 else None
     return Blocks(left, right, sums, total, out, splits == 1 and product.one_to_one)
+
+
+def merged(run: int) -> Any:
+    """The layout of a factor with its innermost axis, split by the vector that is loaded, put together again."""
+    return lambda g, i, number, lane: (g, i, number * run + lane)
 
 
 def within_result(sch: Any, product: Product) -> Any:
