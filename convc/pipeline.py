@@ -70,19 +70,6 @@ def gpu_passes(precision: str = "fp32") -> Sequence[tuple[str, Pass]]:
     )
 
 
-def gpu_passes(precision: str = "fp32") -> Sequence[tuple[str, Pass]]:
-    """The named passes for a GPU. With ``precision="fp16"``, float32 is computed in float16; inputs and outputs keep their type."""
-    return (
-        ("fold_constants", fold_constants),
-        ("recognise_activations", recognise_activations),
-        ("fold_scale", fold_scale),
-        ("share", share),
-        ("move_channels", move_channels),
-        ("materialize_outputs", materialize_outputs),
-        ("fuse", fuse),
-    )
-
-
 def run(
     graph: Graph,
     machine: Machine,
