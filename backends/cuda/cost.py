@@ -161,11 +161,13 @@ def candidates(sizes: Sizes, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, int]
 
 
 def choose(sizes: Sizes, tiles: Sequence[Tile], unit: Unit, gpu: Gpu, *, split: bool = True) -> Choice | None:
-    """The tile and the number of parts that take the least time; ``None`` when no tile fits the GPU."""
+    """The tile and the number of parts that take the least time, of those the ones that compute least beside the result; ``None`` when
+    no tile fits the GPU.
+    """
     found = [
         Choice(tile, splits, cycles(sizes, tile, splits, unit, gpu))
         for tile, splits in candidates(sizes, tiles)
         if split or splits == 1
     ]
-    best = min(found, key=lambda c: c.cycles, default=None)
+    best = min(found, key=lambda c: (c.cycles, blocks(sizes, c.tile, c.splits) * c.tile.m * c.tile.n), default=None)
     return best if best and best.cycles < math.inf else None
