@@ -47,8 +47,8 @@ def finish(sch: Any, block: Any) -> Any:
     every element once, and nothing else that the kernel makes; else a copy.
     """
     readers = sch.get_consumers(block)
-    if len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1:
-        if elements(sch, readers[0]) == elements(sch, block):
-            sch.set_scope(block, 0, "local")
-            return readers[0]
-    return sch.cache_write(block, 0, "local")
+    alone = len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1
+    if not alone or elements(sch, readers[0]) != elements(sch, block):
+        return sch.cache_write(block, 0, "local")
+    sch.set_scope(block, 0, "local")
+    return readers[0]
