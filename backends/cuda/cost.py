@@ -82,7 +82,9 @@ class Unit:
 
     def shared(self, tile: Tile) -> int:
         """Bytes of shared memory a block takes; on tensor cores the result passes through it in float32."""
-        factors = (tile.m * (tile.k * self.bytes + self.padding) + tile.k * (tile.n * self.bytes + self.padding)) * tile.stages
+        factors = (
+            tile.m * (tile.k * self.bytes + self.padding) + tile.k * (tile.n * self.bytes + self.padding)
+        ) * tile.stages
         return factors if self.threads == 1 else max(factors, tile.m * (tile.n + 8) * 4)
 
     def step(self, tile: Tile) -> float:

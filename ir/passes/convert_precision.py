@@ -25,7 +25,26 @@ CONTRACTIONS: tuple[type[Op], ...] = (Conv, ConvTranspose, Gemm, MatMul, Einsum)
 """What takes nearly all the time: float16 pays here, whatever the operands come from."""
 
 NEEDS_RANGE = frozenset(
-    ["cum_prod", "cum_sum", "deform_conv", "div", "exp", "grid_sample", "log_softmax", "non_max_suppression", "pow", "reciprocal", "reduce_l2", "reduce_log_sum", "reduce_log_sum_exp", "reduce_prod", "reduce_sum", "reduce_sum_square", "roi_align", "softplus"]
+    [
+        "cum_prod",
+        "cum_sum",
+        "deform_conv",
+        "div",
+        "exp",
+        "grid_sample",
+        "log_softmax",
+        "non_max_suppression",
+        "pow",
+        "reciprocal",
+        "reduce_l2",
+        "reduce_log_sum",
+        "reduce_log_sum_exp",
+        "reduce_prod",
+        "reduce_sum",
+        "reduce_sum_square",
+        "roi_align",
+        "softplus",
+    ]
 )
 """Ops whose results may leave the range of float16 though their operands do not, or whose operands are positions."""
 
