@@ -70,6 +70,6 @@ def choose(names: Collection[str], capability: int) -> str:
     machine = [n for n in numbers if n.startswith("sm_")]
     rest = ", ".join(n for n in numbers if n.startswith("compute_"))
     holds = f"its PTX ({rest}) is for newer ones" if rest else "it holds no PTX"
-    raise DeviceError(
-        f"built for {', '.join(machine) or 'no architecture'}; this is sm_{capability}, and {holds}: build it again with --arch sm_{capability}"
-    )
+    this = f"sm_{capability}"
+    advice = f"build it again with --arch {this}" if this in GPUS else f"convc knows {', '.join(GPUS)}"
+    raise DeviceError(f"built for {', '.join(machine) or 'no architecture'}; this is {this}, and {holds}: {advice}")

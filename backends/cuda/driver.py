@@ -101,6 +101,7 @@ class NvidiaGpu:
     def kernel(self, module: Any, name: str, shared: int) -> Any:
         kernel = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(kernel), module, name.encode())
+        self._call("cuFuncLoad", kernel)  # else the driver does so at the first launch, which a capture does not allow
         if shared > _STATIC_SHARED:
             self._call("cuFuncSetAttribute", kernel, _MAX_DYNAMIC_SHARED, shared)
         return kernel

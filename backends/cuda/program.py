@@ -97,8 +97,10 @@ class Program:
         """Load the code, pack the weights, and capture the launches."""
         self.device = device
         self._inputs, self._outputs = inputs, outputs
-        self._modules = [device.load(code) for code in modules]
-        self._kernels: dict[tuple[int, str], Any] = {}
+        loaded = [device.load(code) for code in modules]
+        self._kernels = {
+            (s.module, s.kernel): device.kernel(loaded[s.module], s.kernel, s.shared) for s in (*plan.load, *plan.run)
+        }
         self._stream = device.new_stream()
         self._last = self._stream
         self._lock = threading.Lock()
@@ -151,11 +153,8 @@ class Program:
 
     def _launch(self, starts: Sequence[Start], stream: Stream) -> None:
         for s in starts:
-            key = (s.module, s.kernel)
-            if key not in self._kernels:
-                self._kernels[key] = self.device.kernel(self._modules[s.module], s.kernel, s.shared)
             addresses = [self._address(place) for place in s.arguments]
-            self.device.launch(self._kernels[key], s.grid, s.block, s.shared, addresses, stream)
+            self.device.launch(self._kernels[s.module, s.kernel], s.grid, s.block, s.shared, addresses, stream)
 
     def __call__(self, arrays: Sequence[np.ndarray | dlpack.View], stream: Stream | None = None) -> list[Any]:
         """Run on arrays of the right shapes and dtypes, on the device or not.
