@@ -9,10 +9,10 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.data_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.tiles import LATENCY, SPARE, register_tile, round_up, tile_size, tile_worth
 from convc.ir.types import TensorType
 

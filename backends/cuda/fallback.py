@@ -15,9 +15,10 @@ def fallback(group: Group, gpu: Gpu) -> Any:
     """Right for any group; each block of the function is a kernel of its own, but what finishes a reduction is part of it.
 
     Sums are kept in a register, neighbouring elements of pointwise blocks are a vector. Blocks of other code, such as a
-    scatter, keep their loops: a kernel for each parallel one.
+    scatter, keep their loops: a kernel for each parallel one, and none for those that are to follow another's order.
     """
-    sch = with_threads(group.lower(rankings(group)).schedule())
+    distinct = all(getattr(node.op, "reduction", "none") == "none" for node in group.body.nodes)
+    sch = with_threads(group.lower(rankings(group)).schedule(), distinct=distinct)
     inline_cheap(sch)
     done: set[str] = set()
     for block in all_blocks(sch):
@@ -46,8 +47,8 @@ def finish(sch: Any, block: Any) -> Any:
     every element once, and nothing else that the kernel makes; else a copy.
     """
     readers = sch.get_consumers(block)
-    if len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1:
-        if elements(sch, readers[0]) == elements(sch, block):
-            sch.set_scope(block, 0, "local")
-            return readers[0]
-    return sch.cache_write(block, 0, "local")
+    alone = len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1
+    if not alone or elements(sch, readers[0]) != elements(sch, block):
+        return sch.cache_write(block, 0, "local")
+    sch.set_scope(block, 0, "local")
+    return readers[0]

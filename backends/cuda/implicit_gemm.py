@@ -9,7 +9,16 @@ from ..group import Group
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
 from .product import Product, Tiled
-from .product_blocks import bring_in, finish_apart, keep_rolled, pipeline, prepare, result_lanes, vectorize, within_result
+from .product_blocks import (
+    bring_in,
+    finish_apart,
+    keep_rolled,
+    pipeline,
+    prepare,
+    result_lanes,
+    vectorize,
+    within_result,
+)
 from .products import product_of
 
 TILES = tuple(

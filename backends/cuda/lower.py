@@ -143,9 +143,9 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     """The CUDA source of the kernels, with the intrinsics that they call."""
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
-    passes = [*([tirx.transform.LowerWarpMemory()] * WARP_BUFFERS), tirx.transform.StmtSimplify()]
-    passes.append(tirx.transform.BF16StorageLegalize())  # which takes no function of buffers, as the host's is
-    module = tvm.transform.Sequential([*passes, tirx.transform.LowerIntrin()])(module)
+    t = tirx.transform
+    passes = [t.BF16StorageLegalize(), *([t.LowerWarpMemory()] * WARP_BUFFERS), t.StmtSimplify(), t.LowerIntrin()]
+    module = tvm.transform.Sequential(passes)(module)
     for name, f in kernels.items():
         _check_vectors(f, name)
     with _lock:  # the environment is the process's

@@ -63,7 +63,9 @@ def half_fragments(m16n8k16: bool, transposed: bool, scope: str) -> Fragments:
     register(f"{name}_right", *ldmatrix(trans=not transposed, columns_first=transposed))
     by = multiply("m16n8k16", "fp16", 8) if m16n8k16 else multiply("m16n8k8", "fp16", 8, steps=2)
     register(f"{name}_multiply", multiply_description(16, "float16", sums_at, sums_at, transposed), by)
-    return Fragments(16, transposed, sums_at, sums_at, f"{name}_left", f"{name}_right", fill(), f"{name}_multiply", store(scope))
+    return Fragments(
+        16, transposed, sums_at, sums_at, f"{name}_left", f"{name}_right", fill(), f"{name}_multiply", store(scope)
+    )
 
 
 @cache
@@ -89,7 +91,9 @@ def tf32_fragments(transposed: bool, scope: str) -> Fragments:
     register(f"{name}_right", *load_rounded(*((16, 8) if transposed else (8, 16)), right, from_right))
     description = multiply_description(8, "float32", left, right, transposed)
     register(f"{name}_multiply", description, multiply("m16n8k8", "tf32", 4))
-    return Fragments(8, transposed, left, right, f"{name}_left", f"{name}_right", fill(), f"{name}_multiply", store(scope))
+    return Fragments(
+        8, transposed, left, right, f"{name}_left", f"{name}_right", fill(), f"{name}_multiply", store(scope)
+    )
 
 
 def register(name: str, description: Any, implementation: Any) -> None:
@@ -133,9 +137,7 @@ def ldmatrix(trans: bool, columns_first: bool) -> tuple[Any, Any]:
     def implementation(f: T.handle, s: T.handle) -> None:
         s0 = T.int32()
         s1 = T.int32()
-        shared = T.match_buffer(
-            s, (16, 16), "float16", align=64, offset_factor=1, scope=SHARED, strides=[s0, s1]
-        )
+        shared = T.match_buffer(s, (16, 16), "float16", align=64, offset_factor=1, scope=SHARED, strides=[s0, s1])
         held = T.match_buffer(f, (32, 8), "float16", align=64, offset_factor=1, scope="warp")
         with T.sblock("root"):
             T.reads(shared[0:16, 0:16])

@@ -171,11 +171,12 @@ class Tiled:
         y = k.operand(k.compute(acc, lambda *i: t(*p.place(i)), "result"), acc)
         return p.finish(k, y, rest, outs[0])
 
-
     def factor(self, name: str, shape: tuple[int, int, int], element: Callable[..., Any]) -> Callable[..., Any]:
         """A tensor whose innermost axis is split by the vector that is loaded, as a function of three indices."""
         v = self.product.vectors[name == "right"]
-        t = te.compute((*shape[:2], shape[2] // v, v), lambda g, i, q, lane: element(g, i, Index(q, lane, v)), name=name)
+        t = te.compute(
+            (*shape[:2], shape[2] // v, v), lambda g, i, q, lane: element(g, i, Index(q, lane, v)), name=name
+        )
         return lambda g, i, j: t(g, i, j // v, j % v)
 
 

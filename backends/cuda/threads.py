@@ -20,8 +20,8 @@ VECTOR_BYTES = 16
 def axes(sch: Any, block: Any) -> tuple[list[Any], list[Any]] | None:
     """The loops of a block over elements and those of its reduction; ``None`` for a block of other code, such as a scatter."""
     kinds, loops = [iv.iter_type for iv in sch.get(block).iter_vars], sch.get_loops(block)
-    if not loops and isinstance(sch.get(block).body, tirx.BufferStore):
-        return [], []  # a scalar
+    if not loops:
+        return ([], []) if isinstance(sch.get(block).body, tirx.BufferStore) else None  # a scalar
     if len(loops) != len(kinds) or any(k not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for k in kinds):
         return None
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
@@ -55,7 +55,7 @@ def spread(sch: Any, loop: Any, gpu: Gpu, lanes: int = 1) -> Any:
     """
     count = -(-extent(sch, loop) // lanes)
     share = 1 << max(0, (count // gpu.sms)).bit_length()
-    threads = min(max(share, gpu.warp), THREADS)
+    threads = min(max(share, gpu.warp), THREADS, count)
     block, thread, vector = sch.split(loop, [None, threads, lanes])
     sch.bind(block, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
@@ -91,24 +91,36 @@ def _same_place(read: Any, block: Any) -> bool:
     )
 
 
-def with_threads(sch: Any) -> Any:
-    """The schedule with the parallel loops of other code, such as a scatter, shared out to threads."""
+def with_threads(sch: Any, *, distinct: bool = False) -> Any:
+    """The schedule with other code, such as a scatter, made a kernel for each of its parallel loops.
 
-    def visit(loop: Any) -> Any:
-        if loop.kind != tirx.ForKind.PARALLEL:
-            return loop
-        return _threads(loop)
+    ``distinct`` says that no two iterations of any of its loops write the same element: then a serial loop in a parallel one
+    of a single iteration is shared out too.
+    """
+
+    def visit(realize: Any) -> Any:
+        block = realize.block
+        if block.iter_vars or block.name_hint == "root" or isinstance(block.body, tirx.BufferStore):
+            return realize
+        body = block.body.body if isinstance(block.body, tirx.AttrStmt) else block.body
+        parts = body.seq if isinstance(body, tirx.SeqStmt) else [body]
+        parts = [s_tir.SBlock([], [], [], f"{block.name_hint}_{i}", _threads(p, distinct)) for i, p in enumerate(parts)]
+        made = [s_tir.SBlockRealize([], True, part) for part in parts]
+        return made[0] if len(made) == 1 else tirx.SeqStmt(made)
 
     func = sch.mod["main"]
-    body = tvm_ffi.structural_map(func.body, (tirx.For, visit))
+    body = tvm_ffi.structural_map(func.body, (s_tir.SBlockRealize, visit))
     if body.same_as(func.body):
         return sch
     return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
 
 
-def _threads(loop: Any) -> Any:
+def _threads(loop: Any, distinct: bool) -> Any:
     """A parallel loop as one over blocks of threads."""
     count = int(loop.extent)
+    if distinct and count == 1 and isinstance(loop.body, tirx.For):
+        body = tvm_ffi.structural_map(loop.body, (tirx.Var, lambda v: loop.min if v.same_as(loop.loop_var) else v))
+        return _threads(body, distinct)
     threads = min(count, THREADS)
     block, thread = tirx.Var("b", "int32"), tirx.Var("t", "int32")
     at = block * threads + thread

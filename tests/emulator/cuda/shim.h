@@ -15,6 +15,8 @@
 #define __CUDA_ARCH__ 800
 #define CUDART_INF_F INFINITY
 #define CUDART_NAN_F NAN
+#define CUDART_INF static_cast<double>(INFINITY)
+#define CUDART_NAN static_cast<double>(NAN)
 
 #define VECTORS(name, T, SIZE)                                                                   \
   struct alignas(2 * SIZE) name##2 { T x, y; };                                                  \
