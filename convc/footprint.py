@@ -38,7 +38,7 @@ def footprint(engine: str, path: Path) -> Footprint:
 
 def _convc() -> Callable[[str], Callable[[], Any]]:
     from . import cpu_model  # noqa: F401 (what loading imports only when it is needed)
-    from .model import load
+    from .loading import load
 
     def start(path: str) -> Callable[[], Any]:
         model = load(path, threads=1)

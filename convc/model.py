@@ -1,4 +1,4 @@
-"""A compiled model: called with arrays, saved to one file, loaded from it. What it runs on is the affair of its subclasses."""
+"""A compiled model: called with arrays, saved to one file. What it runs on is the affair of its subclasses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convc.backends.dlpack import as_numpy
-from convc.ir.errors import ArtifactError, InputError
+from convc.ir.errors import InputError
 
-from .artifact import Artifact, Description, Port, read_artifact, write_artifact
+from .artifact import Artifact, Description, Port, write_artifact
 
 if TYPE_CHECKING:  # it loads TVM
     from convc.backends.kernels import Kernel
@@ -110,27 +110,6 @@ class CompiledModel(ABC):
             return ", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in some)
 
         return f"<convc.CompiledModel {self._description.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
-
-
-def load(path: str | os.PathLike[str], threads: int | None = None, *, device: int = 0) -> CompiledModel:
-    """A model saved earlier. ``threads`` is for one compiled for a processor, ``device`` chooses the GPU for one that runs there.
-
-    Raises ``ArtifactError`` when the file is damaged or was compiled for another processor. What is missing to run on a GPU is
-    said at the first call (``DeviceError``), so that a model can be looked at on any machine.
-    """
-    artifact = read_artifact(path)
-    kind = artifact.description.kind
-    if kind == "cpu":
-        from .cpu_model import load_cpu_model
-
-        return load_cpu_model(path, artifact, threads)
-    if kind == "cuda":
-        from .cuda_model import load_cuda_model
-
-        if threads is not None:
-            raise InputError(f"'{path}' runs on a GPU: threads is for models compiled for a processor")
-        return load_cuda_model(path, artifact, device)
-    raise ArtifactError(f"'{path}' was compiled for '{kind}', which this version of convc does not know: update convc")
 
 
 def available_processors() -> int:

@@ -212,7 +212,7 @@ def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.
     read = read_artifact(artifact)
     features = [*read.description.details["features"], "avx9000"]
     object.__setattr__(read.description, "details", {**read.description.details, "features": features})
-    monkeypatch.setattr("convc.model.read_artifact", lambda _: read)
+    monkeypatch.setattr("convc.loading.read_artifact", lambda _: read)
     with pytest.raises(convc.ArtifactError, match="avx9000"):
         convc.load(artifact)
 

@@ -74,18 +74,20 @@ class Unit:
     padding: int = 0
 
     def registers(self, tile: Tile) -> int:
-        """An estimate of a thread's registers, a little above what ptxas reports."""
+        """An estimate of a thread's registers, near what ptxas reports."""
         m, n = tile.each
-        if self.threads == 1:
-            return m * n + 4 * m + n + 30
-        return m * n // 32 + (m + n) * 16 * self.bytes // 128 + 40
+        return m * n + 4 * m + n + 30 if self.threads == 1 else m * n // 32 + (m + n) // 2 + 16
 
     def shared(self, tile: Tile) -> int:
-        """Bytes of shared memory a block takes; on tensor cores the result passes through it in float32."""
-        factors = (
-            tile.m * (tile.k * self.bytes + self.padding) + tile.k * (tile.n * self.bytes + self.padding)
-        ) * tile.stages
-        return factors if self.threads == 1 else max(factors, tile.m * (tile.n + 8) * 4)
+        """Bytes of shared memory a block takes. On tensor cores the result passes through it in float32, where the factors were; TVM
+        puts it in the place of one of them only, if these are float32 too.
+        """
+        left = tile.m * (tile.k * self.bytes + self.padding) * tile.stages
+        right = tile.k * (tile.n * self.bytes + 2 * self.padding) * tile.stages
+        if self.threads == 1:
+            return left + right
+        result = tile.m * tile.n * 4
+        return right + max(left, result) if self.bytes == 4 else max(left + right, result)
 
     def step(self, tile: Tile) -> float:
         """Cycles of a multiprocessor for one step of one block: its multiply-adds or its reads of shared memory."""

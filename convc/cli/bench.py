@@ -26,7 +26,6 @@ import numpy as np
 import convc
 from convc import pipeline
 from convc.artifact import is_artifact
-from convc.cuda_model import CudaModel
 from convc.database import choices_for
 from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
@@ -113,6 +112,8 @@ def main(args: argparse.Namespace) -> None:
 
 def time_on_gpu(path: str, turns: int) -> None:
     """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
+    from convc.cuda_model import CudaModel
+
     model = convc.load(path)
     if not isinstance(model, CudaModel):
         raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")

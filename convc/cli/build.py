@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 import convc
-from convc.backends.cuda.arch import parse_architectures
 from convc.sources import as_graph
 from convc.summary import human
 
@@ -71,6 +70,8 @@ def main(args: argparse.Namespace) -> None:
 
 def architectures(text: str) -> tuple[str, ...]:
     """``sm_80,ptx`` as names of architectures."""
+    from convc.backends.cuda.arch import parse_architectures
+
     try:
         return tuple(a.name for a in parse_architectures(text))
     except convc.CompileError as e:
