@@ -95,6 +95,8 @@ def program(source: str) -> Path:
 
 
 def _compile(*options: str | Path) -> None:
+    if shutil.which("g++") is None:
+        raise EmulationError("the emulator compiles kernels with g++ 12 or newer, and none is on PATH")
     command = ["g++", *map(str, options[:1]), *FLAGS, *map(str, options[1:])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
