@@ -77,14 +77,14 @@ def run(
     dump_dir: Path | None = None,
     choices: Choices | None = None,
 ) -> Graph:
-    """Run every pass for a CPU. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
-    if dump_dir is not None:
-        dump(graph, dump_dir, "00_input")
+    """Run every pass for a CPU. ``dump_dir`` is as in ``apply``."""
     return apply(graph, passes(machine, precision, choices), dump_dir)
 
 
 def apply(graph: Graph, steps: Sequence[tuple[str, Pass]], dump_dir: Path | None = None) -> Graph:
-    """Run some passes, the verifier after each."""
+    """Run some passes, the verifier after each. With ``dump_dir``, each stage's text is written there, numbered, and the constants beside it."""
+    if dump_dir is not None:
+        dump(graph, dump_dir, "00_input")
     for i, (name, step) in enumerate(steps, 1):
         graph = step(graph)
         verify(graph, name)

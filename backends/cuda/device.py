@@ -23,8 +23,8 @@ class Device(Protocol):
     """What people call it: ``NVIDIA A100``."""
     arch: int
     """Its compute capability times ten: 80."""
-    index: int
-    """Which of the machine's devices it is, as DLPack counts them."""
+    dlpack: tuple[int, int]
+    """Its type and number in DLPack: (2, 0) for the first GPU."""
 
     def allocate(self, nbytes: int) -> int:
         """The address of memory aligned to 256 bytes; its content is anything."""

@@ -144,9 +144,8 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     t = tirx.transform
-    # of no function of buffers, as the host is, is the storage of bfloat16 legalised
-    warp = [t.LowerWarpMemory()] * WARP_BUFFERS
-    module = tvm.transform.Sequential([*warp, t.BF16StorageLegalize(), t.StmtSimplify(), t.LowerIntrin()])(module)
+    passes = [t.BF16StorageLegalize(), *([t.LowerWarpMemory()] * WARP_BUFFERS), t.StmtSimplify(), t.LowerIntrin()]
+    module = tvm.transform.Sequential(passes)(module)
     for name, f in kernels.items():
         _check_vectors(f, name)
     with _lock:  # the environment is the process's
@@ -179,12 +178,6 @@ def _check_vectors(kernel: Any, name: str) -> None:
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
-
-
-@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
-def _supports_bfloat16(_target: Any) -> bool:
-    """Tells TVM to keep bfloat16 as bits and compute in float32, which every architecture can."""
-    return False
 
 
 def _without_toolkit(source: str) -> str:

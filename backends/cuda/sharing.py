@@ -10,9 +10,11 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 
-from . import reducers as _  # noqa: F401  has TVM know our combiners
 from .gpu import Gpu
+from .reducers import register_reducers
 from .threads import THREADS
+
+register_reducers()
 
 ALONE = 4
 """About so many elements a thread works on by itself."""

@@ -60,17 +60,17 @@ class ConvTranspose(Op):
             full(self.output_padding, rank, 0),
         )
 
+    def axes(self, x: TensorType, w: TensorType) -> list[TransposedAxis]:
+        """What reaches each output position along each spatial axis."""
+        axes = zip(x.sizes[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
+        return [TransposedAxis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         """A gather, so that each output element is one sum: over the taps alone that meet an element of the data."""
         x, w, *bias = xs
         acc = accumulator(outs[0])
         channels, outputs = w.shape[0] // self.group, w.shape[1]
-        axes = [
-            _Axis(size, kernel, s, d, pad[0])
-            for size, kernel, s, pad, d, _ in zip(
-                x.shape[2:], w.shape[2:], *self.geometry(x.type.rank - 2), strict=True
-            )
-        ]
+        axes = self.axes(x.type, w.type)
         rc = k.reduce_axis(channels, "rc")
         rt = [k.reduce_axis(axis.taps, "rt") for axis in axes]
 
@@ -142,7 +142,7 @@ class ConvTranspose(Op):
 
 
 @dataclass(frozen=True)
-class _Axis:
+class TransposedAxis:
     """Which elements of the data, by which taps, reach an output position along one axis.
 
     ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th
