@@ -12,6 +12,7 @@ from .gpu import Gpu
 from .pool import pool
 from .reduce import reduce
 from .rows import rows
+from .transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
 
@@ -20,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     pool,
     rows,
     reduce,
+    transpose,
     fallback,
 )
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
