@@ -74,18 +74,20 @@ class Unit:
     padding: int = 0
 
     def registers(self, tile: Tile) -> int:
-        """An estimate of a thread's registers, a little above what ptxas reports."""
+        """An estimate of a thread's registers, near what ptxas reports."""
         m, n = tile.each
-        if self.threads == 1:
-            return m * n + 4 * m + n + 30
-        return m * n // 32 + (m + n) * 16 * self.bytes // 128 + 40
+        return m * n + 4 * m + n + 30 if self.threads == 1 else m * n // 32 + (m + n) // 2 + 16
 
     def shared(self, tile: Tile) -> int:
-        """Bytes of shared memory a block takes; on tensor cores the result passes through it in float32."""
-        factors = (
-            tile.m * (tile.k * self.bytes + self.padding) + tile.k * (tile.n * self.bytes + self.padding)
-        ) * tile.stages
-        return factors if self.threads == 1 else max(factors, tile.m * (tile.n + 8) * 4)
+        """Bytes of shared memory a block takes. On tensor cores the result passes through it in float32, where the factors were; TVM
+        puts it in the place of one of them only, if these are float32 too.
+        """
+        left = tile.m * (tile.k * self.bytes + self.padding) * tile.stages
+        right = tile.k * (tile.n * self.bytes + 2 * self.padding) * tile.stages
+        if self.threads == 1:
+            return left + right
+        result = tile.m * tile.n * 4
+        return right + max(left, result) if self.bytes == 4 else max(left + right, result)
 
     def step(self, tile: Tile) -> float:
         """Cycles of a multiprocessor for one step of one block: its multiply-adds or its reads of shared memory."""
@@ -161,11 +163,13 @@ def candidates(sizes: Sizes, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, int]
 
 
 def choose(sizes: Sizes, tiles: Sequence[Tile], unit: Unit, gpu: Gpu, *, split: bool = True) -> Choice | None:
-    """The tile and the number of parts that take the least time; ``None`` when no tile fits the GPU."""
+    """The tile and the number of parts that take the least time, of those the ones that compute least beside the result; ``None`` when
+    no tile fits the GPU.
+    """
     found = [
         Choice(tile, splits, cycles(sizes, tile, splits, unit, gpu))
         for tile, splits in candidates(sizes, tiles)
         if split or splits == 1
     ]
-    best = min(found, key=lambda c: c.cycles, default=None)
+    best = min(found, key=lambda c: (c.cycles, blocks(sizes, c.tile, c.splits) * c.tile.m * c.tile.n), default=None)
     return best if best and best.cycles < math.inf else None

@@ -24,13 +24,14 @@ def fallback(group: Group, gpu: Gpu) -> Any:
     for block in all_blocks(sch):
         name = sch.get(block).name_hint
         if name not in done and (loops := axes(sch, block)) and all(extent(sch, loop) for loop in loops[0]):
-            done.add(bind_elements(sch, block, gpu))
+            done.add(bind_elements(sch, block, *loops, gpu))
     return sch
 
 
-def bind_elements(sch: Any, block: Any, gpu: Gpu) -> str:
-    """A thread for each element of a block; returns the name of the block that is part of its kernel, if there is one."""
-    spatial, reduction = axes(sch, block) or ([], [])
+def bind_elements(sch: Any, block: Any, spatial: list[Any], reduction: list[Any], gpu: Gpu) -> str:
+    """A thread for each element of a block, of these loops; returns the name of the block that is part of its kernel, if there
+    is one.
+    """
     if not reduction:
         lanes = vector_lanes(sch, block, gpu) if is_pointwise(sch, block) else 1
         spread(sch, fused(sch, block, spatial, reduction), gpu, lanes)
@@ -47,8 +48,8 @@ def finish(sch: Any, block: Any) -> Any:
     every element once, and nothing else that the kernel makes; else a copy.
     """
     readers = sch.get_consumers(block)
-    if len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1:
-        if elements(sch, readers[0]) == elements(sch, block):
-            sch.set_scope(block, 0, "local")
-            return readers[0]
-    return sch.cache_write(block, 0, "local")
+    alone = len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1
+    if not alone or elements(sch, readers[0]) != elements(sch, block):
+        return sch.cache_write(block, 0, "local")
+    sch.set_scope(block, 0, "local")
+    return readers[0]

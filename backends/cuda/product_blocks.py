@@ -9,7 +9,7 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
-from ..blocks import inline_epilogue
+from ..blocks import all_blocks, inline_epilogue
 from .gpu import Gpu
 from .product import Product, Side
 from .threads import extent, spread
@@ -36,21 +36,30 @@ class Blocks:
 
 def prepare(sch: Any, product: Product, splits: int) -> Blocks:
     """Inline what selects the data and what follows the sums, and keep the factors in shared memory."""
-    tile = sch.get_sblock("tile")
-    out = inline_epilogue(sch, tile)
-    if product.one_to_one:
-        sch.reverse_compute_inline(out)
-        out = tile
-    else:
-        sch.compute_inline(tile)
+    out = inline_around(sch, product)
     left, right, sums = (sch.get_sblock(name) for name in ("left", "right", "product"))
     for factor, v in zip((left, right), product.vectors, strict=True):
-        while producers := sch.get_producers(factor):
-            sch.compute_inline(producers[0])
         sch.set_scope(factor, 0, SHARED)  # before any compute_at: after one, TVM lets it pass and computes nonsense
         sch.transform_layout(factor, ("write", 0), merged(v))
     total = sch.get_sblock("total") if splits > 1 else None
     return Blocks(left, right, sums, total, out, splits == 1 and product.one_to_one)
+
+
+def inline_around(sch: Any, product: Product) -> Any:
+    """Inline what comes before the blocks of a product and what follows them; returns the block that writes the result: ``tile``,
+    over ``g, m, n``, where these are one to one with its elements.
+    """
+    tile = sch.get_sblock("tile")
+    out = inline_epilogue(sch, tile)
+    for block in all_blocks(sch):
+        if sch.get(block).name_hint == "left":
+            break
+        sch.compute_inline(block)
+    if not product.one_to_one:
+        sch.compute_inline(tile)
+        return out
+    sch.reverse_compute_inline(out)
+    return tile
 
 
 def merged(run: int) -> Any:

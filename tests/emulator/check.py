@@ -34,11 +34,26 @@ def check(
 ) -> DeviceCode:
     """Lower what ``rule`` makes of a group (a graph whose nodes become one kernel), run it, and compare every output.
 
-    ``low`` is the least value of the inputs, for ops of a limited domain. The tolerance is that of TF32 where tensor cores
-    round float32 factors, else the dtype's own, unless one is given. Returns the code, to look at.
+    ``low`` and ``tolerance`` are as in ``check_code``. Returns the code, to look at.
     """
     group = graph if isinstance(graph, Group) else Group(graph)
     code = code_of(group, rule, gpu)
+    check_code(group, code, f"{group.name} by {rule.__name__} for {gpu.name}", tolerance, low)
+    return code
+
+
+def check_code(
+    group: Group,
+    code: DeviceCode,
+    what: str,
+    tolerance: tuple[float, float] | None = None,
+    low: float = -HIGHEST,
+) -> None:
+    """Run the code of a group, and compare every output with ONNX Runtime's.
+
+    ``low`` is the least value of the inputs, for ops of a limited domain. The tolerance is that of TF32 where tensor cores
+    round float32 factors, else the dtype's own, unless one is given.
+    """
     inputs = random_inputs(group.body, low)
     arguments = [physical(x, v.type) for x, v in zip(inputs, group.body.inputs, strict=True)]
     outputs = [np.zeros(v.type.physical_shape, v.type.numpy_dtype) for v in group.body.outputs]
@@ -46,10 +61,8 @@ def check(
     if tolerance is None and ".tf32" in code.source:
         tolerance = TF32
     for v, got, want in zip(group.body.outputs, outputs, reference(group.body, inputs), strict=True):
-        what = f"{group.name} by {rule.__name__} for {gpu.name}: {v}"
-        assert_close(logical(got, v.type), want.astype(v.type.numpy_dtype), what, tolerance)
+        assert_close(logical(got, v.type), want.astype(v.type.numpy_dtype), f"{what}: {v}", tolerance)
         assert_padding_is_zero(got, v.type, what)
-    return code
 
 
 def code_of(group: Group, rule: Rule, gpu: Gpu) -> DeviceCode:

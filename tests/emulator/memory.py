@@ -45,6 +45,18 @@ class Memory:
         self.buffers[offset] = size
         return offset
 
+    def free(self, offset: int) -> None:
+        """Give a buffer up: from now on nothing may touch it."""
+        if offset not in self.buffers:
+            raise EmulationError(f"offset {offset} was freed, where no buffer starts")
+        self.bytes[offset : offset + self.buffers.pop(offset)] = 0xFF
+
+    def view(self, offset: int, size: int) -> np.ndarray:
+        """The bytes from an offset on, which must lie in one buffer."""
+        if not any(at <= offset and offset + size <= at + n for at, n in self.buffers.items()):
+            raise EmulationError(f"{size} bytes at offset {offset} copied, which lie in no buffer")
+        return self.bytes[offset : offset + size]
+
     def check(self) -> None:
         """Raise ``EmulationError`` when a byte around a buffer has been written."""
         bounds = [(0, 0), *sorted((at, at + size) for at, size in self.buffers.items()), (self._end, self._end)]

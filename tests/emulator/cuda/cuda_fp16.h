@@ -16,6 +16,8 @@ struct __half {
   __half(long long x) : v(static_cast<_Float16>(x)) {}
   __half(bool x) : v(static_cast<_Float16>(static_cast<int>(x))) {}
   operator float() const { return static_cast<float>(v); }
+  operator float() const volatile { return static_cast<float>(v); }
+  template <class T> void operator=(const T& x) volatile { v = __half(x).v; }
 };
 using half = __half;
 struct alignas(4) half2 { half x, y; };
