@@ -12,6 +12,9 @@ from .gemv import gemv
 from .gpu import Gpu
 from .implicit_gemm import implicit_gemm
 from .tensor_core import tensor_core
+from .pool import pool
+from .reduce import reduce
+from .rows import rows
 
 Rule = Callable[[Group, Gpu], Any]
 
@@ -20,6 +23,9 @@ RULES: tuple[Rule, ...] = (
     gemv,
     tensor_core,
     implicit_gemm,
+    pool,
+    rows,
+    reduce,
     fallback,
 )
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
