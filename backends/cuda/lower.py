@@ -186,7 +186,20 @@ def _without_toolkit(source: str) -> str:
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
-    return _TYPES + rest.replace("#include <mma.h>\n", "")
+    preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
+    vectors = [_eight(*names) for header, *names in _SHORT_FLOATS if header in preamble]
+    return "".join((_TYPES, preamble, *vectors, begin, kernels))
+
+
+_SHORT_FLOATS = (("cuda_fp16.h", "half", "__pack_half2"), ("cuda_bf16.h", "nv_bfloat16", "__pack_nv_bfloat162"))
+
+
+def _eight(dtype: str, pack: str) -> str:
+    """What makes a vector of eight from as many scalars of 16 bits, which TVM calls by a name that takes four words."""
+    names = "abcdefgh"
+    parameters = ", ".join(f"{dtype} {x}" for x in names)
+    words = ", ".join(f"{pack}({x}, {y})" for x, y in zip(names[::2], names[1::2], strict=True))
+    return f"static __device__ __forceinline__ uint4 make_uint4({parameters}) {{ return make_uint4({words}); }}\n"
 
 
 _TYPES = """#ifdef __CUDACC_RTC__
