@@ -23,6 +23,8 @@ LATENCY = 600
 """From a load of global memory to its arrival, and a barrier."""
 STEP = 40
 """What a step costs each block at its barriers and in its loops."""
+BUSY_WARPS = 8
+"""Warps that keep the arithmetic of a multiprocessor busy: two for each of its four schedulers."""
 LAUNCH = 3000
 """What a kernel more costs, and its filling and draining of the machine."""
 LEAST_DEPTH = 64
@@ -136,12 +138,14 @@ def cycles(sizes: Sizes, tile: Tile, splits: int, unit: Unit, gpu: Gpu) -> float
     steps = math.ceil(math.ceil(sizes.k / tile.k) / splits)
     total = blocks(sizes, tile, splits)
     read = (tile.m + tile.n) * tile.k * unit.bytes / GLOBAL_BYTES
+    warps = math.ceil(tile.rows * tile.columns * unit.threads / gpu.warp)
 
     def wave(count: int) -> float:
         """The time of so many blocks at once."""
         each = math.ceil(count / gpu.sms)
+        idle = max(1.0, BUSY_WARPS / (each * warps))
         exposed = LATENCY / max(1, tile.stages - 1)
-        return steps * max(each * (unit.step(tile) + STEP), each * read, exposed) + LATENCY
+        return steps * max(each * (unit.step(tile) * idle + STEP), each * read, exposed) + LATENCY
 
     full, rest = divmod(total, held * gpu.sms)
     time = full * wave(held * gpu.sms) + (wave(rest) if rest else 0)

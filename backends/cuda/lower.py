@@ -162,18 +162,19 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
 
 def _check_vectors(kernel: Any, name: str) -> None:
     """Raise ``CompileError`` for vectors of bool: TVM prints them as vectors of sixteen bits, which are twice as long."""
+    found = []
 
     def visit(element: Any) -> None:
         dtype = tvm.DataType(element.ty.dtype)
         if dtype.lanes > 1 and str(dtype).startswith("bool"):
-            raise CompileError(
-                f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it"
-            )
+            found.append(element)
 
     def visit_store(store: Any) -> None:
         visit(store.value)
 
     tvm_ffi.structural_walk(kernel.body, [(tvm.ir.TensorLoad, visit), (tirx.BufferStore, visit_store)], order="post")
+    if found:
+        raise CompileError(f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it")
 
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"

@@ -42,7 +42,7 @@ def tensor_core(group: Group, gpu: Gpu) -> Any:
     """Convolutions, transposed convolutions, Gemm and MatMul of float16, and of float32 where TF32 is allowed and there; ``None``
     for others, and where CUDA cores are as fast.
     """
-    product = product_of(group.anchor)
+    product = product_of(group)
     if product is None or product.dtype not in DEPTH:
         return None
     if product.dtype == "f32" and not (gpu.tf32 and gpu.has_async_copy):

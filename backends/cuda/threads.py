@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from ..blocks import elements
 from .gpu import Gpu
 
 THREADS = 256
@@ -32,12 +32,6 @@ def axes(sch: Any, block: Any) -> tuple[list[Any], list[Any]] | None:
 def extent(sch: Any, loop: Any) -> int:
     """How often a loop runs."""
     return int(sch.get(loop).extent)
-
-
-def elements(sch: Any, block: Any) -> int:
-    """How many elements a block computes."""
-    kinds = sch.get(block).iter_vars
-    return math.prod(int(iv.dom.extent) for iv in kinds if iv.iter_type == tirx.IterVar.DataPar)
 
 
 def fused(sch: Any, block: Any, spatial: list[Any], reduction: list[Any]) -> Any:
