@@ -29,7 +29,7 @@ SECTOR = 32
 
 def gemv(group: Group, gpu: Gpu) -> Any:
     """Products of at most ``MOST_ROWS`` rows: Gemm and MatMul at batch 1, convolutions of a pixel; ``None`` for others."""
-    product = product_of(group.anchor)
+    product = product_of(group)
     if (
         product is None
         or product.sizes.m > MOST_ROWS
