@@ -29,7 +29,7 @@ LAUNCH = 3000
 """What a kernel more costs, and its filling and draining of the machine."""
 LEAST_DEPTH = 64
 """Terms that a part of a sum has at least."""
-MOST_SPLITS = 32
+MOST_SPLITS = 16
 REGISTERS = 255
 """The most that a thread may have."""
 
@@ -150,7 +150,7 @@ def cycles(sizes: Sizes, tile: Tile, splits: int, unit: Unit, gpu: Gpu) -> float
     full, rest = divmod(total, held * gpu.sms)
     time = full * wave(held * gpu.sms) + (wave(rest) if rest else 0)
     if splits > 1:
-        moved = sizes.batch * sizes.m * sizes.n * 4 * (splits + 1)
+        moved = total * tile.m * tile.n * 4 * 2
         time += LAUNCH + moved / (GLOBAL_BYTES * gpu.sms)
     return time
 

@@ -15,6 +15,7 @@ from .tensor_core import tensor_core
 from .pool import pool
 from .reduce import reduce
 from .rows import rows
+from .transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
 
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     pool,
     rows,
     reduce,
+    transpose,
     fallback,
 )
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
