@@ -410,7 +410,7 @@ def test_run_without_a_driver(
 
 
 def test_occupancy() -> None:
-    """Against the figures of NVIDIA's occupancy calculator."""
+    """Worked out by hand from the limits in the programming guide: registers, threads, shared memory, blocks."""
     a100, turing = GPUS["sm_80"], GPUS["sm_75"]
     assert a100.resident(256, 32, 0) == 8
     assert a100.resident(256, 64, 0) == 4
