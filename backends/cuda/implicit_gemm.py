@@ -46,7 +46,7 @@ RUN = 4
 
 def implicit_gemm(group: Group, gpu: Gpu) -> Any:
     """Convolutions, transposed convolutions, Gemm and MatMul of float32, float64 or float16; ``None`` for others."""
-    product = product_of(group.anchor)
+    product = product_of(group)
     if product is None or product.dtype not in ("f16", "f32", "f64"):
         return None
     found = choice(product, gpu)

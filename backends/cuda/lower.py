@@ -162,18 +162,19 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
 
 def _check_vectors(kernel: Any, name: str) -> None:
     """Raise ``CompileError`` for vectors of bool: TVM prints them as vectors of sixteen bits, which are twice as long."""
+    found = []
 
     def visit(element: Any) -> None:
         dtype = tvm.DataType(element.ty.dtype)
         if dtype.lanes > 1 and str(dtype).startswith("bool"):
-            raise CompileError(
-                f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it"
-            )
+            found.append(element)
 
     def visit_store(store: Any) -> None:
         visit(store.value)
 
     tvm_ffi.structural_walk(kernel.body, [(tvm.ir.TensorLoad, visit), (tirx.BufferStore, visit_store)], order="post")
+    if found:
+        raise CompileError(f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it")
 
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
@@ -185,7 +186,20 @@ def _without_toolkit(source: str) -> str:
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
-    return _TYPES + rest.replace("#include <mma.h>\n", "")
+    preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
+    vectors = [_eight(*names) for header, *names in _SHORT_FLOATS if header in preamble]
+    return "".join((_TYPES, preamble, *vectors, begin, kernels))
+
+
+_SHORT_FLOATS = (("cuda_fp16.h", "half", "__pack_half2"), ("cuda_bf16.h", "nv_bfloat16", "__pack_nv_bfloat162"))
+
+
+def _eight(dtype: str, pack: str) -> str:
+    """What makes a vector of eight from as many scalars of 16 bits, which TVM calls by a name that takes four words."""
+    names = "abcdefgh"
+    parameters = ", ".join(f"{dtype} {x}" for x in names)
+    words = ", ".join(f"{pack}({x}, {y})" for x, y in zip(names[::2], names[1::2], strict=True))
+    return f"static __device__ __forceinline__ uint4 make_uint4({parameters}) {{ return make_uint4({words}); }}\n"
 
 
 _TYPES = """#ifdef __CUDACC_RTC__

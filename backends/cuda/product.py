@@ -64,9 +64,13 @@ class Index:
 
 @dataclass(frozen=True)
 class Product:
-    """What a node multiplies. Operands are ``xs = [left, right, ...]``, as the node has them."""
+    """What a node multiplies. Operands are ``xs = [left, right, ...]``, as the node has them.
+
+    ``run``: where the left one is put together as it is read, how many neighbours come from one place, else 0.
+    """
 
     node: Node
+    run: int = 0
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +136,13 @@ def result_lanes(product: Product, most: int = 4) -> int:
 def finish_apart(sch: Any, blocks: Blocks, product: Product, gpu: Gpu) -> None:
     """A second kernel: each thread adds up the parts of a few neighbouring sums and applies what follows."""
     lanes = result_lanes(product) if product.one_to_one else 1
-    loop = sch.fuse(*sch.get_loops(blocks.out))
-    if extent(sch, loop) < lanes * gpu.sms * gpu.warp:
+    *outer, column = sch.get_loops(blocks.out)
+    if math.prod(extent(sch, loop) for loop in (*outer, column)) < lanes * gpu.sms * gpu.warp:
         lanes = 1
-    thread = spread(sch, loop, gpu, lanes)
+    column, lane = sch.split(column, [None, lanes])
+    thread = spread(sch, sch.fuse(*outer, column), gpu)
+    if lanes > 1:
+        sch.vectorize(lane)
     if blocks.total is None:
         return
     sch.set_scope(blocks.total, 0, "local")

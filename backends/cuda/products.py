@@ -14,22 +14,40 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.conv_transpose import ConvTranspose, TransposedAxis
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
+from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
 from convc.ir.types import TensorType
 
+from ..group import Group
 from .cost import Sizes
 from .product import Index, Product, Side, ravel, unravel
 
 
-def product_of(node: Node) -> Product | None:
-    """The product that a node is; ``None`` for nodes that are none, for empty data and for blocked layouts."""
-    kind: Any = {Conv: ConvProduct, ConvTranspose: TransposedProduct, Gemm: GemmProduct, MatMul: MatMulProduct}.get(
-        type(node.op)  # type: ignore[arg-type]
-    )
+def product_of(group: Group) -> Product | None:
+    """The product that the anchor of a group is; ``None`` for nodes that are none, for empty data and for blocked layouts."""
+    node = group.anchor
+    kinds: dict[type, type[Product]] = {
+        Conv: ConvProduct,
+        ConvTranspose: TransposedProduct,
+        Gemm: GemmProduct,
+        MatMul: MatMulProduct,
+    }
     values = (*node.inputs, *node.outputs)
-    if kind is None or any(v.type.numel == 0 or is_blocked(v.type) for v in values):
+    if type(node.op) not in kinds or any(v.type.numel == 0 or is_blocked(v.type) for v in values):
         return None
-    product: Product = kind(node)
-    return product
+    made = group.body.producers.get(node.inputs[0].name)
+    return kinds[type(node.op)](node, channel_run(made) if made else 0)
+
+
+def channel_run(node: Node) -> int:
+    """How many neighbouring channels of the result of a node that is computed as it is read lie next to each other in an operand."""
+    if not joins_channels(node):
+        return 1
+    sizes = [v.type.sizes[1] for v in node.inputs]
+    channels = node.op.channels if isinstance(node.op, SelectChannels) else range(sum(sizes))
+    runs = runs_of(channels, sizes)
+    if any(r.step != 1 for r in runs):
+        return 1
+    return math.gcd(*sizes, *(n for r in runs for n in (r.start, r.first, r.count)))
 
 
 def inner_axes(t: TensorType) -> list[int]:
@@ -78,7 +96,7 @@ class ConvProduct(Product):
     def sides(self) -> tuple[Side, Side, Side]:
         x, w = (inner_axes(v.type)[0] for v in self.node.inputs[:2])
         channels = self.window[-1]
-        left = Side("k", channels) if x == 1 else Side("m", 1)
+        left = Side("k", math.gcd(channels, self.run)) if x == 1 else Side("m", 1)
         right = Side("n", self.outputs) if w == 0 else Side("k", channels if w == 1 else 1)
         return left, right, result_side(self.node.output.type, self.outputs)
 
@@ -159,7 +177,7 @@ class TransposedProduct(Product):
     def sides(self) -> tuple[Side, Side, Side]:
         x, w = (inner_axes(v.type)[0] for v in self.node.inputs[:2])
         channels = self.window[-1]
-        left = Side("k", channels) if x == 1 else Side("m", 1)
+        left = Side("k", math.gcd(channels, self.run)) if x == 1 else Side("m", 1)
         right = Side("n", self.outputs) if w == 1 else Side("k", channels if w == 0 else 1)
         return left, right, result_side(self.node.output.type, self.outputs)
 
@@ -226,8 +244,9 @@ class GemmProduct(Product):
     @property
     def sides(self) -> tuple[Side, Side, Side]:
         _, m, n, k = self.sizes
-        left = Side("m", m) if self.op.trans_a else Side("k", k)
-        return left, Side("k", k) if self.op.trans_b else Side("n", n), Side("n", n)
+        x, w = (inner_axes(v.type)[0] for v in self.node.inputs[:2])
+        left = Side("k", math.gcd(k, self.run)) if x == (0 if self.op.trans_a else 1) else Side("m", 1)
+        return left, Side("k", k) if w == (1 if self.op.trans_b else 0) else Side("n", n), Side("n", n)
 
     def left(self, k: TensorExpressions, x: Operand, g: Any, m: Any, i: Index) -> tuple[list[Any], Any]:
         return [], x(i.value, m) if self.op.trans_a else x(m, i.value)
@@ -269,8 +288,10 @@ class MatMulProduct(Product):
     @property
     def sides(self) -> tuple[Side, Side, Side]:
         _, _, n, k = self.sizes
-        vector = self.node.inputs[1].type.rank == 1
-        return Side("k", k), Side("k", k) if vector else Side("n", n), Side("m", 1) if vector else Side("n", n)
+        a, b = (v.type for v in self.node.inputs)
+        left = Side("k", math.gcd(k, self.run)) if inner_axes(a)[0] == a.rank - 1 else Side("m", 1)
+        right = Side("n", n) if b.rank > 1 and inner_axes(b)[0] == b.rank - 1 else Side("k", k)
+        return left, right, Side("n", n) if b.rank > 1 else Side("m", 1)
 
     def left(self, k: TensorExpressions, x: Operand, g: Any, m: Any, i: Index) -> tuple[list[Any], Any]:
         rows = x.shape[-2] if x.type.rank > 1 else 1

@@ -28,8 +28,8 @@ TILES = (
     (128, 16, 4, 1),
 )
 """Rows and columns of a tile, and of its warps."""
-DEPTH = {"f16": 32, "f32": 16}
-"""Terms of a step, by the dtype of the factors."""
+DEPTHS = {"f16": (32, 64), "f32": (16, 32)}
+"""Terms of a step, by the dtype of the factors: more of them leave more time for what is copied ahead."""
 STAGES = 3
 """Steps in shared memory at once where copies are asynchronous."""
 RATE = {75: 512, 80: 1024, 86: 512, 89: 512, 90: 1024, 100: 1024, 120: 512}
@@ -42,8 +42,8 @@ def tensor_core(group: Group, gpu: Gpu) -> Any:
     """Convolutions, transposed convolutions, Gemm and MatMul of float16, and of float32 where TF32 is allowed and there; ``None``
     for others, and where CUDA cores are as fast.
     """
-    product = product_of(group.anchor)
-    if product is None or product.dtype not in DEPTH:
+    product = product_of(group)
+    if product is None or product.dtype not in DEPTHS:
         return None
     if product.dtype == "f32" and not (gpu.tf32 and gpu.has_async_copy):
         return None
@@ -60,7 +60,7 @@ def choice(product: Product, gpu: Gpu) -> Choice | None:
     size = product.itemsize
     unit = Unit(RATE[gpu.arch] * 2 // size, gpu.warp, size, PADDING)
     stages = STAGES if gpu.has_async_copy and min(product.vectors) * size >= 4 else 1
-    tiles = [Tile(m, n, DEPTH[product.dtype], rows, columns, stages) for m, n, rows, columns in TILES]
+    tiles = [Tile(m, n, k, rows, columns, stages) for k in DEPTHS[product.dtype] for m, n, rows, columns in TILES]
     return choose(product.sizes, tiles, unit, gpu, split=product.one_to_one)
 
 
@@ -151,7 +151,5 @@ def apart(product: Product, left: bool) -> tuple[int, int]:
     """What the length of a row in shared memory is rounded up to, and how much is added, in elements: such that the rows that
     a warp reads together lie in different banks.
     """
-    if product.dtype == "f16":
-        return 16, 8
     by_terms = left or product.sides[1].along == "k"
-    return (16, 4) if by_terms else (32, 8)
+    return 16, 4 if by_terms and product.dtype == "f32" else 8

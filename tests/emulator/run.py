@@ -36,8 +36,8 @@ _lock = threading.Lock()
 def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
     """Run a group's launches on its arguments (inputs, then outputs), which are C-contiguous; outputs are written in place.
 
-    Outputs start as NaN, and so does scratch memory. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
-    unaligned access, a write out of bounds.
+    Scratch memory starts as NaN. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
+    unaligned access, one out of bounds, a race.
     """
     sizes = [*(a.nbytes for a in arguments), code.scratch]
     memory = Memory(Memory.needed(sizes))
