@@ -136,7 +136,7 @@ def _launch(call: Any, places: dict[Any, int]) -> Launch:
 
 def _bytes(buffer: Any) -> int:
     dtype = tvm.DataType(buffer.dtype)
-    return prod(int(n) for n in buffer.shape) * -(-dtype.bits * dtype.lanes // 8)
+    return prod(int(n) for n in buffer.shape) * -(-int(dtype.bits) * int(dtype.lanes) // 8)
 
 
 def _source(kernels: dict[str, Any], target: Any) -> str:
@@ -181,10 +181,12 @@ _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
 
 
-@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
 def _supports_bfloat16(_version: str) -> bool:
     """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
     return False
+
+
+tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", _supports_bfloat16, override=True)
 
 
 def _without_toolkit(source: str) -> str:
