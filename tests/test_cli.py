@@ -60,6 +60,18 @@ USAGE = {
     "two shapes": ("inspect open.onnx --shape x=1,3 --shape x=2,3", "two shapes for input 'x'"),
     "no threads": ("build conv.onnx --threads 0", "'0'"),
     "half a thread": ("build conv.onnx --threads 0.5", "'0.5'"),
+    "unknown architecture": (
+        "build conv.onnx --target cuda --arch sm_80,sm_81",
+        "unknown architecture 'sm_81'; known: sm_75,",
+    ),
+    "architecture of a processor": ("build conv.onnx --arch sm_80", "--arch needs --target cuda"),
+    "kernels of a processor": ("build conv.onnx --kernels", "--kernels needs --target cuda"),
+    "threads of a GPU": ("build conv.onnx --target cuda --threads 2", "--threads is for processors"),
+    "unknown precision": ("build conv.onnx --precision int4", "'int4'"),
+    "precision of a GPU": ("build conv.onnx --precision tf32", "--precision tf32 is for --target cuda"),
+    "precision of a processor": ("build conv.onnx --target cuda --precision strict", "strict is for processors"),
+    "device for a model": ("run relu.onnx --input x.npy --device 1", "--device is for artifacts"),
+    "device of letters": ("run relu.onnx --input x.npy --device gpu", "'gpu' is not the number of a GPU"),
     "overwriting the model": ("build conv.onnx -o conv.onnx", "the model itself"),
     "overwriting the model by export": ("export conv.onnx -o ./conv.onnx", "the model itself"),
     "export to nowhere": ("export conv.onnx", "-o"),
@@ -230,7 +242,7 @@ def test_progress_only_on_a_terminal(folder: Path, capsys: Capture, monkeypatch:
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert run("build", "relu.onnx") == 0
-    assert [line.split()[1] for line in sys.stderr.getvalue().splitlines()] == ["reading", "compiling", "linking"]  # type: ignore[attr-defined]
+    assert [line.split()[1] for line in sys.stderr.getvalue().splitlines()] == ["reading", "compiling", "writing"]  # type: ignore[attr-defined]
 
 
 # -- build, run, export -------------------------------------------------------------------------------------------------

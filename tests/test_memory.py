@@ -113,7 +113,7 @@ def deep(layers: int) -> convc.CompiledModel:
 
 
 def test_a_deeper_network_takes_no_more_workspace() -> None:
-    few, many = (Plan.of(deep(n)._description.memory) for n in (4, 12))
+    few, many = (Plan.of(deep(n)._description.details["memory"]) for n in (4, 12))
     assert few.workspace == many.workspace <= 2 * 4 * 64 * 32 * 32
     assert few.packed == many.packed
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.data_layouts import is_narrow
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import is_narrow
 from convc.ir.tiles import register_tile, round_up
 from convc.ir.types import TensorType
 
+from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .blocks import keep_in_registers, schedule_pad, store_tile
 from .direct_conv import finished, padded, widened
 
 
@@ -25,7 +26,13 @@ def grouped_conv(group: Group, target: Target) -> Any:
     """2-D convolutions of a few channels a group, as many in as out, held ``NCHW{b}c``; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or not is_narrow(node, out.layout.block(1)):
+    if (
+        not isinstance(node.op, Conv)
+        or out.layout is None
+        or not out.layout.is_blocked
+        or out.rank != 4
+        or not is_narrow(node, out.layout.block(1))
+    ):
         return None
     block, width = out.layout.block(1), node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())

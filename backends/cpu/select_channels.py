@@ -7,9 +7,9 @@ from typing import Any
 from convc.ir.graph import Node
 from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
 
+from ..blocks import all_blocks, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import all_blocks, inline_epilogue
 
 MAX_BLOCKS = 32
 """Code is written out for each block of at most this many."""
@@ -21,7 +21,12 @@ def select_channels(group: Group, target: Target) -> Any:
     layout = node.output.type.layout
     if not joins_channels(node) or not all(n.op.elementwise for n in group.body.nodes[1:]):
         return None
-    if layout is None or is_aligned(node, layout.block(1)) or node.output.type.physical_shape[1] > MAX_BLOCKS:
+    if (
+        layout is None
+        or not layout.is_blocked
+        or is_aligned(node, layout.block(1))
+        or node.output.type.physical_shape[1] > MAX_BLOCKS
+    ):
         return None
     sch = group.lower().schedule()
     return schedule(sch, all_blocks(sch)[0])
