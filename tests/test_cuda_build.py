@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run
+from emulator import run as emulate
+from emulator.check import code_of
 from malformed import raises
 
 import convc
@@ -23,6 +26,7 @@ from convc.backends.blocks import all_blocks
 from convc.backends.cuda import driver, nvrtc
 from convc.backends.cuda.arch import choose, parse_architectures
 from convc.backends.cuda.build import build
+from convc.backends.cuda.fallback import fallback
 from convc.backends.cuda.gpu import GPUS
 from convc.backends.cuda.launch import Launch
 from convc.backends.cuda.lower import lower
@@ -106,6 +110,21 @@ def test_vectors_of_bool() -> None:
     bind(sch, all_blocks(sch)[0], 4)
     with raises(CompileError, "k_kernel", "vectors of bool"):
         lower(sch.mod["main"], GPUS["sm_80"], "k")
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_eight_scalars_of_16_bits_become_a_vector(dtype: str) -> None:
+    """TVM prints ``make_uint4`` of eight of them for a vector that is gathered."""
+    b = Builder("g")
+    value = b.emit(Transpose((1, 0)), b.input("x", TensorType(dtype, (512, 1024))))
+    code = code_of(Group(b.finish([value], ["y"])), fallback, GPUS["sm_80"])
+    assert re.search(r" = make_uint4\((?:a0_ptr\[[^,]*\],?){8}\)", code.source)
+    nvrtc.compile_source(code.source, "sm_80", "k")
+    if dtype == "f16":  # the emulator has no bfloat16
+        x = np.random.default_rng(0).standard_normal((512, 1024)).astype(np.float16)
+        y = np.empty((1024, 512), np.float16)
+        emulate(code, [x, y])
+        np.testing.assert_array_equal(y, x.T)
 
 
 # -- the compiler -------------------------------------------------------------------------------------------------------
@@ -359,3 +378,43 @@ def test_loading_for_a_gpu_needs_no_compiler(tmp_path: Path) -> None:
     compiled("sm_80").save(tmp_path / "m.convc")
     code = "import sys, convc; convc.load(sys.argv[1]); assert not {'tvm', 'tvm_ffi'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.convc")], check=True)
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_build_shows_what_kernels_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("build", str(LENET), "--target", "cuda", "--arch", "sm_80,ptx", "--precision", "tf32", "--kernels") == 0
+    first, arch, header, *kernels = capsys.readouterr().out.splitlines()
+    assert first.startswith("lenet.convc (")
+    assert (arch, header.split()[:4]) == ("sm_80:", ["regs", "shared", "spill", "occupancy"])
+    model = convc.load("lenet.convc")
+    assert isinstance(model, CudaModel)
+    assert (model.architectures, model.precision) == (("compute_75", "sm_80"), "tf32")
+    plan = Plan.of(model._description.details["architectures"]["sm_80"]["plan"])
+    assert {line.split()[-1] for line in kernels} == {start.kernel for start in (*plan.load, *plan.run)}
+
+
+def test_run_without_a_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, "_LIBRARY", "libnowhere.so.1")
+    driver.driver.cache_clear()
+    compiled("sm_80").save(tmp_path / "m.convc")
+    np.save(tmp_path / "x.npy", np.zeros(SHAPES["x"], np.float32))
+    assert run("run", str(tmp_path / "m.convc"), "--input", str(tmp_path / "x.npy")) == 1
+    assert "no NVIDIA driver" in capsys.readouterr().err
+
+
+def test_occupancy() -> None:
+    """Worked out by hand from the limits in the programming guide: registers, threads, shared memory, blocks."""
+    a100, turing = GPUS["sm_80"], GPUS["sm_75"]
+    assert a100.resident(256, 32, 0) == 8
+    assert a100.resident(256, 64, 0) == 4
+    assert a100.resident(128, 72, 29184) == 5
+    assert a100.resident(32, 16, 0) == 32
+    assert turing.resident(32, 16, 0) == 16
+    assert a100.resident(256, 32, 164 * 1024) == a100.resident(2048, 32, 0) == a100.resident(32, 256, 0) == 0

@@ -181,12 +181,28 @@ _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
 
 
+@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
+def _supports_bfloat16(_version: str) -> bool:
+    """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
+    return False
+
+
 def _without_toolkit(source: str) -> str:
     """The source less the headers of the toolkit that no kernel of ours reads: a module then compiles in a twentieth of the time."""
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
-    return _TYPES + rest.replace("#include <mma.h>\n", "")
+    preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
+    eight = _eight_halves() if "cuda_fp16.h" in preamble else ""
+    return "".join((_TYPES, preamble, eight, begin, kernels))
+
+
+def _eight_halves() -> str:
+    """What makes a vector of eight from as many scalars of 16 bits, which TVM calls by a name that takes four words."""
+    names = "abcdefgh"
+    parameters = ", ".join(f"half {x}" for x in names)
+    words = ", ".join(f"__pack_half2({x}, {y})" for x, y in zip(names[::2], names[1::2], strict=True))
+    return f"static __device__ __forceinline__ uint4 make_uint4({parameters}) {{ return make_uint4({words}); }}\n"
 
 
 _TYPES = """#ifdef __CUDACC_RTC__

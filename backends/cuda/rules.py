@@ -11,10 +11,10 @@ from .fallback import fallback
 from .gemv import gemv
 from .gpu import Gpu
 from .implicit_gemm import implicit_gemm
-from .tensor_core import tensor_core
 from .pool import pool
 from .reduce import reduce
 from .rows import rows
+from .tensor_core import tensor_core
 from .transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
