@@ -8,7 +8,7 @@ from typing import Any
 from ..group import Group
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
-from .product import Product, Tiled
+from .product import Product
 from .product_blocks import (
     bring_in,
     finish_apart,
@@ -16,8 +16,8 @@ from .product_blocks import (
     pipeline,
     prepare,
     result_lanes,
+    scheduled,
     vectorize,
-    within_result,
 )
 from .products import product_of
 
@@ -50,12 +50,7 @@ def implicit_gemm(group: Group, gpu: Gpu) -> Any:
     if product is None or product.dtype not in ("f16", "f32", "f64"):
         return None
     found = choice(product, gpu)
-    if found is None:
-        return None
-    algorithm = Tiled(product, found.tile, found.splits)
-    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
-    schedule(sch, product, found, gpu)
-    return within_result(sch, product)
+    return found and scheduled(group, product, found, gpu, schedule)
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:

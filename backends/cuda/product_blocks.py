@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from ..blocks import all_blocks, inline_epilogue
+from ..group import Group
+from .cost import Choice
 from .gpu import Gpu
-from .product import Product, Side
+from .product import Product, Side, Tiled
 from .threads import extent, spread
 
 SHARED = "shared.dyn"
@@ -33,6 +36,16 @@ class Blocks:
     total: Any | None
     out: Any
     direct: bool
+
+
+def scheduled(
+    group: Group, product: Product, choice: Choice, gpu: Gpu, schedule: Callable[[Any, Product, Choice, Gpu], None]
+) -> Any:
+    """The schedule of a group led by a product, for a tile and splits, by one of the functions that make a schedule of such."""
+    algorithm = Tiled(product, choice.tile, choice.splits)
+    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
+    schedule(sch, product, choice, gpu)
+    return within_result(sch, product)
 
 
 def prepare(sch: Any, product: Product, splits: int) -> Blocks:

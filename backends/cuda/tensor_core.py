@@ -9,8 +9,8 @@ from . import implicit_gemm
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
 from .mma import TILE, Fragments, Map, half_fragments, sums_at, tf32_fragments
-from .product import Product, Tiled
-from .product_blocks import SHARED, bring_in, finish_apart, pipeline, prepare, result_lanes, within_result
+from .product import Product
+from .product_blocks import SHARED, bring_in, finish_apart, pipeline, prepare, result_lanes, scheduled
 from .products import product_of
 
 TILES = (
@@ -50,9 +50,7 @@ def tensor_core(group: Group, gpu: Gpu) -> Any:
     found, plain = choice(product, gpu), implicit_gemm.choice(product, gpu)
     if found is None or (plain is not None and plain.cycles <= found.cycles):
         return None
-    sch = group.lower({group.anchor.output.name: Tiled(product, found.tile, found.splits).compute}).schedule()
-    schedule(sch, product, found, gpu)
-    return within_result(sch, product)
+    return scheduled(group, product, found, gpu, schedule)
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:
