@@ -36,7 +36,7 @@ from convc.ir.op import Op, f32
 from convc.ir.ops.logical import Not
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Relu
-from convc.ir.types import TensorType
+from convc.ir.types import TensorType, numpy_dtype
 from convc.pipeline import apply, gpu_passes
 from convc.sources import as_graph
 
@@ -110,17 +110,24 @@ def test_vectors_of_bool() -> None:
         lower(sch.mod["main"], GPUS["sm_80"], "k")
 
 
-def test_eight_halves_become_a_vector() -> None:
-    """TVM prints ``make_uint4`` of eight of them for a vector that is gathered."""
-    sch = schedule_of(Transpose((1, 0)), type=TensorType("f16", (32, 64)))
-    bind(sch, all_blocks(sch)[0], 8)
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("u16", 8), ("f16", 4), ("u16", 2)])
+def test_vectors_that_are_gathered(dtype: str, lanes: int) -> None:
+    """TVM prints ``make_uint4`` and the like of more arguments than these functions take."""
+    sch = schedule_of(Transpose((1, 0)), type=TensorType(dtype, (32, 64)))
+    bind(sch, all_blocks(sch)[0], lanes)
     code = lower(sch.mod["main"], GPUS["sm_80"], "k")
-    assert re.search(r" = make_uint4\((?:a0_ptr\[[^,]*\],?){8}\)", code.source)
     nvrtc.compile_source(code.source, "sm_80", "k")
-    x = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float16)
-    y = np.empty((64, 32), np.float16)
+    x = np.arange(2048).reshape(32, 64).astype(numpy_dtype(dtype))
+    y = np.empty((64, 32), x.dtype)
     emulate(code, [x, y])
     np.testing.assert_array_equal(y, x.T)
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("i8", 8), ("i8", 16), ("i64", 2)])
+def test_vectors_of_one_value_repeated(dtype: str, lanes: int) -> None:
+    sch = schedule_of(Relu(), type=TensorType(dtype, (2048,)))
+    bind(sch, all_blocks(sch)[0], lanes)
+    nvrtc.compile_source(lower(sch.mod["main"], GPUS["sm_80"], "k").source, "sm_80", "k")
 
 
 # -- the compiler -------------------------------------------------------------------------------------------------------
