@@ -8,7 +8,7 @@ from typing import Any
 from ..group import Group
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
-from .product import Product
+from .product import MOST_BYTES, Product
 from .product_blocks import (
     bring_in,
     finish_apart,
@@ -87,7 +87,8 @@ def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     for factor, side in zip((blocks.left, blocks.right), product.sides[:2], strict=True):
         bring_in(sch, factor, ko, side, (tile.rows * tile.columns,))
     sch.reverse_compute_at(out, thread)
-    vectorize(sch, out, min(columns, result_lanes(product) if blocks.direct else columns))
+    lanes = result_lanes(sch, out, product) if blocks.direct else MOST_BYTES // max(4, product.itemsize)
+    vectorize(sch, out, min(columns, lanes))
     for loop in (ku, im, jn):
         sch.unroll(loop)
     keep_rolled(sch, ki)

@@ -137,7 +137,7 @@ def in_lanes(place: Map, rows: int, columns: int) -> Any:
 def write_out(sch: Any, out: Any, loop: Any, product: Product, threads: tuple[int, int]) -> None:
     """What follows the sums, by all threads of the block, a few neighbours each."""
     sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
-    lanes = result_lanes(product)
+    lanes = result_lanes(sch, out, product)
     _, y, x, vector = sch.split(sch.fuse(*sch.get_loops(out)[-2:]), [None, *reversed(threads), lanes])
     sch.bind(y, "threadIdx.y")
     sch.bind(x, "threadIdx.x")
