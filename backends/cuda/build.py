@@ -51,9 +51,9 @@ def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code
                 for name in same:
                     pending[name] = []
 
-                def submit(source: str, names: Sequence[str] = tuple(same)) -> None:
-                    for name in names:
-                        pending[name].append(compiler.submit(compile_source, source, name))
+                def submit(name: str, source: str, archs: Sequence[str] = tuple(same)) -> None:
+                    for arch in archs:
+                        pending[arch].append(compiler.submit(compile_source, source, arch, name))
 
                 variants |= dict.fromkeys(same, variant(graph, gpu, submit))
             return {a.name: Code(variants[a.name], tuple(f.result() for f in pending[a.name])) for a in architectures}
@@ -62,8 +62,8 @@ def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code
             raise
 
 
-def variant(graph: Graph, gpu: Gpu, ready: Callable[[str], object] = lambda source: None) -> Variant:
-    """Schedule a graph for one GPU. ``ready`` is given the source of each module as soon as it is there."""
+def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda name, source: None) -> Variant:
+    """Schedule a graph for one GPU. ``ready`` is given the name and source of each module as soon as it is there."""
     codes: dict[str, DeviceCode] = {}
     modules: dict[str, int] = {}
     sources, kernels = [], []
@@ -79,7 +79,7 @@ def variant(graph: Graph, gpu: Gpu, ready: Callable[[str], object] = lambda sour
         if code.launches:
             modules |= {n.output.name: len(sources) for n in found.nodes}
             sources.append(code.source)
-            ready(code.source)
+            ready(found.name, code.source)
     return Variant(_plan(graph, codes, modules), tuple(sources), tuple(kernels))
 
 

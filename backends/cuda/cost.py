@@ -30,8 +30,6 @@ LAUNCH = 3000
 LEAST_DEPTH = 64
 """Terms that a part of a sum has at least."""
 MOST_SPLITS = 16
-REGISTERS = 255
-"""The most that a thread may have."""
 
 
 class Sizes(NamedTuple):
@@ -119,17 +117,7 @@ def blocks(sizes: Sizes, tile: Tile, splits: int) -> int:
 def resident(tile: Tile, unit: Unit, gpu: Gpu) -> int:
     """Blocks that one multiprocessor holds at once; 0 when it cannot hold one."""
     threads = tile.rows * tile.columns * unit.threads
-    registers, shared = unit.registers(tile), unit.shared(tile)
-    if registers > REGISTERS or shared > gpu.shared_per_block or threads > 1024:
-        return 0
-    per_warp = math.ceil(registers / 8) * 8 * gpu.warp
-    warps = math.ceil(threads / gpu.warp)
-    return min(
-        gpu.registers_per_sm // (per_warp * warps),
-        gpu.shared_per_sm // (shared + 1024),
-        gpu.threads_per_sm // (warps * gpu.warp),
-        gpu.blocks_per_sm,
-    )
+    return gpu.resident(threads, unit.registers(tile), unit.shared(tile))
 
 
 def cycles(sizes: Sizes, tile: Tile, splits: int, unit: Unit, gpu: Gpu) -> float:

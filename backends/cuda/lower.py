@@ -162,22 +162,29 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
 
 def _check_vectors(kernel: Any, name: str) -> None:
     """Raise ``CompileError`` for vectors of bool: TVM prints them as vectors of sixteen bits, which are twice as long."""
+    found = []
 
     def visit(element: Any) -> None:
         dtype = tvm.DataType(element.ty.dtype)
         if dtype.lanes > 1 and str(dtype).startswith("bool"):
-            raise CompileError(
-                f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it"
-            )
+            found.append(element)
 
     def visit_store(store: Any) -> None:
         visit(store.value)
 
     tvm_ffi.structural_walk(kernel.body, [(tvm.ir.TensorLoad, visit), (tirx.BufferStore, visit_store)], order="post")
+    if found:
+        raise CompileError(f"kernel {name} has vectors of bool in memory, which TVM prints wrong: do not vectorise it")
 
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
+
+
+@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
+def _supports_bfloat16(_version: str) -> bool:
+    """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
+    return False
 
 
 def _without_toolkit(source: str) -> str:
@@ -185,7 +192,17 @@ def _without_toolkit(source: str) -> str:
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
-    return _TYPES + rest.replace("#include <mma.h>\n", "")
+    preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
+    eight = _eight_halves() if "cuda_fp16.h" in preamble else ""
+    return "".join((_TYPES, preamble, eight, begin, kernels))
+
+
+def _eight_halves() -> str:
+    """What makes a vector of eight from as many scalars of 16 bits, which TVM calls by a name that takes four words."""
+    names = "abcdefgh"
+    parameters = ", ".join(f"half {x}" for x in names)
+    words = ", ".join(f"__pack_half2({x}, {y})" for x, y in zip(names[::2], names[1::2], strict=True))
+    return f"static __device__ __forceinline__ uint4 make_uint4({parameters}) {{ return make_uint4({words}); }}\n"
 
 
 _TYPES = """#ifdef __CUDACC_RTC__

@@ -47,8 +47,8 @@ class Compiled:
     figures: Mapping[str, Figures]
 
 
-def compile_source(source: str, arch: str) -> Compiled:
-    """Compile for ``sm_80`` and the like, or to PTX for ``compute_75`` and the like.
+def compile_source(source: str, arch: str, name: str) -> Compiled:
+    """Compile for ``sm_80`` and the like, or to PTX for ``compute_75`` and the like. ``name`` is what errors call it.
 
     Raises ``CompileError`` with the compiler's first message, or the package that is missing.
     """
@@ -60,7 +60,7 @@ def compile_source(source: str, arch: str) -> Compiled:
         failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
         log = _text(nvrtc, program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
         if failed:
-            raise CompileError(f"NVRTC cannot compile a kernel for {arch}: {_first_error(log)}")
+            raise CompileError(f"NVRTC cannot compile kernel {name} for {arch}: {_first_error(log)}")
         return Compiled(_text(nvrtc, program, "CUBIN" if arch.startswith("sm_") else "PTX"), figures(log))
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
@@ -80,7 +80,7 @@ def _check(status: int, what: str) -> None:
 
 
 def _first_error(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in log.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "it gives no reason")
 
 

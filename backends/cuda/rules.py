@@ -11,7 +11,11 @@ from .fallback import fallback
 from .gemv import gemv
 from .gpu import Gpu
 from .implicit_gemm import implicit_gemm
+from .pool import pool
+from .reduce import reduce
+from .rows import rows
 from .tensor_core import tensor_core
+from .transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
 
@@ -20,6 +24,10 @@ RULES: tuple[Rule, ...] = (
     gemv,
     tensor_core,
     implicit_gemm,
+    pool,
+    rows,
+    reduce,
+    transpose,
     fallback,
 )
 """Asked in this order; the first that returns a schedule wins. The last takes every group."""
