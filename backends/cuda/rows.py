@@ -124,6 +124,8 @@ def make_rows(sch: Any, block: Any, out: Any, axis: int, place: Any, shared: Sha
     spatial, reduction = own_loops(sch, block)
     part = [spatial.pop(0)] if partial else []
     row = spatial.pop(axis) if along else next((loop for loop in spatial if extent(sch, loop) > 1), spatial[0])
+    if along:
+        sch.reorder(row, *spatial)
     sch.bind(row, shared.result_axis)
     if reduces and shared.innermost:
         part = in_memory_order(sch, block, reduction)
