@@ -203,7 +203,11 @@ def test_booleans_on_the_way_out(unit: ModuleType, dtype: str, gpu: Gpu) -> None
 
 @pytest.mark.parametrize("splits", [1, 2])
 def test_float64(splits: int) -> None:
-    check(dense(Gemm(), (13, 40), (40, 36), (36,), dtype="f64"), by(implicit_gemm, Tile(32, 32, 16, 8, 8, 3), splits), SM80)
+    check(
+        dense(Gemm(), (13, 40), (40, 36), (36,), dtype="f64"),
+        by(implicit_gemm, Tile(32, 32, 16, 8, 8, 3), splits),
+        SM80,
+    )
 
 
 @units
@@ -358,6 +362,6 @@ def test_no_tile_spills(gpu: Gpu, kind: str) -> None:
         shared.append((code.launches[0].shared, sizes.shared(tile)))
     assert sources
     for source in sources:
-        figures = nvrtc.compile_source(source, gpu.name).figures
+        figures = nvrtc.compile_source(source, gpu.name, "k").figures
         assert all(f.spills == 0 for f in figures.values()), figures
     assert all(used <= estimate for used, estimate in shared), shared

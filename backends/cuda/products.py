@@ -242,7 +242,7 @@ class GemmProduct(Product):
 
     @property
     def sides(self) -> tuple[Side, Side, Side]:
-        _, m, n, k = self.sizes
+        _, _, n, k = self.sizes
         x, w = (inner_axes(v.type)[0] for v in self.node.inputs[:2])
         left = Side("k", math.gcd(k, self.run)) if x == (0 if self.op.trans_a else 1) else Side("m", 1)
         return left, Side("k", k) if w == (1 if self.op.trans_b else 0) else Side("n", n), Side("n", n)

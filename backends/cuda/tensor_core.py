@@ -73,6 +73,10 @@ def fragments(product: Product, gpu: Gpu, scope: str) -> Fragments:
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     """A warp keeps its sums in registers; the block puts them in shared memory in the end, from where what follows reads them
     in rows. With the sum in parts they go to global memory, for a second kernel.
+
+    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of four warps, no spills (ptxas 13.0): in float16,
+    32 terms a step, 136, 123 and 124 registers on sm_75, 80 and 90, 32, 43.5 and 43.5 KiB of shared memory; in TF32, 16
+    terms a step, 125 and 126 registers on sm_80 and 90, 45.5 KiB.
     """
     tile = choice.tile
     blocks = prepare(sch, product, choice.splits)
