@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import pytest
 from emulator import run
 from emulator.check import check
 from oracles import case_graph, expected
-from test_math import SPECIAL
+from test_math import SPECIAL, erf
 from test_ops import CASES
 from tolerances import assert_close
 
 from convc.backends.cuda.depthwise import depthwise
-from convc.backends.cuda.device_math import DEFINED
+from convc.backends.cuda.device_math import DEFINED, LIBRARY
 from convc.backends.cuda.fallback import fallback
 from convc.backends.cuda.gpu import GPUS, Gpu
 from convc.backends.cuda.lower import lower
@@ -28,10 +27,11 @@ from convc.backends.cuda.rows import rows
 from convc.backends.cuda.rules import RULES
 from convc.backends.cuda.transpose import transpose
 from convc.backends.group import Group
+from convc.backends.intrinsics import INTRINSICS
 from convc.backends.kernels import ask
 from convc.ir.builder import Builder
 from convc.ir.layout import Layout
-from convc.ir.op import REGISTRY, Case, Op, f16, f32, f64
+from convc.ir.op import REGISTRY, Case, Op, f16, f32
 from convc.ir.passes.fuse import fuse
 from convc.ir.types import TensorType, type_of
 
@@ -42,8 +42,13 @@ TINY = replace(A100, sms=1)
 
 # -- every op -------------------------------------------------------------------------------------------------------------
 
-HALFWAY = {"resize-13": "a half that multiply-add, rounding once, does not hit, to be rounded to an integer"}
-"""Cases whose integers may be off by one, with the reason."""
+LOOSER: dict[str, tuple[float, float]] = {
+    # a half to be rounded to an integer, which multiply-add, rounding once, does not hit
+    "resize-13": (0.0, 1.0),
+    # a mean of values of 20 is rounded by 1e-6, and 0.3, the deviation, divides that
+    "layer_norm-3": (1e-4, 3e-5),
+}
+"""Tolerances of cases that another order of rounding moves more than others."""
 
 
 def sampled() -> Iterator[Any]:
@@ -67,8 +72,7 @@ def test_every_op(case: Case, name: str) -> None:
         run(code, [*feeds.values(), *outputs])
     for oracle, want in expected(case, graph, feeds):
         for got, w in zip(outputs, want, strict=True):
-            tolerance = (0.0, 1.0) if name in HALFWAY else None
-            assert_close(got, w, f"{case.op} by {rule} against {oracle}", tolerance)
+            assert_close(got, w, f"{case.op} by {rule} against {oracle}", LOOSER.get(name))
 
 
 def test_no_work() -> None:
@@ -111,7 +115,10 @@ def depthwise_of(x: TensorType, kernel: Sequence[int], times: int = 1, **attrs: 
     spatial = "DHW"[5 - x.rank :]
     channels = x.sizes[1]
     weight = held(TensorType(x.dtype, (channels * times, 1, *kernel)), f"{spatial}IO")
-    bias, factor = TensorType(x.dtype, (channels * times,)), TensorType(x.dtype, (channels * times,) + (1,) * len(kernel))
+    bias, factor = (
+        TensorType(x.dtype, (channels * times,)),
+        TensorType(x.dtype, (channels * times,) + (1,) * len(kernel)),
+    )
     conv = op("conv", group=channels, **attrs)
     return group_of([last(x), weight, bias, factor], conv, (op("mul"), 3), op("silu"))
 
@@ -130,7 +137,9 @@ WINDOWS = [
     case(pool, lambda t: pooled(t[2, 8, 13, 15], op("max_pool", (3, 3), (2, 2), ones))),
     case(pool, lambda t: pooled(t[2, 40, 29, 31], op("max_pool", (3, 3), (2, 2), ones)), TINY),
     case(pool, lambda t: pooled(t[1, 36, 28, 27], op("average_pool", (3, 3), (1, 1), ones)), TINY),
-    case(pool, lambda t: pooled(t[1, 12, 27, 29], op("max_pool", (3, 2), (2, 3), ((1, 0), (0, 1)), ceil_mode=True)), TINY),
+    case(
+        pool, lambda t: pooled(t[1, 12, 27, 29], op("max_pool", (3, 2), (2, 3), ((1, 0), (0, 1)), ceil_mode=True)), TINY
+    ),
     case(
         pool,
         lambda t: pooled(
@@ -197,8 +206,11 @@ OTHERS = [
         ),
         TINY,
     ),
-    case(fallback, lambda t: group_of([last(t[1, 24, 7, 9])], op("resize", (0, 1, 2, 3), sizes=(1, 24, 14, 18), mode="linear")), TINY),
-    case(fallback, lambda t: group_of([t[2, 50]], op("top_k", 7))),
+    case(
+        fallback,
+        lambda t: group_of([last(t[1, 24, 7, 9])], op("resize", (0, 1, 2, 3), sizes=(1, 24, 14, 18), mode="linear")),
+        TINY,
+    ),
 ]
 RULE_CASES = [
     pytest.param(*c, dtype, id=f"{c[0].__name__}-{i}-{name}")
@@ -215,3 +227,33 @@ def test_rule(rule: Any, make: Any, gpu: Gpu, low: float, dtype: Any) -> None:
     code = check(group, rule, gpu, low=low)
     for kernel, figures in compile_source(code.source, gpu.name, "k").figures.items():
         assert figures.spills == 0, f"{kernel} spills {figures.spills} bytes"
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu", "mish", "relu"])
+def test_intrinsics(name: str) -> None:
+    """What GPUs compute of our own formulas is what float64 gives, NaN, infinities and denormals with it."""
+    x = np.concatenate(
+        [np.linspace(-110, 110, 4001).astype(np.float32), np.linspace(-6, 6, 4001).astype(np.float32), SPECIAL]
+    )
+    group = group_of([type_of(x)], op(name))
+    y = np.zeros_like(x)
+    code = lower(ask(RULES, group, A100)[0], A100, "k")
+    assert "convc_" in code.source
+    run(code, [x, y])
+    wide = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        sigmoid = 1 / (1 + np.exp(-wide))
+        want = {
+            "sigmoid": sigmoid,
+            "silu": wide * sigmoid,
+            "gelu": wide * 0.5 * (1 + erf(wide * np.sqrt(0.5))),
+            "mish": wide * np.tanh(np.maximum(wide, 0) + np.log1p(np.exp(-np.abs(wide)))),
+            "relu": np.maximum(wide, 0),
+        }[name]
+        np.testing.assert_allclose(y, want.astype(np.float32), rtol=2e-6, atol=3e-7)
+
+
+def test_every_intrinsic_is_there() -> None:
+    """CUDA's library or our own text has each."""
+    assert set(INTRINSICS) == set(LIBRARY) | set(DEFINED)
+    assert not set(LIBRARY) & set(DEFINED)
