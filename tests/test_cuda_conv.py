@@ -8,8 +8,10 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-from emulator import check
+from emulator import check, run
+from emulator.check import code_of
 
 from convc.backends.cuda import implicit_gemm, nvrtc, tensor_core
 from convc.backends.cuda.cost import Choice, Sizes, Tile, Unit, blocks, choose, resident
@@ -201,6 +203,26 @@ def test_booleans_on_the_way_out(unit: ModuleType, dtype: str, gpu: Gpu) -> None
     check(b.finish([b.emit(Where(), which, y, b.input("z", y.type))]), by(unit), gpu)
 
 
+def product_of_equal_factors(x: float, w: float, inner: int, dtype: str, gpu: Gpu) -> np.ndarray:
+    """16x16 sums of so many terms ``x * w``, on tensor cores."""
+    kind = {"f16": np.float16, "f32": np.float32}[dtype]
+    code = code_of(Group(dense(Gemm(), (16, inner), (inner, 16), dtype=dtype)), by(tensor_core), gpu)
+    y = np.zeros((16, 16), kind)
+    run(code, [np.full((16, inner), x, kind), np.full((inner, 16), w, kind), y])
+    return y
+
+
+def test_tf32_rounds_to_nearest() -> None:
+    """``mma`` alone would cut off the low bits, and lose this one."""
+    np.testing.assert_array_equal(product_of_equal_factors(1 + 2**-11, 1, 8, "f32", TF32), 8 * (1 + 2**-10))
+
+
+@pytest.mark.parametrize("gpu", [SM75, SM80], ids=lambda g: g.name)
+def test_float16_is_summed_in_float32(gpu: Gpu) -> None:
+    """In float16 a sum of ones stays at 2048."""
+    np.testing.assert_array_equal(product_of_equal_factors(1, 1, 3000, "f16", gpu), 3000)
+
+
 @pytest.mark.parametrize("splits", [1, 2])
 def test_float64(splits: int) -> None:
     check(
@@ -232,7 +254,7 @@ def test_sums_in_parts(unit: ModuleType, dtype: str, gpu: Gpu, splits: int) -> N
 def test_every_tile(unit: ModuleType, tile: Tile) -> None:
     """More than one block along each axis, none of them full, and steps enough to go round the stages."""
     dtype, gpu = ("f32", SM75) if unit is implicit_gemm else ("f16", SM80)
-    graph = dense(Gemm(), (tile.m + 3, 136), (136, tile.n + 4), dtype=dtype)
+    graph = dense(Gemm(), (tile.m + 3, 104), (104, tile.n + 4), dtype=dtype)
     code = check(graph, by(unit, tile), gpu)
     assert code.launches[0].grid == (4, 1, 1)
 
