@@ -195,16 +195,25 @@ def _without_toolkit(source: str) -> str:
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
     preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
-    eight = _eight_halves() if "cuda_fp16.h" in preamble else ""
-    return "".join((_TYPES, preamble, eight, begin, kernels))
+    vectors = [_gathered(*v) for v in _GATHERED if f"make_{v[0]}(" in kernels]
+    return "".join((_TYPES, preamble, *vectors, begin, kernels))
 
 
-def _eight_halves() -> str:
-    """What makes a vector of eight from as many scalars of 16 bits, which TVM calls by a name that takes four words."""
-    names = "abcdefgh"
-    parameters = ", ".join(f"half {x}" for x in names)
-    words = ", ".join(f"__pack_half2({x}, {y})" for x, y in zip(names[::2], names[1::2], strict=True))
-    return f"static __device__ __forceinline__ uint4 make_uint4({parameters}) {{ return make_uint4({words}); }}\n"
+_GATHERED = (
+    *((vector, 8) for vector in ("int2", "uint2", "int4", "uint4", "longlong4", "ulonglong4")),
+    *((vector, 16) for vector in ("int4", "uint4")),
+)
+"""How TVM calls vectors of many scalars, and how many of them there are."""
+
+
+def _gathered(vector: str, count: int) -> str:
+    """What makes a vector from its scalars, where TVM calls the function that makes it from words."""
+    names = [f"x{i}" for i in range(count)]
+    return (
+        f"template <typename T> static __device__ __forceinline__ {vector} make_{vector}"
+        f"({', '.join(f'T {x}' for x in names)}) {{\n"
+        f"  alignas({vector}) T all[] = {{{', '.join(names)}}};\n  return *({vector}*)all;\n}}\n"
+    )
 
 
 _TYPES = """#ifdef __CUDACC_RTC__
