@@ -165,6 +165,7 @@ NORMS = [
     case(rows, lambda t: group_of([t[3, 777]], op("softmax", 1))),
     case(rows, lambda t: group_of([t[33, 12]], op("log_softmax", 1), op("relu")), TINY),
     case(rows, lambda t: group_of([t[2, 15, 40]], op("softmax", 1))),
+    case(rows, lambda t: group_of([t[1, 1000]], op("softmax", 1))),
     case(rows, lambda t: group_of([t[2, 1000]], op("hardmax", 1))),
     case(rows, lambda t: group_of([t[9, 5, 96], t[96], t[96]], op("layer_norm")), TINY),
     case(rows, lambda t: group_of([t[9, 5, 100], t[100]], op("rms_norm"))),

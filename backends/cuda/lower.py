@@ -30,6 +30,8 @@ WARP_BUFFERS = 8
 _DYNAMIC_SHARED = "tirx.use_dyn_shared_memory"
 _build = tvm_ffi.get_global_func("target.build.cuda")
 _lock = threading.Lock()
+# TVM keeps bfloat16 as bits and computes in float32, which every architecture can
+tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", lambda _version: False, override=True)
 
 
 def lower(func: Any, gpu: Gpu, name: str) -> DeviceCode:
@@ -136,7 +138,7 @@ def _launch(call: Any, places: dict[Any, int]) -> Launch:
 
 def _bytes(buffer: Any) -> int:
     dtype = tvm.DataType(buffer.dtype)
-    return prod(int(n) for n in buffer.shape) * -(-dtype.bits * dtype.lanes // 8)
+    return prod(int(n) for n in buffer.shape) * -(-int(dtype.bits) * int(dtype.lanes) // 8)
 
 
 def _source(kernels: dict[str, Any], target: Any) -> str:
@@ -179,12 +181,6 @@ def _check_vectors(kernel: Any, name: str) -> None:
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
-
-
-@tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", override=True)
-def _supports_bfloat16(_version: str) -> bool:
-    """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
-    return False
 
 
 def _without_toolkit(source: str) -> str:

@@ -76,13 +76,13 @@ def rows(group: Group, gpu: Gpu) -> Any:
 
 
 def row_axes(sch: Any, before: Sequence[Any], out: Any) -> dict[int, int]:
-    """The axes of the result that tell rows apart, each with how many neighbours along it belong to one row; empty where what
-    the result reads of a statistic is no such place.
+    """The axes of the result that tell rows apart, each with how many neighbours along it belong to one row, and those of size
+    one; empty where what the result reads of a statistic is no such place.
     """
     block = sch.get(out)
     size = elements(sch, out)
     statistics = {sch.get(b).writes[0].source.name for b in before if elements(sch, b) < size}
-    found: dict[int, int] = {}
+    found = {i: 1 for i, iv in enumerate(block.iter_vars) if int(iv.dom.extent) == 1}
     for index in (r.min for read in block.reads if read.source.name in statistics for r in read.region):
         if isinstance(index, tirx.IntImm):
             continue
