@@ -91,7 +91,8 @@ def as_numpy(array: Any) -> np.ndarray:
         v = view(array)
         dtype = np.dtype(v.dtype)
         length = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + 1 if 0 not in v.shape else 0
-        memory = np.frombuffer((ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address), dtype)
+        bytes_there = (ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address)
+        memory = np.frombuffer(memoryview(bytes_there), dtype)
         return np.lib.stride_tricks.as_strided(memory, v.shape, [s * dtype.itemsize for s in v.strides]).copy()
 
 

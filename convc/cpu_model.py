@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from convc.backends.build import Kernel, export_library
+from convc.backends.build import export_library
+from convc.backends.kernels import Kernel
 from convc.backends.memory import Plan
 from convc.backends.runtime import Program, load_module
 from convc.backends.target import host_target

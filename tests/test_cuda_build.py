@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from commands import run
 from emulator import run as emulate
-from emulator.check import code_of
 from malformed import raises
 
 import convc
@@ -26,7 +25,6 @@ from convc.backends.blocks import all_blocks
 from convc.backends.cuda import driver, nvrtc
 from convc.backends.cuda.arch import choose, parse_architectures
 from convc.backends.cuda.build import build
-from convc.backends.cuda.fallback import fallback
 from convc.backends.cuda.gpu import GPUS
 from convc.backends.cuda.launch import Launch
 from convc.backends.cuda.lower import lower
@@ -38,7 +36,7 @@ from convc.ir.op import Op, f32
 from convc.ir.ops.logical import Not
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Relu
-from convc.ir.types import TensorType
+from convc.ir.types import TensorType, numpy_dtype
 from convc.pipeline import apply, gpu_passes
 from convc.sources import as_graph
 
@@ -112,19 +110,24 @@ def test_vectors_of_bool() -> None:
         lower(sch.mod["main"], GPUS["sm_80"], "k")
 
 
-@pytest.mark.parametrize("dtype", ["f16", "bf16"])
-def test_eight_scalars_of_16_bits_become_a_vector(dtype: str) -> None:
-    """TVM prints ``make_uint4`` of eight of them for a vector that is gathered."""
-    b = Builder("g")
-    value = b.emit(Transpose((1, 0)), b.input("x", TensorType(dtype, (512, 1024))))
-    code = code_of(Group(b.finish([value], ["y"])), fallback, GPUS["sm_80"])
-    assert re.search(r" = make_uint4\((?:a0_ptr\[[^,]*\],?){8}\)", code.source)
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("u16", 8), ("f16", 4), ("u16", 2)])
+def test_vectors_that_are_gathered(dtype: str, lanes: int) -> None:
+    """TVM prints ``make_uint4`` and the like of more arguments than these functions take."""
+    sch = schedule_of(Transpose((1, 0)), type=TensorType(dtype, (32, 64)))
+    bind(sch, all_blocks(sch)[0], lanes)
+    code = lower(sch.mod["main"], GPUS["sm_80"], "k")
     nvrtc.compile_source(code.source, "sm_80", "k")
-    if dtype == "f16":  # the emulator has no bfloat16
-        x = np.random.default_rng(0).standard_normal((512, 1024)).astype(np.float16)
-        y = np.empty((1024, 512), np.float16)
-        emulate(code, [x, y])
-        np.testing.assert_array_equal(y, x.T)
+    x = np.arange(2048).reshape(32, 64).astype(numpy_dtype(dtype))
+    y = np.empty((64, 32), x.dtype)
+    emulate(code, [x, y])
+    np.testing.assert_array_equal(y, x.T)
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("i8", 8), ("i8", 16), ("i64", 2)])
+def test_vectors_of_one_value_repeated(dtype: str, lanes: int) -> None:
+    sch = schedule_of(Relu(), type=TensorType(dtype, (2048,)))
+    bind(sch, all_blocks(sch)[0], lanes)
+    nvrtc.compile_source(lower(sch.mod["main"], GPUS["sm_80"], "k").source, "sm_80", "k")
 
 
 # -- the compiler -------------------------------------------------------------------------------------------------------

@@ -76,7 +76,9 @@ class Unit:
     def registers(self, tile: Tile) -> int:
         """An estimate of a thread's registers, near what ptxas reports."""
         m, n = tile.each
-        return m * n + 4 * m + n + 30 if self.threads == 1 else m * n // 32 + (m + n) // 2 + 16
+        if self.threads == 1:
+            return (m * n + 4 * m + n) * self.bytes // 4 + 30
+        return m * n // 32 + (m + n) // 2 + 16
 
     def shared(self, tile: Tile) -> int:
         """Bytes of shared memory a block takes. On tensor cores the result passes through it in float32, where the factors were; TVM

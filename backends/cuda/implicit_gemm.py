@@ -8,7 +8,7 @@ from typing import Any
 from ..group import Group
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
-from .product import Product, Tiled
+from .product import MOST_BYTES, Product
 from .product_blocks import (
     bring_in,
     finish_apart,
@@ -16,8 +16,8 @@ from .product_blocks import (
     pipeline,
     prepare,
     result_lanes,
+    scheduled,
     vectorize,
-    within_result,
 )
 from .products import product_of
 
@@ -40,6 +40,8 @@ TILES = tuple(
 )
 STAGES = 3
 """Steps in shared memory at once where copies are asynchronous."""
+PADDING = 16
+"""Bytes after each row in shared memory, where neighbouring threads access neighbouring rows."""
 RUN = 4
 """Neighbouring rows, and columns, of a thread."""
 
@@ -50,26 +52,31 @@ def implicit_gemm(group: Group, gpu: Gpu) -> Any:
     if product is None or product.dtype not in ("f16", "f32", "f64"):
         return None
     found = choice(product, gpu)
-    if found is None:
-        return None
-    algorithm = Tiled(product, found.tile, found.splits)
-    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
-    schedule(sch, product, found, gpu)
-    return within_result(sch, product)
+    return found and scheduled(group, product, found, gpu, schedule)
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:
     """The tile and splits for a product. Copies are asynchronous where the GPU has such, of 4 bytes at least."""
     size = product.itemsize
-    unit = Unit(gpu.fp32_lanes if size <= 4 else gpu.fp32_lanes // 32, 1, max(size, 4))
+    padding = PADDING if any(crosses(product)) else 0
+    unit = Unit(gpu.fp32_lanes if size <= 4 else gpu.fp32_lanes // 32, 1, max(size, 4), padding)
     stages = STAGES if gpu.has_async_copy and min(product.vectors) * size >= 4 else 1
     tiles = [replace(t, stages=stages) for t in TILES]
     return choose(product.sizes, tiles, unit, gpu, split=product.one_to_one)
 
 
+def crosses(product: Product) -> tuple[bool, bool]:
+    """Whether neighbouring threads access neighbouring rows of left, and of right, in shared memory: these must lie in different banks."""
+    left, right, _ = product.sides
+    return left.along == "m", right.along == "k"
+
+
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     """A thread sums a tile of rows and columns, those of a run next to each other and runs apart, so that the threads of a
     warp read shared memory without conflicts.
+
+    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of 128 threads: 128, 130 and 167 registers on
+    sm_75, 80 and 90, 12, 36 and 36 KiB of shared memory, no spills (ptxas 13.0).
     """
     tile = choice.tile
     blocks = prepare(sch, product, choice.splits)
@@ -89,10 +96,13 @@ def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     block, thread = sch.fuse(s, g, bm, bn), sch.fuse(tm, tn)
     for loop, axis in ((block, "blockIdx.x"), (vm, "vthread.y"), (vn, "vthread.x"), (thread, "threadIdx.x")):
         sch.bind(loop, axis)
-    for factor, side in zip((blocks.left, blocks.right), product.sides[:2], strict=True):
+    for factor, side, apart in zip((blocks.left, blocks.right), product.sides, crosses(product), strict=False):
         bring_in(sch, factor, ko, side, (tile.rows * tile.columns,))
+        if apart:
+            sch.storage_align(factor, 0, -2, 16, PADDING // product.itemsize)
     sch.reverse_compute_at(out, thread)
-    vectorize(sch, out, min(columns, result_lanes(product) if blocks.direct else columns))
+    lanes = result_lanes(sch, out, product) if blocks.direct else MOST_BYTES // max(4, product.itemsize)
+    vectorize(sch, out, min(columns, lanes))
     for loop in (ku, im, jn):
         sch.unroll(loop)
     keep_rolled(sch, ki)

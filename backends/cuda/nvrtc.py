@@ -21,7 +21,7 @@ VERSION = "13.0"
 OPTIONS = (
     "--std=c++17",
     "--ptxas-options=-v",
-    "--ptxas-options=--register-usage-level=10",  # at its default ptxas spills some kernels to fit one block more
+    "--ptxas-options=--register-usage-level=0",  # else ptxas spills some kernels to fit one block more
     "--diag-suppress=177,1444",
 )
 """No fast math: results must not depend on it. Warnings off: functions that a kernel does not use, and names of TVM's choosing."""

@@ -9,8 +9,8 @@ from . import implicit_gemm
 from .cost import Choice, Tile, Unit, choose
 from .gpu import Gpu
 from .mma import TILE, Fragments, Map, half_fragments, sums_at, tf32_fragments
-from .product import Product, Tiled
-from .product_blocks import SHARED, bring_in, finish_apart, pipeline, prepare, result_lanes, within_result
+from .product import Product
+from .product_blocks import SHARED, bring_in, finish_apart, pipeline, prepare, result_lanes, scheduled
 from .products import product_of
 
 TILES = (
@@ -50,9 +50,7 @@ def tensor_core(group: Group, gpu: Gpu) -> Any:
     found, plain = choice(product, gpu), implicit_gemm.choice(product, gpu)
     if found is None or (plain is not None and plain.cycles <= found.cycles):
         return None
-    sch = group.lower({group.anchor.output.name: Tiled(product, found.tile, found.splits).compute}).schedule()
-    schedule(sch, product, found, gpu)
-    return within_result(sch, product)
+    return scheduled(group, product, found, gpu, schedule)
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:
@@ -75,6 +73,10 @@ def fragments(product: Product, gpu: Gpu, scope: str) -> Fragments:
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     """A warp keeps its sums in registers; the block puts them in shared memory in the end, from where what follows reads them
     in rows. With the sum in parts they go to global memory, for a second kernel.
+
+    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of four warps, no spills (ptxas 13.0): in float16,
+    32 terms a step, 136, 123 and 124 registers on sm_75, 80 and 90, 32, 43.5 and 43.5 KiB of shared memory; in TF32, 16
+    terms a step, 125 and 126 registers on sm_80 and 90, 45.5 KiB.
     """
     tile = choice.tile
     blocks = prepare(sch, product, choice.splits)
@@ -139,7 +141,7 @@ def in_lanes(place: Map, rows: int, columns: int) -> Any:
 def write_out(sch: Any, out: Any, loop: Any, product: Product, threads: tuple[int, int]) -> None:
     """What follows the sums, by all threads of the block, a few neighbours each."""
     sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
-    lanes = result_lanes(product)
+    lanes = result_lanes(sch, out, product)
     _, y, x, vector = sch.split(sch.fuse(*sch.get_loops(out)[-2:]), [None, *reversed(threads), lanes])
     sch.bind(y, "threadIdx.y")
     sch.bind(x, "threadIdx.x")
