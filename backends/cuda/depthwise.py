@@ -15,7 +15,9 @@ from .windows import Window, is_channels_last, schedule_windows
 def depthwise(group: Group, gpu: Gpu) -> Any:
     """Convolutions of each channel by itself, to one channel or more, held channels-last, with what follows; ``None`` for others.
 
-    The weights of a tap are read once for all pixels of a thread.
+    The weights of a tap are read once for all pixels of a thread. Nothing is in shared memory. Registers by ptxas for sm_75, 80
+    and 90, float32, without spills: 3x3, 16 x 56x56, 96 channels: 80, 80, 80 (float16: 64, 64, 68); 5x5, 28x28, 240 channels: 64,
+    39, 37; 7x7, 56x56, 96 channels: 62, 44, 40.
     """
     node = group.anchor
     out = node.output.type

@@ -28,6 +28,9 @@ def reduce(group: Group, gpu: Gpu) -> Any:
     Where the reduced axis lies innermost in memory, lanes of a warp, or several warps, run along it; else lanes run along
     results, and rows of threads share the elements. Results so few that they leave multiprocessors idle are made in two
     steps: partial results first. Every block of the function is a kernel, but what finishes a reduction is part of it.
+
+    By ptxas for sm_75, 80 and 90, float32, without spills: global average of 7x7, 2048 channels: 22 registers and 896 bytes of
+    shared memory on each; of 56x56, 96 channels, in parts: 24, 63, 63 registers and 2048 bytes.
     """
     sch = group.lower(means(group)).schedule()
     inline_cheap(sch)
