@@ -69,7 +69,7 @@ def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
         return 1
     count = elements(sch, block)
     in_place = all(_same_place(r, b) for r in b.reads)
-    lanes = max(1, VECTOR_BYTES * 8 // max(max(t.bits, 32 if "float" in str(t) else 0) for t in types))
+    lanes: int = max(1, VECTOR_BYTES * 8 // max(max(t.bits, 32 if "float" in str(t) else 0) for t in types))
     while lanes > 1:
         together = (
             count % lanes == 0 if in_place else all(_together(r, b.iter_vars[-1], lanes) for r in (*b.reads, *b.writes))
