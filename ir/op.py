@@ -57,6 +57,8 @@ class Op:
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
+    needs_range: ClassVar[bool] = False
+    """Whether results may leave the range of float16 though the operands do not, or operands are positions, finer than it tells."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -10,7 +10,7 @@ import pytest
 import small_models
 from oracles import run_onnxruntime
 from test_passes import graph, ops, weights
-from tolerances import GPU_NETWORKS, assert_close
+from tolerances import GPU_NETWORKS, TOLERANCES, assert_close
 
 import convc
 from convc.ir.data_layouts import ChannelsLast
@@ -140,6 +140,16 @@ def test_sums_are_kept_in_float32() -> None:
     assert dtypes(made) == [("global_average_pool", "f16"), ("reduce_mean", "f16")]
     for y in convc.compile(made)(np.ones((1, 2, 300, 300), np.float32)):
         np.testing.assert_array_equal(y, np.ones_like(y))
+
+
+def test_a_norm_spelt_out_does_not_overflow() -> None:
+    text = (
+        "%m: f32[4,1] = reduce_mean(%x) {axes=[1]}\n%d: f32[4,512] = sub(%x, %m)\n%s: f32[4,512] = mul(%d, %d)\n"
+        "%v: f32[4,1] = reduce_mean(%s) {axes=[1]}\n%r: f32[4,1] = sqrt(%v)\n%y: f32[4,512] = div(%d, %r)\nreturn %y"
+    )
+    x = np.random.default_rng(0).normal(0, 1000, (4, 512)).astype(np.float32)
+    y = convc.compile(convert_precision(graph(text, "%x: f32[4,512]")))(x)
+    assert_close(y, (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True), "norm", TOLERANCES["float16"])
 
 
 @pytest.mark.parametrize(

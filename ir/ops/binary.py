@@ -105,6 +105,7 @@ class Div(Binary):
 
     name = "div"
     onnx = ("Div",)
+    needs_range = True
     cost = 4
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -179,6 +180,7 @@ class Pow(Binary):
 
     name = "pow"
     onnx = ("Pow",)
+    needs_range = True
     cost = 20
 
     def check_dtypes(self, *types: TensorType) -> None:

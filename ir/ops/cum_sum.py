@@ -26,6 +26,7 @@ class CumSum(Op):
 
     name = "cum_sum"
     onnx = ("CumSum",)
+    needs_range = True
     axis: int = 0
     exclusive: bool = False
     reverse: bool = False

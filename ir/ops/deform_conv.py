@@ -31,6 +31,7 @@ class DeformConv(Op):
 
     name = "deform_conv"
     onnx = ("DeformConv",)
+    needs_range = True
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()

@@ -36,6 +36,7 @@ class GridSample(Op):
 
     name = "grid_sample"
     onnx = ("GridSample",)
+    needs_range = True
     mode: str = "linear"
     padding: str = "zeros"
     align_corners: bool = False

@@ -111,6 +111,7 @@ class ReduceSum(Reduce):
 
     name = "reduce_sum"
     onnx = ("ReduceSum",)
+    needs_range = True
     reducer = total
 
     @classmethod
@@ -149,6 +150,7 @@ class ReduceProd(Reduce):
 
     name = "reduce_prod"
     onnx = ("ReduceProd",)
+    needs_range = True
     reducer = product
 
 
@@ -192,6 +194,7 @@ class ReduceL1(Reduce):
 
     name = "reduce_l1"
     onnx = ("ReduceL1",)
+    needs_range = True
     reducer = total
 
     def prepare(self, k: TensorExpressions, x: Any) -> Any:
@@ -204,6 +207,7 @@ class ReduceSumSquare(Reduce):
 
     name = "reduce_sum_square"
     onnx = ("ReduceSumSquare",)
+    needs_range = True
     reducer = total
 
     def prepare(self, k: TensorExpressions, x: Any) -> Any:
@@ -231,6 +235,7 @@ class ReduceL2(_InFloats):
 
     name = "reduce_l2"
     onnx = ("ReduceL2",)
+    needs_range = True
     reducer = total
 
     def prepare(self, k: TensorExpressions, x: Any) -> Any:
@@ -246,6 +251,7 @@ class ReduceLogSum(_InFloats):
 
     name = "reduce_log_sum"
     onnx = ("ReduceLogSum",)
+    needs_range = True
     reducer = total
 
     def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
@@ -258,6 +264,7 @@ class ReduceLogSumExp(_InFloats):
 
     name = "reduce_log_sum_exp"
     onnx = ("ReduceLogSumExp",)
+    needs_range = True
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,), (out,) = xs, outs

@@ -39,6 +39,7 @@ class Exp(Transcendental):
 
     name = "exp"
     onnx = ("Exp",)
+    needs_range = True
     low, high = -9.0, 9.0
 
 

@@ -159,6 +159,7 @@ class Reciprocal(Unary):
 
     name = "reciprocal"
     onnx = ("Reciprocal",)
+    needs_range = True
     cost = 4
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:

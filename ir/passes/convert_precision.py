@@ -10,6 +10,7 @@ from ..builder import Builder, infer_types
 from ..errors import ShapeError
 from ..graph import Constant, Graph, Node, Value
 from ..op import Op
+from ..ops.binary import Mul
 from ..ops.cast import Cast
 from ..ops.conv import Conv
 from ..ops.conv_transpose import ConvTranspose
@@ -23,30 +24,6 @@ LARGEST = float(np.finfo(np.float16).max)
 
 CONTRACTIONS: tuple[type[Op], ...] = (Conv, ConvTranspose, Gemm, MatMul, Einsum)
 """What takes nearly all the time: float16 pays here, whatever the operands come from."""
-
-NEEDS_RANGE = frozenset(
-    [
-        "cum_prod",
-        "cum_sum",
-        "deform_conv",
-        "div",
-        "exp",
-        "grid_sample",
-        "log_softmax",
-        "non_max_suppression",
-        "pow",
-        "reciprocal",
-        "reduce_l2",
-        "reduce_log_sum",
-        "reduce_log_sum_exp",
-        "reduce_prod",
-        "reduce_sum",
-        "reduce_sum_square",
-        "roi_align",
-        "softplus",
-    ]
-)
-"""Ops whose results may leave the range of float16 though their operands do not, or whose operands are positions."""
 
 
 def convert_precision(graph: Graph) -> Graph:
@@ -87,7 +64,7 @@ class _Converter:
             made: Sequence[Value] = self.b.reinfer(node, narrow)
         else:
             made = self.b.reinfer(node, [self.value(v, v.type.dtype) for v in node.inputs])
-            if node.op.name in NEEDS_RANGE or any(v.name in self.wide for v in node.inputs) or self.overflows(node):
+            if _needs_range(node) or any(v.name in self.wide for v in node.inputs) or self.overflows(node):
                 self.wide.update(v.name for v in node.outputs)
         self.held |= {old.name: new for old, new in zip(node.outputs, made, strict=True)}
 
@@ -97,7 +74,7 @@ class _Converter:
             return False
         if isinstance(node.op, CONTRACTIONS):
             return True
-        return node.op.name not in NEEDS_RANGE and not any(v.name in self.wide for v in node.inputs)
+        return not _needs_range(node) and not any(v.name in self.wide for v in node.inputs)
 
     def overflows(self, node: Node) -> bool:
         """Whether a constant of a node holds a finite number that float16 does not."""
@@ -117,6 +94,11 @@ class _Converter:
             else:
                 self.made[key] = self.b.emit(Cast(dtype), held, names=[f"{v.name}.{dtype}"])
         return self.made[key]
+
+
+def _needs_range(node: Node) -> bool:
+    """Whether results of a node may leave the range of float16; squares do."""
+    return node.op.needs_range or (isinstance(node.op, Mul) and node.inputs[0] == node.inputs[1])
 
 
 def _fits(op: Op, inputs: Sequence[Value]) -> bool:
