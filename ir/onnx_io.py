@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import defs, helper, numpy_helper
 
 from .builder import Builder
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
@@ -16,8 +17,24 @@ from .op import Op
 from .types import TensorType, dtype_of, numpy_dtype
 
 EXPORT_OPSET = 22
-"""The opset that convc writes: the first whose AveragePool, MaxPool and LpPool all take float16 and dilations."""
+"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
+and dilations.
+"""
 EXPORT_IR_VERSION = 10
+
+
+def export_version(nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
+    """The opset and the IR version that a model of these nodes, as convc writes them, is of."""
+    opset = max([EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes)])
+    least = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
+    return opset, max(EXPORT_IR_VERSION, least)
+
+
+@lru_cache(maxsize=1024)
+def _introduced(op_type: str) -> int:
+    """The opset that first had an operator."""
+    history = defs.get_all_schemas_with_history()
+    return min((s.since_version for s in history if s.name == op_type and not s.domain), default=1)
 
 
 def onnx_dtype(dtype: str) -> int:
