@@ -13,6 +13,7 @@ from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import Dim, TensorType
 from ._accumulate import accumulator
+from ._transposed import Axis
 from ._window import Ints, Pads, flat_pads, full, full_pads
 
 
@@ -65,7 +66,7 @@ class ConvTranspose(Op):
         acc = accumulator(outs[0])
         channels, outputs = w.shape[0] // self.group, w.shape[1]
         axes = [
-            _Axis(size, kernel, s, d, pad[0])
+            Axis(size, kernel, s, d, pad[0])
             for size, kernel, s, pad, d, _ in zip(
                 x.shape[2:], w.shape[2:], *self.geometry(x.type.rank - 2), strict=True
             )
@@ -138,45 +139,6 @@ class ConvTranspose(Op):
             oracle="reference",
             note="ONNX Runtime has no float64 ConvTranspose",
         )
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Which elements of the data, by which taps, reach an output position along one axis.
-
-    ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th
-    position.
-    """
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad: int
-
-    @property
-    def step(self) -> int:
-        """From one tap that meets an element of the data to the next."""
-        return self.stride // math.gcd(self.stride, self.dilation)
-
-    @property
-    def taps(self) -> int:
-        """The most taps that meet one output position."""
-        return -(-self.kernel // self.step)
-
-    def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
-        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
-        common = math.gcd(self.stride, self.dilation)
-        reached = position + self.pad
-        first = (reached // common * pow(self.dilation // common, -1, self.step)) % self.step
-        tap = first + self.step * number
-        source = (reached - self.dilation * first) // self.stride - self.dilation // common * number
-        tests = [source >= 0, source < self.size]
-        if self.kernel % self.step:
-            tests.append(tap < self.kernel)
-        if common > 1:
-            tests.append(reached % common == 0)
-        return source, tap, tests
 
 
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:
