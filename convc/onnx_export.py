@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from convc.ir.builder import Builder
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import EXPORT_OPSET, ExportNode, export_version, onnx_dtype
+from convc.ir.onnx_io import ExportNode, export_version, onnx_dtype
 from convc.ir.types import TensorType
 
 from .files import write_aside

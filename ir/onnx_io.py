@@ -171,11 +171,11 @@ class ExportNode:
         self.output_types = list(output_types)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._fresh = fresh
+        self.fresh = fresh
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
         """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
-        outputs = list(outputs) if outputs is not None else [self._fresh(op_type)]
+        outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
         clean: dict[str, Any] = {
             k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
             for k, v in attrs.items()
@@ -186,7 +186,7 @@ class ExportNode:
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
         """Write an initializer; returns its name."""
-        name = self._fresh(hint)
+        name = self.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
 

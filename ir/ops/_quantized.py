@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from ..graph import Value
@@ -50,5 +49,3 @@ def requantized(n: ImportNode, total: Value, scales: tuple[Value, Value], y_scal
 def operand(n: ImportNode, index: int) -> tuple[Value, Value, Value]:
     """A quantized operand of a node with its scale and zero point, which are three inputs in turn."""
     return n.input(index), n.input(index + 1), n.input(index + 2)
-
-

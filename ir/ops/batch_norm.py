@@ -121,7 +121,7 @@ def _of_batch(n: ImportNode) -> list[Value]:
     vectors = [n.emit(Reshape((-1,)), v) for v in (mean, var)]
     outputs = [n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, scale, b, *vectors)]
     for old, new in zip(running, vectors, strict=True):
-        new = new if new.type.dtype == old.type.dtype else n.emit(Cast(old.type.dtype), new)
-        kept, added = n.emit(Mul(), old, n.scalar(momentum, old)), n.emit(Mul(), new, n.scalar(1 - momentum, old))
+        met = new if new.type.dtype == old.type.dtype else n.emit(Cast(old.type.dtype), new)
+        kept, added = n.emit(Mul(), old, n.scalar(momentum, old)), n.emit(Mul(), met, n.scalar(1 - momentum, old))
         outputs.append(n.emit(Add(), kept, added))
     return outputs
