@@ -77,9 +77,11 @@ class RoiAlign(Op):
                 def one_bin(i: Any, j: Any) -> Any:
                     def one_sample(s: Any, t: Any) -> Any:
                         at = [self.place(k, state, r, axis, (i, j)[axis], (s, t)[axis], sizes[axis]) for axis in (0, 1)]
-                        channel = lambda c: y.store(
-                            self.add(k, x, y, state, (r, c, i, j), image, sizes, s + t), r, c, i, j
-                        )  # noqa: E731
+
+                        def channel(c: Any) -> Any:
+                            at_bin = (r, c, i, j)
+                            return y.store(self.add(k, x, y, state, at_bin, image, sizes, s + t), *at_bin)
+
                         return block(k, *at, loop(k, channels, channel))
 
                     clear = loop(k, channels, lambda c: y.store(k.const(0, wide.tvm_dtype), r, c, i, j))
