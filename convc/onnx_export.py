@@ -61,7 +61,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     inputs = [_info(v.name, v.type) for v in graph.inputs]
     outputs = [_info(public, v.type) for v, public in zip(graph.outputs, graph.output_names, strict=True)]
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
-    opset, ir_version = export_version(nodes)
+    opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
     return helper.make_model(
         proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="convc"
     )

@@ -29,7 +29,7 @@ def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]
         [_info(s, t) for s, t in zip(results, outputs, strict=True)],
         n.initializers,
     )
-    opset, _ = export_version(n.nodes)
+    opset, _ = export_version(n.nodes, [*n.input_types, *outputs])
     made = run_reference(graph, [helper.make_opsetid("", opset)], dict(zip(names, inputs, strict=True)))
     return [m.astype(t.numpy_dtype, copy=False).reshape(t.sizes) for m, t in zip(made, outputs, strict=True)]
 

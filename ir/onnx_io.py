@@ -23,9 +23,15 @@ and dilations.
 EXPORT_IR_VERSION = 10
 
 
-def export_version(nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
-    """The opset and the IR version that a model of these nodes, as convc writes them, is of."""
-    opset = max([EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes)])
+_DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
+"""The opsets that first had a dtype, where ``EXPORT_OPSET`` lacks it."""
+
+
+def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
+    """The opset and the IR version that a model of these nodes, as convc writes them, and tensors is of."""
+    opset = max(
+        [EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes), *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)]
+    )
     least = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     return opset, max(EXPORT_IR_VERSION, least)
 

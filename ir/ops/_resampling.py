@@ -92,6 +92,7 @@ class Resampling(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
+        x.check_computed()
         axes_of(self.axes, x.rank)
         count = len(self.axes)
         if self.coordinates not in _POSITIONS or self.policy not in POLICIES:

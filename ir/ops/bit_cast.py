@@ -12,24 +12,27 @@ from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, boolean, f32, f64, i64, sample
-from ..types import DTYPES, TensorType
-from ._elementwise import ALL_DTYPES, Elementwise
+from ..types import COMPUTED, SMALL_FLOATS, TensorType
+from ._elementwise import Elementwise
 from .unary import SPECIAL
+
+WHOLE = (*COMPUTED, *(d for d in SMALL_FLOATS if d.startswith("f8")))
+"""The dtypes whose elements fill their bytes."""
 
 
 @dataclass(frozen=True)
 class BitCast(Elementwise):
-    """The bits of x as dtype ``to``, which must be as wide; ONNX BitCast-26."""
+    """The bits of x as dtype ``to``, which must be as wide, and whole bytes; ONNX BitCast-26."""
 
     name = "bit_cast"
     onnx = ("BitCast",)
-    dtypes = ALL_DTYPES
+    dtypes = WHOLE
     cost = 0
     to: str = "f32"
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if self.to not in DTYPES or TensorType(self.to, ()).numpy_dtype.itemsize != x.numpy_dtype.itemsize:
+        if self.to not in WHOLE or TensorType(self.to, ()).numpy_dtype.itemsize != x.numpy_dtype.itemsize:
             raise ShapeError(f"{x.dtype} and {self.to} are not equally wide")
         return super().infer(x).with_dtype(self.to)
 
@@ -62,3 +65,5 @@ class BitCast(Elementwise):
         yield sample(cls("i16"), TensorType("bf16", (9,)), **new)
         yield sample(cls("u8"), boolean[9], **new)
         yield sample(cls("bool"), np.array([0, 1, 1], np.int8), **new)
+        yield sample(cls("u8"), TensorType("f8e5m2", (9,)), **new)
+        yield sample(cls("f8e4m3fn"), np.array([0, 1, 127, -128], np.int8), **new)
