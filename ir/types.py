@@ -112,6 +112,12 @@ class TensorType:
     def is_float(self) -> bool:
         return self.dtype in FLOATS
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the largest value of an integer dtype, as its name says."""
+        bits = int(self.dtype[1:])
+        return (0, (1 << bits) - 1) if self.dtype.startswith("u") else (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+
     def check_computed(self) -> None:
         """Raises ``ShapeError`` for a small dtype, which cannot be computed with."""
         if self.dtype in SMALL:

@@ -120,11 +120,10 @@ class Recurrent(Op):
                     blank = vector_loop(k, hidden, lambda j: output.store(zero, s, b, j))
                     return when(k, s < length, step(t, b), blank)
 
-                start = [
-                    vector_loop(k, hidden, lambda j, i=i: states[i].store(first[i](b, j), b, j))
-                    for i in range(self.states)
-                ]
-                return block(k, *start, loop(k, steps, at))
+                def start(j: Any) -> Any:
+                    return block(k, *(s.store(f(b, j), b, j) for s, f in zip(states, first, strict=True)))
+
+                return block(k, vector_loop(k, hidden, start), loop(k, steps, at))
 
             return loop(k, batch, sequence, parallel=batch > 1)
 

@@ -7,7 +7,6 @@ bits"; Micikevicius et al. 2022, FP8 Formats for Deep Learning.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +55,10 @@ INTEGERS = {"i2": (2, True), "u2": (2, False), "i4": (4, True), "u4": (4, False)
 class Decoded(Operand):
     """An operand of a small dtype, whose elements are read as numbers."""
 
-    decode: Callable[[Any], Any] = lambda bits: bits
+    source: Operand
 
     def __call__(self, *index: Any) -> Any:
-        return self.decode(self.source(*index))
-
-    source: Callable[..., Any] = lambda *index: None
+        return _number(self.k, self.source(*index).astype("int32"), self.type.dtype)
 
     @property
     def dtype(self) -> str:
@@ -74,7 +71,7 @@ def decoded(k: TensorExpressions, x: Operand) -> Operand:
     """The operand as one of numbers that can be computed with; itself, when it is."""
     if x.type.dtype not in SMALL:
         return x
-    return Decoded(k, x.tensor, x.type, lambda bits: _number(k, bits.astype("int32"), x.type.dtype), x)
+    return Decoded(k, x.tensor, x.type, x)
 
 
 def _number(k: TensorExpressions, bits: Any, dtype: str) -> Any:
@@ -120,7 +117,10 @@ def _rounded(k: TensorExpressions, x: Any, f: Format, saturate: bool) -> Any:
     """The code of the nearest number there is, of a float32 or float64."""
     width, mantissa, bias = (64, 52, 1023) if k.dtype(x) == "float64" else (32, 23, 127)
     integer = f"int{width}"
-    const = lambda v: k.const(v, integer)  # noqa: E731
+
+    def const(v: int) -> Any:
+        return k.const(v, integer)
+
     drop = mantissa - f.mantissa
     bits = k.tirx.reinterpret(integer, k.tirx.abs(x))
     up = (bits + const((1 << (drop - 1)) - 1) + ((bits >> const(drop)) & const(1))) >> const(drop)

@@ -53,9 +53,12 @@ class ConvInteger(Op):
         x, w, x_zero, w_zero = xs
 
         def from_zero(data: Operand, zero: Operand) -> Operand:
-            at = (lambda i: zero(i[0])) if zero.type.numel > 1 else (lambda i: zero(*[0] * zero.type.rank))
+            def element(*i: Any) -> Any:
+                at = [i[0] if zero.type.numel > 1 else 0] * zero.type.rank
+                return data(*i).astype("int32") - zero(*at).astype("int32")
+
             wide = data.type.with_dtype("i32")
-            return k.operand(k.compute(wide, lambda *i: data(*i).astype("int32") - at(i).astype("int32")), wide)
+            return k.operand(k.compute(wide, element), wide)
 
         return self.plain().compute(k, [from_zero(x, x_zero), from_zero(w, w_zero)], outs)
 

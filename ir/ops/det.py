@@ -45,7 +45,7 @@ class Det(Op):
         results = flat.with_shape((count,))
 
         def body(ins: Sequence[Memory], made: Sequence[Memory]) -> Any:
-            return loop(k, count, lambda b: _eliminate(k, ins[0], *made, b, size), parallel=count > 1)
+            return loop(k, count, lambda b: _eliminate(k, b, size, ins[0], *made), parallel=count > 1)
 
         kept = [results, flat, TensorType("i32", (count,)), results]
         y = program(k, kept, [matrices], body, self.name)[0]
@@ -71,7 +71,7 @@ class Det(Op):
 
 
 def _eliminate(
-    k: TensorExpressions, x: Memory, det: Memory, a: Memory, pivot: Memory, kept: Memory, b: Any, size: int
+    k: TensorExpressions, b: Any, size: int, x: Memory, det: Memory, a: Memory, pivot: Memory, kept: Memory
 ) -> Any:
     """The statement that makes ``det[b]`` of matrix b, working in ``a``."""
 

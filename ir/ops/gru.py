@@ -41,7 +41,8 @@ class GRU(Recurrent):
         assert bias is not None
 
         def at(t: Any, b: Any) -> Any:
-            r = lambda j: self.activate(k, 0, work(b, size + j))  # noqa: E731
+            def r(j: Any) -> Any:
+                return self.activate(k, 0, work(b, size + j))
 
             def update(j: Any) -> Any:
                 inner = work(b, 2 * size + j)
@@ -57,15 +58,17 @@ class GRU(Recurrent):
                     layer.output.store(h(b, j), t, b, j),
                 )
 
+            def biased(j: Any) -> Any:
+                return work.store(layer.gates(t, b, 2 * size + j) + bias(j), b, 2 * size + j)
+
             gated = [load(k, layer, t, b, 0, 2 * size), multiply(k, layer, lambda i: h(b, i), b, 0, 2 * size)]
             if self.linear_before_reset:
                 zero = vector_loop(k, size, lambda j: work.store(k.like(0, h(b, 0)), b, 2 * size + j))
                 inside = [zero, multiply(k, layer, lambda i: h(b, i), b, 2 * size, 3 * size)]
             else:
-                start = lambda j: work.store(layer.gates(t, b, 2 * size + j) + bias(j), b, 2 * size + j)  # noqa: E731
                 inside = [
                     vector_loop(k, size, lambda j: work.store(r(j) * h(b, j), b, size + j)),
-                    vector_loop(k, size, start),
+                    vector_loop(k, size, biased),
                     multiply(k, layer, lambda i: work(b, size + i), b, 2 * size, 3 * size),
                 ]
             return block(k, *gated, *inside, vector_loop(k, size, update))

@@ -103,8 +103,7 @@ class Quantize(_Linear):
                 y = y + self.parameter(z, i).astype(precise)
             if to_float:
                 return encoded(k, y, self.dtype, self.saturate)
-            bounds = ml_dtypes.iinfo(outs[0].numpy_dtype)
-            low, high = k.const(float(bounds.min), precise), k.const(float(bounds.max), precise)
+            low, high = (k.const(float(v), precise) for v in outs[0].bounds)
             y = k.tirx.min(k.tirx.max(y, low), high)
             return encoded(k, y, self.dtype) if self.dtype in SMALL else y.astype(outs[0].tvm_dtype)
 

@@ -117,9 +117,9 @@ class RoiAlign(Op):
     def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: int) -> Any:
         """The element before sample s of bin i, -1 when the sample is outside, and the distance from it."""
         number = state(r, axis, _COUNT)
-        real = lambda v: v.astype(k.dtype(number))  # noqa: E731
         begin, width = state(r, axis, _START), state(r, axis, _BIN)
-        p = begin + real(i) * width + (real(s) + k.like(0.5, number)) * width / number
+        i, s = (v.astype(k.dtype(number)) for v in (i, s))
+        p = begin + i * width + (s + k.like(0.5, number)) * width / number
         inside = k.tirx.all(p >= k.like(-1, p), p <= k.like(size, p))
         near = k.tirx.max(k.tirx.min(p, k.like(size - 1, p)), k.like(0, p))
         low = k.select(inside, k.tirx.floor(near), k.like(-1, p))
