@@ -8,7 +8,8 @@ expanded by the function body that its ONNX schema carries, when there is one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY, Op
+from convc.ir.op import ONNX_REGISTRY
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
 from convc.ir.types import Dim, TensorType
@@ -188,12 +189,13 @@ class _Importer:
         if (folded := fold(n, opsets, self.folder)) is not None:
             made = folded
         elif key in CONTROL:
-            made = CONTROL[key](n, lambda graph, given: self.subgraph(n, graph, {**env, **given}, opsets, depth))
+            body = partial(self.subgraph, n, env, opsets, depth)
+            made = self.convert(n, lambda n: CONTROL[key](n, body))
         elif (domain, proto.op_type) in self.functions:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
         elif key in ONNX_REGISTRY:
-            made = self.convert(n, ONNX_REGISTRY[key])
+            made = self.convert(n, ONNX_REGISTRY[key].from_onnx)
         else:
             made = self.expand(n, key, opsets, depth)
         # names are unique in the model's own graph, not between the bodies of functions and branches
@@ -210,10 +212,10 @@ class _Importer:
         if missing:
             raise n.unsupported(f"output '{missing[0]}' is not supported")
 
-    def convert(self, n: ImportNode, op: type[Op]) -> list[Value]:
-        """The outputs by the op's own import; its errors name the node."""
+    def convert(self, n: ImportNode, read: Callable[[ImportNode], Any]) -> list[Value]:
+        """The outputs that ``read`` makes of the node; its errors name the node."""
         try:
-            result = op.from_onnx(n)
+            result = read(n)
         except ConvcError as e:
             if n.describe() not in str(e):
                 e.args = (f"{n.describe()}: {e}",)
@@ -223,9 +225,16 @@ class _Importer:
         return [result] if isinstance(result, Value) else list(result)
 
     def subgraph(
-        self, n: ImportNode, graph: onnx.GraphProto, scope: dict[str, Value], opsets: Mapping[str, int], depth: int
+        self,
+        n: ImportNode,
+        env: Mapping[str, Value],
+        opsets: Mapping[str, int],
+        depth: int,
+        graph: onnx.GraphProto,
+        given: Mapping[str, Value],
     ) -> list[Value]:
-        """The outputs of a subgraph of a node, in place; ``scope`` are the values that it sees."""
+        """The outputs of a subgraph of a node, in place; it sees the values of ``env``, and those it is given."""
+        scope = {**env, **given}
         for tensor in graph.initializer:
             scope[tensor.name] = self.builder.constant(read_tensor(tensor, self.folder), tensor.name)
         self.nodes(graph.node, scope, opsets, depth + 1)
