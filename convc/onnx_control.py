@@ -21,6 +21,8 @@ Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
 
 MAX_STEPS = 512
 """Loops of more steps than this are refused: each step becomes nodes of its own."""
+MAX_VALUES = 1 << 16
+"""A model of more nodes and constants than this takes no further step of a loop: loops in loops multiply."""
 
 
 def branch(n: ImportNode, body: Body) -> list[Value]:
@@ -79,6 +81,7 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
     stacks: list[list[Value]] = [[] for _ in graph.output[len(state) :]]
     names = [i.name for i in graph.input]
     for step in range(steps):
+        _check_steps(n, steps)
         elements = [
             _element(n, x, axis, steps - 1 - step if reverse else step)
             for x, axis, reverse in zip(sequences, axes, backwards, strict=True)
@@ -113,6 +116,8 @@ def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
 
 
 def _check_steps(n: ImportNode, steps: int) -> None:
+    if len(n.builder.nodes) + len(n.builder.constants) > MAX_VALUES:
+        raise n.unsupported(f"its steps, one after the other, make the model larger than {MAX_VALUES} nodes")
     if steps > MAX_STEPS:
         raise n.unsupported(f"a loop of {steps} steps is not supported; at most {MAX_STEPS} are")
 

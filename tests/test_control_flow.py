@@ -88,6 +88,18 @@ def test_loops_of_unknown_length_are_refused() -> None:
         convc.load_onnx(made)
 
 
+def test_loops_in_loops_that_multiply_are_refused() -> None:
+    body = [node("Identity", ["going"], ["go"]), node("Identity", ["state"], ["next"])]
+    for depth in range(3):
+        graph = helper.make_graph(
+            body, f"body{depth}", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3")
+        )
+        inner = [node("Loop", ["trips", "", "state" if depth < 2 else "x"], ["next"], body=graph)]
+        body = [node("Identity", ["going"], ["go"]), *inner]
+    with raises(UnsupportedOpError, "Loop node", "larger than 65536 nodes"):
+        convc.load_onnx(model(body[1:], ["x:f4,3"], ["next:f4,3"], trips=500))
+
+
 @pytest.mark.parametrize("backwards", [0, 1])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_scan(backwards: int, axis: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import convc
@@ -99,7 +100,20 @@ def test_moving(dtype: str) -> None:
     assert parse_graph(print_graph(graph), {c.sha: c.array for c in graph.constants.values()}) == graph
     want = np.concatenate([x.T, x.T[1:3]])[:, [2, 0]]
     want = np.where(mask, want.view(np.uint8), one.view(np.uint8)).reshape(4, 4)
-    np.testing.assert_array_equal(convc.compile(graph, threads=1)(x).view(np.uint8), want)
+    for same in (graph, convc.load_onnx(convc.to_onnx(graph))):
+        np.testing.assert_array_equal(convc.compile(same, threads=1)(x).view(np.uint8), want)
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+def test_external_data(dtype: str, tmp_path: Any) -> None:
+    """Where several elements share a byte, and the last one is not full."""
+    x = (np.arange(7) % 4).astype(numpy_dtype(dtype))
+    b = Builder()
+    w = b.constant(Constant.of(x), "w")
+    model = convc.to_onnx(b.finish((b.emit(Concat(0), w, b.input("x", type_of(x))),)))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (constant,) = convc.load_onnx(tmp_path / "m.onnx").constants.values()
+    np.testing.assert_array_equal(constant.array.view(np.uint8), x.view(np.uint8))
 
 
 @pytest.mark.parametrize("dtype", SMALL)
