@@ -14,7 +14,7 @@ from oracles import run_onnxruntime
 from tolerances import assert_close
 
 import convc
-from convc import UnsupportedOpError
+from convc import UnsupportedOpError, onnx_control
 
 X = np.random.default_rng(0).uniform(-2, 2, (4, 3)).astype(np.float32)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -88,7 +88,8 @@ def test_loops_of_unknown_length_are_refused() -> None:
         convc.load_onnx(made)
 
 
-def test_loops_in_loops_that_multiply_are_refused() -> None:
+def test_loops_in_loops_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_control, "MAX_VALUES", 2000)
     body = [node("Identity", ["going"], ["go"]), node("Identity", ["state"], ["next"])]
     for depth in range(3):
         graph = helper.make_graph(
@@ -96,7 +97,7 @@ def test_loops_in_loops_that_multiply_are_refused() -> None:
         )
         inner = [node("Loop", ["trips", "", "state" if depth < 2 else "x"], ["next"], body=graph)]
         body = [node("Identity", ["going"], ["go"]), *inner]
-    with raises(UnsupportedOpError, "Loop node", "larger than 65536 nodes"):
+    with raises(UnsupportedOpError, "Loop node", "larger than 2000 nodes"):
         convc.load_onnx(model(body[1:], ["x:f4,3"], ["next:f4,3"], trips=500))
 
 
