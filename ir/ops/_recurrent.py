@@ -83,8 +83,9 @@ class Recurrent(Op):
             raise ShapeError(
                 f"takes lengths of i32, and all else of one dtype, not {', '.join(t.dtype for t in types)}"
             )
-        if len(self.activations or self.functions) != len(self.functions):
-            raise ShapeError(f"takes {len(self.functions)} activations")
+        known = all(name in GATES for name, _, _ in self.activations)
+        if len(self.activations or self.functions) != len(self.functions) or not known:
+            raise ShapeError(f"takes {len(self.functions)} activations out of {', '.join(GATES)}")
         state = gates.with_shape((batch, hidden))
         return (gates.with_shape((steps, batch, hidden)), *[state] * self.states)
 
