@@ -56,17 +56,18 @@ REFUSED = [
 ]  # fmt: skip
 """Data-dependent sizes, sequences, strings, randomness and optionals: refused by name."""
 
-FLOOR = 1597
+FLOOR = 1877
 """How many cases of the whole suite of onnx 1.23 pass."""
 
 PART = (
-    "^test_(basic_conv|conv|deform|.*pool|.*norm|lrn|mvn|resize|upsample|.*pad|center_crop|.*quantize|qlinear|matmulinteger"
+    "^test_(?!str)(basic_conv|conv|deform|.*pool|.*norm|lrn|mvn|resize|upsample|.*pad|center_crop|.*quantize|qlinear|matmulinteger"
     "|depthtospace|spacetodepth|col2im|roialign|gridsample|affine_grid|softmax|lstm|gru|rnn|simple_rnn|cast_|dft|stft"
     "|[A-Z]|operator)"
 )
 """The cases about convolution, pooling, normalisation, resizing, padding, quantization, space and depth, recurrent layers and
 conversion, and all that were converted from PyTorch: a third of the suite."""
-PART_FLOOR = 0
+PART_FLOOR = 583
+"""How many cases that is in onnx 1.23."""
 
 
 @pytest.fixture(scope="module")
