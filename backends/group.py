@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
 from convc.ir.errors import CompileError
-from convc.ir.graph import Graph, Node, Value
+from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.machine import Machine
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
-from convc.ir.types import TensorType
+from convc.ir.types import SMALL, TensorType
 
 from . import intrinsics as _  # noqa: F401  registers what ops call
 
@@ -83,7 +84,7 @@ class Group:
             operands[v.name] = k.operand(tensor, v.type)
             args.append(tensor)
         for name, constant in self.body.constants.items():
-            operands[name] = Immediate(k, None, constant.type, constant.array.reshape(-1)[0].item())
+            operands[name] = Immediate(k, None, constant.type, _number(constant))
         for node in self.body.nodes:
             compute = (computes or {}).get(node.output.name, node.op.compute)
             made = compute(k, [operands[v.name] for v in node.inputs], [v.type for v in node.outputs])
@@ -103,6 +104,13 @@ class Immediate(Operand):
 
     def __call__(self, *index: Any) -> Any:
         return tirx.const(self.value, self.type.tvm_dtype)
+
+
+def _number(constant: Constant) -> float | int | bool:
+    """The one element of a constant, of a small dtype its bits."""
+    array = constant.array.reshape(-1)
+    number: float | int | bool = (array.view(np.uint8) if constant.type.dtype in SMALL else array)[0].item()
+    return number
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from convc.ir.builder import Builder
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import EXPORT_IR_VERSION, EXPORT_OPSET, ExportNode, onnx_dtype
+from convc.ir.onnx_io import ExportNode, export_version, onnx_dtype
 from convc.ir.types import TensorType
 
 from .files import write_aside
@@ -19,7 +19,7 @@ MAX_PROTO = (1 << 31) - 1
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The graph as an ONNX model of opset ``EXPORT_OPSET``; raises ``UnsupportedOpError`` for an op with no ONNX form."""
+    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs; raises ``UnsupportedOpError`` for an op with no ONNX form."""
     names = Builder()
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))
     nodes: list[onnx.NodeProto] = []
@@ -61,11 +61,9 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     inputs = [_info(v.name, v.type) for v in graph.inputs]
     outputs = [_info(public, v.type) for v, public in zip(graph.outputs, graph.output_names, strict=True)]
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
+    opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
     return helper.make_model(
-        proto,
-        opset_imports=[helper.make_opsetid("", EXPORT_OPSET)],
-        ir_version=EXPORT_IR_VERSION,
-        producer_name="convc",
+        proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="convc"
     )
 
 

@@ -8,7 +8,8 @@ expanded by the function body that its ONNX schema carries, when there is one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,96 +21,23 @@ from onnx import defs, helper
 import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
-from convc.ir.evaluate import run_reference
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY, Op
+from convc.ir.op import ONNX_REGISTRY
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
-from convc.ir.types import Dim, TensorType, type_of
+from convc.ir.types import Dim, TensorType
 from convc.ir.verify import verify
 
 from .onnx_check import check_names, check_node, check_text
+from .onnx_control import CONTROL
+from .onnx_fold import fold
 from .onnx_tensors import read_tensor
 
 Shapes = Mapping[str, Sequence[int]]
 
-FOLD_LIMIT = 1 << 28
-"""Constants of more bytes than this are not computed while importing."""
 MAX_DEPTH = 32
 """How deep functions and subgraphs may nest."""
-_FOLDED = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "CastLike",
-        "Ceil",
-        "Clip",
-        "Compress",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "CumSum",
-        "Div",
-        "Equal",
-        "Exp",
-        "Expand",
-        "EyeLike",
-        "Flatten",
-        "Floor",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Greater",
-        "GreaterOrEqual",
-        "Identity",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "NonZero",
-        "Not",
-        "OneHot",
-        "Or",
-        "Pow",
-        "Range",
-        "Reciprocal",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-        "Reshape",
-        "Round",
-        "ScatterElements",
-        "ScatterND",
-        "Shape",
-        "Sign",
-        "Size",
-        "Slice",
-        "Split",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Sum",
-        "Tile",
-        "TopK",
-        "Transpose",
-        "Trilu",
-        "Unsqueeze",
-        "Where",
-        "Xor",
-        "DequantizeLinear",
-        "QuantizeLinear",
-    ]
-)
-"""What shape arithmetic is made of. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
-some of them (LRN, poolings with ceil_mode, LpNormalization)."""
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None) -> Graph:
@@ -258,15 +186,16 @@ class _Importer:
             check_node(n)
         made: Sequence[Value]
         since = len(self.builder.nodes)
-        if (folded := self.fold(n, opsets)) is not None:
+        if (folded := fold(n, opsets, self.folder)) is not None:
             made = folded
-        elif proto.op_type == "If" and not domain:
-            made = self.branch(n, env, opsets, depth)
+        elif key in CONTROL:
+            body = partial(self.subgraph, n, env, opsets, depth)
+            made = self.convert(n, lambda n: CONTROL[key](n, body))
         elif (domain, proto.op_type) in self.functions:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
         elif key in ONNX_REGISTRY:
-            made = self.convert(n, ONNX_REGISTRY[key])
+            made = self.convert(n, ONNX_REGISTRY[key].from_onnx)
         else:
             made = self.expand(n, key, opsets, depth)
         # names are unique in the model's own graph, not between the bodies of functions and branches
@@ -283,45 +212,10 @@ class _Importer:
         if missing:
             raise n.unsupported(f"output '{missing[0]}' is not supported")
 
-    def fold(self, n: ImportNode, opsets: Mapping[str, int]) -> list[Value] | None:
-        """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone."""
-        proto = n.proto
-        if (
-            proto.domain not in ("", "ai.onnx")
-            or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
-            or proto.op_type not in _FOLDED
-        ):
-            return None
-        if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
-            sizes = np.array(n.input(0).type.sizes, np.int64)
-            if proto.op_type == "Size":
-                return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
-            return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
-        if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
-            return [n.constant(read_tensor(value, self.folder), proto.output[0])]
-        present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
-        arrays = {name: self.builder.constant_of(v) for name, v in present.items()}
-        if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
-            return None
-        feeds = {name: a for name, a in arrays.items() if a is not None}
-        infos = [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for name, a in feeds.items()
-        ]
-        outputs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
-        graph = helper.make_graph([proto], "fold", infos, outputs)
+    def convert(self, n: ImportNode, read: Callable[[ImportNode], Any]) -> list[Value]:
+        """The outputs that ``read`` makes of the node; its errors name the node."""
         try:
-            results = iter(run_reference(graph, [helper.make_opsetid("", opsets.get("", 1))], feeds))
-            return [
-                n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
-            ]
-        except ConvcError:
-            return None  # the op's own importer says what is wrong, or compiles it
-
-    def convert(self, n: ImportNode, op: type[Op]) -> list[Value]:
-        """The outputs by the op's own import; its errors name the node."""
-        try:
-            result = op.from_onnx(n)
+            result = read(n)
         except ConvcError as e:
             if n.describe() not in str(e):
                 e.args = (f"{n.describe()}: {e}",)
@@ -330,18 +224,23 @@ class _Importer:
             raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e
         return [result] if isinstance(result, Value) else list(result)
 
-    def branch(self, n: ImportNode, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> list[Value]:
-        """``If`` with a constant condition: the branch taken, in place."""
-        condition = n.const(0, "condition")
-        taken = "then_branch" if condition is not None and bool(condition.reshape(-1)[0]) else "else_branch"
-        graph = next((a.g for a in n.proto.attribute if a.name == taken), onnx.GraphProto())
-        scope = dict(env)
+    def subgraph(
+        self,
+        n: ImportNode,
+        env: Mapping[str, Value],
+        opsets: Mapping[str, int],
+        depth: int,
+        graph: onnx.GraphProto,
+        given: Mapping[str, Value],
+    ) -> list[Value]:
+        """The outputs of a subgraph of a node, in place; it sees the values of ``env``, and those it is given."""
+        scope = {**env, **given}
         for tensor in graph.initializer:
             scope[tensor.name] = self.builder.constant(read_tensor(tensor, self.folder), tensor.name)
         self.nodes(graph.node, scope, opsets, depth + 1)
         for o in graph.output:
             if o.name not in scope:
-                raise n.error(f"output '{o.name}' of its {taken} is made by no node")
+                raise n.error(f"output '{o.name}' of its subgraph '{graph.name}' is made by no node")
         return [scope[o.name] for o in graph.output]
 
     def expand(self, n: ImportNode, key: str, opsets: Mapping[str, int], depth: int) -> list[Value]:
@@ -418,31 +317,6 @@ def _bind(
             del graph.node[:]
             graph.node.extend(inner)
     return bound
-
-
-def folded_bytes(n: ImportNode) -> int:
-    """A bound on what folding this node would allocate: ops whose output is sized by an input's values are looked at."""
-    sizes = {"ConstantOfShape": 0, "Expand": 1, "Reshape": None, "Tile": 1, "OneHot": 1}.get(n.op_type)
-    total = sum(v.type.nbytes for v in n.inputs if v is not None)
-    if sizes is None or n.optional(sizes) is None:
-        if n.op_type == "Range" and len(n.inputs) == 3:
-            start, limit, delta = (float(n.const(i, "bounds").reshape(-1)[0]) for i in range(3))  # type: ignore[union-attr]
-            return (
-                int(abs((limit - start) / delta)) * 8
-                if delta and np.isfinite((limit - start) / delta)
-                else FOLD_LIMIT + 1
-            )
-        return total
-    values = n.ints(sizes, "sizes") or ()
-    return int(np.prod([max(abs(v), 1) for v in values], dtype=object)) * max(total if n.op_type == "Tile" else 8, 1)
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind in "OSU":
-        raise UnsupportedOpError("string tensors are not supported")
-    type_of(array)
-    return array
 
 
 def _domain(domain: str) -> str:

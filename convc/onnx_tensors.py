@@ -13,6 +13,9 @@ from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.types import numpy_dtype
 
+_PACKED = {"i4": 2, "u4": 2, "f4e2m1": 2, "i2": 4, "u2": 4}
+"""How many elements share a byte, of dtypes of which several do."""
+
 
 def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     """The values of a tensor; ``folder`` is the model's, ``None`` when it did not come from a file.
@@ -20,7 +23,7 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     Raises ``ModelFileError`` naming the tensor when its data is damaged, missing, or lies outside the folder, links resolved.
     """
     try:
-        dtype = numpy_dtype(dtype_from_onnx(proto.data_type))
+        dtype = dtype_from_onnx(proto.data_type)
     except ConvcError as e:
         raise type(e)(f"tensor '{proto.name}': {e}") from None
     shape = tuple(int(d) for d in proto.dims)
@@ -34,7 +37,7 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
         raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
 
 
-def _external(proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+def _external(proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
     entries = {e.key: e.value for e in proto.external_data}
     where = entries.get("location", "")
     if folder is None:
@@ -49,8 +52,13 @@ def _external(proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...], 
         if not path.is_file():
             raise ModelFileError(f"{what} is missing; it belongs at '{path}', beside the model")
         count, offset, size = math.prod(shape), int(entries.get("offset", 0)), path.stat().st_size
-        if offset < 0 or offset + count * dtype.itemsize > size:
-            raise ModelFileError(f"{what} is too short: {size} bytes, not {offset + count * dtype.itemsize}")
-        return np.fromfile(path, dtype, count, offset=offset).reshape(shape)
+        together = _PACKED.get(dtype, 1)
+        stored = -(-count // together) if together > 1 else count * numpy_dtype(dtype).itemsize
+        if offset < 0 or offset + stored > size:
+            raise ModelFileError(f"{what} is too short: {size} bytes, not {offset + stored}")
+        if together == 1:
+            return np.fromfile(path, numpy_dtype(dtype), count, offset=offset).reshape(shape)
+        packed = np.fromfile(path, np.uint8, stored, offset=offset).tobytes()
+        return numpy_helper.to_array(onnx.TensorProto(data_type=proto.data_type, dims=shape, raw_data=packed))
     except (OSError, ValueError, RuntimeError) as e:
         raise ModelFileError(f"{what} cannot be read: {e}") from None

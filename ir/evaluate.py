@@ -10,7 +10,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from .errors import ConvcError, UnsupportedOpError
-from .onnx_io import EXPORT_IR_VERSION, EXPORT_OPSET, ExportNode, onnx_dtype
+from .onnx_io import EXPORT_IR_VERSION, ExportNode, export_version, onnx_dtype
 from .op import Op
 from .types import TensorType, type_of
 
@@ -29,7 +29,8 @@ def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]
         [_info(s, t) for s, t in zip(results, outputs, strict=True)],
         n.initializers,
     )
-    made = run_reference(graph, [helper.make_opsetid("", EXPORT_OPSET)], dict(zip(names, inputs, strict=True)))
+    opset, _ = export_version(n.nodes, [*n.input_types, *outputs])
+    made = run_reference(graph, [helper.make_opsetid("", opset)], dict(zip(names, inputs, strict=True)))
     return [m.astype(t.numpy_dtype, copy=False).reshape(t.sizes) for m, t in zip(made, outputs, strict=True)]
 
 

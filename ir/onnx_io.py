@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import defs, helper, numpy_helper
 
 from .builder import Builder
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
@@ -16,8 +17,30 @@ from .op import Op
 from .types import TensorType, dtype_of, numpy_dtype
 
 EXPORT_OPSET = 22
-"""The opset that convc writes: the first whose AveragePool, MaxPool and LpPool all take float16 and dilations."""
+"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
+and dilations.
+"""
 EXPORT_IR_VERSION = 10
+
+
+_DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
+"""The opsets that first had a dtype, where ``EXPORT_OPSET`` lacks it."""
+
+
+def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
+    """The opset and the IR version that a model of these nodes, as convc writes them, and tensors is of."""
+    opset = max(
+        [EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes), *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)]
+    )
+    least = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
+    return opset, max(EXPORT_IR_VERSION, least)
+
+
+@lru_cache(maxsize=1024)
+def _introduced(op_type: str) -> int:
+    """The opset that first had an operator."""
+    history = defs.get_all_schemas_with_history()
+    return min((s.since_version for s in history if s.name == op_type and not s.domain), default=1)
 
 
 def onnx_dtype(dtype: str) -> int:
@@ -154,11 +177,11 @@ class ExportNode:
         self.output_types = list(output_types)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._fresh = fresh
+        self.fresh = fresh
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
         """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
-        outputs = list(outputs) if outputs is not None else [self._fresh(op_type)]
+        outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
         clean: dict[str, Any] = {
             k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
             for k, v in attrs.items()
@@ -169,7 +192,7 @@ class ExportNode:
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
         """Write an initializer; returns its name."""
-        name = self._fresh(hint)
+        name = self.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
 

@@ -34,7 +34,8 @@ class Case:
     """Sample operands of an op for the generic tests: each input a shape and dtype (values drawn at random) or an array.
 
     ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` is ``"onnxruntime"``,
-    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both.
+    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both. ``opset`` is an
+    older one that ONNX Runtime is given, for ops whose newest form it lacks.
     """
 
     op: Op
@@ -43,6 +44,7 @@ class Case:
     high: float = 2.0
     oracle: str = "both"
     note: str = ""
+    opset: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,22 @@ _NUMPY: dict[str, np.dtype] = {
     "u8": np.dtype(np.uint8), "u16": np.dtype(np.uint16), "u32": np.dtype(np.uint32), "u64": np.dtype(np.uint64),
     "bool": np.dtype(np.bool_),
 }  # fmt: skip
+SMALL_FLOATS = ("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1")
+"""Floats that are stored, moved and converted, and not computed with; each takes a byte, the low bits of it."""
+SMALL_INTEGERS = ("i2", "u2", "i4", "u4")
+"""Likewise."""
+SMALL = SMALL_FLOATS + SMALL_INTEGERS
+COMPUTED = tuple(_NUMPY)
+"""What can be computed with."""
+_NUMPY |= {
+    "f8e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn), "f8e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "f8e5m2": np.dtype(ml_dtypes.float8_e5m2), "f8e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
+    "f8e8m0": np.dtype(ml_dtypes.float8_e8m0fnu), "f4e2m1": np.dtype(ml_dtypes.float4_e2m1fn),
+    "i2": np.dtype(ml_dtypes.int2), "u2": np.dtype(ml_dtypes.uint2),
+    "i4": np.dtype(ml_dtypes.int4), "u4": np.dtype(ml_dtypes.uint4),
+}  # fmt: skip
 _SHORT = {dtype: short for short, dtype in _NUMPY.items()}
-_TVM = {short: str(dtype) for short, dtype in _NUMPY.items()}
+_TVM = {short: "uint8" if short in SMALL else str(dtype) for short, dtype in _NUMPY.items()}
 
 DTYPES = tuple(_NUMPY)
 FLOATS = ("f16", "bf16", "f32", "f64")
@@ -91,12 +105,23 @@ class TensorType:
 
     @property
     def tvm_dtype(self) -> str:
-        """The dtype's name in TVM (which is numpy's)."""
+        """The dtype's name in TVM (which is numpy's), where the bits of a small dtype are a byte."""
         return _TVM[self.dtype]
 
     @property
     def is_float(self) -> bool:
         return self.dtype in FLOATS
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the largest value of an integer dtype, as its name says."""
+        bits = int(self.dtype[1:])
+        return (0, (1 << bits) - 1) if self.dtype.startswith("u") else (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+
+    def check_computed(self) -> None:
+        """Raises ``ShapeError`` for a small dtype, which cannot be computed with."""
+        if self.dtype in SMALL:
+            raise ShapeError(f"does not take {self.dtype}; convert it to a larger dtype first")
 
     @property
     def physical_shape(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from malformed import RELU, WEIGHT, info, model, node, raises
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import convc
 from convc import CompileError, ConvcError, GraphError, ModelFileError, ParseError, ShapeError, UnsupportedOpError
@@ -22,13 +22,25 @@ from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
 EMPTY = helper.make_graph([], "b", [], [helper.make_empty_tensor_value_info("zz")])
+
+
+def returning(size: int) -> onnx.GraphProto:
+    """A branch that returns a constant of this size."""
+    value = numpy_helper.from_array(np.zeros(size, np.float32))
+    return helper.make_graph([node("Constant", "", "zz", value=value)], "b", [], EMPTY.output)
+
+
 TRUE = node("Constant", "", "c", name="k", value=helper.make_tensor("v", TensorProto.BOOL, [], [True]))
 FOREIGN = helper.make_node("Foo", ["x"], ["y"], name="n1", domain="com.acme")
 
 MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
     "unknown op": (model(node("Foo", "x")), UnsupportedOpError, ("Foo node 'n1'", "opset 22", "not supported")),
     "unknown domain": (model(FOREIGN), UnsupportedOpError, ("Foo node 'n1'", "com.acme::Foo", "not supported")),
-    "loop": (model(node("Loop", " x x", body=EMPTY)), UnsupportedOpError, ("Loop node 'n1'", "not supported")),
+    "loop of any length": (
+        model(node("Loop", "x  x", body=EMPTY), inputs=[info("x", [], TensorProto.INT64)]),
+        UnsupportedOpError,
+        ("Loop node 'n1'", "trip count", "'x'", "computed at run time"),
+    ),
     "wrong rank": (
         model(node("Conv", "x w"), inputs=[info("x", [3, 8])]),
         ModelFileError,
@@ -135,7 +147,10 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
         ("If node 'n1'", "'zz'", "made by no node"),
     ),
     "If decided at run time": (
-        model(node("If", "x", then_branch=EMPTY, else_branch=EMPTY), inputs=[info("x", [], TensorProto.BOOL)]),
+        model(
+            node("If", "x", then_branch=returning(2), else_branch=returning(3)),
+            inputs=[info("x", [], TensorProto.BOOL)],
+        ),
         UnsupportedOpError,
         ("If node 'n1'", "'x'", "computed at run time"),
     ),

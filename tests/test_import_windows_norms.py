@@ -146,7 +146,11 @@ def test_gemm(opset: int) -> None:
 @pytest.mark.parametrize(
     ("error", "op", "opset", "inputs", "attrs"),
     [
-        (UnsupportedOpError, "BatchNormalization", 15, [(1, 2, 3), *[(2,)] * 4], {"training_mode": 1}),
+        (UnsupportedOpError, "BatchNormalization", 6, [(1, 2, 3), *[(2,)] * 4], {}),
+        (ModelFileError, "MaxUnpool", 11, [(1, 2, 5), (1, 2, 4)], {"kernel_shape": [2]}),
+        (ShapeError, "Det", 11, [(2, 3)], {}),
+        (ModelFileError, "DFT", 17, [(1, 8, 3)], {}),
+        (UnsupportedOpError, "DFT", 17, [(1, 2049, 1)], {}),
         (ModelFileError, "MaxPool", 12, [(1, 2, 5)], {}),
         (ShapeError, "MaxPool", 12, [(1, 2, 5)], {"kernel_shape": [2], "pads": [2, 0]}),
         (ShapeError, "MaxPool", 12, [(1, 2, 5)], {"kernel_shape": [7]}),

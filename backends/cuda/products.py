@@ -10,8 +10,9 @@ from typing import Any
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops._accumulate import rounded
+from convc.ir.ops._transposed import Axis
 from convc.ir.ops.conv import Conv
-from convc.ir.ops.conv_transpose import ConvTranspose, TransposedAxis
+from convc.ir.ops.conv_transpose import ConvTranspose
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
 from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
@@ -137,7 +138,7 @@ class TransposedProduct(Product):
         return op
 
     @property
-    def axes(self) -> list[TransposedAxis]:
+    def axes(self) -> list[Axis]:
         return self.op.axes(*(v.type for v in self.node.inputs[:2]))
 
     @property

@@ -143,8 +143,8 @@ def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
     except (OSError, ValueError, EOFError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
         raise InputError(f"cannot read '{file}': {reason}") from e
-    if array.dtype.str == "|V2" and port.dtype == "bfloat16":  # how .npy holds bfloat16
-        array = array.view(port.dtype)
+    if array.dtype.type is np.void and array.dtype.itemsize == np.dtype(port.dtype).itemsize:
+        array = array.view(port.dtype)  # how .npy holds bfloat16 and smaller floats
     return array
 
 

@@ -92,6 +92,7 @@ class Resampling(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
+        x.check_computed()
         axes_of(self.axes, x.rank)
         count = len(self.axes)
         if self.coordinates not in _POSITIONS or self.policy not in POLICIES:
@@ -192,7 +193,8 @@ def _pytorch_half_pixel(size: int, out: int, scale: Fraction, start: Fraction, e
 
 
 def _align_corners(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    return (Fraction(size - 1, out - 1) if out > 1 else Fraction(0)), Fraction(0)
+    # the width may be a fraction, as in ONNX's text and tests; ONNX Runtime rounds it first
+    return ((size - 1) / (scale * size - 1) if out > 1 else Fraction(0)), Fraction(0)
 
 
 def _asymmetric(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:

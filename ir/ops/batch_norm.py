@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
+from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
@@ -16,16 +17,19 @@ from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import same_size
-from .binary import Add, Mul
+from .binary import Add, Mul, Sub
+from .cast import Cast
+from .reduce import ReduceMean
+from .reshape import Reshape
 
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15, training_mode=0.
+    """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15.
 
     Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of rank
     1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and an
-    addition.
+    addition. With ``training_mode=1`` it reads statistics that other ops make.
     """
 
     name = "batch_norm"
@@ -71,8 +75,10 @@ class BatchNorm(Op):
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         training = bool(n.attr("training_mode", 0)) or (n.opset < 7 and not n.attr("is_test", 0))
+        if training and n.opset >= 14:
+            return _of_batch(n)
         if training or any(n.proto.output[1:]):
-            raise n.unsupported("training_mode=1 computes statistics of the batch; export the model for inference")
+            raise n.unsupported("before opset 14 it is not supported in training mode; export the model for inference")
         x, *params = (n.input(i) for i in range(5))
         known = [n.builder.constant_of(p) for p in params]
         arrays = [a.astype(np.float64) for a in known if a is not None]
@@ -102,3 +108,20 @@ class BatchNorm(Op):
         yield sample(cls(), f16[1, 3, 4, 4], *[f16[3]] * 4, **small)
         yield sample(cls(), f64[1, 3, 4, 4], *[f64[3]] * 4, **small)
         yield sample(cls(), f32[5], *[f32[1]] * 4, **small, oracle="reference", note="ONNX Runtime refuses rank 1")
+
+
+def _of_batch(n: ImportNode) -> list[Value]:
+    """``training_mode=1``: normalized by the statistics of the batch, with the running ones after it."""
+    x, scale, b, *running = (n.input(i) for i in range(5))
+    momentum = n.attr("momentum", 0.9)
+    axes = tuple(a for a in range(x.type.rank) if a != 1)
+    mean = n.emit(ReduceMean(axes), x)
+    centred = n.emit(Sub(), x, mean)
+    var = n.emit(ReduceMean(axes), n.emit(Mul(), centred, centred))
+    vectors = [n.emit(Reshape((-1,)), v) for v in (mean, var)]
+    outputs = [n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, scale, b, *vectors)]
+    for old, new in zip(running, vectors, strict=True):
+        met = new if new.type.dtype == old.type.dtype else n.emit(Cast(old.type.dtype), new)
+        kept, added = n.emit(Mul(), old, n.scalar(momentum, old)), n.emit(Mul(), met, n.scalar(1 - momentum, old))
+        outputs.append(n.emit(Add(), kept, added))
+    return outputs

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError, UnsupportedOpError
-from ..lowering import TensorExpressions
+from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
-from ..types import DTYPES, TensorType
+from ..types import COMPUTED, DTYPES, SMALL, SMALL_FLOATS, SMALL_INTEGERS, TensorType
 from ._elementwise import ALL_DTYPES, Elementwise
 from ._math import wide
+from ._small import ROUND_MODES, decoded, encoded
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class Cast(Elementwise):
     """``x`` in dtype ``to``; ONNX Cast-21.
 
     Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what is
-    not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime.
+    not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8 bits what is
+    beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode`` (``up``, ``down``,
+    ``nearest``) is for f8e8m0, which holds powers of two.
     """
 
     name = "cast"
@@ -30,14 +33,23 @@ class Cast(Elementwise):
     dtypes = ALL_DTYPES
     cost = 0
     to: str = "f32"
+    saturate: bool = True
+    round_mode: str = "up"
 
     def infer(self, *types: TensorType) -> TensorType:
         if self.to not in DTYPES:
             raise ShapeError(f"dtype {self.to!r} is not known; known: {', '.join(DTYPES)}")
+        if self.round_mode not in ROUND_MODES:
+            raise ShapeError(f"unknown round_mode {self.round_mode!r}; known: {', '.join(ROUND_MODES)}")
         return super().infer(*types).with_dtype(self.to)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        return super().compute(k, [decoded(k, x) for x in xs], outs)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         (x,) = xs
+        if self.to in SMALL:
+            return encoded(k, x, self.to, self.saturate, self.round_mode)
         source, target = k.dtype(x), TensorType(self.to, ()).tvm_dtype
         if target == "bool" and source != "bool":
             x = wide(x)
@@ -64,16 +76,22 @@ class Cast(Elementwise):
                 to = dtype_from_onnx(code)
             except UnsupportedOpError as e:
                 raise n.unsupported(str(e)) from None
-        return x if to == x.type.dtype else n.emit(cls(to), x)
+        if to == x.type.dtype:
+            return x
+        if to not in SMALL_FLOATS:  # the others have no use for it
+            return n.emit(cls(to), x)
+        return n.emit(cls(to, bool(n.attr("saturate", 1)), n.attr("round_mode", "up")), x)
 
     def to_onnx(self, n: ExportNode) -> None:
-        n.node("Cast", n.inputs, n.outputs, to=onnx_dtype(self.to))
+        saturate = None if self.saturate else 0
+        round_mode = self.round_mode if self.round_mode != "up" else None
+        n.node("Cast", n.inputs, n.outputs, to=onnx_dtype(self.to), saturate=saturate, round_mode=round_mode)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         floats = np.array([0, -0.0, 0.4, -0.6, 1.5, -2.5, 3, 100.9, -100.9], np.float32)
         no_bf16 = {"oracle": "reference", "note": "ONNX Runtime's numpy interface has no bfloat16"}
-        for to in DTYPES:
+        for to in COMPUTED:
             yield sample(cls(to), abs(floats) if to.startswith("u") else floats, **(no_bf16 if to == "bf16" else {}))
         for dtype in ("f16", "f64", "i8", "i32", "u8", "u64", "bool"):
             yield sample(cls("f32"), TensorType(dtype, (33,)), low=0, high=100)
@@ -90,3 +108,35 @@ class Cast(Elementwise):
         yield sample(cls("bf16"), np.array([1.0039, 1.0117, 3e38, np.nan, -np.inf, 1e-40], np.float32), **no_bf16)
         yield sample(cls("f16"), u8[40], low=0, high=255)
         yield sample(cls("f64"), f32[()])
+        yield from cls.small_cases()
+
+    @classmethod
+    def small_cases(cls) -> Iterator[Case]:
+        """To and from the small dtypes: every value there is, and halves between them."""
+        alone = {"oracle": "reference", "note": "ONNX Runtime's numpy interface has no small dtypes"}
+        numbers = np.concatenate(
+            [np.arange(-40, 41) / 16, [448, 464, 465, 1e9, 240, 248, 57344, 61440, 65536, 1e-9, 0.4375]]
+        )
+        numbers = np.concatenate([numbers, -numbers, 2.0 ** np.arange(-20, 16), 1.375 * 2.0 ** -np.arange(20.0)])
+        for to in SMALL_FLOATS:
+            every = np.arange(16 if to == "f4e2m1" else 256, dtype=np.uint8).view(TensorType(to, ()).numpy_dtype)
+            yield sample(cls("f32"), every, **alone)
+            yield sample(cls("f16"), every, **alone)
+            yield sample(cls(to), numbers.astype(np.float32), **alone)
+            yield sample(cls(to), numbers[abs(numbers) < 65504].astype(np.float16), **alone)
+        for to in SMALL_FLOATS[:4]:
+            special = np.array([np.nan, np.inf, -np.inf, -0.0, 500, -6e4, 1e5, 1e-40], np.float32)
+            yield sample(cls(to), special, **alone)
+            yield sample(cls(to, saturate=False), special, **alone)
+            yield sample(cls(to, saturate=False), numbers.astype(np.float32), **alone)
+        yield sample(cls("f8e4m3fn"), numbers, **alone)
+        yield sample(cls("f8e5m2"), np.arange(-300, 300), **alone)
+        for mode in ROUND_MODES:
+            yield sample(cls("f8e8m0", round_mode=mode), abs(numbers.astype(np.float32)), **alone)
+        for to in SMALL_INTEGERS:
+            least, most = {"i2": (-2, 1), "u2": (0, 3), "i4": (-8, 7), "u4": (0, 15)}[to]
+            every = np.arange(least, most + 1)
+            yield sample(cls(to), every.astype(np.float32), **alone)
+            yield sample(cls(to), every.astype(np.int8) if least else every.astype(np.uint8), **alone)
+            yield sample(cls("f32"), every.astype(TensorType(to, ()).numpy_dtype), **alone)
+            yield sample(cls("i32"), every.astype(TensorType(to, ()).numpy_dtype), **alone)

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
-from ..types import FLOATS, INTEGERS
-from ._elementwise import ALL_DTYPES, Elementwise
+from ..types import COMPUTED, FLOATS, INTEGERS
+from ._elementwise import Elementwise
 from ._math import wide
 from .binary import aligned
 from .unary import SPECIAL
@@ -52,7 +52,7 @@ class Equal(Comparison):
 
     name = "equal"
     onnx = ("Equal",)
-    dtypes = ALL_DTYPES
+    dtypes = COMPUTED
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         if k.dtype(a) == "bool":  # TVM compares booleans as floats

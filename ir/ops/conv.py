@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ShapeError
+from ..graph import Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
@@ -88,13 +89,17 @@ class Conv(Op):
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
-        x, w = n.input(0), n.input(1)
+        return n.emit(cls(*cls.onnx_geometry(n, n.input(0), n.input(1))), *n.present_inputs())
+
+    @staticmethod
+    def onnx_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:
+        """The fields of this class from an ONNX node that convolves data x with weight w."""
         kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
         if kernel != w.type.sizes[2:]:
             raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
         strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
         pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
-        return n.emit(cls(strides, pads, dilations, n.attr("group", 1)), *n.present_inputs())
+        return strides, pads, dilations, n.attr("group", 1)
 
     def to_onnx(self, n: ExportNode) -> None:
         strides, pads, dilations = self.geometry(n.input_types[0].rank - 2)

@@ -13,6 +13,7 @@ from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import Dim, TensorType
 from ._accumulate import accumulator
+from ._transposed import Axis
 from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result
 
 
@@ -60,10 +61,10 @@ class ConvTranspose(Op):
             full(self.output_padding, rank, 0),
         )
 
-    def axes(self, x: TensorType, w: TensorType) -> list[TransposedAxis]:
+    def axes(self, x: TensorType, w: TensorType) -> list[Axis]:
         """What reaches each output position along each spatial axis."""
         axes = zip(x.sizes[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
-        return [TransposedAxis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
+        return [Axis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         """A gather, so that each output element is one sum: over the taps alone that meet an element of the data."""
@@ -139,53 +140,6 @@ class ConvTranspose(Op):
             oracle="reference",
             note="ONNX Runtime has no float64 ConvTranspose",
         )
-
-
-@dataclass(frozen=True)
-class TransposedAxis:
-    """Which elements of the data, by which taps, reach an output position along one axis.
-
-    ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th
-    position.
-    """
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad: int
-
-    @property
-    def step(self) -> int:
-        """From one tap that meets an element of the data to the next."""
-        return self.stride // math.gcd(self.stride, self.dilation)
-
-    @property
-    def taps(self) -> int:
-        """The most taps that meet one output position."""
-        return -(-self.kernel // self.step)
-
-    def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
-        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
-        common = math.gcd(self.stride, self.dilation)
-        reached = position + self.pad
-        first = (reached // common * pow(self.dilation // common, -1, self.step)) % self.step
-        tap = first + self.step * number
-        source = (reached - self.dilation * first) // self.stride - self.dilation // common * number
-        tests = [source >= 0, source < self.size]
-        if self.kernel % self.step:
-            tests.append(tap < self.kernel)
-        if common > 1:
-            tests.append(reached % common == 0)
-        return source, tap, tests
-
-    def phase(self, number: int) -> tuple[int, int, bool]:
-        """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data that it meets
-        less i, and whether there is any.
-        """
-        source, tap, _ = self.meet(number, 0)
-        reached = (number + self.pad) % math.gcd(self.stride, self.dilation) == 0
-        return tap, source, reached and tap < self.kernel
 
 
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:

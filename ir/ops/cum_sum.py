@@ -1,10 +1,10 @@
-"""Running sums."""
+"""Running sums and products."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,15 +18,15 @@ from ._axes import axis_of
 
 
 @dataclass(frozen=True)
-class CumSum(Op):
-    """``y[i] = x[0] + ... + x[i]`` along ``axis``; ONNX CumSum-14.
+class Cumulative(Op):
+    """``y[i]`` from ``x[0]`` to ``x[i]`` along ``axis``.
 
-    ``exclusive`` leaves ``x[i]`` out; ``reverse`` sums from the end. Narrow floats are accumulated in float32.
+    ``exclusive`` leaves ``x[i]`` out; ``reverse`` begins at the end. Narrow floats are accumulated in float32.
     """
 
-    name = "cum_sum"
-    onnx = ("CumSum",)
     needs_range = True
+    topi: ClassVar[str]
+    """TVM's operator that does it forwards."""
     axis: int = 0
     exclusive: bool = False
     reverse: bool = False
@@ -47,8 +47,8 @@ class CumSum(Op):
             return (*i[:axis], out.sizes[axis] - 1 - i[axis], *i[axis + 1 :]) if self.reverse else i
 
         given = k.compute(wide, lambda *i: x(*turned(i)).astype(wide.tvm_dtype), "given")
-        sums = k.operand(k.topi.cumsum(given, axis, exclusive=self.exclusive), wide)
-        return k.compute(out, lambda *i: sums(*turned(i)).astype(out.tvm_dtype), "cum_sum")
+        made = k.operand(getattr(k.topi, self.topi)(given, axis, exclusive=self.exclusive), wide)
+        return k.compute(out, lambda *i: made(*turned(i)).astype(out.tvm_dtype), self.name)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return inputs[0].numel
@@ -63,7 +63,16 @@ class CumSum(Op):
 
     def to_onnx(self, n: ExportNode) -> None:
         axis = n.constant(np.array(self.axis, np.int64), "axis")
-        n.node("CumSum", [n.inputs[0], axis], n.outputs, exclusive=self.exclusive, reverse=self.reverse)
+        n.node(self.onnx[0], [n.inputs[0], axis], n.outputs, exclusive=self.exclusive, reverse=self.reverse)
+
+
+@dataclass(frozen=True)
+class CumSum(Cumulative):
+    """``y[i] = x[0] + ... + x[i]``; ONNX CumSum-14."""
+
+    name = "cum_sum"
+    onnx = ("CumSum",)
+    topi = "cumsum"
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -72,3 +81,20 @@ class CumSum(Op):
         yield sample(cls(0, reverse=True), i32[6])
         yield sample(cls(0, exclusive=True, reverse=True), f32[4, 1])
         yield sample(cls(0), f16[9])
+
+
+@dataclass(frozen=True)
+class CumProd(Cumulative):
+    """``y[i] = x[0] * ... * x[i]``; ONNX CumProd-26."""
+
+    name = "cum_prod"
+    onnx = ("CumProd",)
+    topi = "cumprod"
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        new = {"oracle": "reference", "note": "ONNX Runtime has no CumProd"}
+        yield sample(cls(1), f32[2, 5, 3], **new)
+        yield sample(cls(-1, exclusive=True), f64[3, 4], **new)
+        yield sample(cls(0, reverse=True), i32[6], **new)
+        yield sample(cls(0, exclusive=True, reverse=True), f32[4, 1], **new)

@@ -37,6 +37,7 @@ class Pad(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         x, *value = types
+        x.check_computed()
         if self.mode not in MODES:
             raise ShapeError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
         if len(self.pads) != x.rank:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from ..errors import ShapeError
@@ -13,9 +14,12 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, Op, f16, f32, i8, i32, sample, u8
-from ..types import FLOATS, TensorType
+from ..types import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS, TensorType
+from ._small import decoded, encoded
 
-QUANTIZED = ("i8", "u8", "i16", "u16")
+QUANTIZED = ("i8", "u8", "i16", "u16", *SMALL_INTEGERS, *(d for d in SMALL_FLOATS if d != "f8e8m0"))
+
+SMALL_ALONE = {"oracle": "reference", "note": "ONNX Runtime's numpy interface has no small dtypes"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class _Linear(Op):
 
     def check(self, x: TensorType, scale: TensorType, zero: Sequence[TensorType], zero_dtype: str) -> None:
         """Raises ``ShapeError`` unless scale and zero point fit the data."""
-        if len(zero) > 1 or any(z.shape != scale.shape or z.dtype != zero_dtype for z in zero):
+        single = {(), (1,)}
+        shapes = single if scale.shape in single else {scale.shape}
+        if len(zero) > 1 or any(z.shape not in shapes or z.dtype != zero_dtype for z in zero):
             raise ShapeError(f"the zero point must be {zero_dtype} and shaped like the scale, {list(scale.shape)}")
         if scale.dtype not in FLOATS:
             raise ShapeError(f"the scale is {scale.dtype}, not a float")
-        if scale.shape in ((), (1,)):
+        if scale.shape in single:
             return
         if not -x.rank <= self.axis < x.rank:
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
@@ -65,11 +71,16 @@ class _Linear(Op):
 
 @dataclass(frozen=True)
 class Quantize(_Linear):
-    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to 8- and 16-bit integers."""
+    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16 bits.
+
+    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0; without
+    ``saturate`` what is beyond its range becomes infinity or NaN.
+    """
 
     name = "quantize"
     onnx = ("QuantizeLinear",)
     dtype: str = "u8"
+    saturate: bool = True
 
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
@@ -81,16 +92,20 @@ class Quantize(_Linear):
         return x.with_dtype(self.dtype)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        x, scale, *zero = xs
-        bounds = np.iinfo(outs[0].numpy_dtype)
+        x, scale, *zero = (decoded(k, v) for v in xs)
+        to_float = self.dtype in SMALL_FLOATS
         precise = "float64" if "float64" in (x.dtype, scale.dtype) else "float32"
 
         def element(*i: Any) -> Any:
-            y = k.tirx.nearbyint(x(*i).astype(precise) / self.parameter(scale, i).astype(precise))
+            y = x(*i).astype(precise) / self.parameter(scale, i).astype(precise)
+            y = y if to_float else k.tirx.nearbyint(y)
             for z in zero:
                 y = y + self.parameter(z, i).astype(precise)
-            low, high = k.const(float(bounds.min), precise), k.const(float(bounds.max), precise)
-            return k.tirx.min(k.tirx.max(y, low), high).astype(outs[0].tvm_dtype)
+            if to_float:
+                return encoded(k, y, self.dtype, self.saturate)
+            low, high = (k.const(float(v), precise) for v in outs[0].bounds)
+            y = k.tirx.min(k.tirx.max(y, low), high)
+            return encoded(k, y, self.dtype) if self.dtype in SMALL else y.astype(outs[0].tvm_dtype)
 
         return k.compute(outs[0], element, self.name, mask=True)
 
@@ -101,12 +116,13 @@ class Quantize(_Linear):
         dtype = dtype_from_onnx(code) if code else operands[2].type.dtype if len(operands) > 2 else "u8"
         if n.attr("precision", 0):
             raise n.unsupported("attribute precision is not supported")
-        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0), dtype), *operands)
+        saturate = dtype not in SMALL_FLOATS or bool(n.attr("saturate", 1))
+        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0), dtype, saturate), *operands)
 
     def to_onnx(self, n: ExportNode) -> None:
         n.node(
-            "QuantizeLinear", n.inputs, n.outputs,
-            axis=self.axis, block_size=self.block_size, output_dtype=onnx_dtype(self.dtype),
+            "QuantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size,
+            output_dtype=onnx_dtype(self.dtype), saturate=None if self.saturate else 0,
         )  # fmt: skip
 
     @classmethod
@@ -118,11 +134,18 @@ class Quantize(_Linear):
         yield sample(cls(axis=-1, dtype="i16"), f32[2, 2], np.array([1e-5, 0.1], np.float32))
         yield sample(cls(), f16[7], np.array(0.5, np.float16), low=-90, high=200)
         yield sample(cls(axis=1, block_size=2), f32[2, 3], np.array([[0.1, 0.2], [0.3, 0.4]], np.float32))
+        scale = np.array(0.25, np.float32)
+        for dtype in (*SMALL_INTEGERS, *SMALL_FLOATS):
+            if dtype in QUANTIZED:
+                zero = np.zeros((), TensorType(dtype, ()).numpy_dtype)
+                yield sample(cls(dtype=dtype), f32[40], scale, zero, low=-200, high=200, **SMALL_ALONE)
+        yield sample(cls(dtype="i4"), f32[40], scale, np.array(3, ml_dtypes.int4), **SMALL_ALONE)
+        yield sample(cls(dtype="f8e5m2", saturate=False), f32[40], scale, low=-3e4, high=3e4, **SMALL_ALONE)
 
 
 @dataclass(frozen=True)
 class Dequantize(_Linear):
-    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from 8-, 16- and 32-bit integers."""
+    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
 
     name = "dequantize"
     onnx = ("DequantizeLinear",)
@@ -135,13 +158,14 @@ class Dequantize(_Linear):
         return x.with_dtype(scale.dtype)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        x, scale, *zero = xs
+        x, scale, *zero = (decoded(k, v) for v in xs)
         precise = "float64" if scale.dtype == "float64" else "float32"
+        exact = precise if x.type.dtype in SMALL_FLOATS else "int32"
 
         def element(*i: Any) -> Any:
-            y = x(*i).astype("int32")
+            y = x(*i).astype(exact)
             for z in zero:
-                y = y - self.parameter(z, i).astype("int32")
+                y = y - self.parameter(z, i).astype(exact)
             return (y.astype(precise) * self.parameter(scale, i).astype(precise)).astype(scale.dtype)
 
         return k.compute(outs[0], element, self.name, mask=True)
@@ -165,3 +189,8 @@ class Dequantize(_Linear):
         yield sample(cls(axis=-2), i8[2, 3], f16[2], low=-128, high=127)
         yield sample(cls(), i32[5], np.array(0.5, np.float32), low=-(1 << 20), high=1 << 20)
         yield sample(cls(axis=1, block_size=2), u8[2, 3], f32[2, 2], **high)
+        for dtype in (*SMALL_INTEGERS, *SMALL_FLOATS):
+            if dtype in QUANTIZED:
+                zero = np.zeros((), TensorType(dtype, ()).numpy_dtype)
+                yield sample(cls(), TensorType(dtype, (40,)), np.array(0.25, np.float32), zero, **SMALL_ALONE)
+        yield sample(cls(axis=0), TensorType("u4", (2, 9)), f32[2], np.array([3, 15], ml_dtypes.uint4), **SMALL_ALONE)

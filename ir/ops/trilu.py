@@ -32,6 +32,7 @@ class Trilu(Op):
         (x,) = types
         if x.rank < 2:
             raise ShapeError(f"takes matrices, not rank {x.rank}")
+        x.check_computed()
         return TensorType(x.dtype, x.shape)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -74,7 +75,9 @@ class EyeLike(Op):
         (x,) = types
         if x.rank != 2:
             raise ShapeError(f"takes a matrix, not rank {x.rank}")
-        return TensorType(self.dtype, x.shape)
+        made = TensorType(self.dtype, x.shape)
+        made.check_computed()
+        return made
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         dtype = outs[0].tvm_dtype

@@ -1,0 +1,93 @@
+"""Evaluating ONNX nodes whose inputs are all constant while importing, by onnx's reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from convc.ir.errors import ConvcError, UnsupportedOpError
+from convc.ir.evaluate import run_reference
+from convc.ir.graph import Value
+from convc.ir.onnx_io import ImportNode
+from convc.ir.types import type_of
+
+from .onnx_tensors import read_tensor
+
+FOLD_LIMIT = 1 << 28
+"""Constants of more bytes than this are not computed while importing."""
+_FOLDED = frozenset([
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape",
+    "CumSum", "Div", "Equal", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements",
+    "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "OneHot", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split",
+    "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
+    "DequantizeLinear", "QuantizeLinear",
+])  # fmt: skip
+"""What shape arithmetic is made of. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
+some of them (LRN, poolings with ceil_mode, LpNormalization)."""
+
+
+def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None) -> list[Value] | None:
+    """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone; ``folder`` is the model's."""
+    proto = n.proto
+    if (
+        proto.domain not in ("", "ai.onnx")
+        or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
+        or proto.op_type not in _FOLDED
+    ):
+        return None
+    if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
+        sizes = np.array(n.input(0).type.sizes, np.int64)
+        if proto.op_type == "Size":
+            return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
+        return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
+    if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
+        return [n.constant(read_tensor(value, folder), proto.output[0])]
+    present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
+    arrays = {name: n.builder.constant_of(v) for name, v in present.items()}
+    if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
+        return None
+    feeds = {name: a for name, a in arrays.items() if a is not None}
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for name, a in feeds.items()
+    ]
+    outputs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
+    graph = helper.make_graph([proto], "fold", infos, outputs)
+    try:
+        results = iter(run_reference(graph, [helper.make_opsetid("", opsets.get("", 1))], feeds))
+        return [
+            n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
+        ]
+    except ConvcError:
+        return None  # the op's own importer says what is wrong, or compiles it
+
+
+def folded_bytes(n: ImportNode) -> int:
+    """A bound on what folding this node would allocate: ops whose output is sized by an input's values are looked at."""
+    sizes = {"ConstantOfShape": 0, "Expand": 1, "Reshape": None, "Tile": 1, "OneHot": 1}.get(n.op_type)
+    total = sum(v.type.nbytes for v in n.inputs if v is not None)
+    if sizes is None or n.optional(sizes) is None:
+        if n.op_type == "Range" and len(n.inputs) == 3:
+            start, limit, delta = (float(n.const(i, "bounds").reshape(-1)[0]) for i in range(3))  # type: ignore[union-attr]
+            return (
+                int(abs((limit - start) / delta)) * 8
+                if delta and np.isfinite((limit - start) / delta)
+                else FOLD_LIMIT + 1
+            )
+        return total
+    values = n.ints(sizes, "sizes") or ()
+    return int(np.prod([max(abs(v), 1) for v in values], dtype=object)) * max(total if n.op_type == "Tile" else 8, 1)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        raise UnsupportedOpError("string tensors are not supported")
+    type_of(array)
+    return array

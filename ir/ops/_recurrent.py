@@ -1,0 +1,275 @@
+"""Shared by recurrent layers: types, the loop over time, and the ONNX mapping.
+
+The importer multiplies the whole sequence by the input weights first, as one matrix product, and writes one op for each
+direction, which is left with the recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..graph import Value
+from ..loops import Memory, block, loop, program, vector_loop, when
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Op
+from ..types import TensorType
+from ._accumulate import accumulator
+from ._gates import GATES, Activations, read_activations, written_activations
+from ._math import bounded
+from .binary import Add
+from .concat import Concat
+from .matmul import MatMul
+from .reshape import Reshape
+from .slice import Slice
+from .transpose import Transpose
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a step reads and writes: the operands of ``Recurrent``, its results, and room ``B G*H`` to work in."""
+
+    hidden: int
+    gates: Memory
+    weight: Memory
+    extra: Memory | None
+    states: Sequence[Memory]
+    output: Memory
+    work: Memory
+
+
+@dataclass(frozen=True)
+class Recurrent(Op):
+    """A layer in one direction. Operands, of one float dtype but for the lengths:
+
+    gates ``T B G*H``, the inputs times the input weights with their biases; the recurrence weight ``H G*H``; what is
+    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero; the
+    first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed in float32.
+
+    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to, where it is not 0.
+    """
+
+    gates: ClassVar[int]
+    """How many gates there are."""
+    states: ClassVar[int] = 1
+    functions: ClassVar[tuple[str, ...]]
+    """The default activations."""
+    activations: Activations = ()
+    clip: float = 0.0
+    reverse: bool = False
+
+    def extra(self, hidden: int) -> tuple[int, ...]:
+        """The shape of a vector of parameters that this kind of layer has beside the weights; empty for none."""
+        return ()
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        gates, weight, *rest = types
+        if gates.rank != 3 or weight.rank != 2 or not gates.is_float:
+            raise ShapeError("takes gates of rank 3 and a recurrence weight of rank 2, floats")
+        (steps, batch, width), hidden = gates.sizes, weight.sizes[0]
+        extra = [self.extra(hidden)] if self.extra(hidden) else []
+        wanted = [(hidden, self.gates * hidden), *extra, (batch,), *[(batch, hidden)] * self.states]
+        if [t.shape for t in (weight, *rest)] != wanted or width != self.gates * hidden or not steps:
+            raise ShapeError(
+                f"gates {gates} want operands of shapes {wanted}, not {[list(t.shape) for t in types[1:]]}"
+            )
+        lengths = rest[len(extra)]
+        if lengths.dtype != "i32" or {t.dtype for t in types if t is not lengths} != {gates.dtype}:
+            raise ShapeError(
+                f"takes lengths of i32, and all else of one dtype, not {', '.join(t.dtype for t in types)}"
+            )
+        known = all(name in GATES for name, _, _ in self.activations)
+        if len(self.activations or self.functions) != len(self.functions) or not known:
+            raise ShapeError(f"takes {len(self.functions)} activations out of {', '.join(GATES)}")
+        state = gates.with_shape((batch, hidden))
+        return (gates.with_shape((steps, batch, hidden)), *[state] * self.states)
+
+    def activate(self, k: TensorExpressions, place: int, x: Any) -> Any:
+        """The activation at a place in the equations. That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime."""
+        name, alpha, beta = (self.activations or [(f, 0.0, 0.0) for f in self.functions])[place]
+        if self.clip and place < 2:
+            x = bounded(k, x, -self.clip, self.clip)
+        return GATES[name].function(k, x, k.like(alpha, x), k.like(beta, x))
+
+    def step(self, k: TensorExpressions, layer: Layer) -> Callable[[Any, Any], Any]:
+        """The statement ``(t, b)`` that takes the states of sequence b over step t and writes its output."""
+        raise NotImplementedError(self.name)
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        wide = [accumulator(t) for t in outs]
+        steps, batch, hidden = wide[0].sizes
+        room = wide[0].with_shape((batch, self.gates * hidden))
+        extra = bool(self.extra(hidden))
+
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            gates, weight, *rest = (replace(m, dtype=wide[0].tvm_dtype) for m in ins)
+            lengths, first = ins[2 + extra], rest[1 + extra :]
+            output, *states, work = results
+            step = self.step(k, Layer(hidden, gates, weight, rest[0] if extra else None, states, output, work))
+
+            def sequence(b: Any) -> Any:
+                zero = k.const(0, wide[0].tvm_dtype)
+                length = k.tirx.max(k.tirx.min(lengths(b), steps), 0)
+
+                def at(s: Any) -> Any:
+                    t = k.select(s < length, length - 1 - s, s) if self.reverse else s
+                    blank = vector_loop(k, hidden, lambda j: output.store(zero, s, b, j))
+                    return when(k, s < length, step(t, b), blank)
+
+                def start(j: Any) -> Any:
+                    return block(k, *(s.store(f(b, j), b, j) for s, f in zip(states, first, strict=True)))
+
+                return block(k, vector_loop(k, hidden, start), loop(k, steps, at))
+
+            return loop(k, batch, sequence, parallel=batch > 1)
+
+        made = program(k, [*wide, room], xs, body, self.name)[:-1]
+        return [
+            y.tensor if y.type == out else k.compute(out, lambda *i, y=y, out=out: y(*i).astype(out.tvm_dtype))
+            for y, out in zip(made, outs, strict=True)
+        ]
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return (2 * inputs[1].sizes[0] + 8) * inputs[0].numel
+
+    # -- ONNX -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def attributes(cls, n: ImportNode) -> dict[str, Any]:
+        """The fields that this kind of layer adds, from a node."""
+        return {}
+
+    @classmethod
+    def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
+        """What is added to the gates, and the extra parameters, for direction d, whose biases are one vector."""
+        return None if bias is None else summed_biases(n, bias), []
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        x, w, r, bias, lengths = n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4)
+        batch_first = bool(n.attr("layout", 0))
+        if batch_first:
+            x = n.emit(Transpose((1, 0, 2)), x)
+        reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[
+            n.attr("direction", "forward")
+        ]
+        (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
+        if w.type.sizes[:2] != (len(reverse), cls.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
+            raise n.error(f"weights {w.type} and {r.type} do not fit {len(reverse)} directions of {cls.gates} gates")
+        if lengths is None:
+            lengths = n.constant(np.full(batch, steps, np.int32), "lengths")
+        states = [n.optional(5 + i) for i in range(cls.states)]
+        made = []
+        for d, activations in enumerate(read_activations(n, cls.functions, len(reverse))):
+            added, extra = cls.vectors(n, part(n, bias, d) if bias else None, d, hidden)
+            gates = _products(n, x, part(n, w, d), added)
+            first = [
+                _first(n, s, d, batch_first) or n.constant(np.zeros((batch, hidden), x.type.numpy_dtype))
+                for s in states
+            ]
+            op = cls(activations, n.attr("clip", 0.0), reverse[d], **cls.attributes(n))
+            made.append(n.emit(op, gates, n.emit(Transpose((1, 0)), part(n, r, d)), *extra, lengths, *first))
+        return [_joined(n, list(parts), i > 0, batch_first) for i, parts in enumerate(zip(*made, strict=True))]
+
+    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
+        """One layer of this direction whose input weights are the identity."""
+        gates = n.input_types[0]
+        width = gates.sizes[-1]
+        hidden = width // self.gates
+        extra = bool(self.extra(hidden))
+        one = n.ints([0], "axis")
+        identity = n.constant(np.eye(width, dtype=gates.numpy_dtype)[None], "identity")
+        weight = n.node("Unsqueeze", [n.node("Transpose", [n.inputs[1]], perm=[1, 0]), one])
+        bias, peephole = self.written_extra(n, n.inputs[2], hidden) if extra else ("", "")
+        first = [n.node("Unsqueeze", [s, one]) for s in n.inputs[3 + extra :]]
+        inputs = [n.inputs[0], identity, weight, bias, n.inputs[2 + extra], *first, *([peephole] if peephole else [])]
+        layered = [n.fresh(f"{o}_layer") for o in n.outputs]
+        n.node(
+            self.onnx[0], inputs, layered, hidden_size=hidden, direction="reverse" if self.reverse else "forward",
+            clip=self.clip or None, **(written_activations(self.activations) if self.activations else {}), **attrs,
+        )  # fmt: skip
+        for name, layer, t in zip(n.outputs, layered, n.output_types, strict=True):
+            n.node("Reshape", [layer, n.ints(t.sizes)], [name])
+
+    def written_extra(self, n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
+        """The inputs B and P of the node that say the extra parameters; empty for one that is left out."""
+        return "", ""
+
+
+def load(k: TensorExpressions, layer: Layer, t: Any, b: Any, begin: int, end: int) -> Any:
+    """``work[b, j] = gates[t, b, j]`` for j from ``begin`` up to ``end``."""
+    return vector_loop(k, end - begin, lambda j: layer.work.store(layer.gates(t, b, begin + j), b, begin + j))
+
+
+def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b: Any, begin: int, end: int) -> Any:
+    """``work[b, j] += sum over i of vector(i) * weight[i, j]`` for j from ``begin`` up to ``end``.
+
+    Four rows at a time, so that what is summed up is loaded and stored once for four products.
+    """
+    together = next(u for u in (4, 2, 1) if layer.hidden % u == 0)
+    weight, work = layer.weight, layer.work
+
+    def rows(i: Any) -> Any:
+        def column(j: Any) -> Any:
+            terms = [vector(i * together + u) * weight(i * together + u, begin + j) for u in range(together)]
+            return work.store(sum(terms[1:], terms[0]) + work(b, begin + j), b, begin + j)
+
+        return vector_loop(k, end - begin, column)
+
+    return loop(k, layer.hidden // together, rows)
+
+
+# -- importing --------------------------------------------------------------------------------------------------------
+
+
+def part(n: ImportNode, v: Value, d: int) -> Value:
+    """Element d along the first axis."""
+    piece = n.emit(Slice((0,), (d,), (d + 1,)), v) if v.type.sizes[0] > 1 else v
+    made: Value = n.emit(Reshape(v.type.sizes[1:], True), piece)
+    return made
+
+
+def stretch(n: ImportNode, v: Value, begin: int, end: int) -> Value:
+    """A stretch of a vector."""
+    made: Value = n.emit(Slice((0,), (begin,), (end,)), v)
+    return made
+
+
+def summed_biases(n: ImportNode, bias: Value) -> Value:
+    """The sum of the input biases and the recurrence biases, which lie one after the other."""
+    half = bias.type.sizes[0] // 2
+    made: Value = n.emit(Add(), stretch(n, bias, 0, half), stretch(n, bias, half, 2 * half))
+    return made
+
+
+def _products(n: ImportNode, x: Value, w: Value, added: Value | None) -> Value:
+    """The inputs of all steps times the input weights, ``T B G*H``."""
+    steps, batch, size = x.type.sizes
+    flat = n.emit(MatMul(), n.emit(Reshape((steps * batch, size)), x), n.emit(Transpose((1, 0)), w))
+    if added is not None:
+        flat = n.emit(Add(), flat, added)
+    made: Value = n.emit(Reshape((steps, batch, flat.type.sizes[-1])), flat)
+    return made
+
+
+def _first(n: ImportNode, state: Value | None, d: int, batch_first: bool) -> Value | None:
+    """The first state of a direction, when it is given."""
+    if state is None:
+        return None
+    return part(n, n.emit(Transpose((1, 0, 2)), state) if batch_first else state, d)
+
+
+def _joined(n: ImportNode, parts: list[Value], is_state: bool, batch_first: bool) -> Value:
+    """The results of the directions as ONNX has them: outputs ``T D B H`` and states ``D B H``, or with B first."""
+    axis = 0 if is_state else 1
+    apart = [n.emit(Reshape((*p.type.sizes[:axis], 1, *p.type.sizes[axis:])), p) for p in parts]
+    joined: Value = n.emit(Concat(axis), *apart) if len(apart) > 1 else apart[0]
+    if not batch_first:
+        return joined
+    turned: Value = n.emit(Transpose((1, 0, 2) if is_state else (2, 0, 1, 3)), joined)
+    return turned

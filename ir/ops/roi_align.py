@@ -1,0 +1,186 @@
+"""Regions of an image, resampled to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..loops import Memory, block, loop, program
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode, ImportNode
+from ..op import Case, Op, f16, f32, f64, sample
+from ..types import TensorType
+from ._accumulate import accumulator
+from ._axes import check_index, data_index, same_size
+
+MODES = ("avg", "max")
+MOST_SAMPLES = 4096
+"""A region has at most this many samples along a side of a bin, whatever its size: garbage must not run for years."""
+_START, _BIN, _LOW, _WEIGHT, _COUNT = range(5)
+"""What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from that,
+and the samples of a bin."""
+
+
+@dataclass(frozen=True)
+class RoiAlign(Op):
+    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision ``roi_align``.
+
+    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A bin has
+    ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated linearly, and 0
+    more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In mode ``max`` it is the
+    largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
+    """
+
+    name = "roi_align"
+    onnx = ("RoiAlign",)
+    height: int = 1
+    width: int = 1
+    sampling: int = 0
+    scale: float = 1.0
+    half_pixel: bool = True
+    mode: str = "avg"
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, rois, images = types
+        check_index(images)
+        if self.mode not in MODES or min(self.height, self.width) < 1 or self.sampling < 0:
+            raise ShapeError(
+                f"mode {self.mode!r}, size {self.height}x{self.width} or sampling {self.sampling} is wrong"
+            )
+        if x.rank != 4 or not x.is_float or 0 in x.shape or rois.dtype != x.dtype:
+            raise ShapeError(f"takes data of rank 4 and regions of one float dtype, not {x} and {rois}")
+        if rois.rank != 2 or rois.shape[1] != 4 or images.rank != 1 or not same_size(images.shape[0], rois.shape[0]):
+            raise ShapeError(f"takes regions [R,4] and for each the number of its image [R], not {rois} and {images}")
+        return x.with_shape((rois.shape[0], x.shape[1], self.height, self.width))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        out, wide = outs[0], accumulator(outs[0])
+        regions, channels = out.sizes[:2]
+        kept = wide.with_shape((regions, 2, 5))
+
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            x, rois, images = ins
+            y, state = results
+            bins = self.height, self.width
+            sizes = xs[0].shape[2:]
+
+            def region(r: Any) -> Any:
+                image = data_index(k, images(r), xs[0].shape[0])
+                start = [self.begin(k, rois, state, r, axis, bins[axis]) for axis in (0, 1)]
+                count = [state(r, axis, _COUNT).astype("int32") for axis in (0, 1)]
+                total = k.tirx.max(count[0] * count[1], 1).astype(wide.tvm_dtype)
+
+                def one_bin(i: Any, j: Any) -> Any:
+                    def one_sample(s: Any, t: Any) -> Any:
+                        at = [self.place(k, state, r, axis, (i, j)[axis], (s, t)[axis], sizes[axis]) for axis in (0, 1)]
+
+                        def channel(c: Any) -> Any:
+                            at_bin = (r, c, i, j)
+                            return y.store(self.add(k, x, y, state, at_bin, image, sizes, s + t), *at_bin)
+
+                        return block(k, *at, loop(k, channels, channel))
+
+                    clear = loop(k, channels, lambda c: y.store(k.const(0, wide.tvm_dtype), r, c, i, j))
+                    samples = loop(k, count[0], lambda s: loop(k, count[1], lambda t: one_sample(s, t)))
+                    if self.mode == "max":
+                        return block(k, clear, samples)
+                    return block(
+                        k, clear, samples, loop(k, channels, lambda c: y.store(y(r, c, i, j) / total, r, c, i, j))
+                    )
+
+                return block(k, *start, loop(k, bins[0], lambda i: loop(k, bins[1], lambda j: one_bin(i, j))))
+
+            return loop(k, regions, region, parallel=regions > 1)
+
+        made = program(k, [wide, kept], xs, body, self.name)[0]
+        return made.tensor if wide == out else k.compute(out, lambda *i: made(*i).astype(out.tvm_dtype))
+
+    def begin(self, k: TensorExpressions, rois: Memory, state: Memory, r: Any, axis: int, bins: int) -> Any:
+        """Where a region begins along an axis, the size of its bins, and their samples."""
+        offset = 0.5 if self.half_pixel else 0.0
+        low, high = (
+            rois(r, 1 - axis + end).astype(str(state.buffer.dtype)) for end in (0, 2)
+        )  # the regions have x before y
+        low, high = (v * k.like(self.scale, v) - k.like(offset, v) for v in (low, high))
+        size = high - low if self.half_pixel else k.tirx.max(high - low, k.like(1, low))
+        width = size / k.like(bins, size)
+        wanted = k.like(self.sampling, size) if self.sampling else k.tirx.ceil(width)
+        count = k.select(wanted > k.like(0, size), k.tirx.min(wanted, k.like(MOST_SAMPLES, size)), k.like(0, size))
+        return block(
+            k, state.store(low, r, axis, _START), state.store(width, r, axis, _BIN), state.store(count, r, axis, _COUNT)
+        )
+
+    def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: int) -> Any:
+        """The element before sample s of bin i, -1 when the sample is outside, and the distance from it."""
+        number = state(r, axis, _COUNT)
+        begin, width = state(r, axis, _START), state(r, axis, _BIN)
+        i, s = (v.astype(k.dtype(number)) for v in (i, s))
+        p = begin + i * width + (s + k.like(0.5, number)) * width / number
+        inside = k.tirx.all(p >= k.like(-1, p), p <= k.like(size, p))
+        near = k.tirx.max(k.tirx.min(p, k.like(size - 1, p)), k.like(0, p))
+        low = k.select(inside, k.tirx.floor(near), k.like(-1, p))
+        kept = state(r, axis, _LOW)
+        return block(
+            k,
+            state.store(low, r, axis, _LOW),
+            state.store(k.select(inside, near - kept, k.like(0, p)), r, axis, _WEIGHT),
+        )
+
+    def add(
+        self, k: TensorExpressions, x: Memory, y: Memory, state: Memory, at: Sequence[Any], image: Any,
+        sizes: Sequence[int], number: Any,
+    ) -> Any:  # fmt: skip
+        """A result with one more sample in it; ``number`` is 0 for the first sample."""
+        r, c, *_ = at
+        lows = [state(r, axis, _LOW).astype("int32") for axis in (0, 1)]
+        far = [state(r, axis, _WEIGHT) for axis in (0, 1)]
+        inside = k.tirx.all(*(low >= 0 for low in lows))
+        terms = []
+        for di, dj in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            row, column = (
+                k.tirx.max(k.tirx.min(low + d, size - 1), 0) for low, d, size in zip(lows, (di, dj), sizes, strict=True)
+            )
+            weights = [w if d else k.like(1, w) - w for w, d in zip(far, (di, dj), strict=True)]
+            value = x(image, c, row, column).astype(k.dtype(far[0])) * (weights[0] * weights[1])
+            terms.append(k.select(inside, value, k.like(0, value)))
+        if self.mode == "avg":
+            return y(*at) + (terms[0] + terms[1] + (terms[2] + terms[3]))
+        largest = k.tirx.max(k.tirx.max(terms[0], terms[1]), k.tirx.max(terms[2], terms[3]))
+        return k.select(number == 0, largest, k.tirx.max(y(*at), largest))
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].numel * 8 * max(self.sampling, 2) ** 2
+
+    @classmethod
+    def from_onnx(cls, n: ImportNode) -> Any:
+        half = n.attr("coordinate_transformation_mode", "half_pixel" if n.opset >= 16 else "output_half_pixel")
+        op = cls(
+            n.attr("output_height", 1), n.attr("output_width", 1), n.attr("sampling_ratio", 0),
+            n.attr("spatial_scale", 1.0), half == "half_pixel", n.attr("mode", "avg"),
+        )  # fmt: skip
+        return n.emit(op, *n.present_inputs())
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node(
+            "RoiAlign", n.inputs, n.outputs, output_height=self.height, output_width=self.width,
+            sampling_ratio=self.sampling, spatial_scale=self.scale, mode=self.mode,
+            coordinate_transformation_mode="half_pixel" if self.half_pixel else "output_half_pixel",
+        )  # fmt: skip
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        rois = np.array([[1, 1, 14, 18], [0.5, 2.25, 6, 5], [-9, -2, 40, 9], [7, 7, 7.5, 7.25]], np.float32)
+        images = np.array([0, 1, 1, 0])
+        old = {"opset": 21}
+        for mode in MODES:
+            for half in (True, False):
+                yield sample(cls(3, 4, 2, 0.5, half, mode), f32[2, 3, 9, 8], rois, images, **old)
+        yield sample(cls(2, 2, 0, 0.5), f32[2, 3, 9, 8], rois, images, **old)
+        yield sample(cls(2, 3, 0, 1.0, False), f32[2, 2, 20, 16], rois, images, **old)
+        yield sample(cls(2, 2, 1), f64[1, 2, 6, 6], rois.astype(np.float64), images * 0, **old)
+        narrow = {"oracle": "reference", "note": "ONNX Runtime has no RoiAlign in float16"}
+        yield sample(cls(2, 2, 2), f16[1, 2, 6, 6], np.array([[1, 1, 4, 4]], np.float16), np.array([0]), **narrow)
