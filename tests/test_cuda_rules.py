@@ -185,7 +185,7 @@ REDUCTIONS = [
     case(reduce, lambda t: group_of([t[3, 777]], op("arg_max", 1))),
     case(reduce, lambda t: group_of([t[7, 50, 60]], op("reduce_mean", (0, 2), keepdims=False))),
     case(reduce, lambda t: group_of([t[7, 50, 60]], op("reduce_log_sum_exp", (0, 1, 2), keepdims=False))),
-    case(reduce, lambda t: group_of([t[7, 40, 6]], op("reduce_prod", (1,))), low=0.5),
+    case(reduce, lambda t: group_of([t[7, 40, 6]], op("reduce_prod", (1,))), low=0.3),
     case(reduce, lambda t: group_of([t[500, 33]], op("reduce_l2", (0,), keepdims=False))),
     case(reduce, lambda t: group_of([last(t[1, 12, 100, 100]), t[12], t[12]], op("instance_norm"))),
 ]
