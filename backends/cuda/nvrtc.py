@@ -50,8 +50,19 @@ class Compiled:
 def compile_source(source: str, arch: str, name: str) -> Compiled:
     """Compile for ``sm_80`` and the like, or to PTX for ``compute_75`` and the like. ``name`` is what errors call it.
 
+    Where a kernel spills because ptxas wants more blocks of it at once than its registers admit, it is told to want but one.
     Raises ``CompileError`` with the compiler's first message, or the package that is missing.
     """
+    compiled = _compile(source, arch, name)
+    if not any(f.spills for f in compiled.figures.values()):
+        return compiled
+    return _compile(_BOUNDS.sub(r"__launch_bounds__(\1, 1)", source), arch, name)
+
+
+_BOUNDS = re.compile(r"__launch_bounds__\((\d+)\)")
+
+
+def _compile(source: str, arch: str, name: str) -> Compiled:
     nvrtc = _nvrtc()
     program = ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"convc.cu", 0, None, None), "start")
