@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import tvm
-from tvm import te, tirx, topi
+from tvm import s_tir, te, tirx, topi
 
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
@@ -19,7 +19,7 @@ from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
-from .vector_math import definitions
+from . import intrinsics as _  # noqa: F401  registers what ops call
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: what to lower it to instead of its op's own ``compute``."""
@@ -92,7 +92,7 @@ class Group:
                 _check(node, value, tensor)
                 operands[value.name] = k.operand(tensor, value.type)
         outputs = [operands[v.name].tensor for v in self.body.outputs]
-        return Lowered(args, outputs, operands, frozenset(k.intrinsics))
+        return Lowered(args, outputs, operands)
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,14 @@ class Lowered:
     args: list[Any]
     outputs: list[Any]
     operands: dict[str, Operand]
-    intrinsics: frozenset[str] = frozenset()
 
     def schedule(self) -> Any:
-        """A fresh TIR schedule of the group, its one function called ``main``, with the intrinsics it uses."""
+        """A fresh TIR schedule of the group, its one function called ``main``."""
         func = te.create_prim_func([*self.args, *self.outputs])
-        sch = tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
-        if self.intrinsics:
-            sch.annotate(sch.get_sblock("root"), "pragma_import_llvm", definitions(self.intrinsics))
-        return sch
+        if func.body.block.name_hint != "root":  # that of one block without loops, such as a sort, has none around it
+            root = s_tir.SBlock([], [], [], "root", func.body)
+            func = func.with_body(s_tir.SBlockRealize([], True, root))
+        return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
 
 
 def canonical(body: Graph) -> Graph:

@@ -15,8 +15,10 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import GlobalVar, PointerType, PrimType
 
+from .intrinsics import used
 from .memory import aligned
 from .target import Target
+from .vector_math import definitions
 
 _STATUS = PrimType("int32")
 _BARRIER = "convc_barrier"
@@ -96,6 +98,8 @@ def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
     body, size = _take_scratch(func.body, scratch)
     for key, value in (("device_id", 0), ("device_type", tvm.cpu().dlpack_device_type())):
         body = tirx.AttrStmt(tvm.ir.StringImm("default"), key, tirx.const(value, "int32"), body)  # where to allocate
+    if names := used(body):
+        body = _importing(definitions(names), body)
     body = tirx.SeqStmt([*declared, body, tirx.Return(tirx.const(0, "int32"))])
     made = tirx.PrimFunc([*pointers, scratch], body, ret_type=_STATUS, attrs=func.attrs)
     return Subroutine(name, made, size)
@@ -138,11 +142,13 @@ def exported(name: str, params: Sequence[Any], calls: Sequence[Any], trace: str 
         marks = [tirx.Evaluate(tirx.call_packed(trace, i)) for i in range(len(calls) + 1)]
         body = [s for i, mark in enumerate(marks) for s in (mark, *body[2 * i : 2 * i + 2])]
     body.append(tirx.Return(tirx.const(0, "int32")))
-    whole = tirx.AttrStmt(
-        tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(_BARRIER_DEFINITION), tirx.SeqStmt(body)
-    )
-    func = tirx.PrimFunc(list(params), whole, ret_type=_STATUS)
+    func = tirx.PrimFunc(list(params), _importing(_BARRIER_DEFINITION, tirx.SeqStmt(body)), ret_type=_STATUS)
     return func.with_attr("global_symbol", name)
+
+
+def _importing(text: str, body: Any) -> Any:
+    """The statement, with functions given as LLVM IR for it to call."""
+    return tirx.AttrStmt(tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(text), body)
 
 
 def call(subroutine: Subroutine, pointers: Sequence[Any], scratch: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm  # registers what is looked up below
+import tvm  # noqa: F401 (registers what is looked up below)
 import tvm_ffi
 
 from convc.ir.errors import ConvcError
@@ -133,15 +133,6 @@ def configure_threads(threads: int) -> None:
     if _configured.threads != threads:
         _config_threadpool(_SHARE_ALL_CORES, threads)
         _configured.threads = threads
-
-
-def from_dlpack(array: Any) -> np.ndarray:
-    """A numpy array over the memory of anything with DLPack; a copy of bfloat16, which numpy does not exchange."""
-    try:
-        return np.from_dlpack(array)
-    except (BufferError, RuntimeError):
-        made: np.ndarray = tvm.runtime.from_dlpack(array).numpy()
-        return made
 
 
 def load_module(path: Path) -> Any:

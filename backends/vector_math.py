@@ -1,8 +1,7 @@
-"""Transcendental functions of float32 vectors, as LLVM IR that is inlined into the kernels.
+"""The intrinsics for CPUs: functions of float32 vectors, as LLVM IR that is inlined into the kernels.
 
-LLVM itself would call the C library once an element. An op asks for ``k.intrinsic("exp", x)``; that is one call in TIR, kept
-through scheduling and vectorising, and lowered last to a call of a function that the kernel carries with it as text
-(``definitions``). Sources: exp and log are Cephes' ``expf`` and ``logf`` (S. Moshier), log1p and expm1 are put together
+LLVM itself would call the C library once an element. An intrinsic is lowered last to a call of a function that the kernel
+carries with it as text (``definitions``). Sources: exp and log are Cephes' ``expf`` and ``logf`` (S. Moshier), log1p and expm1 are put together
 from their parts; tanh and erf are the rational functions of Eigen (``ptanh_float``, ``perf_float``), which XLA uses too.
 NaN and infinities are handled as in the C library. tests/test_math.py measures the errors.
 """
@@ -12,13 +11,13 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Collection, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir import _ffi_api
-from tvm.ir.op import register_op_attr
+
+from .intrinsics import INTRINSICS, register_lowering
 
 LANES = (1, 2, 4, 8, 16, 32, 64)
 """The vector lengths that functions are defined for. Others are padded."""
@@ -310,7 +309,7 @@ FUNCTIONS: dict[str, Callable[..., Vector]] = {
 @cache
 def _definition(name: str, lanes: int) -> str:
     f = Function(lanes)
-    arguments = [Vector(f, f"%{a}") for a in "ab"[: _arity(name)]]
+    arguments = [Vector(f, f"%{a}") for a in "ab"[: INTRINSICS[name]]]
     result = FUNCTIONS[name](*arguments)
     parameters = ", ".join(f"{f.type('float')} {a.name}" for a in arguments)
     body = "\n".join(f.lines)
@@ -325,15 +324,11 @@ def definitions(names: Collection[str]) -> str:
     return "\n".join([*declared, *(_definition(name, lanes) for name in sorted(names) for lanes in LANES)])
 
 
-def _arity(name: str) -> int:
-    return 2 if name in ("maximum", "minimum") else 1
-
-
 def _symbol(name: str, lanes: int) -> str:
     return f"convc_{name}_f32x{lanes}"
 
 
-def _lower(call: Any, name: str) -> Any:
+def _lower(name: str, call: Any) -> Any:
     lanes = tvm.DataType(call.ty.dtype).lanes
     if lanes <= LANES[-1]:
         return _call(name, lanes, call.args)
@@ -358,13 +353,4 @@ def _call(name: str, lanes: int, arguments: Sequence[Any]) -> Any:
     return tirx.Shuffle([y], list(range(lanes)))
 
 
-def _register() -> None:
-    for name in FUNCTIONS:
-        op = f"convc.{name}"
-        _ffi_api.RegisterOp(op, f"{name} of float32")
-        register_op_attr(op, "TVectorizable", True)
-        register_op_attr(op, "TCallEffectKind", 1)  # pure
-        tirx.op.register_intrin_lowering(op, target="llvm", f=partial(_lower, name=name), level=11)
-
-
-_register()
+register_lowering("llvm", _lower)

@@ -16,6 +16,7 @@ from convc.ir.errors import (
     ArtifactError,
     CompileError,
     ConvcError,
+    DeviceError,
     GraphError,
     InputError,
     ModelFileError,
@@ -31,10 +32,11 @@ from .onnx_import import load_onnx
 
 if TYPE_CHECKING:
     from .compiler import compile
-    from .model import CompiledModel, load
+    from .loading import load
+    from .model import CompiledModel
 
 # these load TVM, which takes a second and 260 MB: not before they are asked for
-_LAZY = {"compile": "compiler", "load": "model", "CompiledModel": "model"}
+_LAZY = {"compile": "compiler", "load": "loading", "CompiledModel": "model"}
 
 
 def __getattr__(name: str) -> Any:
@@ -50,6 +52,7 @@ __all__ = [
     "CompileError",
     "CompiledModel",
     "ConvcError",
+    "DeviceError",
     "Graph",
     "GraphError",
     "InputError",

@@ -1,11 +1,12 @@
 """The artifact: one file with machine code, weights and a description.
 
-It is a shared library with more bytes behind it, which the dynamic loader ignores:
+It is machine code with more bytes behind it:
 
-    shared library | weights, each aligned to 64 bytes | description (JSON) | its length, offset and CRC-32, magic
+    code | weights, each aligned to 64 bytes | description (JSON) | its length, offset and CRC-32, magic
 
-The description holds the library's length and CRC-32 too, so that a damaged file is refused and not run. The weights are
-not summed: they are not read before they are used.
+For processors the code is a shared library, and the dynamic loader ignores what is behind it; for GPUs it is modules for
+each architecture, one behind another. The description says what it is, and holds its length and CRC-32 too, so that a
+damaged file is refused and not run. The weights are not summed: they are not read before they are used.
 
 Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
 pages given back then: a model that is saved again reads its file again.
@@ -30,7 +31,7 @@ from convc.ir.types import dtype_of, numpy_dtype
 
 from .files import write_aside
 
-MAGIC = b"convc-artifact-2"
+MAGIC = b"convc-artifact-3"
 _FOOTER = struct.Struct("<QQQ16s")
 _ALIGN = 64
 
@@ -46,31 +47,30 @@ class Port:
 
 @dataclass(frozen=True)
 class Description:
-    """What an artifact is: its ports, the machine it was compiled for, and its weights' places in the file."""
+    """What an artifact is: its ports, the kind of its code, and its weights' places in the file."""
 
     name: str
     version: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    mcpu: str
-    features: tuple[str, ...]
-    threads: int | None
-    memory: Mapping[str, Any]
-    """The plan of the memory that the code runs in, and of how weights are packed: see ``backends/memory.py``."""
+    kind: str
+    """``cpu`` or ``cuda``."""
+    details: Mapping[str, Any]
+    """What is to be known of code of that kind, as JSON keeps it: see ``cpu_model.py`` and ``cuda_model.py``."""
     weights: tuple[tuple[str, str, tuple[int, ...], int], ...] = ()
     """(name, dtype, shape, offset from the start of the file) for each weight."""
-    library: tuple[int, int] = (0, 0)
-    """The length and CRC-32 of the shared library."""
+    code: tuple[int, int] = (0, 0)
+    """The length and CRC-32 of the machine code."""
 
 
 def write_artifact(
     path: str | os.PathLike[str],
-    library: bytes | memoryview,
+    code: bytes | memoryview,
     description: Description,
     weights: Mapping[str, np.ndarray],
 ) -> None:
-    """Write library, weights and description as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
-    chunks: list[bytes | memoryview] = [library]
+    """Write code, weights and description as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
+    chunks: list[bytes | memoryview] = [code]
     position = len(chunks[0])
     places = []
     for name, array in weights.items():
@@ -80,7 +80,7 @@ def write_artifact(
         places.append((name, dtype_of(array), tuple(array.shape), position))
         chunks.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         position += array.nbytes
-    summed = {"weights": places, "library": (len(chunks[0]), crc32(chunks[0]))}
+    summed = {"weights": places, "code": (len(chunks[0]), crc32(chunks[0]))}
     text = json.dumps(asdict(description) | summed, sort_keys=True).encode()
     chunks += [text, _FOOTER.pack(len(text), position, crc32(text), MAGIC)]
     try:
@@ -95,7 +95,7 @@ class Artifact:
 
     description: Description
     weights: Mapping[str, np.ndarray]
-    library: memoryview
+    code: memoryview
     mapping: mmap.mmap
 
     def release(self) -> None:
@@ -127,11 +127,11 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     try:
         description = _description(json.loads(text))
         data = np.frombuffer(mapping, np.uint8)
-        library = data[: description.library[0]].data
-        if crc32(library) != description.library[1]:
+        code = data[: description.code[0]].data
+        if crc32(code) != description.code[1]:
             raise ArtifactError(f"'{path}' has damaged machine code: it is not what was written; build it again")
         weights = {name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights}
-        return Artifact(description, weights, library, mapping)
+        return Artifact(description, weights, code, mapping)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
@@ -152,8 +152,10 @@ def _description(raw: dict[str, Any]) -> Description:
         key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
     }
     weights = tuple((name, dtype, tuple(shape), int(at)) for name, dtype, shape, at in raw["weights"])
-    lists = {key: tuple(raw[key]) for key in ("features", "library")}
-    return Description(**(raw | ports | lists | {"weights": weights}))
+    length, checksum = raw["code"]
+    if not isinstance(raw["details"], dict):
+        raise TypeError("its details are no object")
+    return Description(**(raw | ports | {"weights": weights, "code": (length, checksum)}))
 
 
 def _weight(data: np.ndarray, dtype: str, shape: tuple[int, ...], at: int, end: int) -> np.ndarray:

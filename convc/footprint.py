@@ -37,7 +37,8 @@ def footprint(engine: str, path: Path) -> Footprint:
 
 
 def _convc() -> Callable[[str], Callable[[], Any]]:
-    from .model import load
+    from . import cpu_model  # noqa: F401 (what loading imports only when it is needed)
+    from .loading import load
 
     def start(path: str) -> Callable[[], Any]:
         model = load(path, threads=1)

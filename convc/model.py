@@ -1,26 +1,25 @@
-"""A compiled model: called with arrays, saved to one file, loaded from it."""
+"""A compiled model: called with arrays, saved to one file. What it runs on is the affair of its subclasses."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convc.backends.build import Kernel, export_library
-from convc.backends.memory import Plan
-from convc.backends.runtime import Program, from_dlpack, load_module
-from convc.backends.target import host_target
-from convc.ir.errors import ArtifactError, ConvcError, InputError
+from convc.backends.dlpack import as_numpy
+from convc.ir.errors import InputError
 
-from .artifact import Artifact, Description, Port, read_artifact, write_artifact
+from .artifact import Artifact, Description, Port, write_artifact
+
+if TYPE_CHECKING:  # it loads TVM
+    from convc.backends.kernels import Kernel
 
 
-class CompiledModel:
-    """Machine code with its weights, ready to run on this machine.
+class CompiledModel(ABC):
+    """Machine code with its weights, ready to run.
 
     Called with one array an input, in order; returns one array, or a tuple when the model has several outputs. Arrays are
     numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous and aligned to 64 bytes.
@@ -28,34 +27,19 @@ class CompiledModel:
 
     def __init__(
         self,
-        module: Any,
         description: Description,
         weights: Mapping[str, np.ndarray],
-        threads: int | None = None,
         kernels: Sequence[Kernel] = (),
         artifact: Artifact | None = None,
     ) -> None:
-        self._module = module
         self._description = description
         self._weights = weights
         self._artifact = artifact
         self.kernels = tuple(kernels)
         """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
-        if threads is not None and not (isinstance(threads, int) and threads >= 1):
-            raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
-        self.threads = threads or description.threads or available_processors()
         self._input_names = [p.name for p in self.inputs]
         self._output_names = [p.name for p in self.outputs]
         self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
-        self._program = Program(
-            module,
-            Plan.of(description.memory),
-            weights,
-            self._ports,
-            [(p.shape, np.dtype(p.dtype)) for p in self.outputs],
-            self.threads,
-            artifact.release if artifact else lambda: None,
-        )
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -72,7 +56,7 @@ class CompiledModel:
         results = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run on inputs by name; returns outputs by name."""
         try:
             arrays = [feeds[name] for name in self._input_names]
@@ -82,15 +66,26 @@ class CompiledModel:
             self._refuse(feeds)
         return dict(zip(self._output_names, self._run(arrays), strict=True))
 
-    def _run(self, arrays: Sequence[Any]) -> list[np.ndarray]:
+    def _run(self, arrays: Sequence[Any]) -> list[Any]:
         ports = self._ports
         if len(arrays) != len(ports):
             raise InputError(f"the model takes {len(ports)} inputs ({', '.join(self._input_names)}), not {len(arrays)}")
         for array, (shape, dtype) in zip(arrays, ports, strict=True):
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
-                arrays = [_array(*pair) for pair in zip(self.inputs, arrays, strict=True)]
-                break
-        return self._program(arrays)
+                return self._compute(self._read(arrays))
+        return self._compute(arrays)
+
+    def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
+        return [host_array(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
+
+    @abstractmethod
+    def _compute(self, arrays: Sequence[Any]) -> list[Any]:
+        """The outputs for inputs of the right shapes and dtypes."""
+
+    @abstractmethod
+    def _code(self) -> bytes | memoryview:
+        """The machine code for an artifact."""
 
     def _refuse(self, feeds: Any) -> None:
         """Raise the error that says what is wrong with inputs by name."""
@@ -106,19 +101,9 @@ class CompiledModel:
         raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as one file. Linking needs a C compiler on this machine; the file then needs none."""
-        write_artifact(
-            path, self._artifact.library if self._artifact else self._link(), self._description, self._weights
-        )
-
-    def _link(self) -> bytes:
-        try:
-            with TemporaryDirectory(prefix="convc-") as folder:
-                library = Path(folder) / "model.so"
-                export_library(self._module, library)
-                return library.read_bytes()
-        except OSError as e:
-            raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
+        """Write the model as one file. For a processor, linking needs a C compiler on this machine; the file then needs none."""
+        code = self._artifact.code if self._artifact else self._code()
+        write_artifact(path, code, self._description, self._weights)
 
     def __repr__(self) -> str:
         def ports(some: Sequence[Port]) -> str:
@@ -127,50 +112,31 @@ class CompiledModel:
         return f"<convc.CompiledModel {self._description.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> CompiledModel:
-    """A model saved earlier; raises ``ArtifactError`` when the file is damaged or was compiled for another processor."""
-    artifact = read_artifact(path)
-    description = artifact.description
-    host = host_target()
-    missing = sorted(set(description.features) - host.features)
-    if missing:
-        raise ArtifactError(
-            f"'{path}' was compiled for {description.mcpu} and needs what this processor ({host.mcpu}) lacks: {', '.join(missing)}"
-        )
-    try:
-        module = load_module(Path(path).resolve())
-    except Exception as e:  # TVM and the dynamic loader raise errors of many kinds
-        raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
-    try:
-        return CompiledModel(module, description, artifact.weights, threads, artifact=artifact)
-    except ConvcError:
-        raise
-    except Exception as e:
-        raise ArtifactError(f"'{path}' does not start: {e}") from e
-
-
 def available_processors() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _array(port: Port, given: Any) -> np.ndarray:
+def host_array(port: Port, given: Any) -> np.ndarray:
     """Anything as a numpy array of the port's shape and dtype, without a copy where it has DLPack. Raises ``InputError``."""
     if not hasattr(given, "__dlpack__"):
         given = _as_numpy(port, given)
     elif not isinstance(given, np.ndarray) and given.__dlpack_device__()[0] not in _HOST_MEMORY:
         raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
     try:
-        array = given if isinstance(given, np.ndarray) else from_dlpack(given)
+        array = given if isinstance(given, np.ndarray) else as_numpy(given)
     except (BufferError, RuntimeError, TypeError, ValueError) as e:
         raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
-    if array.shape != port.shape:
-        raise InputError(
-            f"input '{port.name}' has shape {list(array.shape)}; the model was compiled for {list(port.shape)}"
-        )
-    if str(array.dtype) != port.dtype:
-        raise InputError(f"input '{port.name}' has dtype {array.dtype}; the model takes {port.dtype}: convert it first")
+    check(port, array.shape, str(array.dtype))
     return array
+
+
+def check(port: Port, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise ``InputError`` when an input has another shape or dtype than the model was compiled for."""
+    if shape != port.shape:
+        raise InputError(f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}")
+    if dtype != port.dtype:
+        raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
 
 
 _HOST_MEMORY = (1, 3)

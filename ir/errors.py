@@ -43,3 +43,7 @@ class ArtifactError(ConvcError):
 
 class InputError(ConvcError):
     """A compiled model was called with wrong inputs: a name, shape or dtype."""
+
+
+class DeviceError(ConvcError):
+    """A GPU cannot be used: no driver, no device, code for another architecture, or a failure while it ran."""

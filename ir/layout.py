@@ -50,6 +50,11 @@ class Layout:
         """The number of logical axes."""
         return sum(1 for _, block in self.dims if not block)
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a block is split off some axis; without, the layout is a permutation of the axes."""
+        return any(block for _, block in self.dims)
+
     def block(self, axis: int) -> int:
         """The block split off a logical axis, 1 when there is none."""
         return next((block for a, block in self.dims if a == axis and block), 1)

@@ -50,8 +50,6 @@ class TensorExpressions:
         self._analyzer = analyzer
         self._range = make_range
         self._names = 0
-        self.intrinsics: set[str] = set()
-        """The functions that ``intrinsic`` was asked for."""
 
     def simplify(self, expr: Any) -> Any:
         """An index expression simplified with what is known of the axes it runs over."""
@@ -80,7 +78,6 @@ class TensorExpressions:
 
     def intrinsic(self, name: str, *xs: Any) -> Any:
         """A function of float32 scalars that the backend implements so that it vectorises: see ``ops/_math.py``."""
-        self.intrinsics.add(name)
         return self.tirx.call_intrin("float32", f"convc.{name}", *xs)
 
     def compute(

@@ -210,8 +210,9 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_artifact(artifact)
-    object.__setattr__(read.description, "features", (*read.description.features, "avx9000"))
-    monkeypatch.setattr("convc.model.read_artifact", lambda _: read)
+    features = [*read.description.details["features"], "avx9000"]
+    object.__setattr__(read.description, "details", {**read.description.details, "features": features})
+    monkeypatch.setattr("convc.loading.read_artifact", lambda _: read)
     with pytest.raises(convc.ArtifactError, match="avx9000"):
         convc.load(artifact)
 

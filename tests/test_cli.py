@@ -230,7 +230,7 @@ def test_progress_only_on_a_terminal(folder: Path, capsys: Capture, monkeypatch:
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert run("build", "relu.onnx") == 0
-    assert [line.split()[1] for line in sys.stderr.getvalue().splitlines()] == ["reading", "compiling", "linking"]  # type: ignore[attr-defined]
+    assert [line.split()[1] for line in sys.stderr.getvalue().splitlines()] == ["reading", "compiling", "writing"]  # type: ignore[attr-defined]
 
 
 # -- build, run, export -------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def deep(layers: int) -> convc.CompiledModel:
 
 
 def test_a_deeper_network_takes_no_more_workspace() -> None:
-    few, many = (Plan.of(deep(n)._description.memory) for n in (4, 12))
+    few, many = (Plan.of(deep(n)._description.details["memory"]) for n in (4, 12))
     assert few.workspace == many.workspace <= 2 * 4 * 64 * 32 * 32
     assert few.packed == many.packed
 
@@ -131,7 +131,7 @@ def residual(blocks: int) -> convc.Graph:
 def test_a_residual_sum_lies_over_its_operand() -> None:
     graph = residual(3)
     model = convc.compile(graph, threads=1, precision="strict")
-    workspace = Plan.of(model._description.memory).workspace
+    workspace = Plan.of(model._description.details["memory"]).workspace
     assert workspace == 2 * 4 * 64 * 32 * 32  # the sum, and what the convolution before makes
     x = np.random.default_rng(1).standard_normal((1, 64, 32, 32)).astype(np.float32)
     want = run_onnxruntime(convc.to_onnx(graph), {"x": x})[0]

@@ -12,9 +12,10 @@ from tolerances import assert_close
 
 import convc
 from convc import nn
+from convc.ir.data_layouts import Blocks
 from convc.ir.graph import Graph
 from convc.ir.machine import Machine
-from convc.ir.passes.assign_layouts import Blocks, assign_layouts
+from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.choose_algorithms import choose_algorithms
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
@@ -287,7 +288,7 @@ def test_algorithms_weigh_arithmetic_against_weights(channels: int, size: int, s
 
 def test_pack_dense_packs_constant_matrices_only() -> None:
     text = "%y: f32[4,48] = matmul(%x, %w)\n%z: f32[4,4] = matmul(%x, %v)\nreturn %y, %z"
-    packed = pack_dense(graph(text, "%x: f32[4,32], %v: f32[32,4]", w=weights(32, 48)), MACHINE)
+    packed = pack_dense(graph(text, "%x: f32[4,32], %v: f32[32,4]", w=weights(32, 48)), BLOCKS)
     assert ops(packed) == ["relayout", "matmul", "matmul"]
     assert str(packed.nodes[0].output.type.layout) == "BA16b"
 

@@ -17,8 +17,19 @@ WINOGRAD = (1e-4, 4e-5)
 """For a convolution by Winograd's algorithms on data of deviation 1: they round two to twenty times more than the direct form,
 whose errors against float64 are 1.5e-7 in the mean and 1.5e-6 at most; F(4, 7) reaches 2.7e-5 (convc/ir/ops/_winograd.py)."""
 
+TF32 = (2e-3, 3e-3)
+"""For sums of products of deviation 1 whose float32 factors tensor cores round to 11 bits: a product moves by up to 1e-3 of itself, and
+the sum, of terms that move either way, by 5e-4 in the mean."""
+
 MODEL_RTOL, MODEL_ATOL = 1e-3, 1e-4
 """For whole networks in float32 against ONNX Runtime: some fifty layers deep, errors of single ops add up."""
+
+GPU_NETWORKS: dict[str, tuple[float, float]] = {
+    "fp32": (0.0, 1e-5),
+    "tf32": (0.0, 4e-3),  # factors of 11 bits, sums in 24
+    "fp16": (0.0, 5e-3),  # weights and every result of 11 bits, sums in 24: 5e-4 to 2e-3 was seen
+}
+"""For small networks, some ten layers deep, against ONNX Runtime in float32, as shares of the largest output, by precision."""
 
 
 def assert_close(

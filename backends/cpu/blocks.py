@@ -1,4 +1,4 @@
-"""Asking and moving the blocks of a TIR schedule: what every rule needs."""
+"""Moves of the blocks of a TIR schedule that several rules for CPUs make."""
 
 from __future__ import annotations
 
@@ -6,50 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import tvm
-from tvm import tirx
-
-
-def find_block(sch: Any, name: str) -> Any:
-    """The block of this name, or ``None``."""
-    found = [b for b in all_blocks(sch) if sch.get(b).name_hint == name]
-    return found[0] if found else None
-
-
-def all_blocks(sch: Any) -> list[Any]:
-    """The blocks of the function, in order; none when it is one call of a library, such as a sort."""
-    if sch.mod["main"].body.block.name_hint != "root":
-        return []
-    return list(sch.get_child_blocks(sch.get_sblock("root")))
-
-
-def is_pointwise(sch: Any, block: Any) -> bool:
-    """Whether a block has no reduction, one output, and a plain store as its body."""
-    b = sch.get(block)
-    parallel = all(iv.iter_type == tirx.IterVar.DataPar for iv in b.iter_vars)
-    return parallel and len(b.writes) == 1 and isinstance(b.body, tirx.BufferStore)
-
-
-def moves_data(sch: Any, block: Any) -> bool:
-    """Whether a pointwise block only copies, pads or selects: no arithmetic on the data itself."""
-    value = sch.get(block).body.value
-    while isinstance(value, tvm.ir.Call) and value.op.name == "tirx.if_then_else":
-        value = value.args[1]
-    return isinstance(value, tvm.ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
-
-
-def inline_epilogue(sch: Any, anchor: Any) -> Any:
-    """Inline every pointwise block between the anchor and the last block, and return the last, which then is one expression
-    of the anchor's result. Where the kernel ends in the anchor itself, a block that copies its result out is made.
-    """
-    consumers = sch.get_consumers(anchor)
-    if not consumers:
-        return sch.cache_write(anchor, 0, "global")
-    last = all_blocks(sch)[-1]
-    end = sch.get(last).name_hint
-    while inner := [b for b in sch.get_consumers(anchor) if sch.get(b).name_hint != end]:
-        sch.compute_inline(inner[0])  # its consumers now consume the anchor's result
-    return last
+from ..blocks import find_block
 
 
 def inline_selection(sch: Any, anchor: Any) -> bool:

@@ -15,9 +15,10 @@ from convc.ir.ops.matmul import MatMul
 from convc.ir.tiles import round_up, tile_size
 from convc.ir.types import TensorType
 
+from ..blocks import inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue, keep_in_registers, store_tile, sum_in_chunks, update_of
+from .blocks import keep_in_registers, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
 
 STEP = 16

@@ -8,10 +8,10 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.data_layouts import is_depthwise
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import is_depthwise
 from convc.ir.tiles import round_up
 from convc.ir.types import TensorType
 

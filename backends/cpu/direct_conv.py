@@ -9,25 +9,17 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.data_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.tiles import LATENCY, SPARE, bands, register_tile, round_up, tile_size, tile_worth
 from convc.ir.types import TensorType
 
+from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import (
-    find_block,
-    inline_epilogue,
-    inline_selection,
-    keep_in_registers,
-    schedule_pad,
-    store_tile,
-    sum_in_chunks,
-    update_of,
-)
+from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
 from .select_channels import is_aligned
 

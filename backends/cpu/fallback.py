@@ -7,9 +7,9 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from ..blocks import all_blocks, inline_cheap
 from ..group import Group
 from ..target import Target
-from .blocks import all_blocks, is_pointwise, moves_data
 
 MAX_VECTOR = 64
 """The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
@@ -22,16 +22,6 @@ def fallback(group: Group, target: Target) -> Any:
     for block in all_blocks(sch):
         schedule_block(sch, block, target)
     return sch
-
-
-def inline_cheap(sch: Any) -> None:
-    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data."""
-    for block in all_blocks(sch):
-        consumers = sch.get_consumers(block)
-        if not consumers or not is_pointwise(sch, block):
-            continue
-        if moves_data(sch, block) or (len(consumers) == 1 and is_pointwise(sch, consumers[0])):
-            sch.compute_inline(block)
 
 
 def schedule_block(sch: Any, block: Any, target: Target) -> None:

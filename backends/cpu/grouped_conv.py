@@ -8,16 +8,17 @@ from typing import Any
 
 from tvm import te
 
+from convc.ir.data_layouts import is_narrow
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
-from convc.ir.passes.assign_layouts import is_narrow
 from convc.ir.tiles import register_tile, round_up
 from convc.ir.types import TensorType
 
+from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .blocks import keep_in_registers, schedule_pad, store_tile
 from .direct_conv import finished, padded, widened
 
 

@@ -15,9 +15,9 @@ from convc.ir.ops._axes import axis_of
 from convc.ir.ops.layer_norm import LayerNorm
 from convc.ir.types import TensorType
 
+from ..blocks import all_blocks
 from ..group import Group
 from ..target import Target
-from .blocks import all_blocks
 
 LANES = 16
 """Partial sums a row; fewer where they do not divide the row."""

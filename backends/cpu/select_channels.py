@@ -7,9 +7,9 @@ from typing import Any
 from convc.ir.graph import Node
 from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
 
+from ..blocks import all_blocks, inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import all_blocks, inline_epilogue
 
 MAX_BLOCKS = 32
 """Code is written out for each block of at most this many."""

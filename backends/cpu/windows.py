@@ -6,8 +6,9 @@ from typing import Any
 
 from convc.ir.tiles import bands, register_tile
 
+from ..blocks import find_block, inline_epilogue
 from ..target import Target
-from .blocks import find_block, inline_epilogue, keep_in_registers, store_tile
+from .blocks import keep_in_registers, store_tile
 
 MAX_WINDOW = 25
 """Windows of at most this many taps are unrolled whole."""

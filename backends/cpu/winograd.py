@@ -11,9 +11,10 @@ from convc.ir.graph import Node
 from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight, is_by_channel
 from convc.ir.tiles import tile_size
 
+from ..blocks import inline_epilogue
 from ..group import Group
 from ..target import Target
-from .blocks import inline_epilogue, keep_in_registers, schedule_pad, store_tile
+from .blocks import keep_in_registers, schedule_pad, store_tile
 from .prefetch import Tiling, prefetch_panels
 
 

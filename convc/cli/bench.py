@@ -3,6 +3,7 @@
 examples:
   convc bench resnet18.onnx mobilenet_v2.onnx --threads 1,2
   convc bench resnet50.onnx --vs onnxruntime,openvino --layers 5 --json out.json
+  convc bench resnet50.convc                      an artifact for a GPU, alone
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
+import numpy as np
+
 import convc
 from convc import pipeline
+from convc.artifact import is_artifact
 from convc.database import choices_for
 from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
@@ -36,7 +40,9 @@ REST = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="models, as convc build takes them")
+    parser.add_argument(
+        "models", metavar="MODEL", nargs="+", help="models, as convc build takes them, or artifacts for a GPU"
+    )
     parser.add_argument(
         "--shape",
         metavar="NAME=N,C,H,W",
@@ -75,6 +81,12 @@ class Result:
 
 
 def main(args: argparse.Namespace) -> None:
+    on_gpu = [m for m in args.models if is_artifact(m)]
+    for model in on_gpu:
+        time_on_gpu(model, args.turns)
+    args.models = [m for m in args.models if m not in on_gpu]
+    if not args.models:
+        return
     engines = ["convc", *args.vs.split(",")]
     unknown = set(engines) - set(ENGINES)
     if unknown:
@@ -96,6 +108,33 @@ def main(args: argparse.Namespace) -> None:
         _summary([r for r in results if r.threads == threads], engines)
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+
+
+def time_on_gpu(path: str, turns: int) -> None:
+    """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
+    from convc.cuda_model import CudaModel
+
+    model = convc.load(path)
+    if not isinstance(model, CudaModel):
+        raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")
+    rng = np.random.default_rng(0)
+    feeds = {p.name: rng.standard_normal(p.shape).astype(p.dtype) for p in model.inputs}
+    model.run(feeds)
+    runs = max(1, min(1000, round(0.25 / _seconds(lambda: model.program.replay(1)))))
+    alone = median(_seconds(lambda: model.program.replay(runs)) / runs for _ in range(turns))
+    called = median(_seconds(lambda: model.run(feeds)) for _ in range(runs))
+    device = model.program.device
+    print(
+        f"{stem(path):24} {alone * 1e3:9.3f} ms on {device.name} (sm_{device.arch}), "
+        f"{called * 1e3:9.3f} ms with copies from and to the processor",
+        flush=True,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: int) -> Result:

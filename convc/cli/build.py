@@ -4,6 +4,7 @@ examples:
   convc build lenet.onnx                       writes lenet.so
   convc build yolo.onnx --shape images=1,3,640,640 -o yolo.so
   convc build zoo.py:resnet18 --threads 1 --dump-dir stages
+  convc build resnet50.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32    writes resnet50.convc; needs no GPU
 """
 
 from __future__ import annotations
@@ -20,14 +21,37 @@ from .options import UsageError, add_model, add_threads, progress, same_file, sh
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .so)")
-    parser.add_argument("--target", default="cpu", help="what to compile for (default: cpu, this machine's processor)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the artifact to write (default: the model's name + .so, or + .convc for a GPU)",
+    )
+    parser.add_argument(
+        "--target",
+        default="cpu",
+        help="what to compile for: cpu, this machine's processor (default); x86-64-v2, -v3, -v4; or cuda, NVIDIA's GPUs",
+    )
+    parser.add_argument(
+        "--arch",
+        metavar="SM,SM",
+        type=architectures,
+        help="with --target cuda: the architectures, as sm_80,sm_90,ptx (default: all that convc knows)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("default", "strict", "fp32", "tf32", "fp16"),
+        default="default",
+        help="cpu: strict keeps to the direct form of convolution; cuda: fp32 (default), tf32 or fp16, sums being float32",
+    )
     add_threads(parser)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")
 
 
 def main(args: argparse.Namespace) -> None:
-    out = args.output or f"{stem(args.model)}.so"
+    on_gpu = args.target == "cuda"
+    _check(args, on_gpu)
+    out = args.output or f"{stem(args.model)}{'.convc' if on_gpu else '.so'}"
     if same_file(out, args.model):
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
     if not Path(out).absolute().parent.is_dir():  # said before the long part, not after it
@@ -35,8 +59,30 @@ def main(args: argparse.Namespace) -> None:
     progress("reading the model")
     graph = as_graph(source(args.model), shapes(args))
     progress("compiling")
-    model = convc.compile(graph, args.target, threads=args.threads, dump_dir=args.dump_dir)
-    progress("linking")
+    model = convc.compile(
+        graph, args.target, threads=args.threads, arch=args.arch, precision=args.precision, dump_dir=args.dump_dir
+    )
+    progress("writing")
     model.save(out)
     ports = [", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in some) for some in (model.inputs, model.outputs)]
     print(f"{out} ({human(Path(out).stat().st_size)}B): {ports[0]} -> {ports[1]}")
+
+
+def architectures(text: str) -> tuple[str, ...]:
+    """``sm_80,ptx`` as names of architectures."""
+    from convc.backends.cuda.arch import parse_architectures
+
+    try:
+        return tuple(a.name for a in parse_architectures(text))
+    except convc.CompileError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
+
+
+def _check(args: argparse.Namespace, on_gpu: bool) -> None:
+    """Raise ``UsageError`` for options of a processor given for a GPU, or the other way round."""
+    if args.arch and not on_gpu:
+        raise UsageError("--arch needs --target cuda")
+    if args.threads and on_gpu:
+        raise UsageError("--threads is for processors, and the target is cuda")
+    if args.precision not in (("default", "fp32", "tf32", "fp16") if on_gpu else ("default", "strict")):
+        raise UsageError(f"--precision {args.precision} is {'for processors' if on_gpu else 'for --target cuda'}")

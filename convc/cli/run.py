@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="FILE", help="with --top: names of the classes, one a line")
     parser.add_argument("--output", metavar="FILE", help="write the outputs: .npy for one, .npz for several by name")
     add_threads(parser)
+    parser.add_argument(
+        "--device", metavar="N", type=device, help="which GPU, for an artifact that runs on one (default: 0)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -76,8 +80,10 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], CompiledMo
     if is_artifact(args.model) or Path(args.model).suffix in (".so", ".dylib", ".dll"):
         if args.shape:
             raise UsageError("--shape is for models, and an artifact's shapes are fixed")
-        model = convc.load(args.model, args.threads)
+        model = convc.load(args.model, args.threads, device=args.device or 0)
         return assign(args.input, [p.name for p in model.inputs]), model
+    if args.device is not None:
+        raise UsageError("--device is for artifacts that run on a GPU: build one with convc build --target cuda")
     progress("reading the model")
     graph = as_graph(source(args.model), shapes(args))
     runs = assign(args.input, [v.name for v in graph.inputs])
@@ -86,6 +92,13 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], CompiledMo
             raise InputError(f"cannot read '{file}': no such file")
     progress("compiling")
     return runs, convc.compile(graph, threads=args.threads)
+
+
+def device(text: str) -> int:
+    """The number of a GPU."""
+    if not re.fullmatch(r"\d{1,3}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the number of a GPU")
+    return int(text)
 
 
 def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:

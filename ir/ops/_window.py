@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConvcError, ShapeError
+from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..types import Dim
+from ..types import Dim, TensorType
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -103,6 +104,19 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
 def flat_pads(pads: Pads) -> list[int]:
     """Pads as ONNX lists them: all beginnings, then all ends."""
     return [p[0] for p in pads] + [p[1] for p in pads]
+
+
+def packed_result(x: TensorType, w: TensorType) -> Layout | None:
+    """How the result of a convolution of x is held: by the layout of its weight.
+
+    Raises ``ShapeError`` for data in a layout and a weight in none.
+    """
+    if w.layout is None:
+        if x.layout is not None:
+            raise ShapeError(f"data in layout {x.layout} needs a packed weight")
+        return None
+    spatial, block = "DHW"[5 - w.rank :], w.layout.block(0)
+    return Layout(f"NC{spatial}{block}c" if block > 1 else f"N{spatial}C")
 
 
 def pad_spatial(k: TensorExpressions, x: Operand, pads: Pads, fill: float = 0.0) -> Operand:

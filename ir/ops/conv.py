@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ShapeError
-from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial
+from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, packed_result, pad_spatial
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class Conv(Op):
     """``y[n,o,i] = b[o] + sum over c, k of x[n, c, s*i + d*k - pad] * w[o,c,k]``, a cross-correlation; ONNX Conv-22.
 
     Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
-    with a block of outputs (``OIHW16i16o``) makes a result blocked alike (``NCHW16c``).
+    says how the result is held: with a block of outputs (``OIHW16i16o``) blocked alike (``NCHW16c``), without one
+    (``HWIO``) channels last (``NHWC``).
     """
 
     name = "conv"
@@ -51,15 +51,7 @@ class Conv(Op):
         spatial = tuple(
             out_size(*sizes) for sizes in zip(x.shape[2:], w.sizes[2:], strides, dilations, pads, strict=True)
         )
-        return TensorType(x.dtype, (x.shape[0], outputs, *spatial), self._out_layout(x, w))
-
-    @staticmethod
-    def _out_layout(x: TensorType, w: TensorType) -> Layout | None:
-        if w.layout is None:
-            if x.layout is not None:
-                raise ShapeError(f"data in layout {x.layout} needs a packed weight")
-            return None
-        return Layout(f"NC{'DHW'[5 - w.rank :]}{w.layout.block(0)}c")
+        return TensorType(x.dtype, (x.shape[0], outputs, *spatial), packed_result(x, w))
 
     def geometry(self, rank: int) -> tuple[Ints, Pads, Ints]:
         """Strides, pads and dilations for each of ``rank`` spatial axes."""

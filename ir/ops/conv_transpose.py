@@ -13,7 +13,7 @@ from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import Dim, TensorType
 from ._accumulate import accumulator
-from ._window import Ints, Pads, flat_pads, full, full_pads
+from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class ConvTranspose(Op):
     """The gradient of a convolution with respect to its data, as an op of its own; ONNX ConvTranspose-22.
 
     ``y[n, o, s*i + d*k - pad] += x[n,c,i] * w[c,o,k]``, plus an optional bias. Data ``N C spatial``, weight
-    ``C O/group spatial``, bias ``O``, all row-major. Sizes follow
+    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the result
+    then has its channels last. Sizes follow
     ``out = s * (in - 1) + output_padding + d * (kernel - 1) + 1 - pad_begin - pad_end``.
     """
 
@@ -39,8 +40,8 @@ class ConvTranspose(Op):
             raise ShapeError(f"data has rank {x.rank} and weight rank {w.rank}; both must be equal and at least 3")
         if len(bias) > 1 or {t.dtype for t in types} != {x.dtype} or not x.is_float:
             raise ShapeError("takes data, weight and an optional bias, of one float dtype")
-        if any(t.layout for t in types):
-            raise ShapeError("takes row-major operands")
+        if any(t.layout and t.layout.is_blocked for t in types):
+            raise ShapeError("takes no operands in blocks")
         channels, per_group = w.sizes[:2]
         if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
             raise ShapeError(f"data has {x.shape[1]} channels, but the weight takes {channels} in {self.group} groups")
@@ -48,7 +49,7 @@ class ConvTranspose(Op):
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
         axes = zip(x.shape[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
-        return TensorType(x.dtype, (x.shape[0], outputs, *(_out_size(*axis) for axis in axes)))
+        return TensorType(x.dtype, (x.shape[0], outputs, *(_out_size(*axis) for axis in axes)), packed_result(x, w))
 
     def geometry(self, rank: int) -> tuple[Ints, Pads, Ints, Ints]:
         """Strides, pads, dilations and output padding for each of ``rank`` spatial axes."""
@@ -59,17 +60,17 @@ class ConvTranspose(Op):
             full(self.output_padding, rank, 0),
         )
 
+    def axes(self, x: TensorType, w: TensorType) -> list[TransposedAxis]:
+        """What reaches each output position along each spatial axis."""
+        axes = zip(x.sizes[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
+        return [TransposedAxis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         """A gather, so that each output element is one sum: over the taps alone that meet an element of the data."""
         x, w, *bias = xs
         acc = accumulator(outs[0])
         channels, outputs = w.shape[0] // self.group, w.shape[1]
-        axes = [
-            _Axis(size, kernel, s, d, pad[0])
-            for size, kernel, s, pad, d, _ in zip(
-                x.shape[2:], w.shape[2:], *self.geometry(x.type.rank - 2), strict=True
-            )
-        ]
+        axes = self.axes(x.type, w.type)
         rc = k.reduce_axis(channels, "rc")
         rt = [k.reduce_axis(axis.taps, "rt") for axis in axes]
 
@@ -141,7 +142,7 @@ class ConvTranspose(Op):
 
 
 @dataclass(frozen=True)
-class _Axis:
+class TransposedAxis:
     """Which elements of the data, by which taps, reach an output position along one axis.
 
     ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ShapeError
+from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Case, Op, f16, f32, sample
@@ -29,10 +30,12 @@ class DepthToSpace(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         b = self.blocksize
-        if x.rank != 4 or self.mode not in ("DCR", "CRD") or b < 1:
-            raise ShapeError("takes data of rank 4, a blocksize of at least 1, and mode DCR or CRD")
+        if x.rank != 4 or (x.layout and x.layout.is_blocked) or self.mode not in ("DCR", "CRD") or b < 1:
+            raise ShapeError(
+                "takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD"
+            )
         n, c, h, w = x.shape
-        return TensorType(x.dtype, (n, _divided(c, b * b), _multiplied(h, b), _multiplied(w, b)))
+        return x.with_shape((n, _divided(c, b * b), _multiplied(h, b), _multiplied(w, b)))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -44,6 +47,9 @@ class DepthToSpace(Op):
             return x(n, source, h // b, w // b)
 
         return k.compute(outs[0], element, "depth_to_space")
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return layout.rank == 4 and not layout.is_blocked
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -65,10 +71,12 @@ class SpaceToDepth(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         b = self.blocksize
-        if x.rank != 4 or self.mode not in ("DCR", "CRD") or b < 1:
-            raise ShapeError("takes data of rank 4, a blocksize of at least 1, and mode DCR or CRD")
+        if x.rank != 4 or (x.layout and x.layout.is_blocked) or self.mode not in ("DCR", "CRD") or b < 1:
+            raise ShapeError(
+                "takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD"
+            )
         n, c, h, w = x.shape
-        return TensorType(x.dtype, (n, _multiplied(c, b * b), _divided(h, b), _divided(w, b)))
+        return x.with_shape((n, _multiplied(c, b * b), _divided(h, b), _divided(w, b)))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -79,6 +87,9 @@ class SpaceToDepth(Op):
             return x(n, source, h * b + block // b, w * b + block % b)
 
         return k.compute(outs[0], element, "space_to_depth")
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return layout.rank == 4 and not layout.is_blocked
 
     def to_onnx(self, n: ExportNode) -> None:
         if self.mode == "DCR":

@@ -47,6 +47,8 @@ class Reshape(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
+        if not x.type.numel:
+            return k.compute(outs[0], lambda *_: k.const(0, x.dtype))
         groups = _groups(x.shape, outs[0].sizes)
 
         def element(*i: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ShapeError
+from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
@@ -27,8 +28,8 @@ class Normalization(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if not x.is_float or x.layout:
-            raise ShapeError("takes row-major float data")
+        if not x.is_float or (x.layout and x.layout.is_blocked):
+            raise ShapeError("takes float data that is not in blocks")
         axis_of(self.axis, x.rank)
         return x
 
@@ -62,6 +63,9 @@ class Normalization(Op):
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 5 * inputs[0].numel
+
+    def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
+        return inputs[0].rank == layout.rank and not layout.is_blocked
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:

@@ -163,7 +163,7 @@ def _is_computed_in_place(node: Node, result: TensorType) -> bool:
 def _is_absorbed(graph: Graph, node: Node) -> bool:
     """Whether a node only puts blocked channels together, for convolutions that take them singly."""
     v = node.output
-    if not joins_channels(node) or v.type.layout is None or v.name in graph.output_set:
+    if not joins_channels(node) or v.type.layout is None or not v.type.layout.is_blocked or v.name in graph.output_set:
         return False
     return bool(graph.consumers[v.name]) and all(_takes_singly(n, v) for n in graph.consumers[v.name])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..builder import Builder
+from ..data_layouts import is_depthwise
 from ..graph import Graph, Node, Value
 from ..ops._elementwise import Elementwise
 from ..ops._pool import Pool
@@ -21,7 +22,6 @@ from ..ops.slice import Slice
 from ..ops.transpose import Transpose
 from ..rewrite import rebuild
 from ..types import TensorType
-from .assign_layouts import is_depthwise
 
 MAX_RUNS = 64
 """An order of channels in more pieces than this is left to the ops that made it."""

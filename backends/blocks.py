@@ -1,0 +1,58 @@
+"""Asking and moving the blocks of a TIR schedule: what the rules of every target need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+
+def find_block(sch: Any, name: str) -> Any:
+    """The block of this name, or ``None``."""
+    found = [b for b in all_blocks(sch) if sch.get(b).name_hint == name]
+    return found[0] if found else None
+
+
+def all_blocks(sch: Any) -> list[Any]:
+    """The blocks of the function, in order."""
+    return list(sch.get_child_blocks(sch.get_sblock("root")))
+
+
+def is_pointwise(sch: Any, block: Any) -> bool:
+    """Whether a block has no reduction, one output, and a plain store as its body."""
+    b = sch.get(block)
+    parallel = all(iv.iter_type == tirx.IterVar.DataPar for iv in b.iter_vars)
+    return parallel and len(b.writes) == 1 and isinstance(b.body, tirx.BufferStore)
+
+
+def moves_data(sch: Any, block: Any) -> bool:
+    """Whether a pointwise block only copies, pads or selects: no arithmetic on the data itself."""
+    value = sch.get(block).body.value
+    while isinstance(value, tvm.ir.Call) and value.op.name == "tirx.if_then_else":
+        value = value.args[1]
+    return isinstance(value, tvm.ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
+
+
+def inline_epilogue(sch: Any, anchor: Any) -> Any:
+    """Inline every pointwise block between the anchor and the last block, and return the last, which then is one expression
+    of the anchor's result. Where the kernel ends in the anchor itself, a block that copies its result out is made.
+    """
+    consumers = sch.get_consumers(anchor)
+    if not consumers:
+        return sch.cache_write(anchor, 0, "global")
+    last = all_blocks(sch)[-1]
+    end = sch.get(last).name_hint
+    while inner := [b for b in sch.get_consumers(anchor) if sch.get(b).name_hint != end]:
+        sch.compute_inline(inner[0])  # its consumers now consume the anchor's result
+    return last
+
+
+def inline_cheap(sch: Any) -> None:
+    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data."""
+    for block in all_blocks(sch):
+        consumers = sch.get_consumers(block)
+        if not consumers or not is_pointwise(sch, block):
+            continue
+        if moves_data(sch, block) or (len(consumers) == 1 and is_pointwise(sch, consumers[0])):
+            sch.compute_inline(block)

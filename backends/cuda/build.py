@@ -1,0 +1,105 @@
+"""From a graph to code for GPUs: every distinct group scheduled once for each architecture, and the launches that run the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from convc.ir.graph import Graph, Node
+
+from ..group import Group
+from ..kernels import Kernel, ask, distinct
+from ..network import Network, Place, check_sizes
+from .arch import Architecture
+from .gpu import Gpu
+from .launch import DeviceCode
+from .lower import lower
+from .nvrtc import Compiled, compile_source
+from .plan import Plan, Start
+from .rules import RULES
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network for one GPU: the plan of its launches, the source of each module that the plan counts, and the kernels."""
+
+    plan: Plan
+    sources: tuple[str, ...]
+    kernels: tuple[Kernel, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A network for one architecture: a variant, and its modules compiled."""
+
+    variant: Variant
+    modules: tuple[Compiled, ...]
+
+
+def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code]:
+    """Compile a graph of static shapes for each architecture; the result by its name.
+
+    NVRTC compiles one group while the next is scheduled. Raises ``CompileError`` when no rule takes a group or a package is missing.
+    """
+    check_sizes(graph)
+    variants, pending = {}, {}
+    with ThreadPoolExecutor(1) as compiler:
+        try:
+            for gpu in dict.fromkeys(a.gpu for a in architectures):
+                same = [a.name for a in architectures if a.gpu == gpu]
+                for name in same:
+                    pending[name] = []
+
+                def submit(name: str, source: str, archs: Sequence[str] = tuple(same)) -> None:
+                    for arch in archs:
+                        pending[arch].append(compiler.submit(compile_source, source, arch, name))
+
+                variants |= dict.fromkeys(same, variant(graph, gpu, submit))
+            return {a.name: Code(variants[a.name], tuple(f.result() for f in pending[a.name])) for a in architectures}
+        except BaseException:
+            compiler.shutdown(cancel_futures=True)
+            raise
+
+
+def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda name, source: None) -> Variant:
+    """Schedule a graph for one GPU. ``ready`` is given the name and source of each module as soon as it is there."""
+    codes: dict[str, DeviceCode] = {}
+    modules: dict[str, int] = {}
+    sources, kernels = [], []
+    for found in distinct(graph):
+
+        def scheduled(group: Group, name: str = found.name) -> tuple[DeviceCode, str]:
+            func, rule = ask(RULES, group, gpu)
+            return lower(func, gpu, name), rule
+
+        code, rule = found.scheduled(scheduled)
+        kernels.append(found.kernel(rule))
+        codes |= {n.output.name: code for n in found.nodes}
+        if code.launches:
+            modules |= {n.output.name: len(sources) for n in found.nodes}
+            sources.append(code.source)
+            ready(found.name, code.source)
+    return Variant(_plan(graph, codes, modules), tuple(sources), tuple(kernels))
+
+
+def _plan(graph: Graph, codes: Mapping[str, DeviceCode], modules: Mapping[str, int]) -> Plan:
+    network = Network(graph, {name: code.scratch for name, code in codes.items()})
+
+    def starts(nodes: Sequence[Node]) -> tuple[Start, ...]:
+        found = []
+        for n in nodes:
+            arguments, scratch = network.arguments(n), network.scratch(n)
+            for launch in codes[n.output.name].launches:
+                places = tuple(_place(i, arguments, scratch) for i in launch.arguments)
+                module = modules[n.output.name]
+                found.append(Start(module, launch.kernel, launch.grid, launch.block, launch.shared, places))
+        return tuple(found)
+
+    copies, load, run = tuple(network.copies), starts(network.load), starts(network.run)
+    return Plan(network.workspace, network.packed, network.loading, copies, load, run)
+
+
+def _place(argument: int, arguments: Sequence[Place], scratch: Place) -> Place:
+    """Where a parameter of a launch lies; see ``Launch.arguments``."""
+    return arguments[argument] if argument >= 0 else scratch.after(-1 - argument)

@@ -1,0 +1,207 @@
+"""A GPU by NVIDIA's driver, called straight by ctypes: nothing of the CUDA toolkit need be on the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from convc.ir.errors import DeviceError
+
+from .device import Extent, Stream
+
+MINIMUM = 13000
+"""The driver must be for CUDA 13.0 or newer, as the code is."""
+_LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+_GPU = 2
+"""DLPack's device type of CUDA."""
+_MAJOR, _MINOR = 75, 76
+_MAX_DYNAMIC_SHARED = 8
+_STATIC_SHARED = 48 * 1024
+"""Above this a kernel must ask for its dynamic shared memory."""
+_NON_BLOCKING = 1
+_DISABLE_TIMING = 2
+_THREAD_LOCAL = 1
+
+
+class NvidiaGpu:
+    """One of the machine's GPUs, in the primary context that PyTorch and CuPy use too. It is a ``Device``."""
+
+    def __init__(self, index: int = 0) -> None:
+        """Raises ``DeviceError`` when there is no driver, no such GPU, or the driver is too old."""
+        driver()
+        handle = ctypes.c_int()
+        count = device_count()
+        if not 0 <= index < count:
+            has = f"GPUs 0 to {count - 1}" if count > 1 else "one GPU, 0"
+            raise DeviceError(f"there is no GPU {index}: the machine has {has}")
+        call("cuDeviceGet", ctypes.byref(handle), index)
+        name = ctypes.create_string_buffer(256)
+        call("cuDeviceGetName", name, len(name), handle)
+        self.name = name.value.decode(errors="replace")
+        major, minor = (self._attribute(which, handle) for which in (_MAJOR, _MINOR))
+        self.arch = 10 * major + minor
+        self.dlpack = (_GPU, index)
+        self._context = ctypes.c_void_p()
+        call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), handle)
+
+    @staticmethod
+    def _attribute(which: int, handle: ctypes.c_int) -> int:
+        value = ctypes.c_int()
+        call("cuDeviceGetAttribute", ctypes.byref(value), which, handle)
+        return value.value
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """The context is the calling thread's, and afterwards the one that was."""
+        call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        with self._current():
+            call(name, *arguments)
+
+    def allocate(self, nbytes: int) -> int:
+        address = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(nbytes))
+        return address.value
+
+    def free(self, address: int) -> None:
+        self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def copy_in(self, to: int, array: np.ndarray, stream: Stream) -> None:
+        size = ctypes.c_size_t(array.nbytes)
+        self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(to), ctypes.c_void_p(array.ctypes.data), size, _at(stream))
+        self.synchronise(stream)  # memory of the caller may be pinned, and then it would still be read
+
+    def copy_out(self, array: np.ndarray, source: int, stream: Stream) -> None:
+        size = ctypes.c_size_t(array.nbytes)
+        self._call(
+            "cuMemcpyDtoHAsync_v2", ctypes.c_void_p(array.ctypes.data), ctypes.c_uint64(source), size, _at(stream)
+        )
+        self.synchronise(stream)
+
+    def copy(self, to: int, source: int, nbytes: int, stream: Stream) -> None:
+        size = ctypes.c_size_t(nbytes)
+        self._call("cuMemcpyDtoDAsync_v2", ctypes.c_uint64(to), ctypes.c_uint64(source), size, _at(stream))
+
+    def load(self, code: bytes) -> Any:
+        module = ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(code))
+        return module
+
+    def kernel(self, module: Any, name: str, shared: int) -> Any:
+        kernel = ctypes.c_void_p()
+        self._call("cuModuleGetFunction", ctypes.byref(kernel), module, name.encode())
+        self._call("cuFuncLoad", kernel)  # else the driver does so at the first launch, which a capture does not allow
+        if shared > _STATIC_SHARED:
+            self._call("cuFuncSetAttribute", kernel, _MAX_DYNAMIC_SHARED, shared)
+        return kernel
+
+    def launch(
+        self, kernel: Any, grid: Extent, block: Extent, shared: int, addresses: Sequence[int], stream: Stream
+    ) -> None:
+        values = [ctypes.c_uint64(a) for a in addresses]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
+        self._call("cuLaunchKernel", kernel, *grid, *block, shared, _at(stream), pointers, None)
+
+    def new_stream(self) -> Stream:
+        stream = ctypes.c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        return stream.value or 0
+
+    def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
+        stream = self.new_stream()
+        graph, runnable = ctypes.c_void_p(), ctypes.c_void_p()
+        with self._current():
+            call("cuStreamBeginCapture_v2", _at(stream), _THREAD_LOCAL)
+            try:
+                work(stream)
+            finally:
+                call("cuStreamEndCapture", _at(stream), ctypes.byref(graph))
+            call("cuGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_uint64(0))
+            call("cuGraphDestroy", graph)
+            call("cuStreamDestroy_v2", _at(stream))
+        return lambda stream: self._call("cuGraphLaunch", runnable, _at(stream))
+
+    def wait(self, stream: Stream, other: Stream) -> None:
+        event = ctypes.c_void_p()
+        with self._current():
+            call("cuEventCreate", ctypes.byref(event), _DISABLE_TIMING)
+            call("cuEventRecord", event, _at(other))
+            call("cuStreamWaitEvent", _at(stream), event, 0)
+            call("cuEventDestroy_v2", event)  # when it has come to pass
+
+    def synchronise(self, stream: Stream) -> None:
+        self._call("cuStreamSynchronize", _at(stream))
+
+
+def _at(stream: Stream) -> ctypes.c_void_p:
+    return ctypes.c_void_p(stream)
+
+
+@cache
+def driver() -> Any:
+    """The driver's library, started; raises ``DeviceError`` when there is none, it finds no GPU, or it is too old."""
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise DeviceError(
+            f"no NVIDIA driver: {_LIBRARY} is not on this machine; install the driver (running needs nothing else of CUDA)"
+        ) from None
+    _start(library)
+    return library
+
+
+def _start(library: Any) -> None:
+    status = library.cuInit(0)
+    if status:
+        raise DeviceError(f"the NVIDIA driver finds no GPU that it can use: {_words(library, status)}")
+    version = ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(version))
+    if version.value < MINIMUM:
+        needs, has = (f"{v // 1000}.{v % 1000 // 10}" for v in (MINIMUM, version.value))
+        raise DeviceError(f"the NVIDIA driver is for CUDA {has}, and the model's code needs one for {needs} or newer")
+
+
+def device_count() -> int:
+    """How many GPUs the driver finds; raises ``DeviceError`` when it is none."""
+    count = ctypes.c_int()
+    call("cuDeviceGetCount", ctypes.byref(count))
+    if not count.value:
+        raise DeviceError("the NVIDIA driver finds no GPU: none is there, or CUDA_VISIBLE_DEVICES hides it")
+    return count.value
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of the driver; raises ``DeviceError`` with the driver's words when it fails."""
+    status = getattr(driver(), name)(*arguments)
+    if status:
+        raise DeviceError(f"the GPU failed in {name}: {_words(driver(), status)}{_ADVICE.get(status, '')}")
+
+
+_ADVICE = {
+    2: ": free memory of the GPU, or build for smaller inputs",
+    209: ": the code was built for another architecture",
+    222: ": the PTX is newer than the driver: update the driver",
+    700: ": please report this; the process must be started anew",
+}
+"""What to do, by status: out of memory, no binary for the GPU, unsupported PTX, illegal address."""
+
+
+def _words(library: Any, status: int) -> str:
+    """A status as the driver names and explains it."""
+    texts = []
+    for function in ("cuGetErrorName", "cuGetErrorString"):
+        text = ctypes.c_char_p()
+        if not getattr(library, function)(status, ctypes.byref(text)) and text.value:
+            texts.append(text.value.decode(errors="replace"))
+    return f"{texts[0]} ({texts[1]})" if len(texts) == 2 else f"error {status}"

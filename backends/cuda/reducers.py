@@ -1,0 +1,53 @@
+"""What TVM must know before it shares reductions out to threads: our own combiners, and which lanes take part in a shuffle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm_ffi
+from tvm import tirx
+
+_register_reducer = tvm_ffi.get_global_func("s_tir.schedule.RegisterReducer")
+
+
+def _extreme(larger: bool, number: str) -> Callable[[Sequence[Any], Sequence[Any]], list[Any]]:
+    """The maximum or minimum of ir/ops/_reducers.py as TVM sees it; of floats (``number="float"``), NaN wins."""
+
+    def combine(xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
+        a, b = xs[0], ys[0]
+        first = a > b if larger else a < b
+        return [tirx.Select(tirx.any(first, tirx.isnan(a)) if number == "float" else first, a, b)]
+
+    return combine
+
+
+def _worst(larger: bool) -> Callable[[Sequence[Any]], list[Any]]:
+    """What any element beats."""
+
+    def identity(xs: Sequence[Any]) -> list[Any]:
+        dtype = str(xs[0].ty.dtype)
+        if "float" in dtype:
+            return [tirx.const(float("-inf") if larger else float("inf"), dtype)]
+        return [tirx.min_value(dtype) if larger else tirx.max_value(dtype)]
+
+    return identity
+
+
+def _register() -> None:
+    for larger in (True, False):
+        for number in ("float", "int"):
+            name = f"convc.{'maximum' if larger else 'minimum'}_of_{number}"
+            # TVM's table of reducers dies after Python does; that of global functions, which owns these too, never
+            tvm_ffi.register_global_func(f"{name}.combine", _extreme(larger, number))
+            tvm_ffi.register_global_func(f"{name}.identity", _worst(larger))
+            _register_reducer(
+                1, tvm_ffi.get_global_func(f"{name}.combine"), tvm_ffi.get_global_func(f"{name}.identity")
+            )
+    # every warp is whole, and its lanes have all come: only then does a shuffle wait for them
+    tirx.op.register_intrin_lowering(
+        "tirx.tvm_warp_activemask", target="cuda", f=lambda _: tirx.const(0xFFFFFFFF, "uint32"), level=99
+    )
+
+
+_register()

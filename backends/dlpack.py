@@ -1,0 +1,161 @@
+"""DLPack by ctypes: memory of other libraries read where it lies, memory of ours handed to them.
+
+The records are those of ``dlpack.h``, before its version 1 (which every library still takes).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convc.ir.errors import InputError
+
+LEGACY_STREAM = 1
+"""How DLPack names CUDA's default stream, whose handle is 0."""
+_KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
+_BFLOAT16 = 4
+
+
+class _Device(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int32), ("id", ctypes.c_int32)]
+
+
+class _DataType(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", _Device),
+        ("ndim", ctypes.c_int32),
+        ("dtype", _DataType),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+_DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _Managed(ctypes.Structure):
+    _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _DELETER)]
+
+
+def _python(name: str, result: Any, *arguments: Any) -> Any:
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+_new_capsule = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+_is_valid = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)  # of one that is dying
+_dying_pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_NAME = b"dltensor"
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """Memory of another library: its address, shape, strides in elements, and dtype by name. It may be used as long as ``owner`` lives."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    owner: Any
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie one after another, in order."""
+        plain = zip(self.shape, self.strides, _strides(self.shape), strict=True)
+        return 0 in self.shape or all(n == 1 or a == b for n, a, b in plain)
+
+
+def view(array: Any, stream: int | None = None) -> View:
+    """What ``array`` holds: on a GPU, ready for work given to ``stream``. Raises ``InputError`` for a dtype that numpy has not."""
+    capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream or LEGACY_STREAM)
+    t = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
+    shape = tuple(t.shape[i] for i in range(t.ndim))
+    strides = tuple(t.strides[i] for i in range(t.ndim)) if t.strides else _strides(shape)
+    return View((t.data or 0) + t.byte_offset, shape, strides, _dtype(t.dtype), capsule)
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """A numpy array over memory that the processor reads; a copy of bfloat16, which numpy does not exchange."""
+    try:
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError):
+        v = view(array)
+        dtype = np.dtype(v.dtype)
+        length = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + 1 if 0 not in v.shape else 0
+        memory = np.frombuffer((ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address), dtype)
+        return np.lib.stride_tricks.as_strided(memory, v.shape, [s * dtype.itemsize for s in v.strides]).copy()
+
+
+def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(itertools.accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=1))[::-1] if shape else ()
+
+
+def _dtype(t: _DataType) -> str:
+    kinds = {code: kind for kind, code in _KINDS.items()}
+    if t.lanes == 1 and t.code == _BFLOAT16 and t.bits == 16:
+        return "bfloat16"
+    if t.lanes != 1 or t.code not in kinds or t.bits not in (8, 16, 32, 64):
+        raise InputError(f"DLPack's dtype {t.code} of {t.bits} bits is not known here")
+    return str(np.dtype(f"{kinds[t.code]}{t.bits // 8}"))
+
+
+def stream_of(array: Any) -> int:
+    """The stream that the library of an array gives its work to at the moment: PyTorch's and CuPy's current one, else the default."""
+    library = type(array).__module__.partition(".")[0]
+    if library == "torch":
+        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+    if library == "cupy":
+        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+    return int(getattr(array, "stream", 0))
+
+
+# -- handing out ------------------------------------------------------------------------------------------------------------
+
+_handed_out: dict[int, tuple[Any, ...]] = {}
+"""What must live until whoever took it gives it back, by the address of its record."""
+
+
+def capsule(owner: Any, address: int, shape: Sequence[int], dtype: str, device: tuple[int, int]) -> Any:
+    """A DLPack capsule over memory that ``owner`` keeps alive."""
+    kind = np.dtype(dtype)
+    sizes = (ctypes.c_int64 * len(shape))(*shape)
+    strides = (ctypes.c_int64 * len(shape))(*_strides(tuple(shape)))
+    code = _BFLOAT16 if dtype == "bfloat16" else _KINDS[kind.kind]
+    managed = _Managed()
+    managed.tensor = _Tensor(
+        address, _Device(*device), len(shape), _DataType(code, kind.itemsize * 8, 1), sizes, strides, 0
+    )
+    managed.deleter = _forget
+    where = ctypes.addressof(managed)
+    _handed_out[where] = (managed, sizes, strides, owner)
+    return _new_capsule(where, _NAME, _untaken)
+
+
+@_DELETER
+def _forget(where: int) -> None:
+    _handed_out.pop(where, None)
+
+
+@_DELETER
+def _drop(dying: int) -> None:
+    """Called when a capsule goes: nobody took what is in it when it still has its first name."""
+    if _is_valid(dying, _NAME):
+        _forget(_dying_pointer(dying, _NAME))
+
+
+_untaken = ctypes.cast(_drop, ctypes.c_void_p)

@@ -1,0 +1,65 @@
+"""The mathematical functions that every target brings itself: ``k.intrinsic("exp", x)``.
+
+Each is one call in TIR, kept through scheduling and vectorising, and lowered last by what the target registers for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import _ffi_api
+from tvm.ir.op import register_op_attr
+
+INTRINSICS = {
+    "exp": 1,
+    "expm1": 1,
+    "log": 1,
+    "log1p": 1,
+    "tanh": 1,
+    "erf": 1,
+    "mish": 1,
+    "gelu": 1,
+    "sigmoid": 1,
+    "silu": 1,
+    "maximum": 2,
+    "minimum": 2,
+}
+"""How many operands each takes. ``log1p`` need serve arguments in [0, 1] alone; ``maximum`` and ``minimum`` give NaN where
+either operand is NaN.
+"""
+_PREFIX = "convc."
+
+
+def register_lowering(target: str, lower: Callable[[str, Any], Any]) -> None:
+    """Have ``lower(name, call)`` replace the calls of every intrinsic, of vectors too, for a kind of target."""
+    for name in INTRINSICS:
+        tirx.op.register_intrin_lowering(_PREFIX + name, target=target, f=partial(lower, name), level=11)
+
+
+def used(body: Any) -> list[str]:
+    """The intrinsics that a statement calls, in alphabetic order."""
+    found = set()
+
+    def visit(call: Any) -> None:
+        name = getattr(call.op, "name", "")
+        if name.startswith(_PREFIX):
+            found.add(name.removeprefix(_PREFIX))
+
+    tvm_ffi.structural_walk(body, (tvm.ir.Call, visit), order="post")
+    return sorted(found)
+
+
+def _register() -> None:
+    for name in INTRINSICS:
+        op = _PREFIX + name
+        _ffi_api.RegisterOp(op, f"{name} of float32")
+        register_op_attr(op, "TVectorizable", True)
+        register_op_attr(op, "TCallEffectKind", 1)  # pure
+
+
+_register()

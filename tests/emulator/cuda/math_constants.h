@@ -1,0 +1,1 @@
+// Empty: the emulator defines what kernels use of CUDA in shim.h.

@@ -1,0 +1,75 @@
+"""The emulator sees what is missing: every barrier, wait and commit of a kernel is dropped in turn, and each time something fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from emulator import EmulationError
+from emulator.check import check_code, code_of
+
+from convc.backends.cuda.gpu import GPUS, Gpu
+from convc.backends.cuda.implicit_gemm import implicit_gemm
+from convc.backends.cuda.rules import Rule
+from convc.backends.cuda.tensor_core import tensor_core
+from convc.backends.group import Group
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.layout import Layout
+from convc.ir.op import f16, f32
+from convc.ir.ops.conv import Conv
+from convc.ir.ops.unary import Relu
+
+SYNCHRONISES = re.compile(r"^\s*((?:__syncthreads|__syncwarp|\w*(?:wait_group|commit_group)\w*)\(\);)\n", re.MULTILINE)
+"""A statement that orders memory, on a line of its own as TVM writes it."""
+
+
+def convolution(dtype: str, channels: int, outputs: int) -> Graph:
+    b = Builder("k")
+    t = {"f16": f16, "f32": f32}[dtype]
+    x = b.input("x", t[1, channels, 13, 15].with_layout(Layout("NHWC")))
+    w = b.input("w", t[outputs, channels, 3, 3].with_layout(Layout("HWIO")))
+    y = b.emit(Conv((2, 2), ((1, 1), (1, 1))), x, w, b.input("b", t[outputs]))
+    return b.finish([b.emit(Relu(), y)])
+
+
+AMPERE = GPUS["sm_80"]
+TF32 = replace(AMPERE, tf32=True, sms=1)  # on more multiprocessors so small a convolution is as fast on CUDA cores
+KERNELS: dict[str, tuple[Graph, Rule, Gpu]] = {
+    "tensor cores, float16": (convolution("f16", 24, 40), tensor_core, AMPERE),
+    "tensor cores, TF32": (convolution("f32", 24, 40), tensor_core, TF32),
+    "tensor cores, sm_75": (convolution("f16", 24, 40), tensor_core, GPUS["sm_75"]),
+    "CUDA cores": (convolution("f32", 24, 40), implicit_gemm, AMPERE),
+    "CUDA cores, sm_75": (convolution("f32", 24, 40), implicit_gemm, GPUS["sm_75"]),
+}
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """The source with one statement dropped, and what that was and where."""
+    for found in SYNCHRONISES.finditer(source):
+        line = source[: found.start()].count("\n") + 1
+        yield f"{found[1]} in line {line}", source[: found.start()] + "\n" + source[found.end() :]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_what_is_dropped_is_missed(name: str) -> None:
+    graph, rule, gpu = KERNELS[name]
+    group = Group(graph)
+    code = code_of(group, rule, gpu)
+    check_code(group, code, name)
+    found = list(mutants(code.source))
+    assert found, "the kernel synchronises nowhere"
+    survived = [
+        what for what, source in found if not fails(lambda s=source: check_code(group, replace(code, source=s), name))
+    ]
+    assert not survived, f"{len(survived)} of {len(found)} can be dropped: {survived}"
+
+
+def fails(run: Callable[[], object]) -> bool:
+    try:
+        run()
+    except (EmulationError, AssertionError):
+        return True
+    return False
