@@ -30,7 +30,12 @@ SECTOR = 32
 def gemv(group: Group, gpu: Gpu) -> Any:
     """Products of at most ``MOST_ROWS`` rows: Gemm and MatMul at batch 1, convolutions of a pixel; ``None`` for others."""
     product = product_of(group)
-    if product is None or product.sizes.m > MOST_ROWS or not product.one_to_one or product.dtype not in ("f16", "f32", "f64"):
+    if (
+        product is None
+        or product.sizes.m > MOST_ROWS
+        or not product.one_to_one
+        or product.dtype not in ("f16", "f32", "f64")
+    ):
         return None
     by_terms = product.sides[1].along == "k"
     columns = 1 if by_terms else columns_of(product, gpu)
@@ -85,7 +90,9 @@ class InParts:
 
         def partial(g: Any, t: Any, i: Any, j: Any) -> Any:
             at = (step * self.parts + t, lane)
-            return te.sum(left(g, i, *at).astype(acc.tvm_dtype) * right(g, j, *at).astype(acc.tvm_dtype), axis=[step, lane])
+            return te.sum(
+                left(g, i, *at).astype(acc.tvm_dtype) * right(g, j, *at).astype(acc.tvm_dtype), axis=[step, lane]
+            )
 
         part = te.compute((batch, self.parts, m, n), partial, name="part")
         t = k.reduce_axis(self.parts, "t")

@@ -113,7 +113,9 @@ def reads_innermost(sch: Any, block: Any) -> bool:
         return True
     largest = max(reads, key=lambda r: prod(int(n) for n in r.source.shape))
     reduced = [iv.var for iv in b.iter_vars if iv.iter_type == tvm.tirx.IterVar.CommReduce]
-    last = next((r.min for r, n in zip(reversed(largest.region), reversed(largest.source.shape), strict=True) if n > 1), 0)
+    last = next(
+        (r.min for r, n in zip(reversed(largest.region), reversed(largest.source.shape), strict=True) if n > 1), 0
+    )
     found: list[Any] = []
     if isinstance(last, int):
         return True
