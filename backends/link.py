@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import shutil
@@ -47,21 +48,18 @@ def _linker(target: Target, host: Target) -> list[str]:
                 f"saving links a shared library and needs a C compiler, and none is on PATH: install one ({_INSTALL})"
             )
         return [found]
-    name = target.family.replace("_", "-")  # Debian's packages have no underscores
-    crossing = [
-        [f"{target.family}-linux-gnu-g++"],
-        [f"{target.family}-linux-gnu-gcc"],
-        [f"{target.family}-linux-gnu-ld"],
-        ["ld.lld"],
-        ["zig", "cc", "-target", f"{target.family}-linux-gnu", "-nostdlib"],
-    ]
+    triple = f"{target.family}-linux-gnu"
+    zig = ["cc", "-target", triple, "-nostdlib"]
+    crossing = [[f"{triple}-g++"], [f"{triple}-gcc"], [f"{triple}-ld"], ["ld.lld"], ["zig", *zig]]
     for command in crossing:
         if shutil.which(command[0]):
             return command
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", *zig]
     raise ArtifactError(
         f"linking for {target.family} on {host.family} needs a linker that can, and none of "
-        f"{', '.join(c[0] for c in crossing)} is on PATH: install one (Debian, Ubuntu: apt-get install "
-        f"gcc-{name}-linux-gnu, or lld)"
+        f"{', '.join(c[0] for c in crossing)} is on PATH: install one (pip install ziglang; Debian, Ubuntu: apt-get "
+        f"install lld, or gcc-{target.family.replace('_', '-')}-linux-gnu)"
     )
 
 

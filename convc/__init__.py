@@ -32,8 +32,8 @@ from .onnx_import import load_onnx
 
 if TYPE_CHECKING:
     from .compiler import compile
-    from .loading import load
     from .kept import Limits
+    from .loading import load
     from .many_sizes import DynamicModel, ModelSet
     from .model import CompiledModel, Model
 

@@ -14,8 +14,8 @@ import onnx
 
 from convc.backends.build import build
 from convc.backends.target import Target, host_target, parse_target, parse_targets
-from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.choices import Choices
+from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.graph import Graph
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.types import Dim
@@ -105,7 +105,7 @@ def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bo
                 f"of several shapes, one leaves sizes open ({ports}): give all sizes in each, or one shape"
             )
         fixed = {p.name: tuple(map(int, p.shape)) for p in found.inputs}
-        models += recipe.at(fixed).models(_graph(found, fixed), cache)
+        models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(_graph(found, fixed), cache)
     if not models:
         raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     return model_of(models)
@@ -217,28 +217,6 @@ def _for_cpu(
     if not host_target().lacks(target.family, target.features):
         _ = model.program  # what it takes to run is done now
     return model
-
-
-def _for_gpu(self, graph: Graph) -> CompiledModel:
-    with _compiling:
-        return _for_gpu(graph, self.arch, self.precision, self.dump_dir)
-
-
-def _check(target: str, arch: str | Sequence[str] | None, threads: int | None, precision: str) -> None:
-    """Raise ``CompileError`` for what does not go together."""
-    known = GPU_PRECISIONS if target == "cuda" else PRECISIONS
-    if precision not in known:
-        other = "a processor" if target == "cuda" else "target 'cuda'"
-        hint = f" ('{precision}' is for {other})" if precision in (*PRECISIONS, *GPU_PRECISIONS) else ""
-        raise CompileError(f"unknown precision '{precision}'; known: {', '.join(known)}{hint}")
-    if target != "cuda" and arch is not None:
-        raise CompileError(f"arch is for target 'cuda', and the target is '{target}'")
-    if target == "cuda" and threads is not None:
-        raise CompileError("threads is for a processor, and the target is 'cuda'")
-
-
-def _stays_open(source: Source, shapes: Shapes | None) -> bool:
-    """Whether sizes are open: without importing a model, which may not be possible before they are known."""
 
 
 def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dump_dir: Path | None) -> CudaModel:

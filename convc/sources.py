@@ -64,7 +64,7 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
         model, folder = read_model(source)
-        fixed = {name: s for name, s in given.items() if all(isinstance(size, int) for size in s)}
+        fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
         inputs = _ports(model_inputs(model, fixed))
         outputs = tuple(map(_stated, model.graph.output))
         return Reader(

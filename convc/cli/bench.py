@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -31,7 +31,7 @@ from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
 from convc.sources import as_graph
 
-from .options import UsageError, positive, progress, shapes, source, stem
+from .options import UsageError, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=shape_option,
         action="append",
         default=[],
-        help="the shape of one input, in every model",
+        help="the shape of one input, in every model; give it again for each size to time",
     )
     parser.add_argument(
         "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
@@ -93,13 +93,15 @@ def main(args: argparse.Namespace) -> None:
         raise UsageError(f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: {OTHERS}")
     results = []
     print(" ".join([f"{'model':24} thr", *(f"{e:>12}" for e in engines), *(f"{'/ ' + e:>14}" for e in engines[1:])]))
-    for model in args.models:
+    sizes = shape_sets(args)
+    for model, given in ((m, s) for m in args.models for s in sizes):
+        name = stem(model) + (f" {_brief(given)}" if len(sizes) > 1 else "")
         with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
             path = Path(folder) / "model.onnx"
-            convc.save_onnx(as_graph(source(model), shapes(args)), path)
+            convc.save_onnx(as_graph(source(model), given), path)
             for threads in args.threads:
-                progress(f"{model} on {threads} threads")
-                results.append(compare(stem(model), path, threads, engines, args.turns))
+                progress(f"{name} on {threads} threads")
+                results.append(compare(name, path, threads, engines, args.turns))
                 show(results[-1])
             show_layers(path, args.layers or 0)
             if args.memory:
@@ -108,6 +110,10 @@ def main(args: argparse.Namespace) -> None:
         _summary([r for r in results if r.threads == threads], engines)
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+
+
+def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
+    return " ".join("x".join(map(str, shape)) for shape in shapes.values())
 
 
 def time_on_gpu(path: str, turns: int) -> None:
