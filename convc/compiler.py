@@ -87,43 +87,45 @@ def compile(
     folder = Path(dump_dir) if dump_dir is not None else None
     recipe = Recipe(target, threads, arch, precision, tuning, folder)
     if isinstance(shapes, Sequence):
-        return _several(source, shapes, recipe, cache is True)
+        return model_of(_several(source, shapes, recipe, cache is True))
     found = reader(source, shapes)
     if is_open(found.inputs):
         return _dynamic(found, recipe, cache is not False, limits or Limits())
-    return model_of(recipe.models(_graph(found, {}), cache is True))
+    return model_of(recipe.models(_fixed(found)[0], cache is True))
 
 
-def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bool) -> Model:
-    """The model of several sizes; raises ``ShapeError`` when one of them is not wholly given."""
+def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bool) -> list[CompiledModel]:
+    """The models of several sizes; raises ``ShapeError`` when one of them is not wholly given."""
+    if not shapes:
+        raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     models = []
     for given in shapes:
         found = reader(source, given)
-        if is_open(found.inputs):
-            ports = ", ".join(map(str, found.inputs))
-            raise ShapeError(
-                f"of several shapes, one leaves sizes open ({ports}): give all sizes in each, or one shape"
-            )
-        fixed = {p.name: tuple(map(int, p.shape)) for p in found.inputs}
-        models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(_graph(found, fixed), cache)
-    if not models:
-        raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
-    return model_of(models)
+        for port in found.inputs:
+            if is_open([port]):
+                raise ShapeError(
+                    f"input {port} leaves sizes open: fix them with shapes=[{{'{port.name}': ...}}] (--shape {port.name}=...)"
+                )
+        graph, fixed = _fixed(found)
+        models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(graph, cache)
+    return models
+
+
+def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
+    """The graph of what leaves no size open, and the shapes of its inputs."""
+    shapes = {p.name: tuple(map(int, p.shape)) for p in found.inputs}
+    return fix_shapes(found.graph(shapes), {}), shapes
 
 
 def _dynamic(found: Reader, recipe: Recipe, cache: bool, limits: Limits) -> DynamicModel:
     def make(shapes: Mapping[str, tuple[int, ...]]) -> CompiledModel:
         try:
-            return recipe.at(shapes).for_here().models(_graph(found, shapes), cache)[0]
+            return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
         except ConvcError as e:
             sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             raise type(e)(f"for {sizes}: {e}") from e
 
     return DynamicModel(found.name, found.inputs, found.outputs, make, limits)
-
-
-def _graph(found: Reader, shapes: Mapping[str, Sequence[int]]) -> Graph:
-    return fix_shapes(found.graph(shapes), {})
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,11 @@ def main(args: argparse.Namespace) -> None:
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
     if not Path(out).absolute().parent.is_dir():  # said before the long part, not after it
         raise convc.ArtifactError(f"cannot write '{out}': its folder does not exist")
+    progress("reading the model")
+    given = source(args.model)
     progress("compiling")
     model = convc.compile(
-        source(args.model),
+        given,
         args.target,
         shape_sets(args),
         args.threads,
