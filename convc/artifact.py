@@ -103,7 +103,7 @@ def artifact_chunks(parts: Sequence[Part]) -> list[bytes | memoryview]:
     chunks: list[bytes | memoryview] = []
     described, held, position = [], _Weights(), 0
     for part in parts:
-        weights = {name: held.index(array) for name, array in part.weights.items()}
+        weights = {name: held.index(array) for name, array in sorted(part.weights.items())}
         described.append(asdict(part.description) | {"weights": weights, "code": (position, len(part.code))})
         chunks.append(part.code)
         position += len(part.code)

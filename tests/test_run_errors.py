@@ -12,6 +12,9 @@ from onnx import TensorProto
 
 import convc
 from convc import ArtifactError, InputError, ModelFileError
+from convc.ir.builder import Builder
+from convc.ir.op import f32
+from convc.ir.ops.binary import Add
 
 # -- running ------------------------------------------------------------------------------------------------------------
 
