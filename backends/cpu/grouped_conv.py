@@ -38,7 +38,7 @@ def grouped_conv(group: Group, target: Target) -> Any:
 @dataclass(frozen=True)
 class GroupedConv:
     """``Y[n,c,oh,ow,v] = sum over i, kh, kw of X[n,c, oh*s + kh*d, ow*s + kw*d, v // width * width + i] * W[c,i,kh,kw,v]``
-    for groups of ``width`` channels.
+    for groups of ``width`` channels; of single channels there is no ``i``.
     """
 
     node: Node
@@ -52,11 +52,12 @@ class GroupedConv:
         _, wide, kh, kw = w.shape
         width = round_up(outs[0].sizes[3], self.columns)
         source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (kw - 1) * dw + 1))
-        ri, rh, rw = (k.reduce_axis(size, name) for size, name in ((wide, "ri"), (kh, "rh"), (kw, "rw")))
+        rh, rw = k.reduce_axis(kh, "rh"), k.reduce_axis(kw, "rw")
+        ri = [k.reduce_axis(wide, "ri")] if wide > 1 else []
 
         def element(n: Any, c: Any, h: Any, i: Any, v: Any) -> Any:
-            data = source(n, c, h * sh + rh * dh, i * sw + rw * dw, v // wide * wide + ri)
-            return te.sum(data * w.tensor(c, ri, rh, rw, v), axis=[rh, rw, ri])
+            data = source(n, c, h * sh + rh * dh, i * sw + rw * dw, v // wide * wide + ri[0] if ri else v)
+            return te.sum(data * w.tensor(c, ri[0] if ri else 0, rh, rw, v), axis=[rh, rw, *ri])
 
         return finished(k, element, width, outs[0], bias)
 
