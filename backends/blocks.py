@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tvm
@@ -48,11 +49,21 @@ def inline_epilogue(sch: Any, anchor: Any) -> Any:
     return last
 
 
-def inline_cheap(sch: Any) -> None:
-    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data."""
+def inline_cheap(sch: Any, *, repeat: bool = True) -> None:
+    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data.
+
+    Without ``repeat``, none is inlined into a reader of more elements, unless it only moves data.
+    """
     for block in all_blocks(sch):
         consumers = sch.get_consumers(block)
         if not consumers or not is_pointwise(sch, block):
             continue
-        if moves_data(sch, block) or (len(consumers) == 1 and is_pointwise(sch, consumers[0])):
+        pointwise = len(consumers) == 1 and is_pointwise(sch, consumers[0])
+        if moves_data(sch, block) or (pointwise and (repeat or elements(sch, block) == elements(sch, consumers[0]))):
             sch.compute_inline(block)
+
+
+def elements(sch: Any, block: Any) -> int:
+    """How many elements a block computes."""
+    axes = sch.get(block).iter_vars
+    return math.prod(int(iv.dom.extent) for iv in axes if iv.iter_type == tirx.IterVar.DataPar)

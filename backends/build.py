@@ -101,9 +101,9 @@ def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: str) 
 
     calls = []
     for n in network.run:
-        values = zip((*operands(n), *n.outputs), network.arguments(n), strict=True)
+        placed = zip((*operands(n), *n.outputs), network.arguments(n), strict=True)
         base, offset = address(network.scratch(n))
-        pointers = [pointer(*address(place), v.type.tvm_dtype) for v, place in values]
+        pointers = [pointer(*address(place), v.type.tvm_dtype) for v, place in placed]
         calls.append(call(kernels[n.output.name], pointers, base + tirx.const(offset, "int64")))
     functions = {"main": exported("main", list(bases.values()), calls, trace)}
     for n in network.load:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from convc.ir.errors import InputError
@@ -20,6 +21,7 @@ LEGACY_STREAM = 1
 """How DLPack names CUDA's default stream, whose handle is 0."""
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
 _BFLOAT16 = 4
+_bfloat16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class _Device(ctypes.Structure):
@@ -42,21 +44,13 @@ class _Tensor(ctypes.Structure):
     ]
 
 
-_DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
 class _Managed(ctypes.Structure):
-    _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _DELETER)]
+    _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
-def _python(name: str, result: Any, *arguments: Any) -> Any:
-    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
-
-
-_new_capsule = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
-_is_valid = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)  # of one that is dying
-_dying_pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 _NAME = b"dltensor"
 
 
@@ -97,7 +91,8 @@ def as_numpy(array: Any) -> np.ndarray:
         v = view(array)
         dtype = np.dtype(v.dtype)
         length = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + 1 if 0 not in v.shape else 0
-        memory = np.frombuffer((ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address), dtype)
+        bytes_there = (ctypes.c_uint8 * (length * dtype.itemsize)).from_address(v.address)
+        memory = np.frombuffer(memoryview(bytes_there), dtype)
         return np.lib.stride_tricks.as_strided(memory, v.shape, [s * dtype.itemsize for s in v.strides]).copy()
 
 
@@ -126,36 +121,30 @@ def stream_of(array: Any) -> int:
 
 # -- handing out ------------------------------------------------------------------------------------------------------------
 
-_handed_out: dict[int, tuple[Any, ...]] = {}
-"""What must live until whoever took it gives it back, by the address of its record."""
+
+class _Memory:
+    """Memory that numpy makes an array of, never looking at what is there; it lives as long as numpy holds this."""
+
+    def __init__(self, owner: Any, address: int, shape: Sequence[int], dtype: np.dtype) -> None:
+        self.owner = owner
+        plain = np.dtype(np.uint16) if dtype == _bfloat16 else dtype
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": tuple(shape),
+            "typestr": plain.str,
+            "version": 3,
+        }
 
 
-def capsule(owner: Any, address: int, shape: Sequence[int], dtype: str, device: tuple[int, int]) -> Any:
-    """A DLPack capsule over memory that ``owner`` keeps alive."""
-    kind = np.dtype(dtype)
-    sizes = (ctypes.c_int64 * len(shape))(*shape)
-    strides = (ctypes.c_int64 * len(shape))(*_strides(tuple(shape)))
-    code = _BFLOAT16 if dtype == "bfloat16" else _KINDS[kind.kind]
-    managed = _Managed()
-    managed.tensor = _Tensor(
-        address, _Device(*device), len(shape), _DataType(code, kind.itemsize * 8, 1), sizes, strides, 0
-    )
-    managed.deleter = _forget
-    where = ctypes.addressof(managed)
-    _handed_out[where] = (managed, sizes, strides, owner)
-    return _new_capsule(where, _NAME, _untaken)
+def capsule(owner: Any, address: int, shape: Sequence[int], dtype: np.dtype, device: tuple[int, int]) -> Any:
+    """A DLPack capsule over memory of a device that ``owner`` keeps alive.
 
-
-@_DELETER
-def _forget(where: int) -> None:
-    _handed_out.pop(where, None)
-
-
-@_DELETER
-def _drop(dying: int) -> None:
-    """Called when a capsule goes: nobody took what is in it when it still has its first name."""
-    if _is_valid(dying, _NAME):
-        _forget(_dying_pointer(dying, _NAME))
-
-
-_untaken = ctypes.cast(_drop, ctypes.c_void_p)
+    It is numpy's, changed to say where the memory really is: what ends it is then not Python code, which would lose an
+    exception that is on its way at that moment.
+    """
+    made = np.asarray(_Memory(owner, address, shape, dtype)).__dlpack__()
+    tensor = ctypes.cast(_pointer(made, _NAME), ctypes.POINTER(_Managed)).contents.tensor
+    tensor.device = _Device(*device)
+    if dtype == _bfloat16:
+        tensor.dtype.code = _BFLOAT16
+    return made

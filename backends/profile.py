@@ -14,8 +14,9 @@ from tvm import te, tirx
 
 from convc.ir.graph import Graph
 
-from .build import Built, Kernel, build, schedule
+from .build import Built, build, schedule
 from .group import Group
+from .kernels import Kernel
 from .lower import call, exported, generate, lower, pointer
 from .runtime import Program, configure_threads
 from .target import Target, host_target

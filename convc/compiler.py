@@ -224,6 +224,7 @@ def _for_cpu(
 def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dump_dir: Path | None) -> CudaModel:
     from convc.backends.cuda import build as cuda
     from convc.backends.cuda.arch import parse_architectures
+    from convc.backends.cuda.usage import usage
 
     precision = "fp32" if precision == "default" else precision
     architectures = [replace(a, gpu=replace(a.gpu, tf32=precision == "tf32")) for a in parse_architectures(arch)]
@@ -237,8 +238,9 @@ def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dum
             code += module.code
         held[name] = {"modules": places, "plan": asdict(found.variant.plan)}
     description = _description(graph, final, "cuda", {"precision": precision, "architectures": held})
-    kernels = built[architectures[-1].name].variant.kernels
-    return CudaModel(description, bytes(code), _weights(final), kernels)
+    model = CudaModel(description, bytes(code), _weights(final), built[architectures[-1].name].variant.kernels)
+    model.usage = {a.name: usage(built[a.name], a.gpu) for a in architectures}
+    return model
 
 
 def _description(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) -> Description:

@@ -20,7 +20,8 @@ from convc.ir.errors import ArtifactError, InputError
 from .artifact import Artifact, Description, Port
 from .model import CompiledModel, check, host_array
 
-if TYPE_CHECKING:  # it loads TVM
+if TYPE_CHECKING:  # they load TVM
+    from convc.backends.cuda.usage import Usage
     from convc.backends.kernels import Kernel
 
 
@@ -45,6 +46,8 @@ class CudaModel(CompiledModel):
         open_device: Callable[[], Device] = NvidiaGpu,
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
+        self.usage: Mapping[str, Sequence[Usage]] = {}
+        """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
         self._lock = threading.Lock()

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run
+from emulator import run as emulate
 from malformed import raises
 
 import convc
@@ -34,7 +36,7 @@ from convc.ir.op import Op, f32
 from convc.ir.ops.logical import Not
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Relu
-from convc.ir.types import TensorType
+from convc.ir.types import TensorType, numpy_dtype
 from convc.pipeline import apply, gpu_passes
 from convc.sources import as_graph
 
@@ -106,6 +108,26 @@ def test_vectors_of_bool() -> None:
     bind(sch, all_blocks(sch)[0], 4)
     with raises(CompileError, "k_kernel", "vectors of bool"):
         lower(sch.mod["main"], GPUS["sm_80"], "k")
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("u16", 8), ("f16", 4), ("u16", 2)])
+def test_vectors_that_are_gathered(dtype: str, lanes: int) -> None:
+    """TVM prints ``make_uint4`` and the like of more arguments than these functions take."""
+    sch = schedule_of(Transpose((1, 0)), type=TensorType(dtype, (32, 64)))
+    bind(sch, all_blocks(sch)[0], lanes)
+    code = lower(sch.mod["main"], GPUS["sm_80"], "k")
+    nvrtc.compile_source(code.source, "sm_80", "k")
+    x = np.arange(2048).reshape(32, 64).astype(numpy_dtype(dtype))
+    y = np.empty((64, 32), x.dtype)
+    emulate(code, [x, y])
+    np.testing.assert_array_equal(y, x.T)
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("i8", 8), ("i8", 16), ("i64", 2)])
+def test_vectors_of_one_value_repeated(dtype: str, lanes: int) -> None:
+    sch = schedule_of(Relu(), type=TensorType(dtype, (2048,)))
+    bind(sch, all_blocks(sch)[0], lanes)
+    nvrtc.compile_source(lower(sch.mod["main"], GPUS["sm_80"], "k").source, "sm_80", "k")
 
 
 # -- the compiler -------------------------------------------------------------------------------------------------------
@@ -359,3 +381,43 @@ def test_loading_for_a_gpu_needs_no_compiler(tmp_path: Path) -> None:
     compiled("sm_80").save(tmp_path / "m.convc")
     code = "import sys, convc; convc.load(sys.argv[1]); assert not {'tvm', 'tvm_ffi'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.convc")], check=True)
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_build_shows_what_kernels_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("build", str(LENET), "--target", "cuda", "--arch", "sm_80,ptx", "--precision", "tf32", "--kernels") == 0
+    first, arch, header, *kernels = capsys.readouterr().out.splitlines()
+    assert first.startswith("lenet.convc (")
+    assert (arch, header.split()[:4]) == ("sm_80:", ["regs", "shared", "spill", "occupancy"])
+    model = convc.load("lenet.convc")
+    assert isinstance(model, CudaModel)
+    assert (model.architectures, model.precision) == (("compute_75", "sm_80"), "tf32")
+    plan = Plan.of(model._description.details["architectures"]["sm_80"]["plan"])
+    assert {line.split()[-1] for line in kernels} == {start.kernel for start in (*plan.load, *plan.run)}
+
+
+def test_run_without_a_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, "_LIBRARY", "libnowhere.so.1")
+    driver.driver.cache_clear()
+    compiled("sm_80").save(tmp_path / "m.convc")
+    np.save(tmp_path / "x.npy", np.zeros(SHAPES["x"], np.float32))
+    assert run("run", str(tmp_path / "m.convc"), "--input", str(tmp_path / "x.npy")) == 1
+    assert "no NVIDIA driver" in capsys.readouterr().err
+
+
+def test_occupancy() -> None:
+    """Worked out by hand from the limits in the programming guide: registers, threads, shared memory, blocks."""
+    a100, turing = GPUS["sm_80"], GPUS["sm_75"]
+    assert a100.resident(256, 32, 0) == 8
+    assert a100.resident(256, 64, 0) == 4
+    assert a100.resident(128, 72, 29184) == 5
+    assert a100.resident(32, 16, 0) == 32
+    assert turing.resident(32, 16, 0) == 16
+    assert a100.resident(256, 32, 164 * 1024) == a100.resident(2048, 32, 0) == a100.resident(32, 256, 0) == 0

@@ -21,7 +21,13 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     """
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or not is_depthwise(node):
+    if (
+        not isinstance(node.op, Conv)
+        or out.layout is None
+        or not out.layout.is_blocked
+        or out.rank != 4
+        or not is_depthwise(node)
+    ):
         return None
     rows, columns = window_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
     sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()

@@ -28,7 +28,13 @@ def direct_conv(group: Group, target: Target) -> Any:
     """2-D convolutions whose result is blocked ``NCHW{b}c``, of whole blocks a group; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or is_depthwise(node):
+    if (
+        not isinstance(node.op, Conv)
+        or out.layout is None
+        or not out.layout.is_blocked
+        or out.rank != 4
+        or is_depthwise(node)
+    ):
         return None
     block, count = out.layout.block(1), out.physical_shape[1]
     registers = target.vector_registers - SPARE

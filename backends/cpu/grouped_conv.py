@@ -26,7 +26,13 @@ def grouped_conv(group: Group, target: Target) -> Any:
     """2-D convolutions of a few channels a group, as many in as out, held ``NCHW{b}c``; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if not isinstance(node.op, Conv) or out.layout is None or out.rank != 4 or not is_narrow(node, out.layout.block(1)):
+    if (
+        not isinstance(node.op, Conv)
+        or out.layout is None
+        or not out.layout.is_blocked
+        or out.rank != 4
+        or not is_narrow(node, out.layout.block(1))
+    ):
         return None
     block, width = out.layout.block(1), node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())

@@ -22,7 +22,7 @@ def pool(group: Group, target: Target) -> Any:
     """
     node = group.anchor
     out = node.output.type
-    if type(node.op) not in REDUCTIONS or out.layout is None or out.rank != 4:
+    if type(node.op) not in REDUCTIONS or out.layout is None or not out.layout.is_blocked or out.rank != 4:
         return None
     rows, columns = window_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
     sch = group.lower().schedule()

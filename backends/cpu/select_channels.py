@@ -21,7 +21,12 @@ def select_channels(group: Group, target: Target) -> Any:
     layout = node.output.type.layout
     if not joins_channels(node) or not all(n.op.elementwise for n in group.body.nodes[1:]):
         return None
-    if layout is None or is_aligned(node, layout.block(1)) or node.output.type.physical_shape[1] > MAX_BLOCKS:
+    if (
+        layout is None
+        or not layout.is_blocked
+        or is_aligned(node, layout.block(1))
+        or node.output.type.physical_shape[1] > MAX_BLOCKS
+    ):
         return None
     sch = group.lower().schedule()
     return schedule(sch, all_blocks(sch)[0])

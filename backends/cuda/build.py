@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from convc.ir.graph import Graph, Node
@@ -43,7 +43,8 @@ def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code
     NVRTC compiles one group while the next is scheduled. Raises ``CompileError`` when no rule takes a group or a package is missing.
     """
     check_sizes(graph)
-    variants, pending = {}, {}
+    variants: dict[str, Variant] = {}
+    pending: dict[str, list[Future[Compiled]]] = {}
     with ThreadPoolExecutor(1) as compiler:
         try:
             for gpu in dict.fromkeys(a.gpu for a in architectures):
@@ -66,7 +67,8 @@ def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda
     """Schedule a graph for one GPU. ``ready`` is given the name and source of each module as soon as it is there."""
     codes: dict[str, DeviceCode] = {}
     modules: dict[str, int] = {}
-    sources, kernels = [], []
+    sources: list[str] = []
+    kernels: list[Kernel] = []
     for found in distinct(graph):
 
         def scheduled(group: Group, name: str = found.name) -> tuple[DeviceCode, str]:

@@ -23,13 +23,13 @@ LATENCY = 600
 """From a load of global memory to its arrival, and a barrier."""
 STEP = 40
 """What a step costs each block at its barriers and in its loops."""
+BUSY_WARPS = 8
+"""Warps that keep the arithmetic of a multiprocessor busy: two for each of its four schedulers."""
 LAUNCH = 3000
 """What a kernel more costs, and its filling and draining of the machine."""
 LEAST_DEPTH = 64
 """Terms that a part of a sum has at least."""
-MOST_SPLITS = 32
-REGISTERS = 255
-"""The most that a thread may have."""
+MOST_SPLITS = 16
 
 
 class Sizes(NamedTuple):
@@ -76,7 +76,9 @@ class Unit:
     def registers(self, tile: Tile) -> int:
         """An estimate of a thread's registers, near what ptxas reports."""
         m, n = tile.each
-        return m * n + 4 * m + n + 30 if self.threads == 1 else m * n // 32 + (m + n) // 2 + 16
+        if self.threads == 1:
+            return (m * n + 4 * m + n) * self.bytes // 4 + 30
+        return m * n // 32 + (m + n) // 2 + 16
 
     def shared(self, tile: Tile) -> int:
         """Bytes of shared memory a block takes. On tensor cores the result passes through it in float32, where the factors were; TVM
@@ -115,17 +117,7 @@ def blocks(sizes: Sizes, tile: Tile, splits: int) -> int:
 def resident(tile: Tile, unit: Unit, gpu: Gpu) -> int:
     """Blocks that one multiprocessor holds at once; 0 when it cannot hold one."""
     threads = tile.rows * tile.columns * unit.threads
-    registers, shared = unit.registers(tile), unit.shared(tile)
-    if registers > REGISTERS or shared > gpu.shared_per_block or threads > 1024:
-        return 0
-    per_warp = math.ceil(registers / 8) * 8 * gpu.warp
-    warps = math.ceil(threads / gpu.warp)
-    return min(
-        gpu.registers_per_sm // (per_warp * warps),
-        gpu.shared_per_sm // (shared + 1024),
-        gpu.threads_per_sm // (warps * gpu.warp),
-        gpu.blocks_per_sm,
-    )
+    return gpu.resident(threads, unit.registers(tile), unit.shared(tile))
 
 
 def cycles(sizes: Sizes, tile: Tile, splits: int, unit: Unit, gpu: Gpu) -> float:
@@ -136,17 +128,19 @@ def cycles(sizes: Sizes, tile: Tile, splits: int, unit: Unit, gpu: Gpu) -> float
     steps = math.ceil(math.ceil(sizes.k / tile.k) / splits)
     total = blocks(sizes, tile, splits)
     read = (tile.m + tile.n) * tile.k * unit.bytes / GLOBAL_BYTES
+    warps = math.ceil(tile.rows * tile.columns * unit.threads / gpu.warp)
 
     def wave(count: int) -> float:
         """The time of so many blocks at once."""
         each = math.ceil(count / gpu.sms)
+        idle = max(1.0, BUSY_WARPS / (each * warps))
         exposed = LATENCY / max(1, tile.stages - 1)
-        return steps * max(each * (unit.step(tile) + STEP), each * read, exposed) + LATENCY
+        return steps * max(each * (unit.step(tile) * idle + STEP), each * read, exposed) + LATENCY
 
     full, rest = divmod(total, held * gpu.sms)
     time = full * wave(held * gpu.sms) + (wave(rest) if rest else 0)
     if splits > 1:
-        moved = sizes.batch * sizes.m * sizes.n * 4 * (splits + 1)
+        moved = total * tile.m * tile.n * 4 * 2
         time += LAUNCH + moved / (GLOBAL_BYTES * gpu.sms)
     return time
 

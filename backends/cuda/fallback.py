@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..blocks import all_blocks, inline_cheap, is_pointwise
+from ..blocks import all_blocks, elements, inline_cheap, is_pointwise
 from ..group import Group
 from .gpu import Gpu
-from .threads import axes, elements, extent, fused, spread, vector_lanes, with_threads
+from .threads import axes, extent, fused, spread, vector_lanes, with_threads
 from .top_k import rankings
 
 
@@ -24,11 +24,11 @@ def fallback(group: Group, gpu: Gpu) -> Any:
     for block in all_blocks(sch):
         name = sch.get(block).name_hint
         if name not in done and (loops := axes(sch, block)) and all(extent(sch, loop) for loop in loops[0]):
-            done.add(bind_elements(sch, block, *loops, gpu))
+            done.add(bind_block(sch, block, *loops, gpu))
     return sch
 
 
-def bind_elements(sch: Any, block: Any, spatial: list[Any], reduction: list[Any], gpu: Gpu) -> str:
+def bind_block(sch: Any, block: Any, spatial: list[Any], reduction: list[Any], gpu: Gpu) -> str:
     """A thread for each element of a block, of these loops; returns the name of the block that is part of its kernel, if there
     is one.
     """

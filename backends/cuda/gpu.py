@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+KIB = 1024
+REGISTERS = 255
+"""The most that a thread may have."""
+THREADS = 1024
+"""The most that a block may have."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,22 @@ class Gpu:
         """Whether it has cp.async, and mma.sync on m16n8k16 and TF32."""
         return self.arch >= 80
 
+    def resident(self, threads: int, registers: int, shared: int) -> int:
+        """Blocks that one multiprocessor holds at once, by the threads, the registers a thread and the bytes of shared memory of one;
+        0 when it cannot hold any. Registers are given out by eights, shared memory with 1 KB more.
+        """
+        if registers > REGISTERS or shared > self.shared_per_block or threads > THREADS:
+            return 0
+        warps = math.ceil(threads / self.warp)
+        per_warp = math.ceil(registers / 8) * 8 * self.warp
+        return min(
+            self.registers_per_sm // (per_warp * warps),
+            self.shared_per_sm // (shared + KIB),
+            self.threads_per_sm // (warps * self.warp),
+            self.blocks_per_sm,
+        )
 
-KIB = 1024
+
 GPUS = {
     g.name: g
     for g in (

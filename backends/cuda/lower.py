@@ -136,7 +136,7 @@ def _launch(call: Any, places: dict[Any, int]) -> Launch:
 
 def _bytes(buffer: Any) -> int:
     dtype = tvm.DataType(buffer.dtype)
-    return prod(int(n) for n in buffer.shape) * -(-dtype.bits * dtype.lanes // 8)
+    return prod(int(n) for n in buffer.shape) * -(-int(dtype.bits) * int(dtype.lanes) // 8)
 
 
 def _source(kernels: dict[str, Any], target: Any) -> str:
@@ -181,12 +181,39 @@ _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 """With it, TVM prints source where it would look for a driver and compile."""
 
 
+def _supports_bfloat16(_version: str) -> bool:
+    """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
+    return False
+
+
+tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", _supports_bfloat16, override=True)
+
+
 def _without_toolkit(source: str) -> str:
     """The source less the headers of the toolkit that no kernel of ours reads: a module then compiles in a twentieth of the time."""
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
-    return _TYPES + rest.replace("#include <mma.h>\n", "")
+    preamble, begin, kernels = rest.replace("#include <mma.h>\n", "").partition('extern "C" __global__')
+    vectors = [_gathered(*v) for v in _GATHERED if f"make_{v[0]}(" in kernels]
+    return "".join((_TYPES, preamble, *vectors, begin, kernels))
+
+
+_GATHERED = (
+    *((vector, 8) for vector in ("int2", "uint2", "int4", "uint4", "longlong4", "ulonglong4")),
+    *((vector, 16) for vector in ("int4", "uint4")),
+)
+"""How TVM calls vectors of many scalars, and how many of them there are."""
+
+
+def _gathered(vector: str, count: int) -> str:
+    """What makes a vector from its scalars, where TVM calls the function that makes it from words."""
+    names = [f"x{i}" for i in range(count)]
+    return (
+        f"template <typename T> static __device__ __forceinline__ {vector} make_{vector}"
+        f"({', '.join(f'T {x}' for x in names)}) {{\n"
+        f"  alignas({vector}) T all[] = {{{', '.join(names)}}};\n  return *({vector}*)all;\n}}\n"
+    )
 
 
 _TYPES = """#ifdef __CUDACC_RTC__

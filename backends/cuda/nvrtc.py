@@ -18,7 +18,12 @@ from convc.ir.errors import CompileError
 
 VERSION = "13.0"
 """The release of CUDA whose compiler is used; PTX of it needs a driver of the same release or newer."""
-OPTIONS = ("--std=c++17", "--ptxas-options=-v", "--diag-suppress=177,1444")
+OPTIONS = (
+    "--std=c++17",
+    "--ptxas-options=-v",
+    "--ptxas-options=--register-usage-level=0",  # else ptxas spills some kernels to fit one block more
+    "--diag-suppress=177,1444",
+)
 """No fast math: results must not depend on it. Warnings off: functions that a kernel does not use, and names of TVM's choosing."""
 
 

@@ -167,7 +167,7 @@ class Tiled:
             return te.sum(a(g, i, at).astype(acc.tvm_dtype) * factor.astype(acc.tvm_dtype), axis=r)
 
         c = te.compute((self.splits, batch, rows, columns), element, name="product")
-        whole = lambda *i: c(0, *i)  # noqa: E731
+        whole: Callable[..., Any] = lambda *i: c(0, *i)  # noqa: E731
         if self.splits > 1:
             s = k.reduce_axis(self.splits, "s")
             whole = te.compute((batch, rows, columns), lambda *i: te.sum(c(s, *i), axis=s), name="total")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,10 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from ..blocks import all_blocks, inline_epilogue
+from ..group import Group
+from .cost import Choice
 from .gpu import Gpu
-from .product import Product, Side
+from .product import Product, Side, Tiled
 from .threads import extent, spread
 
 SHARED = "shared.dyn"
@@ -32,6 +36,16 @@ class Blocks:
     total: Any | None
     out: Any
     direct: bool
+
+
+def scheduled(
+    group: Group, product: Product, choice: Choice, gpu: Gpu, schedule: Callable[[Any, Product, Choice, Gpu], None]
+) -> Any:
+    """The schedule of a group led by a product, for a tile and splits, by one of the functions that make a schedule of such."""
+    algorithm = Tiled(product, choice.tile, choice.splits)
+    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
+    schedule(sch, product, choice, gpu)
+    return within_result(sch, product)
 
 
 def prepare(sch: Any, product: Product, splits: int) -> Blocks:
@@ -126,19 +140,27 @@ def vectorize(sch: Any, block: Any, lanes: int) -> None:
         sch.vectorize(vector)
 
 
-def result_lanes(product: Product, most: int = 4) -> int:
-    """How many neighbouring elements of the result, the sums being float32, a thread writes at once."""
-    side = product.sides[2]
-    return side.vector(4, 4 * most) if side.along == "n" else 1
+def result_lanes(sch: Any, out: Any, product: Product) -> int:
+    """How many neighbouring elements of the result a thread writes at once: as many as 16 bytes hold of the widest type that is
+    read on the way to it; one where there are booleans, of which there are no vectors.
+    """
+    side, block = product.sides[2], sch.get(out)
+    types = [tvm.DataType(r.source.dtype) for r in (*block.reads, *block.writes)]
+    if side.along != "n" or any(t == "bool" for t in types):
+        return 1
+    return side.vector(max(t.bits for t in types) // 8)
 
 
 def finish_apart(sch: Any, blocks: Blocks, product: Product, gpu: Gpu) -> None:
     """A second kernel: each thread adds up the parts of a few neighbouring sums and applies what follows."""
-    lanes = result_lanes(product) if product.one_to_one else 1
-    loop = sch.fuse(*sch.get_loops(blocks.out))
-    if extent(sch, loop) < lanes * gpu.sms * gpu.warp:
+    lanes = result_lanes(sch, blocks.out, product) if product.one_to_one else 1
+    *outer, column = sch.get_loops(blocks.out)
+    if math.prod(extent(sch, loop) for loop in (*outer, column)) < lanes * gpu.sms * gpu.warp:
         lanes = 1
-    thread = spread(sch, loop, gpu, lanes)
+    column, lane = sch.split(column, [None, lanes])
+    thread = spread(sch, sch.fuse(*outer, column), gpu)
+    if lanes > 1:
+        sch.vectorize(lane)
     if blocks.total is None:
         return
     sch.set_scope(blocks.total, 0, "local")

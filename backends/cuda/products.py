@@ -187,20 +187,19 @@ class TransposedProduct(Product):
         *taps, c = i.unravel(self.window)
         tests, position = [], []
         for a, j, p, t in zip(self.axes, at, phase, taps, strict=True):
-            first = [a.meet(number, 0)[0] for number in range(a.stride)]
+            _, first, met = zip(*map(a.phase, range(a.stride)), strict=True)
             source = j + pick(k, first, p) - a.dilation * a.step // a.stride * t
-            met = pick(k, [all(a.meet(number, 0)[2][2:]) for number in range(a.stride)], p)
             position.append(source)
-            tests += [source >= 0, source < a.size, met]
+            tests += [source >= 0, source < a.size, pick(k, met, p)]
         return tests, x(n, group * self.window[-1] + c, *position)
 
     def right(self, k: TensorExpressions, w: Operand, g: Any, i: Index, n: Index) -> tuple[list[Any], Any]:
         group, *phase = unravel(g, self.phases)
         *taps, c = i.unravel(self.window)
-        found = [
-            pick(k, [a.meet(number, 0)[1] for number in range(a.stride)], p) + a.step * t
-            for a, p, t in zip(self.axes, phase, taps, strict=True)
-        ]
+        found = []
+        for a, p, t in zip(self.axes, phase, taps, strict=True):
+            first, _, _ = zip(*map(a.phase, range(a.stride)), strict=True)
+            found.append(pick(k, first, p) + a.step * t)
         tests = [tap < a.kernel for a, tap in zip(self.axes, found, strict=True) if a.kernel % a.step]
         return tests, w(group * self.window[-1] + c, n.value, *found)
 
@@ -243,7 +242,7 @@ class GemmProduct(Product):
 
     @property
     def sides(self) -> tuple[Side, Side, Side]:
-        _, m, n, k = self.sizes
+        _, _, n, k = self.sizes
         x, w = (inner_axes(v.type)[0] for v in self.node.inputs[:2])
         left = Side("k", math.gcd(k, self.run)) if x == (0 if self.op.trans_a else 1) else Side("m", 1)
         return left, Side("k", k) if w == (1 if self.op.trans_b else 0) else Side("n", n), Side("n", n)

@@ -54,7 +54,7 @@ class DeviceArray:
         if taker not in (-1, self.stream):
             self._pool.device.wait(taker, self.stream)
             self.stream = taker
-        return dlpack.capsule(self, self._address, self.shape, self.dtype, self.__dlpack_device__())
+        return dlpack.capsule(self, self._address, self.shape, self._dtype, self.__dlpack_device__())
 
     def __del__(self) -> None:
         self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)

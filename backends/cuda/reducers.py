@@ -34,7 +34,8 @@ def _worst(larger: bool) -> Callable[[Sequence[Any]], list[Any]]:
     return identity
 
 
-def _register() -> None:
+def register_reducers() -> None:
+    """Tell TVM; once is enough."""
     for larger in (True, False):
         for number in ("float", "int"):
             name = f"convc.{'maximum' if larger else 'minimum'}_of_{number}"
@@ -48,6 +49,3 @@ def _register() -> None:
     tirx.op.register_intrin_lowering(
         "tirx.tvm_warp_activemask", target="cuda", f=lambda _: tirx.const(0xFFFFFFFF, "uint32"), level=99
     )
-
-
-_register()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from ..blocks import elements
 from .gpu import Gpu
 
 THREADS = 256
@@ -32,12 +32,6 @@ def axes(sch: Any, block: Any) -> tuple[list[Any], list[Any]] | None:
 def extent(sch: Any, loop: Any) -> int:
     """How often a loop runs."""
     return int(sch.get(loop).extent)
-
-
-def elements(sch: Any, block: Any) -> int:
-    """How many elements a block computes."""
-    kinds = sch.get(block).iter_vars
-    return math.prod(int(iv.dom.extent) for iv in kinds if iv.iter_type == tirx.IterVar.DataPar)
 
 
 def fused(sch: Any, block: Any, spatial: list[Any], reduction: list[Any]) -> Any:
@@ -66,19 +60,44 @@ def spread(sch: Any, loop: Any, gpu: Gpu, lanes: int = 1) -> Any:
 
 def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
     """How many neighbouring elements a thread should compute of a pointwise block: as many as 16 bytes hold of the widest
-    type that it reads or writes, fewer where they do not divide the rows or where that would leave multiprocessors idle.
+    type that it computes with (float32 at least for floats), fewer where they would not be neighbours in every tensor, or leave
+    multiprocessors idle.
     """
     b = sch.get(block)
     types = [tvm.DataType(r.source.dtype) for r in (*b.reads, *b.writes)]
-    if any(t == "bool" for t in types) or len(b.writes) != 1:
+    if any(t == "bool" for t in types) or len(b.writes) != 1 or not b.iter_vars:
         return 1
     count = elements(sch, block)
     in_place = all(_same_place(r, b) for r in b.reads)
-    row = count if in_place else int(b.iter_vars[-1].dom.extent) if b.iter_vars else 1
-    lanes = max(1, VECTOR_BYTES * 8 // max(t.bits for t in types))
-    while lanes > 1 and (row % lanes or count // lanes < gpu.sms * gpu.warp):
+    lanes = max(1, VECTOR_BYTES * 8 // max(max(t.bits, 32 if "float" in str(t) else 0) for t in types))
+    while lanes > 1:
+        together = (
+            count % lanes == 0 if in_place else all(_together(r, b.iter_vars[-1], lanes) for r in (*b.reads, *b.writes))
+        )
+        if together and count // lanes >= gpu.sms * gpu.warp:
+            break
         lanes //= 2
     return lanes
+
+
+def _together(access: Any, axis: Any, lanes: int) -> bool:
+    """Whether neighbours along an axis, which come in ``lanes``, are one vector of a tensor, or one and the same element."""
+    shape = [int(n) for n in access.source.shape]
+    *outer, last = [r.min for r, n in zip(access.region, shape, strict=True) if n > 1] or [0]
+    if any(_depends(i, axis.var) for i in outer):
+        return False
+    if not _depends(last, axis.var):
+        return True
+    offset = tvm.sym.Analyzer().simplify(last - axis.var)
+    whole = next(n for n in reversed(shape) if n > 1) % lanes == 0 and int(axis.dom.extent) % lanes == 0
+    return whole and isinstance(offset, tirx.IntImm) and int(offset) % lanes == 0
+
+
+def _depends(expr: Any, var: Any) -> bool:
+    found: list[Any] = []
+    if not isinstance(expr, int):
+        tvm_ffi.structural_walk(expr, (tirx.Var, found.append), order="post")
+    return any(v.same_as(var) for v in found)
 
 
 def _same_place(read: Any, block: Any) -> bool:

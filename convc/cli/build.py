@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="cpu: strict keeps to the direct form of convolution; cuda: fp32 (default), tf32 or fp16, sums being float32",
     )
+    parser.add_argument(
+        "--kernels",
+        action="store_true",
+        help="with --target cuda: show what each kernel takes of each architecture's GPU",
+    )
     add_threads(parser)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")
 
@@ -77,6 +82,8 @@ def main(args: argparse.Namespace) -> None:
     model.save(out)
     ports = [", ".join(map(str, some)) for some in (model.inputs, model.outputs)]
     print(f"{out} ({human(Path(out).stat().st_size)}B): {ports[0]} -> {ports[1]}")
+    if args.kernels:
+        _show_kernels(model)
 
 
 def architectures(text: str) -> tuple[str, ...]:
@@ -91,9 +98,16 @@ def architectures(text: str) -> tuple[str, ...]:
 
 def _check(args: argparse.Namespace, on_gpu: bool) -> None:
     """Raise ``UsageError`` for options of a processor given for a GPU, or the other way round."""
-    if args.arch and not on_gpu:
-        raise UsageError("--arch needs --target cuda")
+    for option in ("arch", "kernels"):
+        if getattr(args, option) and not on_gpu:
+            raise UsageError(f"--{option} needs --target cuda")
     if args.threads and on_gpu:
         raise UsageError("--threads is for processors, and the target is cuda")
     if args.precision not in (("default", "fp32", "tf32", "fp16") if on_gpu else ("default", "strict")):
         raise UsageError(f"--precision {args.precision} is {'for processors' if on_gpu else 'for --target cuda'}")
+
+
+def _show_kernels(model: convc.CompiledModel) -> None:
+    for arch, kernels in getattr(model, "usage", {}).items():
+        if kernels:
+            print("\n".join([f"{arch}:", kernels[0].HEADER, *map(str, kernels)]))

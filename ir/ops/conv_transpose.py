@@ -179,6 +179,14 @@ class TransposedAxis:
             tests.append(reached % common == 0)
         return source, tap, tests
 
+    def phase(self, number: int) -> tuple[int, int, bool]:
+        """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data that it meets
+        less i, and whether there is any.
+        """
+        source, tap, _ = self.meet(number, 0)
+        reached = (number + self.pad) % math.gcd(self.stride, self.dilation) == 0
+        return tap, source, reached and tap < self.kernel
+
 
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:
     if min(kernel, stride, dilation) < 1 or min(pads) < 0:

@@ -56,13 +56,19 @@ def check_code(
     """
     inputs = random_inputs(group.body, low)
     arguments = [physical(x, v.type) for x, v in zip(inputs, group.body.inputs, strict=True)]
-    outputs = [np.zeros(v.type.physical_shape, v.type.numpy_dtype) for v in group.body.outputs]
+    outputs = [_poison(v.type) for v in group.body.outputs]
     run(code, [*arguments, *outputs])
     if tolerance is None and ".tf32" in code.source:
         tolerance = TF32
     for v, got, want in zip(group.body.outputs, outputs, reference(group.body, inputs), strict=True):
         assert_close(logical(got, v.type), want.astype(v.type.numpy_dtype), f"{what}: {v}", tolerance)
         assert_padding_is_zero(got, v.type, what)
+
+
+def _poison(t: TensorType) -> np.ndarray:
+    """What an output holds before: 0xFF, which is NaN in every float."""
+    size = math.prod(t.physical_shape)
+    return np.full(size * t.numpy_dtype.itemsize, 0xFF, np.uint8).view(t.numpy_dtype).reshape(t.physical_shape)
 
 
 def code_of(group: Group, rule: Rule, gpu: Gpu) -> DeviceCode:

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +30,14 @@ KERNEL_FLAGS = (
 WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 """Each access is reported to the runtime; nothing of the thread sanitizer's own is linked."""
 
+_lock = threading.Lock()
+
 
 def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
     """Run a group's launches on its arguments (inputs, then outputs), which are C-contiguous; outputs are written in place.
 
-    Outputs start as NaN, and so does scratch memory. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
-    unaligned access, a write out of bounds.
+    Scratch memory starts as NaN. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
+    unaligned access, one out of bounds, a race.
     """
     sizes = [*(a.nbytes for a in arguments), code.scratch]
     memory = Memory(Memory.needed(sizes))
@@ -80,16 +83,20 @@ def program(source: str) -> Path:
     table = ", ".join(f'{{"{k}", Caller<{k}>::run, Caller<{k}>::PARAMETERS}}' for k in kernels(source))
     table = f"namespace emulator {{ const Kernel kernels[] = {{{table}, {{}}}}; }}"
     text = f'#include "shim.h"\n{translate(source)}\n{table}\n'
-    path = _folder() / hashlib.sha256(text.encode()).hexdigest()[:16]
+    with _lock:
+        folder = _folder()
+    path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not path.exists():
         cpp, compiled = path.with_suffix(".cpp"), path.with_suffix(".o")
         cpp.write_text(text)
-        _compile(f"-I{_folder()}", *KERNEL_FLAGS, *WATCHED, "-c", cpp, "-o", compiled)
-        _compile(*KERNEL_FLAGS, "-static-libubsan", compiled, _folder() / "runtime.o", "-o", path)
+        _compile(f"-I{folder}", *KERNEL_FLAGS, *WATCHED, "-c", cpp, "-o", compiled)
+        _compile(*KERNEL_FLAGS, "-static-libubsan", compiled, folder / "runtime.o", "-o", path)
     return path
 
 
 def _compile(*options: str | Path) -> None:
+    if shutil.which("g++") is None:
+        raise EmulationError("the emulator compiles kernels with g++ 12 or newer, and none is on PATH")
     command = ["g++", *map(str, options[:1]), *FLAGS, *map(str, options[1:])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -17,10 +17,15 @@ struct __half {
   __half(bool x) : v(static_cast<_Float16>(static_cast<int>(x))) {}
   operator float() const { return static_cast<float>(v); }
   operator float() const volatile { return static_cast<float>(v); }
-  template <class T> void operator=(const T& x) volatile { v = __half(x).v; }
+  template <class T>
+  void operator=(const T& x) volatile {
+    v = __half(x).v;
+  }
 };
 using half = __half;
-struct alignas(4) half2 { half x, y; };
+struct alignas(4) half2 {
+  half x, y;
+};
 using __half2 = half2;
 
 inline float __half2float(half x) { return x; }
@@ -30,13 +35,18 @@ inline unsigned short __half_as_ushort(half x) { return __builtin_bit_cast(unsig
 inline half __ushort_as_half(unsigned short x) { return __builtin_bit_cast(half, x); }
 inline half2 __halves2half2(half x, half y) { return {x, y}; }
 inline half2 make_half2(half x, half y) { return {x, y}; }
-#define BINARY(op) inline half operator op(half a, half b) { return half(float(a) op float(b)); }
-BINARY(+) BINARY(-) BINARY(*) BINARY(/)
+#define BINARY(op) \
+  inline half operator op(half a, half b) { return half(float(a) op float(b)); }
+BINARY(+)
+BINARY(-) BINARY(*) BINARY(/)
 #undef BINARY
-#define COMPARISON(op) inline bool operator op(half a, half b) { return float(a) op float(b); }
-COMPARISON(<) COMPARISON(<=) COMPARISON(>) COMPARISON(>=) COMPARISON(==) COMPARISON(!=)
+#define COMPARISON(op) \
+  inline bool operator op(half a, half b) { return float(a) op float(b); }
+    COMPARISON(<) COMPARISON(<=) COMPARISON(>) COMPARISON(>=) COMPARISON(==) COMPARISON(!=)
 #undef COMPARISON
-inline half operator-(half a) { return half(-float(a)); }
+        inline half operator-(half a) {
+  return half(-float(a));
+}
 inline half& operator+=(half& a, half b) { return a = a + b; }
 inline half& operator*=(half& a, half b) { return a = a * b; }
 inline bool __hgt(half a, half b) { return a > b; }
@@ -46,8 +56,10 @@ inline half __hfma(half a, half b, half c) { return half(std::fma(float(a), floa
 inline half __hmax(half a, half b) { return half(std::fmax(float(a), float(b))); }
 inline half __hmin(half a, half b) { return half(std::fmin(float(a), float(b))); }
 inline half __habs(half a) { return half(std::fabs(float(a))); }
-#define UNARY(name, f) inline half name(half a) { return half(f(float(a))); }
-UNARY(hexp, std::exp) UNARY(hexp2, std::exp2) UNARY(hlog, std::log) UNARY(hlog2, std::log2) UNARY(hlog10, std::log10)
-UNARY(hsqrt, std::sqrt) UNARY(hrsqrt, 1.0f / std::sqrt) UNARY(hsin, std::sin) UNARY(hcos, std::cos) UNARY(hfloor, std::floor)
-UNARY(hceil, std::ceil) UNARY(htrunc, std::trunc) UNARY(hrint, std::nearbyint)
+#define UNARY(name, f) \
+  inline half name(half a) { return half(f(float(a))); }
+UNARY(hexp, std::exp)
+UNARY(hexp2, std::exp2) UNARY(hlog, std::log) UNARY(hlog2, std::log2) UNARY(hlog10, std::log10) UNARY(hsqrt, std::sqrt)
+    UNARY(hrsqrt, 1.0f / std::sqrt) UNARY(hsin, std::sin) UNARY(hcos, std::cos) UNARY(hfloor, std::floor)
+        UNARY(hceil, std::ceil) UNARY(htrunc, std::trunc) UNARY(hrint, std::nearbyint)
 #undef UNARY

@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <type_traits>
+
 #include "cuda_fp16.h"
 #include "emulator.h"
 
@@ -18,12 +19,12 @@
 #define CUDART_INF static_cast<double>(INFINITY)
 #define CUDART_NAN static_cast<double>(NAN)
 
-#define VECTORS(name, T, SIZE)                                                                   \
-  struct alignas(2 * SIZE) name##2 { T x, y; };                                                  \
-  struct name##3 { T x, y, z; };                                                                 \
-  struct alignas(4 * SIZE > 16 ? 16 : 4 * SIZE) name##4 { T x, y, z, w; };                       \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                     \
-  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                             \
+#define VECTORS(name, T, SIZE)                                             \
+  struct alignas(2 * SIZE) name##2 { T x, y; };                            \
+  struct name##3 { T x, y, z; };                                           \
+  struct alignas(4 * SIZE > 16 ? 16 : 4 * SIZE) name##4 { T x, y, z, w; }; \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }               \
+  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }       \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 #define uint3 uint3_
 VECTORS(float, float, 4)
@@ -45,14 +46,18 @@ VECTORS(ulonglong, unsigned long long, 8)
 template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
 auto max(A a, B b) -> std::common_type_t<A, B> {
   using T = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<T>) return std::fmax(T(a), T(b));
-  else return T(a) > T(b) ? T(a) : T(b);
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fmax(T(a), T(b));
+  else
+    return T(a) > T(b) ? T(a) : T(b);
 }
 template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
 auto min(A a, B b) -> std::common_type_t<A, B> {
   using T = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<T>) return std::fmin(T(a), T(b));
-  else return T(a) < T(b) ? T(a) : T(b);
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fmin(T(a), T(b));
+  else
+    return T(a) < T(b) ? T(a) : T(b);
 }
 using std::isfinite;
 using std::isinf;
@@ -78,10 +83,18 @@ inline int __float2int_rn(float x) { return static_cast<int>(nearbyintf(x)); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
-template <class T> T __ldg(const T* p) { return *p; }
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
 inline void __threadfence() {}
 inline void __threadfence_block() {}
-template <class T> __attribute__((no_sanitize_thread)) T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }  // no race
+template <class T>
+__attribute__((no_sanitize_thread)) T atomicAdd(T* p, T x) {
+  T old = *p;
+  *p = old + x;
+  return old;
+}  // no race
 // glibc declares some of the fast forms itself
 #define __expf expf
 #define __logf logf

@@ -1,8 +1,9 @@
-// Every access of a kernel to memory, from the calls that -fsanitize=thread puts before it: is it in bounds, and does a barrier lie
-// between it and what other threads did there? Each byte remembers its last write and its last reads.
+// Every access of a kernel to memory, from the calls that -fsanitize=thread puts before it: is it in bounds, and does a
+// barrier lie between it and what other threads did there? Each byte remembers its last write and its last reads.
 #pragma once
 #include <algorithm>
 #include <vector>
+
 #include "fibers.h"
 
 namespace emulator {
@@ -16,11 +17,15 @@ struct Access {
   uint16_t thread;  // or WHOLE_WARP | warp: several threads of a warp; or MANY: of several warps
   uint16_t step;
 };
-struct Cell { Access write, read; };
-struct Range { size_t start, end; };
+struct Cell {
+  Access write, read;
+};
+struct Range {
+  size_t start, end;
+};
 static Cell arena_cells[ARENA];
 static std::vector<Range> arrays;  // of the launch's shared memory
-static char* memory;  // the GPU's, and a cell for each byte
+static char* memory;               // the GPU's, and a cell for each byte
 static size_t memory_bytes;
 static Cell* memory_cells;
 static std::vector<Range> buffers, of_launch;  // all buffers; those that the launch was given
@@ -36,28 +41,37 @@ inline bool unordered(const Access& earlier, unsigned thread, bool global) {
 
 inline void remember_read(Access& last, unsigned thread) {
   Access now{phase, static_cast<uint16_t>(thread), steps[thread / WARP]};
-  if (last.phase != phase || last.thread == thread) last = now;
-  else if (last.thread == MANY || warp_of(last) != thread / WARP) last.thread = MANY;
-  else if (last.step != now.step) last = now;
-  else last.thread = WHOLE_WARP | thread / WARP;
+  if (last.phase != phase || last.thread == thread)
+    last = now;
+  else if (last.thread == MANY || warp_of(last) != thread / WARP)
+    last.thread = MANY;
+  else if (last.step != now.step)
+    last = now;
+  else
+    last.thread = WHOLE_WARP | thread / WARP;
 }
 
-[[noreturn]] inline void race(const char* now, const char* before, const Access& other, unsigned thread, bool global, size_t at) {
+[[noreturn]] inline void race(const char* now, const char* before, const Access& other, unsigned thread, bool global,
+                              size_t at) {
   char who[64] = "other threads", where[64] = "shared memory";
-  if (other.phase != phase) strcpy(who, "another block");
-  else if (!(other.thread & WHOLE_WARP)) snprintf(who, sizeof who, "thread %u of the block", other.thread);
+  if (other.phase != phase)
+    strcpy(who, "another block");
+  else if (!(other.thread & WHOLE_WARP))
+    snprintf(who, sizeof who, "thread %u of the block", other.thread);
   for (size_t i = of_launch.size(); global && i-- > 0;)
     if (at >= of_launch[i].start && at < of_launch[i].end) {
       snprintf(where, sizeof where, "the kernel's buffer %zu", i);
       at -= of_launch[i].start;
       break;
     }
-  fail("a race: thread %u of the block %s byte %zu of %s, which %s %s with no barrier between", thread, now, at, where, who, before);
+  fail("a race: thread %u of the block %s byte %zu of %s, which %s %s with no barrier between", thread, now, at, where,
+       who, before);
 }
 
 inline void access(Cell* cells, size_t at, size_t bytes, unsigned thread, bool write, bool global) {
   for (Cell* cell = cells + at; bytes--; cell++) {
-    if (unordered(cell->write, thread, global)) race(write ? "writes" : "reads", "wrote", cell->write, thread, global, cell - cells);
+    if (unordered(cell->write, thread, global))
+      race(write ? "writes" : "reads", "wrote", cell->write, thread, global, cell - cells);
     if (write) {
       if (unordered(cell->read, thread, global)) race("writes", "read", cell->read, thread, global, cell - cells);
       cell->write = {phase, static_cast<uint16_t>(thread), steps[thread / WARP]};
@@ -78,14 +92,18 @@ inline void global_access(size_t at, size_t bytes, unsigned thread, bool write) 
     if (at >= r.start && at + bytes <= r.end) return access(memory_cells, at, bytes, thread, write, true);
   for (size_t i = 0; i < of_launch.size(); i++)
     if (at + bytes + 4096 > of_launch[i].start && at < of_launch[i].end + 4096)
-      fail("%zu bytes %s out of bounds: %td bytes after the start of the kernel's buffer %zu, which has %zu bytes", bytes, write ? "written" : "read", static_cast<ptrdiff_t>(at - of_launch[i].start), i, of_launch[i].end - of_launch[i].start);
+      fail("%zu bytes %s out of bounds: %td bytes after the start of the kernel's buffer %zu, which has %zu bytes",
+           bytes, write ? "written" : "read", static_cast<ptrdiff_t>(at - of_launch[i].start), i,
+           of_launch[i].end - of_launch[i].start);
   fail("%zu bytes %s in no buffer of the kernel", bytes, write ? "written" : "read");
 }
 
 inline void any_access(const void* p, size_t bytes, bool write) {
   size_t in_arena = static_cast<const unsigned char*>(p) - arena, in_memory = static_cast<const char*>(p) - memory;
-  if (in_arena < ARENA) shared_access(in_arena, bytes, current->number, write);
-  else if (in_memory < memory_bytes) global_access(in_memory, bytes, current->number, write);
+  if (in_arena < ARENA)
+    shared_access(in_arena, bytes, current->number, write);
+  else if (in_memory < memory_bytes)
+    global_access(in_memory, bytes, current->number, write);
 }
 
 // The buffers that a launch's arguments point into.
@@ -93,7 +111,8 @@ inline void begin_accesses(const std::vector<size_t>& offsets) {
   launch_phase = phase + 1;
   of_launch.clear();
   for (size_t offset : offsets) {
-    auto found = std::find_if(buffers.begin(), buffers.end(), [&](const Range& r) { return offset >= r.start && offset <= r.end; });
+    auto found = std::find_if(buffers.begin(), buffers.end(),
+                              [&](const Range& r) { return offset >= r.start && offset <= r.end; });
     if (found == buffers.end()) fail("an argument at offset %zu, which is in no buffer", offset);
     of_launch.push_back(*found);
   }
@@ -102,15 +121,16 @@ inline void begin_accesses(const std::vector<size_t>& offsets) {
 }  // namespace emulator
 
 extern "C" {
-#define ACCESS(n)                                                                        \
-  void __tsan_read##n(void* p) { emulator::any_access(p, n, false); }                    \
-  void __tsan_write##n(void* p) { emulator::any_access(p, n, true); }                    \
-  void __tsan_unaligned_read##n(void* p) { emulator::any_access(p, n, false); }          \
-  void __tsan_unaligned_write##n(void* p) { emulator::any_access(p, n, true); }          \
-  void __tsan_volatile_read##n(void* p) { emulator::any_access(p, n, false); }           \
+#define ACCESS(n)                                                               \
+  void __tsan_read##n(void* p) { emulator::any_access(p, n, false); }           \
+  void __tsan_write##n(void* p) { emulator::any_access(p, n, true); }           \
+  void __tsan_unaligned_read##n(void* p) { emulator::any_access(p, n, false); } \
+  void __tsan_unaligned_write##n(void* p) { emulator::any_access(p, n, true); } \
+  void __tsan_volatile_read##n(void* p) { emulator::any_access(p, n, false); }  \
   void __tsan_volatile_write##n(void* p) { emulator::any_access(p, n, true); }
-ACCESS(1) ACCESS(2) ACCESS(4) ACCESS(8) ACCESS(16)
-void __tsan_read_range(void* p, size_t n) { emulator::any_access(p, n, false); }
+ACCESS(1) ACCESS(2) ACCESS(4) ACCESS(8) ACCESS(16) void __tsan_read_range(void* p, size_t n) {
+  emulator::any_access(p, n, false);
+}
 void __tsan_write_range(void* p, size_t n) { emulator::any_access(p, n, true); }
 void __tsan_init() {}
 }

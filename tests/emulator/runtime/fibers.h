@@ -1,16 +1,18 @@
 // One fiber for each CUDA thread of a block; the blocks of a grid run one after another on one core.
 //
-// A fiber runs until it comes to a barrier or to an operation of its warp. The warp goes on when all its lanes have come to the same
-// one; the block goes on when all its threads have come to __syncthreads. Anything else is an error, as is a lane that ends early.
+// A fiber runs until it comes to a barrier or to an operation of its warp. The warp goes on when all its lanes have
+// come to the same one; the block goes on when all its threads have come to __syncthreads. Anything else is an error,
+// as is a lane that ends early.
 #pragma once
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <sys/mman.h>
-#include <unistd.h>
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -24,7 +26,8 @@ namespace emulator {
 [[noreturn]] void fail(const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  fprintf(stderr, "block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+  fprintf(stderr, "block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x,
+          threadIdx.y, threadIdx.z);
   vfprintf(stderr, format, arguments);
   fputc('\n', stderr);
   _exit(3);
@@ -55,8 +58,8 @@ static char* stacks;
 static unsigned stacks_made;
 static void (*body)();
 
-// What orders memory: the phase changes with each block and each __syncthreads, and is never the same twice; the step of a warp with
-// each __syncwarp.
+// What orders memory: the phase changes with each block and each __syncthreads, and is never the same twice; the step
+// of a warp with each __syncwarp.
 static uint32_t phase, block_phase, launch_phase;
 static uint16_t steps[MOST_THREADS / WARP];
 
@@ -87,7 +90,8 @@ emulator_switch:
 inline void to_scheduler() { emulator_switch(&current->context, scheduler); }
 inline void to_lane(Lane& lane) { emulator_switch(&scheduler, lane.context); }
 inline void prepare(Lane& lane, char* stack, void (*entry)()) {
-  void** top = reinterpret_cast<void**>(stack + STACK) - 2;  // so that the entry finds the stack aligned as after a call
+  void** top =
+      reinterpret_cast<void**>(stack + STACK) - 2;  // so that the entry finds the stack aligned as after a call
   *top = reinterpret_cast<void*>(entry);
   lane.context = top - 6;
 }
@@ -123,7 +127,9 @@ inline void entry() {
 }
 
 inline void make_stacks(unsigned threads) {
-  if (!stacks) stacks = static_cast<char*>(mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (!stacks)
+    stacks = static_cast<char*>(mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (stacks == MAP_FAILED) fail("no memory for stacks");
   for (; stacks_made < threads; stacks_made++) mprotect(stacks + stacks_made * STACK, PAGE, PROT_NONE);  // a guard
 }
@@ -145,13 +151,15 @@ inline bool run_warp(Lane* warp, unsigned size, bool backwards) {
     if (counts[Lane::AT_BARRIER] == size) return true;
     for (unsigned i = 0; i < size; i++)
       if (warp[i].state != Lane::AT_MEETING || warp[i].meeting != warp[0].meeting)
-        fail("the warp has diverged: %u lanes at a warp operation (or several), %u at __syncthreads, %u ended", counts[Lane::AT_MEETING], counts[Lane::AT_BARRIER], counts[Lane::DONE]);
+        fail("the warp has diverged: %u lanes at a warp operation (or several), %u at __syncthreads, %u ended",
+             counts[Lane::AT_MEETING], counts[Lane::AT_BARRIER], counts[Lane::DONE]);
     warp[0].meeting(warp, size);
     for (unsigned i = 0; i < size; i++) warp[i].state = Lane::READY;
   }
 }
 
-// Warps and lanes take turns forwards and backwards, block by block and from barrier to barrier, so that what depends on their order shows.
+// Warps and lanes take turns forwards and backwards, block by block and from barrier to barrier, so that what depends
+// on their order shows.
 inline void run_block(unsigned threads, bool backwards) {
   for (unsigned i = 0; i < threads; i++) {
     lanes[i].state = Lane::READY;
@@ -168,7 +176,8 @@ inline void run_block(unsigned threads, bool backwards) {
       unsigned first = (backwards ? warps - 1 - i : i) * WARP;
       waiting += run_warp(lanes + first, threads - first < WARP ? threads - first : WARP, backwards);
     }
-    if (waiting && waiting != warps) fail("__syncthreads is reached by %u of %u warps, and the others ended", waiting, warps);
+    if (waiting && waiting != warps)
+      fail("__syncthreads is reached by %u of %u warps, and the others ended", waiting, warps);
     for (unsigned i = 0; waiting && i < threads; i++) lanes[i].state = Lane::READY;
   }
 }

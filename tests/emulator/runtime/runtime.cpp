@@ -1,7 +1,10 @@
-// Runs launches: `program MEMORY BUFFERS LAUNCH...`. MEMORY is a file that holds every buffer; BUFFERS says where, "start end start end
-// ..."; a launch is one argument, "kernel gx gy gz bx by bz shared offset offset ...", the offsets being those of its buffers in the file.
+// Runs launches: `program MEMORY BUFFERS LAUNCH...`. MEMORY is a file that holds every buffer; BUFFERS says where,
+// "start end start end
+// ..."; a launch is one argument, "kernel gx gy gz bx by bz shared offset offset ...", the offsets being those of its
+// buffers in the file.
 #include <fcntl.h>
 #include <sys/stat.h>
+
 #include "warp.h"
 
 namespace emulator {
@@ -30,9 +33,12 @@ inline void launch(char* text) {
     offsets.push_back(strtoull(word, nullptr, 10));
     arguments[n++] = memory + offsets.back();
   }
-  if (n != kernel->parameters) fail("%s takes %u parameters and is launched with %u", kernel->name, kernel->parameters, n);
-  if (threads == 0 || threads > MOST_THREADS || sizes[5] > 64) fail("%s is launched with %u threads", kernel->name, threads);
-  if (sizes[1] > 65535 || sizes[2] > 65535 || !sizes[0] || !sizes[1] || !sizes[2]) fail("%s is launched with a grid of %u x %u x %u blocks", kernel->name, sizes[0], sizes[1], sizes[2]);
+  if (n != kernel->parameters)
+    fail("%s takes %u parameters and is launched with %u", kernel->name, kernel->parameters, n);
+  if (threads == 0 || threads > MOST_THREADS || sizes[5] > 64)
+    fail("%s is launched with %u threads", kernel->name, threads);
+  if (sizes[1] > 65535 || sizes[2] > 65535 || !sizes[0] || !sizes[1] || !sizes[2])
+    fail("%s is launched with a grid of %u x %u x %u blocks", kernel->name, sizes[0], sizes[1], sizes[2]);
   if (sizes[6] > MOST_SHARED) fail("%s is launched with %u bytes of shared memory", kernel->name, sizes[6]);
   make_stacks(threads);
   body = [] { kernel->run(arguments); };
@@ -54,11 +60,18 @@ int main(int count, char** words) {
   using namespace emulator;
   int file = open(words[1], O_RDWR);
   struct stat status;
-  if (file < 0 || fstat(file, &status)) { perror(words[1]); return 2; }
+  if (file < 0 || fstat(file, &status)) {
+    perror(words[1]);
+    return 2;
+  }
   memory_bytes = status.st_size;
   memory = static_cast<char*>(mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
-  memory_cells = static_cast<Cell*>(mmap(nullptr, memory_bytes * sizeof(Cell), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (memory == MAP_FAILED || memory_cells == MAP_FAILED) { perror("mmap"); return 2; }
+  memory_cells = static_cast<Cell*>(mmap(nullptr, memory_bytes * sizeof(Cell), PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (memory == MAP_FAILED || memory_cells == MAP_FAILED) {
+    perror("mmap");
+    return 2;
+  }
   char* rest = words[2];
   for (size_t start; (start = strtoull(rest, &rest, 10)) != 0;) buffers.push_back({start, strtoull(rest, &rest, 10)});
   for (int i = 3; i < count; i++) launch(words[i]);

@@ -40,12 +40,17 @@ inline void begin_block() { memset(arena, 0xff, reserved); }
 
 unsigned shared_address(const void* p) {
   ptrdiff_t at = static_cast<const unsigned char*>(p) - arena;
-  if (at < 0 || at >= static_cast<ptrdiff_t>(ARENA)) fail("an address that is not in shared memory where one is needed");
+  if (at < 0 || at >= static_cast<ptrdiff_t>(ARENA))
+    fail("an address that is not in shared memory where one is needed");
   return static_cast<unsigned>(at);
 }
 
 // Copies by cp.async, of each thread: the target is poison from the copy's start until its group has been waited for.
-struct Copy { unsigned char* to; const void* from; int bytes, filled; };
+struct Copy {
+  unsigned char* to;
+  const void* from;
+  int bytes, filled;
+};
 struct Copies {
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // where each committed group ends
@@ -54,15 +59,21 @@ static Copies pending[MOST_THREADS];
 
 void ptx_copy(unsigned to, const void* from, int bytes, int filled) {
   if (bytes != 4 && bytes != 8 && bytes != 16) fail("cp.async of %d bytes", bytes);
-  if (to % bytes || (filled && reinterpret_cast<uintptr_t>(from) % bytes)) fail("misaligned address: cp.async of %d bytes from or to an address that is no multiple", bytes);
+  if (to % bytes || (filled && reinterpret_cast<uintptr_t>(from) % bytes))
+    fail("misaligned address: cp.async of %d bytes from or to an address that is no multiple", bytes);
   if (filled) any_access(from, filled, false);
   shared_access(to, bytes, current->number, true);
   memset(arena + to, 0xff, bytes);
   pending[current->number].copies.push_back({arena + to, from, bytes, filled});
 }
 void ptx_copy(unsigned to, const void* from, int bytes) { ptx_copy(to, from, bytes, bytes); }
-void ptx_copy_if(unsigned to, const void* from, int bytes, int predicate) { ptx_copy(to, from, bytes, predicate ? bytes : 0); }
-void ptx_commit() { Copies& c = pending[current->number]; c.groups.push_back(c.copies.size()); }
+void ptx_copy_if(unsigned to, const void* from, int bytes, int predicate) {
+  ptx_copy(to, from, bytes, predicate ? bytes : 0);
+}
+void ptx_commit() {
+  Copies& c = pending[current->number];
+  c.groups.push_back(c.copies.size());
+}
 void ptx_wait(int allowed) {
   Copies& c = pending[current->number];
   int landed = static_cast<int>(c.groups.size()) - allowed;
@@ -78,6 +89,9 @@ void ptx_wait(int allowed) {
   c.groups.erase(c.groups.begin(), c.groups.begin() + landed);
   for (size_t& g : c.groups) g -= end;
 }
-void ptx_wait_all() { ptx_commit(); ptx_wait(0); }
+void ptx_wait_all() {
+  ptx_commit();
+  ptx_wait(0);
+}
 
 }  // namespace emulator

@@ -12,7 +12,8 @@ struct Shuffle {
   static void run(Lane* warp, unsigned lanes) {
     for (unsigned i = 0; i < lanes; i++) {
       auto* mine = static_cast<Shuffle*>(warp[i].operands);
-      if (mine->from < 0 || mine->from >= static_cast<int>(lanes)) fail("a shuffle from lane %d of %u", mine->from, lanes);
+      if (mine->from < 0 || mine->from >= static_cast<int>(lanes))
+        fail("a shuffle from lane %d of %u", mine->from, lanes);
       mine->got = static_cast<Shuffle*>(warp[mine->from].operands)->value;
     }
   }
@@ -23,8 +24,10 @@ uint64_t shuffle(uint64_t value, int from) {
   return mine.got;
 }
 
-// A matrix of 8x8 halves from each eight addresses: lane l gets two neighbours of row l / 4 (of column l / 4 when transposed).
-template <int N, bool TRANSPOSED> struct Load {
+// A matrix of 8x8 halves from each eight addresses: lane l gets two neighbours of row l / 4 (of column l / 4 when
+// transposed).
+template <int N, bool TRANSPOSED>
+struct Load {
   unsigned address, got[N];
   static void run(Lane* warp, unsigned lanes) {
     if (lanes != WARP) fail("ldmatrix by %u lanes", lanes);
@@ -42,30 +45,47 @@ template <int N, bool TRANSPOSED> struct Load {
       }
   }
 };
-template <int N> void load(bool transposed, unsigned* registers, unsigned address) {
+template <int N>
+void load(bool transposed, unsigned* registers, unsigned address) {
   Load<N, false> rows{address, {}};
   Load<N, true> columns{address, {}};
-  if (transposed) meet(columns.run, &columns);
-  else meet(rows.run, &rows);
+  if (transposed)
+    meet(columns.run, &columns);
+  else
+    meet(rows.run, &rows);
   memcpy(registers, transposed ? columns.got : rows.got, sizeof rows.got);
 }
 void ldmatrix(bool transposed, int matrices, unsigned* registers, unsigned address) {
-  if (matrices == 1) load<1>(transposed, registers, address);
-  else if (matrices == 2) load<2>(transposed, registers, address);
-  else load<4>(transposed, registers, address);
+  if (matrices == 1)
+    load<1>(transposed, registers, address);
+  else if (matrices == 2)
+    load<2>(transposed, registers, address);
+  else
+    load<4>(transposed, registers, address);
 }
 
 struct Half {  // two to a register
   static constexpr int PACKED = 2;
-  static float get(unsigned word, int e) { half h; unsigned short bits = word >> 16 * e; memcpy(&h, &bits, 2); return h; }
+  static float get(unsigned word, int e) {
+    half h;
+    unsigned short bits = word >> 16 * e;
+    memcpy(&h, &bits, 2);
+    return h;
+  }
 };
 struct Tf32 {  // the hardware drops the low bits
   static constexpr int PACKED = 1;
-  static float get(unsigned word, int) { word &= ~0x1fffu; float f; memcpy(&f, &word, 4); return f; }
+  static float get(unsigned word, int) {
+    word &= ~0x1fffu;
+    float f;
+    memcpy(&f, &word, 4);
+    return f;
+  }
 };
 
 // C += A B, m16n8kK: A is 16xK, B is Kx8, in registers of PACKED elements, C is 16x8 in float32.
-template <class E, int K> struct Mma {
+template <class E, int K>
+struct Mma {
   static constexpr int P = E::PACKED, NA = K / 2 / P, NB = K / 4 / P, STEP = 4 * P;
   unsigned a[NA], b[NB];
   float c[4];
@@ -93,7 +113,8 @@ template <class E, int K> struct Mma {
     }
   }
 };
-template <class E, int K> void multiply(float* c, const unsigned* a, const unsigned* b) {
+template <class E, int K>
+void multiply(float* c, const unsigned* a, const unsigned* b) {
   Mma<E, K> mine;
   memcpy(mine.a, a, sizeof mine.a);
   memcpy(mine.b, b, sizeof mine.b);
