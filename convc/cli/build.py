@@ -83,7 +83,8 @@ def main(args: argparse.Namespace) -> None:
     ports = [", ".join(map(str, some)) for some in (model.inputs, model.outputs)]
     print(f"{out} ({human(Path(out).stat().st_size)}B): {ports[0]} -> {ports[1]}")
     if args.kernels:
-        _show_kernels(model)
+        for each in model.models if isinstance(model, convc.ModelSet) else (model,):
+            _show_kernels(each)
 
 
 def architectures(text: str) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ def _check(args: argparse.Namespace, on_gpu: bool) -> None:
         raise UsageError(f"--precision {args.precision} is {'for processors' if on_gpu else 'for --target cuda'}")
 
 
-def _show_kernels(model: convc.CompiledModel) -> None:
+def _show_kernels(model: convc.Model) -> None:
     for arch, kernels in getattr(model, "usage", {}).items():
         if kernels:
             print("\n".join([f"{arch}:", kernels[0].HEADER, *map(str, kernels)]))
