@@ -58,9 +58,9 @@ int cuGetErrorString(int status, const char** text) { return *text = status == 1
 
 int cuMemAlloc_v2(uint64_t* address, size_t size) {
   if (!size) return 1;
-  return *address = (uint64_t)aligned_alloc(256, (size + 255) / 256 * 256), failed("cuMemAlloc_v2");
+  return *address = (uint64_t)aligned_alloc(256, (size + 255) / 256 * 256), say("allocate"), failed("cuMemAlloc_v2");
 }
-int cuMemFree_v2(uint64_t address) { return free((void*)address), 0; }
+int cuMemFree_v2(uint64_t address) { return free((void*)address), say("free"); }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t size, Handle) { return memcpy((void*)to, from, size), 0; }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, Handle) { return memcpy(to, (void*)from, size), 0; }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, Handle) { return memcpy((void*)to, (void*)from, size), 0; }
@@ -69,6 +69,7 @@ int cuModuleLoadData(Handle* module, const void* image) {
   *module = new Module{std::string((const char*)image, 4)};
   return say("load " + ((Module*)*module)->code.substr(1));
 }
+int cuModuleUnload(Handle module) { return delete (Module*)module, say("unload"); }
 int cuModuleGetFunction(Handle* function, Handle, const char* name) { return *function = new Function{name}, 0; }
 int cuFuncLoad(Handle) { return captured ? 900 : 0; }
 int cuFuncSetAttribute(Handle f, int which, int value) {
@@ -92,6 +93,7 @@ int cuGraphInstantiateWithFlags(Handle* runnable, Handle graph, unsigned long lo
   return *runnable = new std::vector<std::string>(*(std::vector<std::string>*)graph), (int)flags;
 }
 int cuGraphDestroy(Handle graph) { return delete (std::vector<std::string>*)graph, 0; }
+int cuGraphExecDestroy(Handle runnable) { return delete (std::vector<std::string>*)runnable, say("graph destroyed"); }
 int cuGraphLaunch(Handle runnable, Handle stream) {
   printf("graph on %ld\n", (long)(intptr_t)stream);
   for (auto& line : *(std::vector<std::string>*)runnable) say(line);

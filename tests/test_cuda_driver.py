@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -77,12 +78,11 @@ def test_a_call_is_one_graph(folder: Path) -> None:
     )
     assert (status, error) == (0, "")
     starts = [i for i, line in enumerate(lines) if line.startswith("graph on 100")]
-    first, second = lines[starts[0] : starts[1]], lines[starts[1] :]
+    results = [i for i, line in enumerate(lines) if line == "ndarray (1, 10) float32"]
+    first, second = ([*lines[a : b - 1], lines[b]] for a, b in zip(starts, results, strict=True))
     assert first == second
-    _, *launches, result = first
-    assert len(launches) == len(set(launches)) >= 5
-    assert all(line.startswith("launch k") for line in launches)
-    assert result == "ndarray (1, 10) float32"
+    assert len(first) == len(set(first)) >= 7
+    assert all(line.startswith("launch k") for line in first[1:-1])
 
 
 def test_ptx_where_there_is_no_machine_code(folder: Path) -> None:
@@ -91,14 +91,37 @@ def test_ptx_where_there_is_no_machine_code(folder: Path) -> None:
     assert "load ELF" not in lines
 
 
-def test_work_is_given_to_the_callers_stream(folder: Path) -> None:
-    status, lines, error = with_driver(folder, "y = model(OnGpu()); say(type(y).__name__, y.shape, y.dtype, y.stream)")
+def test_code_stays_loaded_as_long_as_the_model(folder: Path) -> None:
+    code = """
+    for _ in range(2): model(x)
+    say("done")
+    del model
+    """
+    status, lines, error = with_driver(folder, code)
     assert (status, error) == (0, "")
-    assert lines[0] == "load ELF"
-    assert lines.index("ready on 77") < lines.index("graph on 77")
-    assert [line for line in lines if line.startswith("graph")] == ["graph on 77"]
-    assert "77 waits for event 1" in lines, "for the weights, which were packed in another stream"
-    assert lines[-1] == "DeviceArray (1, 10) float32 77"
+    before, after = lines[: lines.index("done")], lines[lines.index("done") :]
+    assert not {"unload", "graph destroyed"} & set(before)
+    assert after.count("unload") == lines.count("load ELF")
+    assert after.count("graph destroyed") == 1
+    assert lines.count("allocate") == lines.count("free")
+
+
+def test_work_is_given_to_the_callers_stream(folder: Path) -> None:
+    code = """
+    say("call")
+    y = model(OnGpu())
+    say(type(y).__name__, y.shape, y.dtype, y.stream)
+    """
+    status, lines, error = with_driver(folder, code)
+    assert (status, error) == (0, "")
+    packed, done = [(i, line.split()) for i, line in enumerate(lines) if line.startswith("event")][:2]
+    assert packed[1][3] != "77"
+    assert done[1][3] == "77"
+    waits, graph = lines.index(f"77 waits for event {packed[1][1]}"), lines.index("graph on 77")
+    assert lines.index("ready on 77") < graph
+    assert packed[0] < waits < graph < done[0]
+    assert len([line for line in lines if line.startswith("graph on")]) == 1
+    assert "DeviceArray (1, 10) float32 77" in lines
 
 
 def test_whoever_takes_a_result_waits_for_it(folder: Path) -> None:
@@ -111,14 +134,12 @@ def test_whoever_takes_a_result_waits_for_it(folder: Path) -> None:
     """
     status, lines, error = with_driver(folder, code)
     assert (status, error) == (0, "")
-    taken = lines[lines.index("taken by 77") :]
-    assert taken == [
-        "taken by 77", "taken by -1",
-        "taken by 5", "event 2 on 77", "5 waits for event 2",
-        "taken by None", "event 3 on 5", "0 waits for event 3",
-        "taken by 1",
-        "taken by 5", "event 4 on 0", "5 waits for event 4",
-        "(1, 10)",
+    taken = lines[lines.index("taken by 77") : lines.index("(1, 10)")]
+    assert [line for line in taken if line.startswith("event")] == []
+    waits = [re.sub(r"event \d+", "it", line) for line in taken]
+    assert waits == [
+        "taken by 77", "taken by -1", "taken by 5", "5 waits for it", "taken by None", "0 waits for it",
+        "taken by 1", "taken by 5", "5 waits for it",
     ]  # fmt: skip
 
 
@@ -189,8 +210,7 @@ def test_inputs_that_do_not_fit(folder: Path, code: str, parts: tuple[str, ...])
     assert all(part in error for part in parts), error
 
 
-@pytest.mark.parametrize("stream", [0, 77])
-def test_arrays_in_the_processors_memory_by_dlpack(folder: Path, stream: int) -> None:
+def test_arrays_in_the_processors_memory_by_dlpack(folder: Path) -> None:
     code = """
     class Host:
         def __dlpack_device__(self): return 1, 0
@@ -198,7 +218,7 @@ def test_arrays_in_the_processors_memory_by_dlpack(folder: Path, stream: int) ->
 
     say(type(model(Host())).__name__)
     """
-    assert with_driver(folder, code)[1][-1] == "ndarray"
+    assert "ndarray" in with_driver(folder, code)[1]
 
 
 def test_run_and_bench_say_what_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

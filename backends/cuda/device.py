@@ -58,8 +58,11 @@ class Device(Protocol):
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
         """``work``, which only launches kernels and copies within the device, as one call that repeats it."""
 
-    def wait(self, stream: Stream, other: Stream) -> None:
-        """Let what is given to ``stream`` from now on wait for what was given to ``other`` so far."""
+    def mark(self, stream: Stream) -> Any:
+        """What was given to a stream so far, for ``wait``; the stream need not live as long."""
+
+    def wait(self, stream: Stream, mark: Any) -> None:
+        """Let what is given to ``stream`` from now on wait for a mark in another."""
 
     def synchronise(self, stream: Stream) -> None:
         """Return when all work given to the stream is done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -94,13 +94,13 @@ class NvidiaGpu:
         self._call("cuMemcpyDtoDAsync_v2", ctypes.c_uint64(to), ctypes.c_uint64(source), size, _at(stream))
 
     def load(self, code: bytes) -> Any:
-        module = ctypes.c_void_p()
-        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(code))
+        module = _Owned(self, "cuModuleUnload")
+        self._call("cuModuleLoadData", ctypes.byref(module.handle), ctypes.c_char_p(code))
         return module
 
     def kernel(self, module: Any, name: str, shared: int) -> Any:
         kernel = ctypes.c_void_p()
-        self._call("cuModuleGetFunction", ctypes.byref(kernel), module, name.encode())
+        self._call("cuModuleGetFunction", ctypes.byref(kernel), module.handle, name.encode())
         self._call("cuFuncLoad", kernel)  # else the driver does so at the first launch, which a capture does not allow
         if shared > _STATIC_SHARED:
             self._call("cuFuncSetAttribute", kernel, _MAX_DYNAMIC_SHARED, shared)
@@ -120,28 +120,44 @@ class NvidiaGpu:
 
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
         stream = self.new_stream()
-        graph, runnable = ctypes.c_void_p(), ctypes.c_void_p()
+        graph, runnable = ctypes.c_void_p(), _Owned(self, "cuGraphExecDestroy")
         with self._current():
             call("cuStreamBeginCapture_v2", _at(stream), _THREAD_LOCAL)
             try:
                 work(stream)
             finally:
                 call("cuStreamEndCapture", _at(stream), ctypes.byref(graph))
-            call("cuGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_uint64(0))
+            call("cuGraphInstantiateWithFlags", ctypes.byref(runnable.handle), graph, ctypes.c_uint64(0))
             call("cuGraphDestroy", graph)
             call("cuStreamDestroy_v2", _at(stream))
-        return lambda stream: self._call("cuGraphLaunch", runnable, _at(stream))
+        return lambda stream: self._call("cuGraphLaunch", runnable.handle, _at(stream))
 
-    def wait(self, stream: Stream, other: Stream) -> None:
-        event = ctypes.c_void_p()
+    def mark(self, stream: Stream) -> Any:
+        event = _Owned(self, "cuEventDestroy_v2")
         with self._current():
-            call("cuEventCreate", ctypes.byref(event), _DISABLE_TIMING)
-            call("cuEventRecord", event, _at(other))
-            call("cuStreamWaitEvent", _at(stream), event, 0)
-            call("cuEventDestroy_v2", event)  # when it has come to pass
+            call("cuEventCreate", ctypes.byref(event.handle), _DISABLE_TIMING)
+            call("cuEventRecord", event.handle, _at(stream))
+        return event
+
+    def wait(self, stream: Stream, mark: Any) -> None:
+        self._call("cuStreamWaitEvent", _at(stream), mark.handle, 0)
 
     def synchronise(self, stream: Stream) -> None:
         self._call("cuStreamSynchronize", _at(stream))
+
+
+class _Owned:
+    """A handle of the driver's that goes with this object."""
+
+    def __init__(self, gpu: NvidiaGpu, destroy: str) -> None:
+        self.handle = ctypes.c_void_p()
+        self._gpu = gpu
+        self._destroy = destroy
+
+    def __del__(self) -> None:
+        if self.handle.value:
+            with suppress(Exception):  # at the end of the process the driver may have gone before
+                self._gpu._call(self._destroy, self.handle)
 
 
 def _at(stream: Stream) -> ctypes.c_void_p:

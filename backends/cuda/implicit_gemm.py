@@ -40,6 +40,8 @@ TILES = tuple(
 )
 STAGES = 3
 """Steps in shared memory at once where copies are asynchronous."""
+PADDING = 16
+"""Bytes after each row in shared memory, where neighbouring threads access neighbouring rows."""
 RUN = 4
 """Neighbouring rows, and columns, of a thread."""
 
@@ -56,10 +58,17 @@ def implicit_gemm(group: Group, gpu: Gpu) -> Any:
 def choice(product: Product, gpu: Gpu) -> Choice | None:
     """The tile and splits for a product. Copies are asynchronous where the GPU has such, of 4 bytes at least."""
     size = product.itemsize
-    unit = Unit(gpu.fp32_lanes if size <= 4 else gpu.fp32_lanes // 32, 1, max(size, 4))
+    padding = PADDING if any(crosses(product)) else 0
+    unit = Unit(gpu.fp32_lanes if size <= 4 else gpu.fp32_lanes // 32, 1, max(size, 4), padding)
     stages = STAGES if gpu.has_async_copy and min(product.vectors) * size >= 4 else 1
     tiles = [replace(t, stages=stages) for t in TILES]
     return choose(product.sizes, tiles, unit, gpu, split=product.one_to_one)
+
+
+def crosses(product: Product) -> tuple[bool, bool]:
+    """Whether neighbouring threads access neighbouring rows of left, and of right, in shared memory: these must lie in different banks."""
+    left, right, _ = product.sides
+    return left.along == "m", right.along == "k"
 
 
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
@@ -87,8 +96,10 @@ def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
     block, thread = sch.fuse(s, g, bm, bn), sch.fuse(tm, tn)
     for loop, axis in ((block, "blockIdx.x"), (vm, "vthread.y"), (vn, "vthread.x"), (thread, "threadIdx.x")):
         sch.bind(loop, axis)
-    for factor, side in zip((blocks.left, blocks.right), product.sides[:2], strict=True):
+    for factor, side, apart in zip((blocks.left, blocks.right), product.sides, crosses(product), strict=False):
         bring_in(sch, factor, ko, side, (tile.rows * tile.columns,))
+        if apart:
+            sch.storage_align(factor, 0, -2, 16, PADDING // product.itemsize)
     sch.reverse_compute_at(out, thread)
     lanes = result_lanes(sch, out, product) if blocks.direct else MOST_BYTES // max(4, product.itemsize)
     vectorize(sch, out, min(columns, lanes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class DeviceArray:
         self.shape, self._dtype = port
         self.stream = stream
         """The stream whose work fills it, or of the library that took it last."""
+        self._ready = pool.device.mark(stream)
 
     @property
     def dtype(self) -> str:
@@ -52,12 +54,13 @@ class DeviceArray:
         """A capsule; work that the caller gives to ``stream`` waits until the tensor is there."""
         taker = 0 if stream in (None, dlpack.LEGACY_STREAM) else stream
         if taker not in (-1, self.stream):
-            self._pool.device.wait(taker, self.stream)
+            self._pool.device.wait(taker, self._ready)
             self.stream = taker
         return dlpack.capsule(self, self._address, self.shape, self._dtype, self.__dlpack_device__())
 
     def __del__(self) -> None:
-        self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)
+        with suppress(Exception):  # the device may be gone at the end of the process
+            self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)
 
 
 class Pool:
@@ -65,21 +68,25 @@ class Pool:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._free: dict[int, list[tuple[int, Stream]]] = {}
+        self._free: dict[int, list[tuple[int, Any]]] = {}
 
     def take(self, size: int, stream: Stream) -> int:
         """Memory for work given to ``stream`` from now on."""
         free = self._free.get(size)
         if not free:
             return self.device.allocate(max(size, 1))
-        address, last = free.pop()
-        if last != stream:
-            self.device.wait(stream, last)
+        address, used = free.pop()
+        self.device.wait(stream, used)
         return address
 
     def give(self, address: int, size: int, stream: Stream) -> None:
         """Give memory back that only work given to ``stream`` so far still uses."""
-        self._free.setdefault(size, []).append((address, stream))
+        self._free.setdefault(size, []).append((address, self.device.mark(stream)))
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            for address in (address for free in self._free.values() for address, _ in free):
+                self.device.free(address)
 
 
 class Program:
@@ -97,18 +104,19 @@ class Program:
         """Load the code, pack the weights, and capture the launches."""
         self.device = device
         self._inputs, self._outputs = inputs, outputs
-        loaded = [device.load(code) for code in modules]
+        self._modules = [device.load(code) for code in modules]  # kernels live as long as these do
         self._kernels = {
-            (s.module, s.kernel): device.kernel(loaded[s.module], s.kernel, s.shared) for s in (*plan.load, *plan.run)
+            (s.module, s.kernel): device.kernel(self._modules[s.module], s.kernel, s.shared)
+            for s in (*plan.load, *plan.run)
         }
         self._stream = device.new_stream()
-        self._last = self._stream
         self._lock = threading.Lock()
         self._pool = Pool(device)
         self._bases: dict[Place, int] = {}
         self._reserve(plan)
         self._pack(plan, weights)
         self._replay = device.capture(lambda stream: self._launch(plan.run, stream))
+        self._last, self._done = self._stream, device.mark(self._stream)
 
     def _reserve(self, plan: Plan) -> None:
         """One piece of memory for inputs, outputs and the workspace; one for the packed weights."""
@@ -116,11 +124,12 @@ class Program:
         for size in (*(nbytes(p) for p in (*self._inputs, *self._outputs)), plan.workspace):
             offsets.append(at)
             at = -(-(at + size) // PAGE) * PAGE
-        start = self.device.allocate(max(at, 1))
+        start, packed = self.device.allocate(max(at, 1)), self.device.allocate(max(plan.loading, 1))
+        self._allocated = [start, packed]
         names = [*(Place("input", i) for i in range(len(self._inputs)))]
         names += [*(Place("output", i) for i in range(len(self._outputs))), Place("workspace", 0)]
         self._bases = {name: start + offset for name, offset in zip(names, offsets, strict=True)}
-        self._bases[Place("packed", 0)] = self.device.allocate(max(plan.loading, 1))
+        self._bases[Place("packed", 0)] = packed
 
     def _address(self, place: Place) -> int:
         if place in self._bases:
@@ -148,7 +157,7 @@ class Program:
             whole, kept = self._bases[Place("packed", 0)], self.device.allocate(max(plan.packed, 1))
             self.device.copy(kept, whole, plan.packed, self._stream)
             self.device.synchronise(self._stream)
-            self._bases[Place("packed", 0)] = kept
+            self._bases[Place("packed", 0)] = self._allocated[1] = kept
             self.device.free(whole)
 
     def _launch(self, starts: Sequence[Start], stream: Stream) -> None:
@@ -165,7 +174,7 @@ class Program:
         with self._lock:
             work = self._stream if stream is None else stream
             if work != self._last:
-                self.device.wait(work, self._last)
+                self.device.wait(work, self._done)
             for i, (array, port) in enumerate(zip(arrays, self._inputs, strict=True)):
                 to = self._bases[Place("input", i)]
                 if isinstance(array, np.ndarray):
@@ -174,7 +183,7 @@ class Program:
                     self.device.copy(to, array.address, nbytes(port), work)
             self._replay(work)
             results = [self._result(i, port, work, stream is None) for i, port in enumerate(self._outputs)]
-            self._last = work
+            self._last, self._done = work, self.device.mark(work)
         return results
 
     def _result(self, i: int, port: Port, stream: Stream, to_host: bool) -> Any:
@@ -190,9 +199,17 @@ class Program:
     def replay(self, count: int) -> None:
         """Run the network on whatever its inputs hold, for timing; returns when all is done."""
         with self._lock:
+            self.device.wait(self._stream, self._done)
             for _ in range(count):
-                self._replay(self._last)
-            self.device.synchronise(self._last)
+                self._replay(self._stream)
+            self.device.synchronise(self._stream)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the process the device may have gone before
+            self.device.wait(self._stream, self._done)
+            self.device.synchronise(self._stream)
+            for address in self._allocated:
+                self.device.free(address)
 
 
 PAGE = 256

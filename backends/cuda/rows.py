@@ -10,12 +10,20 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from convc.ir.ops.group_norm import GroupNorm
+from convc.ir.ops.instance_norm import InstanceNorm
+from convc.ir.ops.layer_norm import LayerNorm
+from convc.ir.ops.lp_norm import LpNorm
+from convc.ir.ops.rms_norm import RmsNorm
+from convc.ir.ops.softmax import Normalization
+
 from ..blocks import all_blocks, elements, inline_cheap
 from ..group import Group
 from .gpu import Gpu
 from .sharing import Sharing, bind_elements, in_memory_order, sharing
 from .threads import axes, extent
 
+NORMALISATIONS = (Normalization, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm)
 MOST_EACH = 64
 """A thread works on at most so many elements of a row where there are too few rows for the GPU: see reduce.py for those."""
 WARP = 32
@@ -24,17 +32,19 @@ SHARED_BYTES = 48 << 10
 
 
 def rows(group: Group, gpu: Gpu) -> Any:
-    """Groups whose one output is made, element by element, of statistics of the row that the element belongs to; ``None`` for
+    """Groups led by a normalisation, of which every element is made of statistics of the row that it belongs to; ``None`` for
     others, and where the rows are too few and too long.
 
     Lanes run along the row where that lies innermost in memory: a warp puts its sums together by shuffles, a block of several
     through shared memory. Else lanes run across neighbouring rows, and every thread adds up what the others of its row left in
     shared memory. There also lies what is as long as the row; what follows from sums is in the registers of every thread.
     """
+    if not isinstance(group.anchor.op, NORMALISATIONS) or len(group.body.outputs) != 1:
+        return None
     sch = group.lower().schedule()
     inline_cheap(sch, repeat=False)
     *before, out = all_blocks(sch)
-    if len(group.body.outputs) != 1 or any(axes(sch, b) is None for b in (*before, out)) or not elements(sch, out):
+    if any(axes(sch, b) is None for b in (*before, out)) or not elements(sch, out):
         return None
     row = row_axes(sch, before, out)
     if not row or not any((axes(sch, b) or ([], []))[1] for b in before):

@@ -77,7 +77,7 @@ def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
         if together and count // lanes >= gpu.sms * gpu.warp:
             break
         lanes //= 2
-    return lanes
+    return int(lanes)
 
 
 def _together(access: Any, axis: Any, lanes: int) -> bool:

@@ -17,8 +17,9 @@ from ..blocks import find_block, inline_epilogue
 from .gpu import Gpu
 from .threads import VECTOR_BYTES, axes, extent, spread
 
-REGISTERS = 96
-"""At most this many float32 registers for a thread's results and the row of input that they are made of."""
+REGISTERS = 64
+"""At most this many float32 registers for a thread's results and the row of input that they are made of: with more, ptxas spills
+some kernels to keep three blocks on a multiprocessor."""
 MOST_PIXELS = 8
 THREADS_PER_SM = 512
 """Threads that a multiprocessor should have before they get more than one element each."""

@@ -69,7 +69,10 @@ class EmulatedDevice:
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
         return work
 
-    def wait(self, stream: Stream, other: Stream) -> None:
+    def mark(self, stream: Stream) -> None:
+        pass
+
+    def wait(self, stream: Stream, mark: None) -> None:
         pass
 
     def synchronise(self, stream: Stream) -> None:
