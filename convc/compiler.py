@@ -31,8 +31,7 @@ from .keys import cache_key
 from .many_sizes import DynamicModel
 from .model import CompiledModel, Model
 from .processors import available_processors
-from .sizes import is_open
-from .sources import Reader, reader
+from .reader import Reader, is_open, reader
 
 PRECISIONS = ("default", "strict")
 """Of a processor."""

@@ -13,7 +13,8 @@ from convc.ir.passes.fix_shapes import checked_shapes
 from .artifact import OpenPort, write_artifact
 from .kept import Kept, Limits
 from .model import CompiledModel, Model
-from .sizes import Shapes, joined, narrowed, readable, shapes_of
+from .reader import narrowed
+from .sizes import Shapes, joined, readable, shapes_of
 
 
 class ManySizes(Model):

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from operator import index
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import InputError, ShapeError
-from convc.ir.passes.fix_shapes import checked_shapes
-from convc.ir.types import Dim
+from convc.ir.errors import InputError
 
 from .artifact import AnyPort, OpenPort, Port
 from .model import any_array
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shape of each input, in order."""
-
-
-def is_open(ports: Sequence[AnyPort]) -> bool:
-    """Whether some size is only named."""
-    return any(isinstance(size, str) for p in ports for size in p.shape)
-
-
-def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, ...]]:
-    """Shapes by name as tuples of integers and names; raises ``ShapeError`` when they are something else."""
-    try:
-        given = dict(shapes or {})
-        if any(isinstance(shape, str) for shape in given.values()):
-            raise TypeError
-        return {name: tuple(s if isinstance(s, str) else index(s) for s in shape) for name, shape in given.items()}
-    except (TypeError, ValueError):
-        return checked_shapes(shapes)  # type: ignore[arg-type, return-value]
-
-
-def narrowed(ports: Sequence[OpenPort], shapes: Mapping[str, Sequence[Dim]]) -> tuple[OpenPort, ...]:
-    """The ports with the shapes that are given by name, in which names stay open; raises ``ShapeError`` for what does not fit."""
-    names = [p.name for p in ports]
-    for name in shapes:
-        if name not in names:
-            raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(names)}")
-    return tuple(OpenPort(p.name, _narrow(p, tuple(shapes.get(p.name, p.shape))), p.dtype) for p in ports)
-
-
-def _narrow(port: OpenPort, given: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    known = len(given) == len(port.shape)
-    if not known or any(isinstance(s, int) and s != g for s, g in zip(port.shape, given, strict=True)):
-        raise ShapeError(f"shapes gives input '{port.name}' the shape {list(given)}, but the model says {port}")
-    return given
 
 
 def readable(port: AnyPort, given: Any) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,16 +12,12 @@ import numpy as np
 import onnx
 
 from convc.ir.errors import ConvcError, ModelFileError
-from convc.ir.graph import Graph, Value
-from convc.ir.onnx_io import dtype_from_onnx
+from convc.ir.graph import Graph
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.text import parse_graph
-from convc.ir.types import Dim, numpy_dtype
 from convc.ir.verify import verify
 
-from .artifact import OpenPort
-from .onnx_import import import_model, load_onnx, model_inputs, read_model
-from .sizes import checked, narrowed
+from .onnx_import import load_onnx
 
 
 def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -43,51 +38,6 @@ def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> 
     raise ConvcError(
         f"cannot make a graph of a {type(source).__name__}: give a path, ONNX bytes, a ModelProto, a Graph, or an nn module"
     )
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A source that was read, to make its graph at any sizes: what it is called, its ports, and the graph for shapes by name."""
-
-    name: str
-    inputs: tuple[OpenPort, ...]
-    outputs: tuple[OpenPort, ...]
-    graph: Callable[[Mapping[str, Sequence[int]]], Graph]
-
-
-def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Reader:
-    """Read a source once, as ``as_graph`` takes it. ``shapes`` gives some inputs their sizes, or names for those that stay open;
-    an ``nn`` module needs it for all of its inputs.
-    """
-    given = checked(shapes)
-    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
-        source = load_text(Path(source))
-    if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
-        model, folder = read_model(source)
-        fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
-        inputs = _ports(model_inputs(model, fixed))
-        outputs = tuple(map(_stated, model.graph.output))
-        return Reader(
-            model.graph.name or "main", narrowed(inputs, given), outputs, lambda s: import_model(model, folder, s)
-        )
-    if isinstance(source, Graph):
-        values = [Value(n, v.type) for n, v in zip(source.output_names, source.outputs, strict=True)]
-        inputs = narrowed(_ports(source.inputs), given)
-        return Reader(source.name, inputs, _ports(values), lambda s: as_graph(source, s))
-    inputs = tuple(OpenPort(name, tuple(s), "float32") for name, s in given.items())
-    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))
-
-
-def _ports(values: Sequence[Value]) -> tuple[OpenPort, ...]:
-    return tuple(OpenPort(v.name, v.type.shape, str(v.type.numpy_dtype)) for v in values)
-
-
-def _stated(info: onnx.ValueInfoProto) -> OpenPort:
-    """What a file says of an output, which need not be all."""
-    tensor = info.type.tensor_type
-    sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
-    dtype = str(numpy_dtype(dtype_from_onnx(tensor.elem_type))) if tensor.elem_type else "?"
-    return OpenPort(info.name, tuple(sizes), dtype)
 
 
 def load_text(path: Path) -> Graph:

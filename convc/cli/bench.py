@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from convc.sources import as_graph
 
 from .options import UsageError, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
+
+if TYPE_CHECKING:  # it loads TVM
+    from convc.cuda_model import CudaModel
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
 REST = 0.05
@@ -120,9 +123,14 @@ def time_on_gpu(path: str, turns: int) -> None:
     """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
     from convc.cuda_model import CudaModel
 
-    model = convc.load(path)
-    if not isinstance(model, CudaModel):
-        raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")
+    loaded = convc.load(path)
+    for model in loaded.models if isinstance(loaded, convc.ModelSet) else (loaded,):
+        if not isinstance(model, CudaModel):
+            raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")
+        _time_on_gpu(stem(path), model, turns)
+
+
+def _time_on_gpu(name: str, model: CudaModel, turns: int) -> None:
     rng = np.random.default_rng(0)
     feeds = {p.name: rng.standard_normal(p.shape).astype(p.dtype) for p in model.inputs}
     model.run(feeds)
@@ -131,7 +139,7 @@ def time_on_gpu(path: str, turns: int) -> None:
     called = median(_seconds(lambda: model.run(feeds)) for _ in range(runs))
     device = model.program.device
     print(
-        f"{stem(path):24} {alone * 1e3:9.3f} ms on {device.name} (sm_{device.arch}), "
+        f"{name:24} {alone * 1e3:9.3f} ms on {device.name} (sm_{device.arch}), "
         f"{called * 1e3:9.3f} ms with copies from and to the processor",
         flush=True,
     )

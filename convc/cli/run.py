@@ -23,8 +23,8 @@ from convc import InputError
 from convc.artifact import AnyPort, is_artifact
 from convc.files import write_aside
 from convc.images import read_picture
-from convc.sizes import is_open
-from convc.sources import as_graph, reader
+from convc.reader import is_open, reader
+from convc.sources import as_graph
 
 from .options import MODEL_HELP, UsageError, add_model, add_threads, numbers, positive, progress, shapes, source
 
