@@ -7,18 +7,15 @@ themselves are not part of the code.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 
-from convc.ir.errors import ArtifactError, CompileError
+from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 
 from .cpu.rules import RULES
@@ -116,23 +113,3 @@ def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: str) 
         pointers = [pointer(p, 0, v.type.tvm_dtype) for p, v in zip(params, values, strict=False)]
         functions.setdefault(f"load_{name}", exported(f"load_{name}", params, [call(kernel, pointers, params[-1])]))
     return functions
-
-
-def export_library(module: Any, path: Path) -> None:
-    """Link the machine code to a shared library; raises ``ArtifactError`` when no C compiler is there to link it."""
-    compiler = next(
-        (
-            c
-            for c in (os.environ.get("CXX", ""), "g++", "c++", "clang++", "gcc", "cc", "clang")
-            if c and shutil.which(c)
-        ),
-        None,
-    )
-    if compiler is None:
-        raise ArtifactError(
-            "saving links a shared library and needs a C compiler, and none is on PATH: install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
-        )
-    try:
-        module.export_library(str(path), cc=compiler, options=["-s"])  # symbols are half of it
-    except RuntimeError as e:
-        raise ArtifactError(f"{compiler} failed to link the artifact: {e}") from e

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,7 +124,6 @@ class _Configured(threading.local):
 _configured = _Configured()
 _config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
 _SHARE_ALL_CORES = -3
-_load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")  # whatever the file is called
 
 
 def configure_threads(threads: int) -> None:
@@ -133,8 +131,3 @@ def configure_threads(threads: int) -> None:
     if _configured.threads != threads:
         _config_threadpool(_SHARE_ALL_CORES, threads)
         _configured.threads = threads
-
-
-def load_module(path: Path) -> Any:
-    """The machine code in a shared library."""
-    return _load_library(str(path), "so")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +43,18 @@ class Target:
         with self.tvm:
             found = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(self.tvm)
         return frozenset(str(f) for f in found if INSTRUCTION_SETS.fullmatch(str(f)))
+
+    @property
+    def family(self) -> str:
+        """The instruction set, as triples name it: ``x86_64``, ``aarch64``."""
+        family = self.triple.partition("-")[0]
+        return {"arm64": "aarch64", "amd64": "x86_64"}.get(family, family)
+
+    def lacks(self, family: str, features: Iterable[str]) -> str:
+        """What code of a family that uses some features needs and this processor has not; empty when it can run here."""
+        if family != self.family:
+            return f"the instruction set {family} (this is {self.family})"
+        return ", ".join(sorted(set(features) - self.features))
 
     @property
     def vector_bits(self) -> int:
@@ -84,6 +97,8 @@ class Target:
 
 X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 """The levels of the x86-64 psABI, which LLVM knows as processors."""
+AARCH64 = ("aarch64", "cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1")
+"""The 64-bit Arm architecture as its version 8.0 has it, and processors by LLVM's names."""
 
 
 def host_target(threads: int = 1) -> Target:
@@ -94,17 +109,24 @@ def host_target(threads: int = 1) -> Target:
 
 
 def parse_target(name: str, threads: int = 1) -> Target:
-    """A target by name: ``cpu`` or ``native``, this machine; or a level of x86-64, on a machine of that kind.
+    """A target by name: ``cpu`` or ``native``, this machine; a level of x86-64; ``aarch64`` or a processor of that kind.
 
-    Raises ``CompileError`` for one that convc does not know, or that this machine cannot run.
+    Those for another machine need not be able to run here. Raises ``CompileError`` for one that convc does not know.
     """
     host = host_target(threads)
     if name in ("cpu", "native"):
         return host
-    if name in X86_LEVELS and host.triple.startswith("x86_64"):
-        target = replace(host, mcpu=name)
-        missing = sorted(target.features - host.features)
-        if missing:
-            raise CompileError(f"target '{name}' needs what this processor ({host.mcpu}) lacks: {', '.join(missing)}")
-        return target
-    raise CompileError(f"unknown target '{name}'; known: cpu, native, {', '.join(X86_LEVELS)}")
+    if name in X86_LEVELS:
+        return Target("cpu", name, _triple("x86_64", host), threads)
+    if name in AARCH64:
+        return Target("cpu", "generic" if name == "aarch64" else name, _triple("aarch64", host), threads)
+    raise CompileError(f"unknown target '{name}'; known: {', '.join(('cpu', 'native', *X86_LEVELS, *AARCH64))}")
+
+
+def parse_targets(names: str, threads: int = 1) -> tuple[Target, ...]:
+    """Targets by names between commas, each once; raises ``CompileError`` as ``parse_target`` does."""
+    return tuple(dict.fromkeys(parse_target(name, threads) for name in names.split(",")))
+
+
+def _triple(family: str, host: Target) -> str:
+    return host.triple if host.family == family else f"{family}-unknown-linux-gnu"

@@ -32,11 +32,21 @@ from .onnx_import import load_onnx
 
 if TYPE_CHECKING:
     from .compiler import compile
+    from .kept import Limits
     from .loading import load
-    from .model import CompiledModel
+    from .many_sizes import DynamicModel, ModelSet
+    from .model import CompiledModel, Model
 
 # these load TVM, which takes a second and 260 MB: not before they are asked for
-_LAZY = {"compile": "compiler", "load": "loading", "CompiledModel": "model"}
+_LAZY = {
+    "compile": "compiler",
+    "load": "loading",
+    "CompiledModel": "model",
+    "DynamicModel": "many_sizes",
+    "Limits": "kept",
+    "Model": "model",
+    "ModelSet": "many_sizes",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -53,10 +63,14 @@ __all__ = [
     "CompiledModel",
     "ConvcError",
     "DeviceError",
+    "DynamicModel",
     "Graph",
     "GraphError",
     "InputError",
+    "Limits",
+    "Model",
     "ModelFileError",
+    "ModelSet",
     "ParseError",
     "ShapeError",
     "UnsupportedOpError",

@@ -1,12 +1,12 @@
 """The artifact: one file with machine code, weights and a description.
 
-It is machine code with more bytes behind it:
+    code of each part | weights, each aligned to 64 bytes | description (JSON) | its length and offset, SHA-256, magic
 
-    code | weights, each aligned to 64 bytes | description (JSON) | its length, offset and CRC-32, magic
+A part is a model compiled for one target and one size of each input; most artifacts have one. For processors the code is a
+shared library, for GPUs it is modules for each architecture, one behind another. Parts share the weights that are equal.
 
-For processors the code is a shared library, and the dynamic loader ignores what is behind it; for GPUs it is modules for
-each architecture, one behind another. The description says what it is, and holds its length and CRC-32 too, so that a
-damaged file is refused and not run. The weights are not summed: they are not read before they are used.
+The hash covers all that lies before it, and is checked before anything of the file is used: a torn or edited file is an
+error. It is SHA-256 over blocks, so that threads share the work (``hashing.py``).
 
 Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
 pages given back then: a model that is saved again reads its file again.
@@ -14,25 +14,28 @@ pages given back then: a model that is saved again reads its file again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from zlib import crc32
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convc.ir.errors import ArtifactError
-from convc.ir.types import dtype_of, numpy_dtype
+from convc.ir.types import Dim, dtype_of, numpy_dtype
 
 from .files import write_aside
+from .hashing import tree_hash, tree_hash_of_file
+from .processors import available_processors
 
-MAGIC = b"convc-artifact-3"
-_FOOTER = struct.Struct("<QQQ16s")
+MAGIC = b"convc-artifact-4"
+_FOOTER = struct.Struct("<QQ32s16s")
+_PLACE = struct.Struct("<QQ")
 _ALIGN = 64
 
 
@@ -44,10 +47,28 @@ class Port:
     shape: tuple[int, ...]
     dtype: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class OpenPort:
+    """One input or output of a model of several sizes: each is a number, or the name of one that may vary."""
+
+    name: str
+    shape: tuple[Dim, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+AnyPort = Port | OpenPort
+
 
 @dataclass(frozen=True)
 class Description:
-    """What an artifact is: its ports, the kind of its code, and its weights' places in the file."""
+    """What a part of an artifact is: its ports and the kind of its code."""
 
     name: str
     version: str
@@ -57,41 +78,65 @@ class Description:
     """``cpu`` or ``cuda``."""
     details: Mapping[str, Any]
     """What is to be known of code of that kind, as JSON keeps it: see ``cpu_model.py`` and ``cuda_model.py``."""
-    weights: tuple[tuple[str, str, tuple[int, ...], int], ...] = ()
-    """(name, dtype, shape, offset from the start of the file) for each weight."""
-    code: tuple[int, int] = (0, 0)
-    """The length and CRC-32 of the machine code."""
+    key: str = ""
+    """In the cache on disk: what it was compiled from, and how (``keys.py``)."""
 
 
-def write_artifact(
-    path: str | os.PathLike[str],
-    code: bytes | memoryview,
-    description: Description,
-    weights: Mapping[str, np.ndarray],
-) -> None:
-    """Write code, weights and description as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
-    chunks: list[bytes | memoryview] = [code]
-    position = len(chunks[0])
-    places = []
-    for name, array in weights.items():
-        gap = -position % _ALIGN
-        chunks.append(bytes(gap))
-        position += gap
-        places.append((name, dtype_of(array), tuple(array.shape), position))
-        chunks.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        position += array.nbytes
-    summed = {"weights": places, "code": (len(chunks[0]), crc32(chunks[0]))}
-    text = json.dumps(asdict(description) | summed, sort_keys=True).encode()
-    chunks += [text, _FOOTER.pack(len(text), position, crc32(text), MAGIC)]
+class Part(NamedTuple):
+    """What is written of a compiled model."""
+
+    description: Description
+    code: bytes | memoryview
+    weights: Mapping[str, np.ndarray]
+
+
+def write_artifact(path: str | os.PathLike[str], parts: Sequence[Part]) -> None:
+    """Write parts as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
     try:
-        write_aside(path, *chunks)
+        write_aside(path, *artifact_chunks(parts))
     except (OSError, ValueError) as e:
         raise ArtifactError(f"cannot write '{path}': {getattr(e, 'strerror', None) or e}") from None
 
 
+def artifact_chunks(parts: Sequence[Part]) -> list[bytes | memoryview]:
+    """The bytes of an artifact, in pieces."""
+    chunks: list[bytes | memoryview] = []
+    described, held, position = [], _Weights(), 0
+    for part in parts:
+        weights = {name: held.index(array) for name, array in sorted(part.weights.items())}
+        described.append(asdict(part.description) | {"weights": weights, "code": (position, len(part.code))})
+        chunks.append(part.code)
+        position += len(part.code)
+    places = []
+    for array in held.arrays:
+        gap = -position % _ALIGN
+        chunks += [bytes(gap), array.reshape(-1).view(np.uint8).data]
+        places.append((dtype_of(array), array.shape, position + gap))
+        position += gap + array.nbytes
+    text = json.dumps({"parts": described, "weights": places}, sort_keys=True).encode()
+    end = _PLACE.pack(len(text), position)
+    return [*chunks, text, _FOOTER.pack(len(text), position, tree_hash([*chunks, text, end]), MAGIC)]
+
+
+class _Weights:
+    """Arrays, those of equal content once."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def index(self, array: np.ndarray) -> int:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data if array.size else b"").digest()
+        place = self._known.setdefault((dtype_of(array), array.shape, digest), len(self.arrays))
+        if place == len(self.arrays):
+            self.arrays.append(array)
+        return place
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """A file that was read: its description; its weights by name and its machine code, both mapped and read-only."""
+    """A part that was read: its description; its weights by name and its machine code, both mapped and read-only."""
 
     description: Description
     weights: Mapping[str, np.ndarray]
@@ -104,34 +149,32 @@ class Artifact:
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def read_artifact(path: str | os.PathLike[str]) -> Artifact:
-    """Map an artifact; raises ``ArtifactError`` when the file is none, torn, or not what was written."""
+def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
+    """Map the parts of an artifact; raises ``ArtifactError`` when the file is none, torn, or not what was written."""
     where = Path(path)
     try:
-        size = where.stat().st_size
         with where.open("rb") as f:
+            size = os.fstat(f.fileno()).st_size
             f.seek(max(0, size - _FOOTER.size))
-            tail = f.read()
+            tail = f.read(_FOOTER.size)
             if len(tail) != _FOOTER.size or not tail.endswith(MAGIC):
                 raise ArtifactError(f"'{path}' is not a convc artifact, or it is torn: it lacks the closing mark")
-            length, offset, checksum, _ = _FOOTER.unpack(tail)
+            length, offset, digest, _ = _FOOTER.unpack(tail)
             if offset + length + _FOOTER.size != size:
                 raise ArtifactError(f"'{path}' is torn: its length does not match its description")
+            threads = min(4, available_processors())
+            if tree_hash_of_file(f.fileno(), offset + length + _PLACE.size, threads) != digest:
+                raise ArtifactError(f"'{path}' is damaged: it is not what was written; build it again")
             f.seek(offset)
             text = f.read(length)
             mapping = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as e:
         raise ArtifactError(f"cannot read '{path}': {getattr(e, 'strerror', None) or e}") from None
-    if crc32(text) != checksum:
-        raise ArtifactError(f"'{path}' has a damaged description: it is not what was written; build it again")
     try:
-        description = _description(json.loads(text))
-        data = np.frombuffer(mapping, np.uint8)
-        code = data[: description.code[0]].data
-        if crc32(code) != description.code[1]:
-            raise ArtifactError(f"'{path}' has damaged machine code: it is not what was written; build it again")
-        weights = {name: _weight(data, dtype, shape, at, offset) for name, dtype, shape, at in description.weights}
-        return Artifact(description, weights, code, mapping)
+        raw = json.loads(text)
+        data = np.frombuffer(mapping, np.uint8)[:offset]
+        weights = [_weight(data, *place) for place in raw["weights"]]
+        return tuple(_part(part, data, weights, mapping) for part in raw["parts"])
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
@@ -147,20 +190,22 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _description(raw: dict[str, Any]) -> Description:
+def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], mapping: mmap.mmap) -> Artifact:
+    at, length = raw.pop("code")
+    if at < 0 or length < 0 or at + length > len(data):
+        raise ValueError("code lies outside the file")
+    held = {name: weights[i] for name, i in raw.pop("weights").items()}
     ports = {
         key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
     }
-    weights = tuple((name, dtype, tuple(shape), int(at)) for name, dtype, shape, at in raw["weights"])
-    length, checksum = raw["code"]
     if not isinstance(raw["details"], dict):
         raise TypeError("its details are no object")
-    return Description(**(raw | ports | {"weights": weights, "code": (length, checksum)}))
+    return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping)
 
 
-def _weight(data: np.ndarray, dtype: str, shape: tuple[int, ...], at: int, end: int) -> np.ndarray:
+def _weight(data: np.ndarray, dtype: str, shape: Sequence[int], at: int) -> np.ndarray:
     kind = numpy_dtype(dtype)
-    count = int(np.prod(shape, dtype=object))
-    if min(shape, default=0) < 0 or at < 0 or at + count * kind.itemsize > end:
+    end = at + int(np.prod(shape, dtype=object)) * kind.itemsize
+    if min(shape, default=0) < 0 or at < 0 or end > len(data):
         raise ValueError("a weight lies outside the file")
-    return np.asarray(data[at : at + count * kind.itemsize]).view(kind).reshape(shape)
+    return np.asarray(data[at:end]).view(kind).reshape(shape)

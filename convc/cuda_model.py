@@ -77,6 +77,12 @@ class CudaModel(CompiledModel):
                     self._artifact.release()
             return self._running
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of the GPU that it takes: packed weights and workspace, of the architecture that needs most."""
+        plans = [Plan.of(held["plan"]) for held in self._description.details["architectures"].values()]
+        return max(p.packed + p.workspace for p in plans)
+
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """The arrays that lie on the GPU as they are, checked when their stream is known; the others as numpy arrays."""
         return [

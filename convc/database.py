@@ -18,10 +18,16 @@ from .files import write_aside
 FORMAT = "convc-tuning-1"
 
 
+def cache_folder() -> Path | None:
+    """The folder of what convc keeps for later; ``None`` when there is to be none."""
+    folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
+    return Path(folder) if folder else None
+
+
 def database(cpu: str) -> Path | None:
     """The file for a processor, by LLVM's name for it."""
-    folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
-    return Path(folder) / f"tuning-{cpu}.json" if folder else None
+    folder = cache_folder()
+    return folder / f"tuning-{cpu}.json" if folder else None
 
 
 def read(path: str | os.PathLike[str], cpu: str) -> Choices:

@@ -39,9 +39,11 @@ def footprint(engine: str, path: Path) -> Footprint:
 def _convc() -> Callable[[str], Callable[[], Any]]:
     from . import cpu_model  # noqa: F401 (what loading imports only when it is needed)
     from .loading import load
+    from .model import CompiledModel
 
     def start(path: str) -> Callable[[], Any]:
         model = load(path, threads=1)
+        assert isinstance(model, CompiledModel)
         feeds = [np.zeros(p.shape, p.dtype) for p in model.inputs]
         return lambda: model(*feeds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,48 +13,43 @@ import numpy as np
 from convc.backends.dlpack import as_numpy
 from convc.ir.errors import InputError
 
-from .artifact import Artifact, Description, Port, write_artifact
+from .artifact import AnyPort, Artifact, Description, Part, Port, write_artifact
 
 if TYPE_CHECKING:  # it loads TVM
     from convc.backends.kernels import Kernel
 
 
-class CompiledModel(ABC):
-    """Machine code with its weights, ready to run.
+class Model(ABC):
+    """What runs a network, of one size of each input or of several.
 
     Called with one array an input, in order; returns one array, or a tuple when the model has several outputs. Arrays are
     numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous and aligned to 64 bytes.
     """
 
-    def __init__(
-        self,
-        description: Description,
-        weights: Mapping[str, np.ndarray],
-        kernels: Sequence[Kernel] = (),
-        artifact: Artifact | None = None,
-    ) -> None:
-        self._description = description
-        self._weights = weights
-        self._artifact = artifact
-        self.kernels = tuple(kernels)
-        """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
-        self._input_names = [p.name for p in self.inputs]
-        self._output_names = [p.name for p in self.outputs]
-        self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+    name: str
+    """What the network is called."""
 
     @property
-    def inputs(self) -> tuple[Port, ...]:
+    @abstractmethod
+    def inputs(self) -> Sequence[AnyPort]:
         """Name, shape and dtype of each input."""
-        return self._description.inputs
 
     @property
-    def outputs(self) -> tuple[Port, ...]:
+    @abstractmethod
+    def outputs(self) -> Sequence[AnyPort]:
         """Name, shape and dtype of each output."""
-        return self._description.outputs
+
+    @abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as one file. For a processor, linking needs a C compiler on this machine; the file then needs none."""
+
+    @abstractmethod
+    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
+        """The outputs, in order, and their names; raises ``InputError`` for inputs that do not fit."""
 
     def __call__(self, *arrays: Any) -> Any:
         """Run; raises ``InputError`` naming the input whose shape or dtype is wrong."""
-        results = self._run(arrays)
+        results, _ = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,28 +60,12 @@ class CompiledModel(ABC):
             arrays = []
         if len(arrays) != len(self._input_names) or len(feeds) != len(arrays):
             self._refuse(feeds)
-        return dict(zip(self._output_names, self._run(arrays), strict=True))
+        results, names = self._run(arrays)
+        return dict(zip(names, results, strict=True))
 
-    def _run(self, arrays: Sequence[Any]) -> list[Any]:
-        ports = self._ports
-        if len(arrays) != len(ports):
-            raise InputError(f"the model takes {len(ports)} inputs ({', '.join(self._input_names)}), not {len(arrays)}")
-        for array, (shape, dtype) in zip(arrays, ports, strict=True):
-            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
-                return self._compute(self._read(arrays))
-        return self._compute(arrays)
-
-    def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
-        return [host_array(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
-
-    @abstractmethod
-    def _compute(self, arrays: Sequence[Any]) -> list[Any]:
-        """The outputs for inputs of the right shapes and dtypes."""
-
-    @abstractmethod
-    def _code(self) -> bytes | memoryview:
-        """The machine code for an artifact."""
+    @cached_property
+    def _input_names(self) -> list[str]:
+        return [p.name for p in self.inputs]
 
     def _refuse(self, feeds: Any) -> None:
         """Raise the error that says what is wrong with inputs by name."""
@@ -100,35 +80,108 @@ class CompiledModel(ABC):
         missing = [name for name in self._input_names if name not in feeds]
         raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as one file. For a processor, linking needs a C compiler on this machine; the file then needs none."""
-        code = self._artifact.code if self._artifact else self._code()
-        write_artifact(path, code, self._description, self._weights)
+    def _wrong_count(self, given: int) -> InputError:
+        names = self._input_names
+        return InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), not {given}")
 
     def __repr__(self) -> str:
-        def ports(some: Sequence[Port]) -> str:
-            return ", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in some)
+        def ports(some: Sequence[AnyPort]) -> str:
+            return ", ".join(map(str, some))
 
-        return f"<convc.CompiledModel {self._description.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
+        return f"<convc.{self._kind} {self.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
+
+    _kind = "Model"
 
 
-def available_processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class CompiledModel(Model):
+    """Machine code with its weights, for one size of each input, ready to run."""
+
+    _kind = "CompiledModel"
+
+    def __init__(
+        self,
+        description: Description,
+        weights: Mapping[str, np.ndarray],
+        kernels: Sequence[Kernel] = (),
+        artifact: Artifact | None = None,
+    ) -> None:
+        self._description = description
+        self._weights = weights
+        self._artifact = artifact
+        self.name = description.name
+        self.kernels = tuple(kernels)
+        """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
+        self._output_names = [p.name for p in self.outputs]
+        self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+
+    @property
+    def description(self) -> Description:
+        """What an artifact says of it."""
+        return self._description
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Name, shape and dtype of each input."""
+        return self._description.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """Name, shape and dtype of each output."""
+        return self._description.outputs
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """About how much memory the model takes when it runs."""
+
+    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
+        ports = self._ports
+        if len(arrays) != len(ports):
+            raise self._wrong_count(len(arrays))
+        for array, (shape, dtype) in zip(arrays, ports, strict=True):
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                return self._compute(self._read(arrays)), self._output_names
+        return self._compute(arrays), self._output_names
+
+    def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
+        return [host_array(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
+
+    @abstractmethod
+    def _compute(self, arrays: Sequence[Any]) -> list[Any]:
+        """The outputs for inputs of the right shapes and dtypes."""
+
+    @abstractmethod
+    def _code(self) -> bytes | memoryview:
+        """The machine code for an artifact."""
+
+    def part(self) -> Part:
+        """What an artifact keeps of it."""
+        return Part(self._description, self._artifact.code if self._artifact else self._code(), self._weights)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        write_artifact(path, [self.part()])
 
 
 def host_array(port: Port, given: Any) -> np.ndarray:
     """Anything as a numpy array of the port's shape and dtype, without a copy where it has DLPack. Raises ``InputError``."""
-    if not hasattr(given, "__dlpack__"):
-        given = _as_numpy(port, given)
-    elif not isinstance(given, np.ndarray) and given.__dlpack_device__()[0] not in _HOST_MEMORY:
-        raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
-    try:
-        array = given if isinstance(given, np.ndarray) else as_numpy(given)
-    except (BufferError, RuntimeError, TypeError, ValueError) as e:
-        raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
+    array = any_array(port, given)
     check(port, array.shape, str(array.dtype))
     return array
+
+
+def any_array(port: AnyPort, given: Any) -> np.ndarray:
+    """Anything as a numpy array of any shape, without a copy where it has DLPack; lists take the port's dtype. Raises ``InputError``."""
+    if isinstance(given, np.ndarray):
+        return given
+    if not hasattr(given, "__dlpack__"):
+        return _as_numpy(port, given)
+    if given.__dlpack_device__()[0] not in _HOST_MEMORY:
+        raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
+    try:
+        return as_numpy(given)
+    except (BufferError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
 
 
 def check(port: Port, shape: tuple[int, ...], dtype: str) -> None:
@@ -143,7 +196,7 @@ _HOST_MEMORY = (1, 3)
 """DLPack's device types of memory that the processor reads: plain, and pinned for a GPU."""
 
 
-def _as_numpy(port: Port, data: Any) -> np.ndarray:
+def _as_numpy(port: AnyPort, data: Any) -> np.ndarray:
     """Lists and numbers as an array of the port's dtype; fractions are not cut off to fit integers."""
     try:
         array = np.asarray(data, port.dtype)

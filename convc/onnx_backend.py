@@ -18,7 +18,7 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 from convc.ir.errors import InputError, NotConstantError, UnsupportedOpError
 
 if TYPE_CHECKING:
-    from .model import CompiledModel
+    from .model import Model
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
@@ -35,7 +35,7 @@ class PreparedModel(BackendRep):
     def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
         self._model = model
         self._threads = threads
-        self._compiled: dict[Any, CompiledModel] = {}
+        self._compiled: dict[Any, Model] = {}
         initialized = {t.name for t in model.graph.initializer}
         self._inputs = [i for i in model.graph.input if i.name not in initialized]
         self.specialized: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class PreparedModel(BackendRep):
             raise InputError(f"the model takes {len(self._inputs)} inputs, not {len(given)}")
         return {i.name: x for i, x in zip(self._inputs, given, strict=True)}
 
-    def _find(self, feeds: Mapping[str, np.ndarray]) -> CompiledModel:
+    def _find(self, feeds: Mapping[str, np.ndarray]) -> Model:
         """The model compiled for these shapes; compiled now, inputs fixed to their values as they prove to be needed."""
         while True:
             fixed = {name: feeds[name] for name in self.specialized}
@@ -83,7 +83,7 @@ class PreparedModel(BackendRep):
         values = tuple((name, str(x.dtype), x.shape, x.tobytes()) for name, x in sorted(fixed.items()))
         return values, tuple(sorted((name, tuple(s)) for name, s in shapes.items()))
 
-    def _compile(self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
+    def _compile(self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Model:
         from .compiler import compile
 
         try:

@@ -46,13 +46,24 @@ def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: 
     ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when the
     file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile.
     """
-    model, folder = read_model(source)
+    return import_model(*read_model(source), shapes)
+
+
+def import_model(model: onnx.ModelProto, folder: Path | None, shapes: Shapes | None = None) -> Graph:
+    """The graph of a model that was read; ``folder`` is where its external data lies. Raises as ``load_onnx`` does."""
     try:
         graph = _Importer(model, folder, shapes or {}).run()
     except RecursionError:
         raise ModelFileError("the model nests too deeply") from None
     verify(graph, "import")
     return graph
+
+
+def model_inputs(model: onnx.ModelProto, shapes: Shapes | None = None) -> list[Value]:
+    """The inputs of a model, of which ``shapes`` fixes some; raises ``ModelFileError`` for what is no tensor of a shape."""
+    importer = _Importer(model, None, shapes or {})
+    weights = {t.name for t in model.graph.initializer}
+    return [Value(i.name, importer.input_type(i)) for i in model.graph.input if i.name not in weights]
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:

@@ -5,14 +5,13 @@
 
 The package rapidocr-onnxruntime (Apache-2.0) is only where the ONNX files come from; nothing of its code is run. One
 network finds the lines of text (DB: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", 2020),
-one tells whether a line is upside down, one reads it (CTC: Graves et al., 2006). convc compiles for fixed sizes, so the
-lines are padded to a few widths, and each size that occurs is compiled once.
+one tells whether a line is upside down, one reads it (CTC: Graves et al., 2006). convc compiles each size that occurs once,
+and keeps it on disk; so that few occur, lines are padded to a few widths.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,17 +41,13 @@ class Line:
 
 
 class TextReader:
-    """PP-OCR's networks out of one folder; compiles as sizes occur and keeps what it compiled."""
+    """PP-OCR's networks out of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         metadata = {p.key: p.value for p in onnx.load(folder / f"{READ}.onnx").metadata_props}
         self.characters = ["", *metadata["character"].split("\n"), " "]
         """The character of each class; class 0 is CTC's blank."""
-        self.network = functools.cache(self._compile)
-
-    def _compile(self, name: str, height: int, width: int) -> convc.CompiledModel:
-        return convc.compile(self.folder / f"{name}.onnx", shapes={"x": (1, 3, height, width)})
+        self.networks = {name: convc.compile(folder / f"{name}.onnx") for name in (DETECT, DIRECT, READ)}
 
     def __call__(self, picture: Image.Image) -> list[Line]:
         """The lines of text, from top to bottom."""
@@ -72,7 +67,7 @@ class TextReader:
         scale = max(1.0, short_side / min(picture.size))
         width, height = (max(32, round(side * scale / 32) * 32) for side in picture.size)
         resized = picture.resize((width, height), Image.Resampling.BILINEAR)
-        probability = self.network(DETECT, height, width)(as_input(resized, width))[0, 0]
+        probability = self.networks[DETECT](as_input(resized, width))[0, 0]
         grown = probability > 0.3
         grown[1:] |= grown[:-1]
         grown[:, 1:] |= grown[:, :-1]
@@ -88,13 +83,13 @@ class TextReader:
         """The probability that a line stands on its head: the mean over the windows that the network can see at once."""
         fitted = crop.resize((line_width(crop), HEIGHT), Image.Resampling.BILINEAR)
         windows = [fitted.crop((x, 0, x + 192, HEIGHT)) for x in range(0, max(1, fitted.width - 191), 96)]
-        return float(np.mean([self.network(DIRECT, HEIGHT, 192)(as_input(w, 192))[0, 1] for w in windows]))
+        return float(np.mean([self.networks[DIRECT](as_input(w, 192))[0, 1] for w in windows]))
 
     def read(self, crop: Image.Image) -> tuple[str, float]:
         """The text of one line and the mean probability of its characters."""
         width = next((w for w in WIDTHS if w >= line_width(crop)), WIDTHS[-1])
         fitted = crop.resize((min(width, line_width(crop)), HEIGHT), Image.Resampling.BILINEAR)
-        probabilities = self.network(READ, HEIGHT, width)(as_input(fitted, width))[0]
+        probabilities = self.networks[READ](as_input(fitted, width))[0]
         classes = probabilities.argmax(axis=1)
         kept = (classes != 0) & np.r_[True, classes[1:] != classes[:-1]]
         text = "".join(self.characters[c] for c in classes[kept])

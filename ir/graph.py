@@ -111,14 +111,17 @@ class Constant:
 
     @cached_property
     def sha(self) -> str:
-        """Twelve hexadecimal digits of a SHA-256 over type and content."""
-        if self._sha is not None:
-            return self._sha
+        """The first twelve digits of ``digest``, by which a graph's text names the constant."""
+        return self.digest[:12] if self._sha is None else self._sha
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over type and content, in hexadecimal digits."""
         if isinstance(self._data, Initializer):
-            return hashlib.sha256(f"{self.type} {self._data}".encode()).hexdigest()[:12]
+            return hashlib.sha256(f"{self.type} {self._data}".encode()).hexdigest()
         digest = hashlib.sha256(str(self.type).encode())
         digest.update(self.array.reshape(-1).view(np.uint8).data if self.array.size else b"")
-        return digest.hexdigest()[:12]
+        return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.type == other.type and self.sha == other.sha

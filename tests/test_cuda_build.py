@@ -217,7 +217,7 @@ def kernels_in(code: bytes) -> set[str]:
 def test_the_artifact_holds_the_code_it_claims(precision: str, tmp_path: Path) -> None:
     model = compiled("sm_75,sm_80,sm_90,ptx", precision)
     model.save(tmp_path / "m.convc")
-    artifact = read_artifact(tmp_path / "m.convc")
+    (artifact,) = read_artifact(tmp_path / "m.convc")
     assert artifact.description.kind == "cuda"
     held = artifact.description.details["architectures"]
     assert set(held) == {"sm_75", "sm_80", "sm_90", "compute_75"}
@@ -283,7 +283,7 @@ def test_damaged_machine_code(tmp_path: Path) -> None:
     damaged = bytearray((tmp_path / "m.convc").read_bytes())
     damaged[2000] ^= 255
     (tmp_path / "m.convc").write_bytes(damaged)
-    with raises(ArtifactError, "damaged machine code"):
+    with raises(ArtifactError, "is damaged"):
         convc.load(tmp_path / "m.convc")
 
 

@@ -131,7 +131,7 @@ def residual(blocks: int) -> convc.Graph:
 def test_a_residual_sum_lies_over_its_operand() -> None:
     graph = residual(3)
     model = convc.compile(graph, threads=1, precision="strict")
-    workspace = Plan.of(model._description.memory).workspace
+    workspace = Plan.of(model._description.details["memory"]).workspace
     assert workspace == 2 * 4 * 64 * 32 * 32  # the sum, and what the convolution before makes
     x = np.random.default_rng(1).standard_normal((1, 64, 32, 32)).astype(np.float32)
     want = run_onnxruntime(convc.to_onnx(graph), {"x": x})[0]
@@ -158,11 +158,11 @@ def test_each_thread_has_its_own_workspace() -> None:
     model = deep(2)
     x = np.ones((1, 64, 32, 32), np.float32)
     model(x)
-    found = [model._program._local.workspace.address]
+    found = [model.program._local.workspace.address]
 
     def call() -> None:
         model(x)
-        found.append(model._program._local.workspace.address)
+        found.append(model.program._local.workspace.address)
 
     thread = threading.Thread(target=call)
     thread.start()

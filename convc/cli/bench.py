@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +31,11 @@ from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
 from convc.sources import as_graph
 
-from .options import UsageError, positive, progress, shapes, source, stem
+from .options import UsageError, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
+
+if TYPE_CHECKING:  # it loads TVM
+    from convc.cuda_model import CudaModel
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
 REST = 0.05
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=shape_option,
         action="append",
         default=[],
-        help="the shape of one input, in every model",
+        help="the shape of one input, in every model; give it again for each size to time",
     )
     parser.add_argument(
         "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
@@ -93,13 +96,15 @@ def main(args: argparse.Namespace) -> None:
         raise UsageError(f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: {OTHERS}")
     results = []
     print(" ".join([f"{'model':24} thr", *(f"{e:>12}" for e in engines), *(f"{'/ ' + e:>14}" for e in engines[1:])]))
-    for model in args.models:
+    sizes = shape_sets(args)
+    for model, given in ((m, s) for m in args.models for s in sizes):
+        name = stem(model) + (f" {_brief(given)}" if len(sizes) > 1 else "")
         with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
             path = Path(folder) / "model.onnx"
-            convc.save_onnx(as_graph(source(model), shapes(args)), path)
+            convc.save_onnx(as_graph(source(model), given), path)
             for threads in args.threads:
-                progress(f"{model} on {threads} threads")
-                results.append(compare(stem(model), path, threads, engines, args.turns))
+                progress(f"{name} on {threads} threads")
+                results.append(compare(name, path, threads, engines, args.turns))
                 show(results[-1])
             show_layers(path, args.layers or 0)
             if args.memory:
@@ -110,13 +115,22 @@ def main(args: argparse.Namespace) -> None:
         Path(args.json).write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
 
 
+def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
+    return " ".join("x".join(map(str, shape)) for shape in shapes.values())
+
+
 def time_on_gpu(path: str, turns: int) -> None:
     """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
     from convc.cuda_model import CudaModel
 
-    model = convc.load(path)
-    if not isinstance(model, CudaModel):
-        raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")
+    loaded = convc.load(path)
+    for model in loaded.models if isinstance(loaded, convc.ModelSet) else (loaded,):
+        if not isinstance(model, CudaModel):
+            raise UsageError(f"'{path}' is compiled for a processor: give the model that it was built from")
+        _time_on_gpu(stem(path), model, turns)
+
+
+def _time_on_gpu(name: str, model: CudaModel, turns: int) -> None:
     rng = np.random.default_rng(0)
     feeds = {p.name: rng.standard_normal(p.shape).astype(p.dtype) for p in model.inputs}
     model.run(feeds)
@@ -125,7 +139,7 @@ def time_on_gpu(path: str, turns: int) -> None:
     called = median(_seconds(lambda: model.run(feeds)) for _ in range(runs))
     device = model.program.device
     print(
-        f"{stem(path):24} {alone * 1e3:9.3f} ms on {device.name} (sm_{device.arch}), "
+        f"{name:24} {alone * 1e3:9.3f} ms on {device.name} (sm_{device.arch}), "
         f"{called * 1e3:9.3f} ms with copies from and to the processor",
         flush=True,
     )

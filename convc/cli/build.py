@@ -3,6 +3,8 @@
 examples:
   convc build lenet.onnx                       writes lenet.so
   convc build yolo.onnx --shape images=1,3,640,640 -o yolo.so
+  convc build yolo.onnx --shape images=1,3,480,640 --shape images=1,3,640,640    one file for both sizes
+  convc build lenet.onnx --target x86-64-v2,x86-64-v4     one file, which runs the code that suits the processor
   convc build zoo.py:resnet18 --threads 1 --dump-dir stages
   convc build resnet50.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32    writes resnet50.convc; needs no GPU
 """
@@ -13,14 +15,16 @@ import argparse
 from pathlib import Path
 
 import convc
-from convc.sources import as_graph
 from convc.summary import human
 
-from .options import UsageError, add_model, add_threads, progress, same_file, shapes, source, stem
+from .options import UsageError, add_model, add_threads, progress, same_file, shape_sets, source, stem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model(
+        parser,
+        shape_help="the shape of one input, for a model that leaves sizes open; give it again for each size the file is to hold",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -30,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         default="cpu",
-        help="what to compile for: cpu, this machine's processor (default); x86-64-v2, -v3, -v4; or cuda, NVIDIA's GPUs",
+        help="what to compile for: cpu or native, this machine's processor (default); x86-64-v2, -v3, -v4, aarch64, neoverse-n1 "
+        "and others, or several between commas; or cuda, NVIDIA's GPUs",
     )
     parser.add_argument(
         "--arch",
@@ -62,17 +67,24 @@ def main(args: argparse.Namespace) -> None:
     if not Path(out).absolute().parent.is_dir():  # said before the long part, not after it
         raise convc.ArtifactError(f"cannot write '{out}': its folder does not exist")
     progress("reading the model")
-    graph = as_graph(source(args.model), shapes(args))
+    given = source(args.model)
     progress("compiling")
     model = convc.compile(
-        graph, args.target, threads=args.threads, arch=args.arch, precision=args.precision, dump_dir=args.dump_dir
+        given,
+        args.target,
+        shape_sets(args),
+        args.threads,
+        arch=args.arch,
+        precision=args.precision,
+        dump_dir=args.dump_dir,
     )
     progress("writing")
     model.save(out)
-    ports = [", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in some) for some in (model.inputs, model.outputs)]
+    ports = [", ".join(map(str, some)) for some in (model.inputs, model.outputs)]
     print(f"{out} ({human(Path(out).stat().st_size)}B): {ports[0]} -> {ports[1]}")
     if args.kernels:
-        _show_kernels(model)
+        for each in model.models if isinstance(model, convc.ModelSet) else (model,):
+            _show_kernels(each)
 
 
 def architectures(text: str) -> tuple[str, ...]:
@@ -96,7 +108,7 @@ def _check(args: argparse.Namespace, on_gpu: bool) -> None:
         raise UsageError(f"--precision {args.precision} is {'for processors' if on_gpu else 'for --target cuda'}")
 
 
-def _show_kernels(model: convc.CompiledModel) -> None:
+def _show_kernels(model: convc.Model) -> None:
     for arch, kernels in getattr(model, "usage", {}).items():
         if kernels:
             print("\n".join([f"{arch}:", kernels[0].HEADER, *map(str, kernels)]))

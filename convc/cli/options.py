@@ -25,7 +25,10 @@ class UsageError(Exception):
     """Arguments that do not fit together, or not the model: exit code 2."""
 
 
-def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
+ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)"
+
+
+def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
     """The MODEL argument and --shape."""
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
@@ -34,7 +37,7 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
         type=shape,
         action="append",
         default=[],
-        help="the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)",
+        help=shape_help,
     )
 
 
@@ -59,6 +62,21 @@ def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
         if found.setdefault(name, sizes) != sizes:
             raise UsageError(f"argument --shape: two shapes for input '{name}'")
     return found
+
+
+def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
+    """The --shape options as one or several shapes by input name: an input's first shape goes with the others' first ones, and
+    so on; one that is given once goes with all.
+    """
+    given: dict[str, list[tuple[int, ...]]] = {}
+    for name, sizes in args.shape:
+        given.setdefault(name, []).append(sizes)
+    count = max(map(len, given.values()), default=1)
+    for name, found in given.items():
+        if len(found) not in (1, count):
+            raise UsageError(f"argument --shape: {len(found)} shapes for input '{name}', and {count} for another one")
+    sets = [{name: s[i % len(s)] for name, s in given.items()} for i in range(count)]
+    return [s for i, s in enumerate(sets) if s not in sets[:i]]
 
 
 def positive(text: str) -> int:

@@ -3,6 +3,7 @@
 examples:
   convc run resnet18.so --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt
   convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
+  convc run detector.onnx --input page.png photo.jpg       open sizes: each picture in its own
   convc run two.so --input left=a.npy --input right=b.npy
 """
 
@@ -19,15 +20,16 @@ import numpy as np
 
 import convc
 from convc import InputError
-from convc.artifact import Port, is_artifact
+from convc.artifact import AnyPort, is_artifact
 from convc.files import write_aside
 from convc.images import read_picture
+from convc.reader import is_open, reader
 from convc.sources import as_graph
 
 from .options import MODEL_HELP, UsageError, add_model, add_threads, numbers, positive, progress, shapes, source
 
 if TYPE_CHECKING:  # it loads TVM
-    from convc import CompiledModel
+    from convc import Model
 
 SMALL = 16
 """Outputs of at most this many elements are printed in full."""
@@ -71,11 +73,11 @@ def main(args: argparse.Namespace) -> None:
             print(f"{next(iter(files.values()))}:")
         if args.output:
             _write(args.output, results)
-        lines = _top(model, results, args.top, names) if args.top else [_described(n, y) for n, y in results.items()]
+        lines = _top(results, args.top, names) if args.top else [_described(n, y) for n, y in results.items()]
         print("\n".join(lines))
 
 
-def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], CompiledModel]:
+def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The files of each run by input name, and the model; what can be wrong in the arguments is said before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".so", ".dylib", ".dll"):
         if args.shape:
@@ -85,13 +87,16 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], CompiledMo
     if args.device is not None:
         raise UsageError("--device is for artifacts that run on a GPU: build one with convc build --target cuda")
     progress("reading the model")
-    graph = as_graph(source(args.model), shapes(args))
-    runs = assign(args.input, [v.name for v in graph.inputs])
+    given, sizes = source(args.model), shapes(args)
+    found = reader(given, sizes)
+    if not is_open(found.inputs):
+        given, sizes = as_graph(given, sizes), {}
+    runs = assign(args.input, [p.name for p in found.inputs] or [v.name for v in given.inputs])
     for file in (f for run in runs for f in run.values()):
         if not Path(file).exists():
             raise InputError(f"cannot read '{file}': no such file")
     progress("compiling")
-    return runs, convc.compile(graph, threads=args.threads)
+    return runs, convc.compile(given, shapes=sizes, threads=args.threads, cache=True)
 
 
 def device(text: str) -> int:
@@ -133,7 +138,7 @@ def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
     return None, text
 
 
-def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
+def _read(file: str, port: AnyPort, args: argparse.Namespace) -> np.ndarray:
     if Path(file).suffix != ".npy":
         return read_picture(file, port, args.mean or (), args.std or ())
     if args.mean or args.std:
@@ -179,12 +184,11 @@ def _labels(path: str) -> list[str]:
         raise InputError(f"cannot read labels '{path}': {getattr(e, 'strerror', None) or e}") from None
 
 
-def _top(model: CompiledModel, results: dict[str, np.ndarray], count: int, names: Sequence[str]) -> list[str]:
+def _top(results: dict[str, np.ndarray], count: int, names: Sequence[str]) -> list[str]:
     """The ``count`` likeliest classes of the first output, for each row of its batch."""
-    port = model.outputs[0]
-    y = results[port.name]
+    name, y = next(iter(results.items()))
     if y.ndim < 1 or not y.size or y.dtype.kind in "biu":
-        raise InputError(f"--top needs class scores, and output '{port.name}' is {port.dtype}{list(port.shape)}")
+        raise InputError(f"--top needs class scores, and output '{name}' is {y.dtype}{list(y.shape)}")
     rows = y.astype(np.float64).reshape(y.shape[0] if y.ndim > 1 else 1, -1)
     lines = []
     for i, row in enumerate(rows):

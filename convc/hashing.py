@@ -1,0 +1,37 @@
+"""A hash of much data that several threads compute at once: a tree of two levels of SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+BLOCK = 4 << 20
+"""How many bytes a leaf of the tree covers."""
+
+
+def tree_hash(chunks: Iterable[bytes | memoryview]) -> bytes:
+    """The SHA-256 of the SHA-256s of each ``BLOCK`` bytes of the chunks, taken one behind another."""
+    top, leaf, room = hashlib.sha256(), hashlib.sha256(), BLOCK
+    for chunk in chunks:
+        rest = memoryview(chunk).cast("B")
+        while len(rest) >= room:
+            leaf.update(rest[:room])
+            top.update(leaf.digest())
+            rest, leaf, room = rest[room:], hashlib.sha256(), BLOCK
+        leaf.update(rest)
+        room -= len(rest)
+    if room < BLOCK:
+        top.update(leaf.digest())
+    return top.digest()
+
+
+def tree_hash_of_file(descriptor: int, size: int, threads: int) -> bytes:
+    """The same of the first ``size`` bytes of an open file, which are read in passing and not kept."""
+
+    def leaf(at: int) -> bytes:
+        return hashlib.sha256(os.pread(descriptor, min(BLOCK, size - at), at)).digest()
+
+    with ThreadPoolExecutor(threads) as pool:
+        return hashlib.sha256(b"".join(pool.map(leaf, range(0, size, BLOCK)))).digest()

@@ -1,0 +1,99 @@
+"""Sources of models that were read once, to make their graphs at any sizes; and which of their sizes are open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from convc.ir.errors import ShapeError
+from convc.ir.graph import Graph, Value
+from convc.ir.onnx_io import dtype_from_onnx
+from convc.ir.passes.fix_shapes import checked_shapes
+from convc.ir.types import Dim, numpy_dtype
+
+from .artifact import AnyPort, OpenPort
+from .onnx_import import import_model, model_inputs, read_model
+from .sources import as_graph, load_text
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A source that was read, to make its graph at any sizes: what it is called, its ports, and the graph for shapes by name."""
+
+    name: str
+    inputs: tuple[OpenPort, ...]
+    outputs: tuple[OpenPort, ...]
+    graph: Callable[[Mapping[str, Sequence[int]]], Graph]
+
+
+def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Reader:
+    """Read a source once, as ``as_graph`` takes it. ``shapes`` gives some inputs their sizes, or names for those that stay open;
+    an ``nn`` module needs it for all of its inputs.
+    """
+    given = checked(shapes)
+    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
+        source = load_text(Path(source))
+    if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
+        model, folder = read_model(source)
+        fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
+        inputs = _ports(model_inputs(model, fixed))
+        outputs = tuple(map(_stated, model.graph.output))
+        return Reader(
+            model.graph.name or "main", narrowed(inputs, given), outputs, lambda s: import_model(model, folder, s)
+        )
+    if isinstance(source, Graph):
+        values = [Value(n, v.type) for n, v in zip(source.output_names, source.outputs, strict=True)]
+        inputs = narrowed(_ports(source.inputs), given)
+        return Reader(source.name, inputs, _ports(values), lambda s: as_graph(source, s))
+    inputs = tuple(OpenPort(name, tuple(s), "float32") for name, s in given.items())
+    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))
+
+
+def _ports(values: Sequence[Value]) -> tuple[OpenPort, ...]:
+    return tuple(OpenPort(v.name, v.type.shape, str(v.type.numpy_dtype)) for v in values)
+
+
+def _stated(info: onnx.ValueInfoProto) -> OpenPort:
+    """What a file says of an output, which need not be all."""
+    tensor = info.type.tensor_type
+    sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
+    dtype = str(numpy_dtype(dtype_from_onnx(tensor.elem_type))) if tensor.elem_type else "?"
+    return OpenPort(info.name, tuple(sizes), dtype)
+
+
+def is_open(ports: Sequence[AnyPort]) -> bool:
+    """Whether some size is only named."""
+    return any(isinstance(size, str) for p in ports for size in p.shape)
+
+
+def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, ...]]:
+    """Shapes by name as tuples of integers and names; raises ``ShapeError`` when they are something else."""
+    try:
+        given = dict(shapes or {})
+        if any(isinstance(shape, str) for shape in given.values()):
+            raise TypeError
+        return {name: tuple(s if isinstance(s, str) else index(s) for s in shape) for name, shape in given.items()}
+    except (TypeError, ValueError):
+        return checked_shapes(shapes)  # type: ignore[arg-type, return-value]
+
+
+def narrowed(ports: Sequence[OpenPort], shapes: Mapping[str, Sequence[Dim]]) -> tuple[OpenPort, ...]:
+    """The ports with the shapes that are given by name, in which names stay open; raises ``ShapeError`` for what does not fit."""
+    names = [p.name for p in ports]
+    for name in shapes:
+        if name not in names:
+            raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(names)}")
+    return tuple(OpenPort(p.name, _narrow(p, tuple(shapes.get(p.name, p.shape))), p.dtype) for p in ports)
+
+
+def _narrow(port: OpenPort, given: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    known = len(given) == len(port.shape)
+    if not known or any(isinstance(s, int) and s != g for s, g in zip(port.shape, given, strict=True)):
+        raise ShapeError(f"shapes gives input '{port.name}' the shape {list(given)}, but the model says {port}")
+    return given
