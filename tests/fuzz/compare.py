@@ -96,10 +96,10 @@ def in_float32(graph: Graph, noise: int | None = None) -> Graph:
         made = b.emit(op, *(env[v.name] for v in node.inputs), names=[v.name for v in node.outputs])
         size = _noise(node)
         for v, y in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+            env[v.name] = y
             if noise is not None and size and v.type.is_float:
                 amount = rng.uniform(-size, size, y.type.sizes).astype(np.float32)
-                y = b.emit(Add(), y, b.constant(amount))
-            env[v.name] = y
+                env[v.name] = b.emit(Add(), y, b.constant(amount))
     return b.finish([env[v.name] for v in graph.outputs], graph.output_names)
 
 

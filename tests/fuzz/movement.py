@@ -70,7 +70,9 @@ def concat(d: Draw) -> Value:
 
     def fits(v: Value) -> bool:
         same = v.type.dtype == x.type.dtype and v.type.rank == x.type.rank
-        return same and all(a == axis or s == z for a, (s, z) in enumerate(zip(v.type.shape, x.type.shape, strict=True)))
+        return same and all(
+            a == axis or s == z for a, (s, z) in enumerate(zip(v.type.shape, x.type.shape, strict=True))
+        )
 
     parts = [x, *(d.value(fits) for _ in range(d.whole(1, 3)))]
     d.rng.shuffle(parts)
@@ -122,7 +124,9 @@ def resize(d: Draw) -> Value:
     axes = tuple(range(2, rank + 2))
     if d.chance(0.5):
         scales = (d.pick((2.0, 2.0, 3.0, 4.0, 0.5)),) * rank
-        how = d.pick((("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil")))
+        how = d.pick(
+            (("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil"))
+        )
         return d.emit(ResizeNearest(axes, scales, coordinates=how[0], nearest_mode=how[1]), x, exact=True)  # type: ignore[no-any-return]
     sizes = tuple(d.pick((1, 2, 3, 5, 8, 13)) for _ in range(rank))
     coordinates = d.pick(("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"))
@@ -133,8 +137,7 @@ def resize(d: Draw) -> Value:
 
 def depth_space(d: Draw) -> Value:
     x = d.value(lambda v: v.type.rank == 4 and v.type.is_float)
-    n, c, h, w = x.type.sizes
-    b = d.pick((2, 2, 3))
+    c, b = x.type.sizes[1], d.pick((2, 2, 3))
     mode = d.pick(("DCR", "CRD"))
     op = DepthToSpace(b, mode) if c % (b * b) == 0 else SpaceToDepth(b, mode)
     return d.emit(op, x, exact=True)  # type: ignore[no-any-return]
@@ -182,10 +185,7 @@ def squeeze_and_excite(d: Draw) -> Value:
     x = d.image()
     c, dtype, ones = x.type.sizes[1], x.type.dtype, (1,) * (x.type.rank - 2)
     inner = max(c // 4, 1)
-    if d.chance(0.5):
-        mean = d.emit(GlobalAveragePool(), x)
-    else:
-        mean = d.emit(r.ReduceMean(tuple(range(2, x.type.rank))), x)
+    mean = d.emit(d.pick((GlobalAveragePool(), r.ReduceMean(tuple(range(2, x.type.rank))))), x)
     down = d.emit(Conv(), mean, d.uniform((inner, c, *ones), math.sqrt(3 / c), dtype), d.uniform((inner,), 0.5, dtype))
     up = d.emit(Conv(), d.emit(Relu(), down), d.uniform((c, inner, *ones), math.sqrt(3 / inner), dtype))
     return d.emit(Mul(), x, d.emit(Sigmoid(), up))  # type: ignore[no-any-return]

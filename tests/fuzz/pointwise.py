@@ -88,7 +88,11 @@ def broadcasting(d: Draw) -> Value:
 
     def fits(v: Value) -> bool:
         sizes = zip(v.type.shape[::-1], x.type.shape[::-1], strict=False)
-        return v.type.dtype == x.type.dtype and v.type != x.type and all(1 in pair or len(set(pair)) == 1 for pair in sizes)
+        return (
+            v.type.dtype == x.type.dtype
+            and v.type != x.type
+            and all(1 in pair or len(set(pair)) == 1 for pair in sizes)
+        )
 
     y = d.value(fits)
     operands = (x, y) if d.chance(0.5) else (y, x)
