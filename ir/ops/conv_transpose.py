@@ -75,7 +75,7 @@ class ConvTranspose(Op):
 
         def element(n: Any, o: Any, *i: Any) -> Any:
             c = rc if self.group == 1 else (o // outputs) * channels + rc
-            met = [axis.meet(j, t) for axis, j, t in zip(axes, i, rt, strict=True)]
+            met = [axis.meet(k, j, t) for axis, j, t in zip(axes, i, rt, strict=True)]
             data = x(n, c, *(source for source, _, _ in met)).astype(acc.tvm_dtype)
             weight = w(c, o % outputs, *(tap for _, tap, _ in met)).astype(acc.tvm_dtype)
             inside = k.tirx.all(*(test for _, _, tests in met for test in tests))
@@ -164,18 +164,23 @@ class _Axis:
         """The most taps that meet one output position."""
         return -(-self.kernel // self.step)
 
-    def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
-        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
+    def meet(self, k: TensorExpressions, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
+        """The position in the data and the tap of one meeting, and the conditions under which there is one.
+
+        TVM mistakes floored divisions of a sum for others where two axes have one; truncated ones it leaves alone, and
+        where they differ no element is met.
+        """
+        div, mod = k.tirx.truncdiv, k.tirx.truncmod
         common = math.gcd(self.stride, self.dilation)
         reached = position + self.pad
-        first = (reached // common * pow(self.dilation // common, -1, self.step)) % self.step
+        first = mod(div(reached, common) * pow(self.dilation // common, -1, self.step), self.step)
         tap = first + self.step * number
-        source = (reached - self.dilation * first) // self.stride - self.dilation // common * number
+        source = div(reached - self.dilation * first, self.stride) - self.dilation // common * number
         tests = [source >= 0, source < self.size]
         if self.kernel % self.step:
             tests.append(tap < self.kernel)
         if common > 1:
-            tests.append(reached % common == 0)
+            tests.append(mod(reached, common) == 0)
         return source, tap, tests
 
 

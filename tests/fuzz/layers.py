@@ -94,11 +94,11 @@ def conv_transpose(d: Draw) -> Value:
 
 
 def pool(d: Draw) -> Value:
+    """Pads are smaller than the kernel, for ONNX Runtime takes no others."""
     kind = d.pick((MaxPool, MaxPool, AveragePool, AveragePool, LpPool))
     x = d.image()
     kernel, strides, pads, dilations = windows(d, x)
-    if d.chance(0.7):
-        pads = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(pads, kernel, strict=True))  # type: ignore[misc]
+    pads = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(pads, kernel, strict=True))  # type: ignore[misc]
     place = (kernel, strides, pads, dilations, d.chance(0.3))
     if kind is AveragePool:
         return d.emit(AveragePool(*place, d.chance(0.5)), x)  # type: ignore[no-any-return, arg-type]
@@ -111,6 +111,7 @@ def max_pool_indices(d: Draw) -> Value:
     """Indices jump where elements are nearly equal, and so are taken of exact data alone."""
     x = d.exactly(lambda v: v.type.is_float and 3 <= v.type.rank <= 5)
     kernel, strides, pads, dilations = windows(d, x)
+    pads = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(pads, kernel, strict=True))  # type: ignore[misc]
     op = MaxPool(kernel, strides, pads, dilations, d.chance(0.3), True, d.chance(0.3))  # type: ignore[arg-type]
     return d.emit(op, x, exact=True)[0]  # type: ignore[no-any-return]
 
