@@ -83,19 +83,19 @@ class Draw:
         self.exact.add(v.name)
         return v
 
-    def emit(self, op: Op, *inputs: Value, exact: bool = False) -> Any:
-        """Add a node; with ``exact`` its results are exact if its operands are. Raises ``ShapeError`` for one too large."""
+    def emit(self, op: Op, *inputs: Value, exact: bool = False) -> Value:
+        """Add a node; returns its first result. With ``exact`` results are exact if operands are. Raises ``ShapeError``."""
         types = infer_types(op, inputs)
         if max(t.numel for t in types) > LARGEST or min(t.numel for t in types) < 1:
             raise ShapeError("too large, or empty")
         if op.flops([v.type for v in inputs], types) > MOST_FLOPS:
             raise ShapeError("too slow")
         made = self.b.emit(op, *inputs, names=[f"v{len(self.b.nodes)}"] * len(types))
-        outputs = made if isinstance(made, tuple) else (made,)
+        outputs: tuple[Value, ...] = made if isinstance(made, tuple) else (made,)
         self.values += outputs
         if exact and all(v.name in self.exact for v in inputs):
             self.exact.update(v.name for v in outputs)
-        return made
+        return outputs[0]
 
     def value(self, suits: Callable[[Value], bool]) -> Value:
         """A value that suits, rather one made lately; raises ``ShapeError`` when there is none."""

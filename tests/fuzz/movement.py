@@ -35,7 +35,7 @@ def anything(d: Draw, low: int = 1, high: int = 6) -> Value:
 def transpose(d: Draw) -> Value:
     x = anything(d, 2)
     perm = d.pick(((0, 2, 3, 1), (0, 3, 1, 2))) if x.type.rank == 4 and d.chance(0.6) else d.permuted(x.type.rank)
-    return d.emit(Transpose(perm), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Transpose(perm), x, exact=True)
 
 
 def reshape(d: Draw) -> Value:
@@ -51,7 +51,7 @@ def reshape(d: Draw) -> Value:
             sizes[at : at + 1] = [part, sizes[at] // part]
     if d.chance(0.2):
         sizes = [sizes[0], math.prod(sizes[1:])]
-    return d.emit(Reshape(tuple(sizes)), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Reshape(tuple(sizes)), x, exact=True)
 
 
 def shuffle(d: Draw) -> Value:
@@ -61,7 +61,7 @@ def shuffle(d: Draw) -> Value:
     groups = d.pick([g for g in d.divisors(c) if g > 1] or [1])
     split = d.emit(Reshape((n, groups, c // groups, *space)), x, exact=True)
     turned = d.emit(Transpose((0, 2, 1, *range(3, len(space) + 3))), split, exact=True)
-    return d.emit(Reshape((n, c, *space)), turned, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Reshape((n, c, *space)), turned, exact=True)
 
 
 def concat(d: Draw) -> Value:
@@ -76,7 +76,7 @@ def concat(d: Draw) -> Value:
 
     parts = [x, *(d.value(fits) for _ in range(d.whole(1, 3)))]
     d.rng.shuffle(parts)
-    return d.emit(Concat(axis - d.pick((0, 0, x.type.rank))), *parts, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Concat(axis - d.pick((0, 0, x.type.rank))), *parts, exact=True)
 
 
 def split(d: Draw) -> Value:
@@ -88,7 +88,7 @@ def split(d: Draw) -> Value:
     if size < 2:
         raise ShapeError("too small to split")
     d.emit(Slice((axis,), (0,), (at,)), x, exact=True)
-    return d.emit(Slice((axis,), (at,), (size,)), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Slice((axis,), (at,), (size,)), x, exact=True)
 
 
 def cut(d: Draw) -> Value:
@@ -101,7 +101,7 @@ def cut(d: Draw) -> Value:
     high = [n - d.whole(0, n // 3) for n in ends]
     starts = [a if s > 0 else b - 1 for a, b, s in zip(low, high, steps, strict=True)]
     stops = [b if s > 0 else (a - 1 if a else -n - 1) for a, b, s, n in zip(low, high, steps, ends, strict=True)]
-    return d.emit(Slice(tuple(axes), tuple(starts), tuple(stops), tuple(steps)), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Slice(tuple(axes), tuple(starts), tuple(stops), tuple(steps)), x, exact=True)
 
 
 def pad(d: Draw) -> Value:
@@ -114,7 +114,7 @@ def pad(d: Draw) -> Value:
     if mode == "wrap":
         pads = [(min(b, n), min(e, n)) for (b, e), n in zip(pads, x.type.sizes, strict=True)]
     value = d.pick((0, 0, 1)) if mode == "constant" else 0
-    return d.emit(Pad(tuple(pads), mode, value), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Pad(tuple(pads), mode, value), x, exact=True)
 
 
 def resize(d: Draw) -> Value:
@@ -127,12 +127,12 @@ def resize(d: Draw) -> Value:
         how = d.pick(
             (("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil"))
         )
-        return d.emit(ResizeNearest(axes, scales, coordinates=how[0], nearest_mode=how[1]), x, exact=True)  # type: ignore[no-any-return]
+        return d.emit(ResizeNearest(axes, scales, coordinates=how[0], nearest_mode=how[1]), x, exact=True)
     sizes = tuple(d.pick((1, 2, 3, 5, 8, 13)) for _ in range(rank))
     coordinates = d.pick(("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"))
     mode = d.pick(("linear", "linear", "cubic")) if rank == 2 else "linear"
     op = Resize(axes, (), sizes, coordinates, mode=mode, exclude_outside=mode == "cubic" and d.chance(0.3))
-    return d.emit(op, x)  # type: ignore[no-any-return]
+    return d.emit(op, x)
 
 
 def depth_space(d: Draw) -> Value:
@@ -140,15 +140,15 @@ def depth_space(d: Draw) -> Value:
     c, b = x.type.sizes[1], d.pick((2, 2, 3))
     mode = d.pick(("DCR", "CRD"))
     op = DepthToSpace(b, mode) if c % (b * b) == 0 else SpaceToDepth(b, mode)
-    return d.emit(op, x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(op, x, exact=True)
 
 
 def repeat(d: Draw) -> Value:
     x = anything(d, 1, 5)
     if d.chance(0.5):
-        return d.emit(Tile(tuple(d.pick((1, 1, 2, 3)) for _ in x.type.shape)), x, exact=True)  # type: ignore[no-any-return]
+        return d.emit(Tile(tuple(d.pick((1, 1, 2, 3)) for _ in x.type.shape)), x, exact=True)
     shape = tuple(d.pick((2, 3)) if s == 1 and d.chance(0.7) else s for s in x.type.sizes)
-    return d.emit(Expand((2, *shape) if d.chance(0.2) else shape), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Expand((2, *shape) if d.chance(0.2) else shape), x, exact=True)
 
 
 def gather(d: Draw) -> Value:
@@ -160,7 +160,7 @@ def gather(d: Draw) -> Value:
     else:
         shape = d.pick([(), (1,), (3,), (5,), (2, 3)])
         indices = np.array([d.whole(-size, size - 1) for _ in range(math.prod(shape))]).reshape(shape)
-    return d.emit(Gather(axis), x, d.array(indices, np.int64), exact=True)  # type: ignore[no-any-return]
+    return d.emit(Gather(axis), x, d.array(indices, np.int64), exact=True)
 
 
 def reduce(d: Draw) -> Value:
@@ -173,12 +173,12 @@ def reduce(d: Draw) -> Value:
     if op is r.ReduceLogSum:
         x = d.emit(Add(), d.emit(Abs(), x), d.filled((), 0.5, x.type.dtype))
     exact = op in (r.ReduceMax, r.ReduceMin)
-    return d.emit(op(axes if d.chance(0.9) else None, d.chance(0.6)), x, exact=exact)  # type: ignore[no-any-return]
+    return d.emit(op(axes if d.chance(0.9) else None, d.chance(0.6)), x, exact=exact)
 
 
 def cumulate(d: Draw) -> Value:
     x = d.floats(1, 5)
-    return d.emit(CumSum(d.whole(0, x.type.rank - 1), d.chance(0.3), d.chance(0.3)), x)  # type: ignore[no-any-return]
+    return d.emit(CumSum(d.whole(0, x.type.rank - 1), d.chance(0.3), d.chance(0.3)), x)
 
 
 def squeeze_and_excite(d: Draw) -> Value:
@@ -188,4 +188,4 @@ def squeeze_and_excite(d: Draw) -> Value:
     mean = d.emit(d.pick((GlobalAveragePool(), r.ReduceMean(tuple(range(2, x.type.rank))))), x)
     down = d.emit(Conv(), mean, d.uniform((inner, c, *ones), math.sqrt(3 / c), dtype), d.uniform((inner,), 0.5, dtype))
     up = d.emit(Conv(), d.emit(Relu(), down), d.uniform((c, inner, *ones), math.sqrt(3 / inner), dtype))
-    return d.emit(Mul(), x, d.emit(Sigmoid(), up))  # type: ignore[no-any-return]
+    return d.emit(Mul(), x, d.emit(Sigmoid(), up))

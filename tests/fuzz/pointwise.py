@@ -30,12 +30,12 @@ def activation(d: Draw) -> Value:
             a.ThresholdedRelu(0.0), t.Sigmoid(), t.Sigmoid(), t.Tanh(), t.Erf(), t.Softplus(), t.Sin(), t.Cos(), t.Atan(),
         )
     )  # fmt: skip
-    return d.emit(op, x, exact=isinstance(op, u.Relu | u.Abs | u.Neg | Clip))  # type: ignore[no-any-return]
+    return d.emit(op, x, exact=isinstance(op, u.Relu | u.Abs | u.Neg | Clip))
 
 
 def prelu(d: Draw) -> Value:
     x = d.floats(1, 5)
-    return d.emit(a.PRelu(), x, d.uniform(broadcast_to(d, x), 0.5, x.type.dtype))  # type: ignore[no-any-return]
+    return d.emit(a.PRelu(), x, d.uniform(broadcast_to(d, x), 0.5, x.type.dtype))
 
 
 def bounded_function(d: Draw) -> Value:
@@ -44,8 +44,8 @@ def bounded_function(d: Draw) -> Value:
     op = d.pick((t.Exp(), t.Log(), u.Sqrt(), u.Reciprocal(), t.Asinh(), t.Sinh(), t.Cosh(), t.Tan()))
     if isinstance(op, t.Log | u.Sqrt | u.Reciprocal):
         half = d.filled((), 0.5, x.type.dtype)
-        return d.emit(op, d.emit(Add(), d.emit(u.Abs(), x), half))  # type: ignore[no-any-return]
-    return d.emit(op, d.emit(d.pick((t.Tanh(), Clip(-1.0, 1.0))), x))  # type: ignore[no-any-return]
+        return d.emit(op, d.emit(Add(), d.emit(u.Abs(), x), half))
+    return d.emit(op, d.emit(d.pick((t.Tanh(), Clip(-1.0, 1.0))), x))
 
 
 def broadcast_to(d: Draw, x: Value) -> tuple[int, ...]:
@@ -70,8 +70,8 @@ def with_constant(d: Draw) -> Value:
     c = d.uniform(broadcast_to(d, x), 1.5, x.type.dtype)
     if op is Div:
         c = d.filled(c.type.sizes, d.pick((0.5, -1.5, 2.0, 6.0, 0.7)), x.type.dtype)
-        return d.emit(Div(), x, c)  # type: ignore[no-any-return]
-    return d.emit(op(), *((x, c) if d.chance(0.6) else (c, x)))  # type: ignore[no-any-return]
+        return d.emit(Div(), x, c)
+    return d.emit(op(), *((x, c) if d.chance(0.6) else (c, x)))
 
 
 def residual(d: Draw) -> Value:
@@ -79,7 +79,7 @@ def residual(d: Draw) -> Value:
     x = d.floats()
     op = d.pick((Add, Add, Add, Add, Sub, Mul, Max, Min))
     operands = (x, d.alike(x) if d.chance(0.95) else x)
-    return d.emit(op(), *operands, exact=op in (Max, Min))  # type: ignore[no-any-return]
+    return d.emit(op(), *operands, exact=op in (Max, Min))
 
 
 def broadcasting(d: Draw) -> Value:
@@ -96,7 +96,7 @@ def broadcasting(d: Draw) -> Value:
 
     y = d.value(fits)
     operands = (x, y) if d.chance(0.5) else (y, x)
-    return d.emit(d.pick((Add, Sub, Mul, Mul))(), *operands)  # type: ignore[no-any-return]
+    return d.emit(d.pick((Add, Sub, Mul, Mul))(), *operands)
 
 
 def gate(d: Draw) -> Value:
@@ -104,7 +104,7 @@ def gate(d: Draw) -> Value:
     x = d.floats()
     f = d.pick((t.Sigmoid(), t.Tanh(), a.HardSigmoid(1 / 6, 0.5), t.Erf()))
     gated = d.emit(f, x)
-    return d.emit(Mul(), *((x, gated) if d.chance(0.5) else (gated, x)))  # type: ignore[no-any-return]
+    return d.emit(Mul(), *((x, gated) if d.chance(0.5) else (gated, x)))
 
 
 def power(d: Draw) -> Value:
@@ -114,7 +114,7 @@ def power(d: Draw) -> Value:
         x = d.emit(Add(), d.emit(u.Abs(), x), d.filled((), 0.5, x.type.dtype))
     else:
         x = d.emit(Clip(-2.0, 2.0), x)
-    return d.emit(Pow(), x, d.filled((), exponent, x.type.dtype))  # type: ignore[no-any-return]
+    return d.emit(Pow(), x, d.filled((), exponent, x.type.dtype))
 
 
 def cast(d: Draw) -> Value:
@@ -122,11 +122,11 @@ def cast(d: Draw) -> Value:
     x = d.value(lambda v: True)
     if x.type.is_float and d.chance(0.7):
         to = d.pick([t for t in ("f16", "f32", "f32", "f64") if t != x.type.dtype])
-        return d.emit(Cast(to), x, exact=(x.type.dtype, to) in (("f16", "f32"), ("f16", "f64"), ("f32", "f64")))  # type: ignore[no-any-return]
+        return d.emit(Cast(to), x, exact=(x.type.dtype, to) in (("f16", "f32"), ("f16", "f64"), ("f32", "f64")))
     if x.name not in d.exact:
         raise ShapeError("rounding to integers jumps")
     to = "f32" if not x.type.is_float else d.pick(("i32", "i64", "i8", "bool"))
-    return d.emit(Cast(to), x, exact=True)  # type: ignore[no-any-return]
+    return d.emit(Cast(to), x, exact=True)
 
 
 def jump(d: Draw) -> Value:
@@ -135,17 +135,17 @@ def jump(d: Draw) -> Value:
     if kind == "logic":
         x = d.exactly(lambda v: v.type.dtype == "bool")
         op = d.pick((Not, And, Or, Xor))
-        return d.emit(op(), *((x,) if op is Not else (x, d.alike(x))), exact=True)  # type: ignore[no-any-return]
+        return d.emit(op(), *((x,) if op is Not else (x, d.alike(x))), exact=True)
     if kind == "where":
         x = d.floats()
         condition = d.exactly(lambda v: v.type.dtype == "bool" and v.type.shape == x.type.shape)
         other = d.alike(x) if d.chance(0.7) else d.filled((), d.number(-1, 1), x.type.dtype)
-        return d.emit(Where(), condition, x, other, exact=True)  # type: ignore[no-any-return]
+        return d.emit(Where(), condition, x, other, exact=True)
     x = d.exactly(lambda v: v.type.is_float)
     if kind == "round":
-        return d.emit(d.pick((u.Round, u.Floor, u.Ceil, u.Sign))(), x, exact=True)  # type: ignore[no-any-return]
+        return d.emit(d.pick((u.Round, u.Floor, u.Ceil, u.Sign))(), x, exact=True)
     if kind == "arg":
         op = d.pick((ArgMax, ArgMin))(d.whole(0, x.type.rank - 1), d.chance(0.5), d.chance(0.3))
-        return d.emit(op, x, exact=True)  # type: ignore[no-any-return]
+        return d.emit(op, x, exact=True)
     other = d.array(d.number(-1, 1), x.type.numpy_dtype)
-    return d.emit(d.pick((Equal, Greater, GreaterOrEqual, Less, LessOrEqual))(), x, other, exact=True)  # type: ignore[no-any-return]
+    return d.emit(d.pick((Equal, Greater, GreaterOrEqual, Less, LessOrEqual))(), x, other, exact=True)
