@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +28,14 @@ def test_regression(path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_seed(seed: int) -> None:
-    assert not failure(seed, variants=2)
+    assert not failure(seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(30, 400))
 def test_more_seeds(seed: int) -> None:
     try:
-        assert not failure(seed)
+        assert not failure(seed, variants=4)
     except Unclear as e:
         pytest.skip(str(e))
 
@@ -65,3 +68,11 @@ def test_shrinking_keeps_what_fails() -> None:
     small = shrink(generate(seed), holds_softplus)
     assert [n.op.name for n in small.nodes] == ["softplus"]
     assert max(small.outputs[0].type.sizes) == 1
+
+
+def test_the_command() -> None:
+    """One model in a process of its own, and the count."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seed", "2", "--models", "1"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.fullmatch(r"1 models in 0.\d\d hours, \d+ an hour: \{'clean': 1\}\n", run.stdout)

@@ -99,7 +99,7 @@ def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
     connection.send(None)
 
 
-def failure(seed: int, variants: int = 3) -> str:
+def failure(seed: int, variants: int = 2) -> str:
     """What is wrong with the graph of a seed, and the graph; empty when nothing is. Raises ``Unclear``."""
     graph = generate(seed)
     wrong = check(graph, some_variants(seed, variants))
