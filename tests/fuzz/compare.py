@@ -17,7 +17,7 @@ from oracles import Feeds, run_onnxruntime
 
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph, Node, Value
-from convc.ir.ops.binary import Add
+from convc.ir.ops.binary import Add, Mul
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.conv import Conv
 from convc.ir.types import FLOATS
@@ -94,13 +94,18 @@ def in_float32(graph: Graph, noise: int | None = None) -> Graph:
     for node in graph.nodes:
         op = Cast(_held(node.op.to)) if isinstance(node.op, Cast) else node.op
         made = b.emit(op, *(env[v.name] for v in node.inputs), names=[v.name for v in node.outputs])
-        size = _noise(node)
+        size = _noise(node) if noise is not None else 0.0
         for v, y in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
             env[v.name] = y
-            if noise is not None and size and v.type.is_float:
-                amount = rng.uniform(-size, size, y.type.sizes).astype(np.float32)
-                env[v.name] = b.emit(Add(), y, b.constant(amount))
+            if size and v.type.is_float:
+                scaled = b.emit(Mul(), y, b.constant(1 + _jitter(rng, size, y.type.sizes)))
+                env[v.name] = b.emit(Add(), scaled, b.constant(_jitter(rng, size, y.type.sizes)))
     return b.finish([env[v.name] for v in graph.outputs], graph.output_names)
+
+
+def _jitter(rng: np.random.Generator, size: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of either sign, none of them near 0, so that noise is never lost in rounding."""
+    return (rng.uniform(size / 2, size, shape) * rng.choice((-1, 1), shape)).astype(np.float32)
 
 
 def _held(dtype: str) -> str:
@@ -108,7 +113,7 @@ def _held(dtype: str) -> str:
 
 
 def _noise(node: Node) -> float:
-    """By how much right results of a node may differ, for data near 1; 0 where it does not round."""
+    """By how much right results of a node may differ, beside themselves and beside 1; 0 where it does not round."""
     out = node.output.type
     if not out.is_float or node.op.name in EXACT or (isinstance(node.op, Cast) and not rounds(node)):
         return 0.0
