@@ -113,6 +113,8 @@ def pad(d: Draw) -> Value:
         pads = [(min(b, n - 1), min(e, n - 1)) for (b, e), n in zip(pads, x.type.sizes, strict=True)]
     if mode == "wrap":
         pads = [(min(b, n), min(e, n)) for (b, e), n in zip(pads, x.type.sizes, strict=True)]
+    if mode in ("constant", "edge") and d.chance(0.4):  # negative pads crop
+        pads = [(b - 1, e - 1) if b + e and n > 4 else (b, e) for (b, e), n in zip(pads, x.type.sizes, strict=True)]
     value = d.pick((0, 0, 1)) if mode == "constant" else 0
     return d.emit(Pad(tuple(pads), mode, value), x, exact=True)
 
