@@ -23,7 +23,7 @@ def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
     """The outputs of a model by ONNX Runtime on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(feeds)))
 

@@ -1,0 +1,120 @@
+"""Many seeds, each checked in a process that may die: models per hour, and every failure with its seed and a small graph."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+
+from convc.ir.graph import Graph
+from convc.ir.text import print_graph
+
+from .compare import Unclear
+from .generate import generate
+from .shrink import kind, shrink
+from .variants import check, some_variants
+
+MODELS_A_PROCESS = 200
+"""Machine code is never unloaded, so a process is given up in time."""
+SHRINKING = 60
+"""Seconds to make a failure small."""
+PATIENCE = 600
+"""A model takes no longer than so many seconds, or hangs."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=0, help="the first; the next follow")
+    parser.add_argument("--models", type=int, default=1 << 30, help="stop after so many")
+    given = parser.parse_args()
+    start, last = time.monotonic(), given.seed + given.models
+    seed, counts, known = given.seed, Counter[str](), set[str]()
+    while seed < last and time.monotonic() - start < given.seconds:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        worker = context.Process(target=work, args=(theirs, seed, min(last, seed + MODELS_A_PROCESS), known))
+        worker.start()
+        theirs.close()
+        while time.monotonic() - start < given.seconds:
+            outcome = receive(ours)
+            if outcome is None:
+                break
+            seed += 1
+            report(seed - 1, outcome, counts, known)
+            if outcome[0] in ("crashed", "hung"):
+                break
+        worker.kill()
+        worker.join()
+    hours = (time.monotonic() - start) / 3600
+    total = counts.total()
+    print(f"{total} models in {hours:.2f} hours, {total / hours:.0f} an hour: {dict(counts)}")
+    return 1 if counts["failed"] or counts["crashed"] else 0
+
+
+Outcome = tuple[str, list[str], str]
+"""``clean``, ``unclear``, ``failed``, ``crashed``, or ``hung``; what is wrong; a small graph."""
+
+
+def receive(connection: Connection) -> Outcome | None:
+    """The outcome of the next model; ``None`` at the end of a process's work."""
+    try:
+        if not connection.poll(PATIENCE):
+            return "hung", [f"no answer in {PATIENCE} seconds"], ""
+        outcome: Outcome | None = connection.recv()
+        return outcome
+    except EOFError:
+        return "crashed", ["the process died"], ""
+
+
+def report(seed: int, outcome: Outcome, counts: Counter[str], known: set[str]) -> None:
+    what, wrong, text = outcome
+    counts[what] += 1
+    known.update(map(kind, wrong))
+    if what == "unclear":
+        print(f"seed {seed} is unclear: {wrong[0]}", flush=True)
+    elif what != "clean":
+        print(f"\nseed {seed} {what}:", *wrong, text or print_graph(generate(seed)), sep="\n", flush=True)
+    if counts.total() % 100 == 0:
+        print(f"{counts.total()} models: {dict(counts)}", file=sys.stderr, flush=True)
+
+
+def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
+    """Check seeds in turn and send the outcome of each; a failure is made small first, unless it is an error seen before."""
+    for seed in range(first, end):
+        try:
+            wrong = check(generate(seed), some_variants(seed))
+        except Unclear as e:
+            connection.send(("unclear", [str(e)], ""))
+            continue
+        if not wrong:
+            connection.send(("clean", [], ""))
+            continue
+        text = print_graph(smallest(seed, wrong)) if kind(wrong[0]) not in known or "allowed" in wrong[0] else ""
+        known.update(map(kind, wrong))
+        connection.send(("failed", wrong, text))
+    connection.send(None)
+
+
+def failure(seed: int, variants: int = 2) -> str:
+    """What is wrong with the graph of a seed, and the graph; empty when nothing is. Raises ``Unclear``."""
+    graph = generate(seed)
+    wrong = check(graph, some_variants(seed, variants))
+    return "\n".join([*wrong, print_graph(graph)]) if wrong else ""
+
+
+def smallest(seed: int, wrong: list[str]) -> Graph:
+    """The graph of a seed, made small while it fails in the first of these ways."""
+    variant = wrong[0].partition(":")[0]
+    variants = [variant] if variant in some_variants(seed) else []
+
+    def fails(graph: Graph) -> bool:
+        try:
+            return kind(wrong[0]) in map(kind, check(graph, variants))
+        except Exception:  # what no oracle takes is no example
+            return False
+
+    return shrink(generate(seed), fails, SHRINKING)

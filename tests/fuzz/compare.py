@@ -1,0 +1,159 @@
+"""What is right, and how far off may be: by ONNX Runtime, which also runs the graph with noise where arithmetic rounds.
+
+The noise is of the size by which right implementations of each node may differ, so what it does to the outputs is what
+rounding may do to them, whatever the graph amplifies. Where ONNX Runtime takes float32 alone, it runs float16 and float64
+graphs in float32.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from oracles import Feeds, run_onnxruntime
+
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.ops.binary import Add, Mul
+from convc.ir.ops.cast import Cast
+from convc.ir.ops.conv import Conv
+from convc.ir.types import FLOATS
+from convc.onnx_export import to_onnx
+
+EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
+"""One rounding, relative; of float64 graphs too, for ONNX Runtime runs them in float32."""
+WINOGRAD = 20
+"""How many times more than the direct form Winograd's convolution may round (tests/tolerances.py)."""
+SAFETY = 8
+"""The error may be so many times what noise does: noise is drawn twice, and the worst case is seldom drawn."""
+FLOOR = 16
+"""Roundings of the largest element that are always allowed."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An output as it should be, and the largest error allowed; 0 where every bit is decided."""
+
+    name: str
+    value: np.ndarray
+    error: float
+
+
+class Unclear(Exception):
+    """The oracle does not decide: it refuses the graph, or the result is not finite."""
+
+
+def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
+    """Inputs near 1, the same on every run; float64 ones that float32 holds exactly."""
+    feeds = {}
+    for v in graph.inputs:
+        rng = np.random.default_rng(zlib.crc32(f"{v.name}{v.type}".encode()))
+        if v.type.is_float:
+            values = np.clip(rng.standard_normal(v.type.sizes), -3, 3).astype(np.float32)
+        else:
+            values = rng.integers(0, 2 if v.type.dtype == "bool" else 5, v.type.sizes)
+        feeds[v.name] = values.astype(v.type.numpy_dtype)
+    return feeds
+
+
+def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
+    """Every output by ONNX Runtime. Raises ``Unclear``."""
+    wide = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in feeds.items()}
+    try:
+        plain = run_onnxruntime(to_onnx(in_float32(graph)), wide)
+        noisy = [run_onnxruntime(to_onnx(in_float32(graph, seed)), wide) for seed in (1, 2)]
+    except Exception as e:  # it raises errors of many kinds
+        raise Unclear(f"ONNX Runtime: {str(e)[:300]}") from e
+    found = []
+    for i, (v, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True)):
+        y = plain[i]
+        if y.dtype.kind != "f":
+            found.append(Truth(name, y.astype(v.type.numpy_dtype), 0.0))
+            continue
+        if not all(np.isfinite(r[i]).all() for r in (plain, *noisy)) or np.abs(y).max(initial=0) > 6e4:
+            raise Unclear(f"'{name}' is not finite")
+        moved = max(float(np.abs(r[i].astype(np.float64) - y).max(initial=0)) for r in noisy)
+        least = FLOOR * EPSILON[v.type.dtype] * float(np.abs(y).max(initial=0))
+        found.append(Truth(name, y, SAFETY * moved + least if moved else 0.0))
+    return found
+
+
+def in_float32(graph: Graph, noise: int | None = None) -> Graph:
+    """The graph with every float held as float32; with ``noise``, a seed, each node that rounds has some added to its result."""
+    rng = np.random.default_rng(noise)
+    b = Builder(graph.name)
+    env: dict[str, Value] = {}
+    for v in graph.inputs:
+        env[v.name] = b.input(v.name, v.type.with_dtype(_held(v.type.dtype)))
+    for name, c in graph.constants.items():
+        array = c.array.astype(np.float32) if c.type.is_float else c.array
+        env[name] = b.constant(array, name)
+    for node in graph.nodes:
+        op = Cast(_held(node.op.to)) if isinstance(node.op, Cast) else node.op
+        made = b.emit(op, *(env[v.name] for v in node.inputs), names=[v.name for v in node.outputs])
+        size = _noise(node) if noise is not None else 0.0
+        for v, y in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+            env[v.name] = y
+            if size and v.type.is_float:
+                scaled = b.emit(Mul(), y, b.constant(1 + _jitter(rng, size, y.type.sizes)))
+                env[v.name] = b.emit(Add(), scaled, b.constant(_jitter(rng, size, y.type.sizes)))
+    return b.finish([env[v.name] for v in graph.outputs], graph.output_names)
+
+
+def _jitter(rng: np.random.Generator, size: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of either sign, none of them near 0, so that noise is never lost in rounding."""
+    return (rng.uniform(size / 2, size, shape) * rng.choice((-1, 1), shape)).astype(np.float32)
+
+
+def _held(dtype: str) -> str:
+    return "f32" if dtype in FLOATS else dtype
+
+
+def _noise(node: Node) -> float:
+    """By how much right results of a node may differ, beside themselves and beside 1; 0 where it does not round."""
+    out = node.output.type
+    if not out.is_float or node.op.name in EXACT or (isinstance(node.op, Cast) and not rounds(node)):
+        return 0.0
+    terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / out.numel
+    if node.op.name in NORMALISES:
+        terms = node.inputs[0].type.numel
+    widest = WINOGRAD if isinstance(node.op, Conv) and out.dtype == "f32" else 1
+    accumulated = EPSILON["f32"] * math.sqrt(terms + 1) * widest
+    return 2 * (EPSILON[out.dtype] + accumulated)
+
+
+def rounds(cast: Node) -> bool:
+    """Whether a conversion to a float loses digits."""
+    order = {"bool": 0, "i8": 1, "u8": 1, "f16": 1, "i32": 2, "f32": 2, "i64": 2, "f64": 3}
+    return order[cast.inputs[0].type.dtype] > order[cast.output.type.dtype]
+
+
+EXACT = {
+    "abs", "clip", "concat", "depth_to_space", "expand", "gather", "global_max_pool", "identity", "max", "max_pool", "min",
+    "neg", "pad", "reduce_max", "reduce_min", "relu", "reshape", "resize_nearest", "round", "floor", "ceil", "sign", "slice",
+    "space_to_depth", "tile", "transpose", "where",
+}  # fmt: skip
+"""Ops that move and select, and never round."""
+
+NORMALISES = {"cum_sum", "group_norm", "instance_norm", "layer_norm", "log_softmax", "lp_norm", "rms_norm", "softmax"}
+"""Ops whose every element may follow from all elements."""
+
+
+def differences(truths: Sequence[Truth], got: Sequence[np.ndarray], what: str) -> list[str]:
+    """What is wrong with results, in words."""
+    wrong = []
+    for t, y in zip(truths, got, strict=True):
+        if y.shape != t.value.shape:
+            wrong.append(f"{what}: '{t.name}' has shape {list(y.shape)}, not {list(t.value.shape)}")
+        elif y.dtype.kind == "f":
+            off = np.abs(y.astype(np.float64) - t.value)
+            worst = float(off.max(initial=0)) if np.isfinite(y).all() else math.inf
+            if worst > t.error:
+                bad = int((~(off <= t.error)).sum())
+                wrong.append(f"{what}: '{t.name}' is off by {worst:.3g} at {bad} of {y.size}, {t.error:.3g} allowed")
+        elif not np.array_equal(y, t.value):
+            wrong.append(f"{what}: '{t.name}' differs at {int((y != t.value).sum())} of {y.size}")
+    return wrong

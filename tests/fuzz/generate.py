@@ -1,0 +1,77 @@
+"""Random valid graphs, convolutions at their centre; the same graph for the same seed.
+
+Each seed leaves out some kinds of node, so that the rest meet more often (A. Groce and others, Swarm Testing, 2012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from convc.ir.errors import ConvcError
+from convc.ir.graph import Graph, Value
+from convc.ir.types import TensorType
+
+from . import layers, movement, pointwise
+from .draw import CHANNELS, SIZES, Draw
+
+LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
+    (14, layers.conv),
+    (2, layers.conv_transpose),
+    (4, layers.pool),
+    (0.7, layers.max_pool_indices),
+    (1, layers.global_pool),
+    (1.5, layers.batch_norm),
+    (2.5, layers.norm),
+    (1.2, layers.softmax),
+    (2.5, layers.matmul),
+    (8, pointwise.activation),
+    (0.7, pointwise.prelu),
+    (1, pointwise.bounded_function),
+    (3, pointwise.with_constant),
+    (5, pointwise.residual),
+    (2, pointwise.broadcasting),
+    (1.5, pointwise.gate),
+    (0.6, pointwise.power),
+    (1, pointwise.cast),
+    (1.5, pointwise.jump),
+    (2, movement.transpose),
+    (2, movement.reshape),
+    (1.5, movement.shuffle),
+    (4, movement.concat),
+    (2, movement.split),
+    (1.5, movement.cut),
+    (2, movement.pad),
+    (1.5, movement.resize),
+    (1, movement.depth_space),
+    (1, movement.repeat),
+    (1, movement.gather),
+    (1.5, movement.reduce),
+    (0.4, movement.cumulate),
+    (1, movement.squeeze_and_excite),
+)
+
+
+def generate(seed: int) -> Graph:
+    """The graph of a seed."""
+    d = Draw(seed)
+    rank = d.pick((1, 1, 2, 2, 2, 2, 2, 2, 2, 3))
+    dtype = d.pick(("f32",) * 16 + ("f16", "f16", "f64"))
+    shape = [d.pick((1, 1, 1, 2, 3)), d.pick(CHANNELS), *(d.pick(SIZES) for _ in range(rank))]
+    if rank == 3:
+        shape[2:] = [min(s, 9) for s in shape[2:]]
+    elif d.chance(0.4):
+        shape[2:] = [shape[2]] * rank
+    for _ in range(d.pick((1, 1, 1, 2))):
+        d.input(TensorType(dtype, tuple(shape)))
+        if d.chance(0.3):
+            shape[1] = d.pick(CHANNELS)
+    weights, draws = zip(*(layer for layer in LAYERS if d.chance(0.6)), strict=True)
+    target = d.whole(1, 9)
+    for _ in range(200):
+        if len(d.b.nodes) >= target:
+            break
+        try:
+            d.rng.choices(draws, weights)[0](d)
+        except ConvcError:  # what was drawn does not fit together
+            continue
+    return d.finish()

@@ -1,0 +1,153 @@
+"""The ways to compile and run one graph, which must agree with each other and with ONNX Runtime."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnx
+
+import convc
+from convc import pipeline
+from convc.ir.choices import Choices
+from convc.ir.graph import Graph, Node
+from convc.ir.op import Op
+from convc.ir.text import parse_graph, print_graph
+from convc.ir.verify import verify
+from convc.model import CompiledModel
+
+from .compare import Feeds, Truth, Unclear, differences, feeds_for, truth
+
+Variant = Callable[[Graph], CompiledModel]
+
+
+@contextmanager
+def changed_passes(leave_out: Sequence[str] = (), choices: Choices | None = None) -> Iterator[None]:
+    """Compile without some passes, or with these choices of algorithms."""
+    standard = pipeline.passes
+
+    def passes(machine: Any, precision: str = "default", given: Choices | None = None) -> Any:
+        return [(name, step) for name, step in standard(machine, precision, choices or given) if name not in leave_out]
+
+    with patch.object(pipeline, "passes", passes):
+        yield
+
+
+class AnyAlgorithm(Choices):
+    """The least likely algorithm for each convolution, by the cost model."""
+
+    def choose(self, node: Node, ranked: Sequence[Op]) -> Op:
+        return ranked[-1]
+
+
+def without(*passes: str) -> Variant:
+    def compiled(graph: Graph) -> CompiledModel:
+        with changed_passes(passes):
+            return convc.compile(graph, threads=1, tuning=None)
+
+    return compiled
+
+
+def unlikely(graph: Graph) -> CompiledModel:
+    """The algorithm of each convolution that the cost model ranks last."""
+    with changed_passes(choices=AnyAlgorithm()):
+        return convc.compile(graph, threads=2, tuning=None)
+
+
+def exported(graph: Graph) -> CompiledModel:
+    """Written as ONNX and read again."""
+    model = convc.to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    return convc.compile(model, threads=1, tuning=None)
+
+
+def standard(graph: Graph, threads: int = 2) -> CompiledModel:
+    return convc.compile(graph, threads=threads, tuning=None)
+
+
+VARIANTS: dict[str, Variant] = {
+    "strict": lambda g: convc.compile(g, threads=2, precision="strict", tuning=None),
+    "unfused": without("fuse"),
+    "row-major": without("assign_layouts"),
+    "unrewritten": without("fold_scale", "recognise_activations", "move_channels", "share", "fold_constants"),
+    "unlikely": unlikely,
+    "exported": exported,
+    "v2": lambda g: convc.compile(g, target="x86-64-v2", threads=1, tuning=None),
+    "v3": lambda g: convc.compile(g, target="x86-64-v3", threads=1, tuning=None),
+}
+"""Each is compared to ONNX Runtime."""
+
+SAME: dict[str, Callable[[Graph, CompiledModel], CompiledModel]] = {
+    "one thread": lambda g, m: standard(g, 1),
+    "saved": lambda g, m: reloaded(m),
+    "text": lambda g, m: standard(reparsed(g)),
+}
+"""Each must give the bits of the standard way."""
+
+
+def reloaded(model: CompiledModel) -> CompiledModel:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.so"
+        model.save(path)
+        return convc.load(path)
+
+
+def reparsed(graph: Graph) -> Graph:
+    again = parse_graph(print_graph(graph), {c.sha: c.array for c in graph.constants.values()})
+    if again != graph:
+        raise AssertionError("the text form does not give the same graph back")
+    return again
+
+
+def run(model: CompiledModel, feeds: Feeds) -> list[np.ndarray]:
+    got = model(*feeds.values())
+    return list(got) if isinstance(got, tuple) else [got]
+
+
+def check(graph: Graph, variants: Sequence[str]) -> list[str]:
+    """What is wrong with the standard way and these variants, in words. Raises ``Unclear`` where no oracle decides."""
+    verify(graph)
+    feeds = feeds_for(graph)
+    truths = truth(graph, feeds)
+    try:
+        model = standard(graph)
+        first = run(model, feeds)
+        wrong = differences(truths, first, "standard")
+        run(model, {name: np.zeros_like(x) for name, x in feeds.items()})
+        wrong += unequal(first, run(model, feeds), "called again")
+    except Unclear:
+        raise
+    except Exception as e:
+        return [f"standard: {type(e).__name__}: {str(e)[:300]}"]
+    return wrong + [w for name in variants for w in check_variant(graph, name, model, first, feeds, truths)]
+
+
+def check_variant(
+    graph: Graph, name: str, model: CompiledModel, first: list[np.ndarray], feeds: Feeds, truths: list[Truth]
+) -> list[str]:
+    try:
+        if name in SAME:
+            return unequal(first, run(SAME[name](graph, model), feeds), name)
+        return differences(truths, run(VARIANTS[name](graph), feeds), name)
+    except Exception as e:
+        return [f"{name}: {type(e).__name__}: {str(e)[:300]}"]
+
+
+def unequal(first: Sequence[np.ndarray], again: Sequence[np.ndarray], what: str) -> list[str]:
+    """Where bits differ."""
+    return [
+        f"{what}: output {i} has other bits at {int((a.view(np.uint8) != b.view(np.uint8)).sum())} bytes"
+        for i, (a, b) in enumerate(zip(first, again, strict=True))
+        if a.tobytes() != b.tobytes()
+    ]
+
+
+def some_variants(seed: int, count: int = 2) -> list[str]:
+    """A few variants, by seed."""
+    return random.Random(seed).sample([*VARIANTS, *SAME], count)

@@ -1,0 +1,78 @@
+"""Random graphs, compiled in several ways, against ONNX Runtime; and the graphs that once failed. More: ``python -m tests.fuzz``."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz.campaign import failure
+from fuzz.compare import Truth, Unclear, differences, feeds_for, truth
+from fuzz.generate import generate
+from fuzz.shrink import shrink
+from fuzz.variants import SAME, VARIANTS, check
+
+from convc.ir.graph import Graph
+from convc.ir.text import parse_graph, print_graph
+
+REGRESSIONS = sorted((Path(__file__).parent / "fuzz" / "regressions").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda p: p.stem)
+def test_regression(path: Path) -> None:
+    assert not check(parse_graph(path.read_text(encoding="utf-8")), [*VARIANTS, *SAME])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_seed(seed: int) -> None:
+    assert not failure(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30, 400))
+def test_more_seeds(seed: int) -> None:
+    try:
+        assert not failure(seed, variants=4)
+    except Unclear as e:
+        pytest.skip(str(e))
+
+
+def test_the_same_graph_for_the_same_seed() -> None:
+    assert print_graph(generate(7)) == print_graph(generate(7)) != print_graph(generate(8))
+
+
+def test_a_wrong_result_is_found() -> None:
+    """A slip far smaller than the values, and larger than rounding."""
+    graph = parse_graph(REGRESSIONS[0].read_text(encoding="utf-8"))
+    truths = truth(graph, feeds_for(graph))
+    right = [t.value for t in truths]
+    assert not differences(truths, right, "right")
+    wrong = right[0].copy()
+    wrong.reshape(-1)[3] += 1e-3
+    assert differences(truths, [wrong, *right[1:]], "wrong") == [
+        f"wrong: '{truths[0].name}' is off by 0.001 at 1 of {wrong.size}, {truths[0].error:.3g} allowed"
+    ]
+    assert differences([Truth("y", np.arange(3), 0.0)], [np.array([0, 1, 3])], "wrong")
+
+
+def test_shrinking_keeps_what_fails() -> None:
+    """Down to the one op that a graph is blamed for, at the smallest sizes."""
+
+    def holds_softplus(graph: Graph) -> bool:
+        return any(n.op.name == "softplus" for n in graph.nodes)
+
+    seed = next(s for s in range(1000) if holds_softplus(generate(s)) and len(generate(s).nodes) > 4)
+    small = shrink(generate(seed), holds_softplus)
+    assert [n.op.name for n in small.nodes] == ["softplus"]
+    assert max(small.outputs[0].type.sizes) == 1
+
+
+def test_the_command() -> None:
+    """One model in a process of its own, and the count."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seed", "2", "--models", "1"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.fullmatch(r"1 models in 0.\d\d hours, \d+ an hour: \{'clean': 1\}\n", run.stdout)
