@@ -21,6 +21,7 @@ from tvm import tirx
 
 from convc.ir.errors import ArtifactError, CompileError, ConvcError
 from convc.ir.graph import Graph, Node, Value
+from convc.ir.limits import check
 
 from .cpu.rules import RULES
 from .group import Group
@@ -72,6 +73,8 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     try:
         lowered = lower(scheduler.functions(), target)
         network = _Network(graph, known, {output: lowered[name] for output, name in names.items()})
+        check("workspace_bytes", network.plan.workspace, f"a call of '{graph.name}'")
+        check("constant_bytes", network.plan.loading, f"'{graph.name}', its weights as the code reads them,")
         module = generate(list(lowered.values()), network.functions(trace), target)
     except tvm.error.InternalError as e:
         raise CompileError(f"TVM failed to compile the network: {e}") from e

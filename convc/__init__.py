@@ -18,12 +18,14 @@ from convc.ir.errors import (
     ConvcError,
     GraphError,
     InputError,
+    LimitError,
     ModelFileError,
     ParseError,
     ShapeError,
     UnsupportedOpError,
 )
 from convc.ir.graph import Graph
+from convc.ir.limits import Limits
 
 from . import nn
 from .onnx_export import save_onnx, to_onnx
@@ -53,6 +55,8 @@ __all__ = [
     "Graph",
     "GraphError",
     "InputError",
+    "LimitError",
+    "Limits",
     "ModelFileError",
     "ParseError",
     "ShapeError",

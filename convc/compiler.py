@@ -14,6 +14,7 @@ from convc.backends.build import build
 from convc.backends.target import parse_target
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
+from convc.ir.limits import Limits, using
 from convc.ir.passes.fix_shapes import fix_shapes
 
 from . import __version__, pipeline
@@ -34,6 +35,7 @@ def compile(
     threads: int | None = None,
     *,
     precision: str = "default",
+    limits: Limits | None = None,
     tuning: bool | str | os.PathLike[str] | None = True,
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
@@ -43,9 +45,23 @@ def compile(
     process may run on. ``precision="strict"`` keeps to the direct form of convolution, where the default also uses
     Winograd's, which is faster and rounds some five times more. ``tuning`` is a database made by ``convc tune``, which says where another
     form than the cost model's was measured to be faster: by default the one in the cache folder, where there is one; a
-    path; or ``None`` or ``False`` for none. ``dump_dir`` receives the graph after every pass.
+    path; or ``None`` or ``False`` for none. ``dump_dir`` receives the graph after every pass. ``limits`` are what a model
+    may ask for, above which it is refused: see ``convc.Limits``.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
+    with using(limits):
+        return _compile(source, target, shapes, threads, precision, tuning, dump_dir)
+
+
+def _compile(
+    source: Source,
+    target: str,
+    shapes: Mapping[str, Sequence[int]] | None,
+    threads: int | None,
+    precision: str,
+    tuning: bool | str | os.PathLike[str] | None,
+    dump_dir: str | os.PathLike[str] | None,
+) -> CompiledModel:
     if threads is not None and not (isinstance(threads, int) and threads >= 1):
         raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
     if precision not in PRECISIONS:

@@ -22,6 +22,7 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Graph, Value, sort_topologically
+from convc.ir.limits import Folding, Limits, check, using
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.op import ONNX_REGISTRY, Op
 from convc.ir.passes.fix_shapes import checked_shapes
@@ -29,6 +30,8 @@ from convc.ir.rewrite import drop_dead
 from convc.ir.types import Dim, TensorType, type_of
 from convc.ir.verify import verify
 
+from .files import read_bytes
+from .onnx_bounds import folded_bytes
 from .onnx_check import check_names, check_node, check_text
 from .onnx_tensors import read_tensor
 
@@ -36,8 +39,6 @@ Shapes = Mapping[str, Sequence[int]]
 
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
-MAX_DEPTH = 32
-"""How deep functions and subgraphs may nest."""
 _FOLDED = frozenset(
     [
         "Abs",
@@ -112,19 +113,20 @@ _FOLDED = frozenset(
 some of them (LRN, poolings with ceil_mode, LpNormalization)."""
 
 
-def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None) -> Graph:
+def load_onnx(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None, limits: Limits | None = None
+) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or a ``ModelProto``.
 
     ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when the
-    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile.
+    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile, ``LimitError`` when it
+    goes beyond ``limits``.
     """
-    model, folder = read_model(source)
-    try:
+    with using(limits):
+        model, folder = read_model(source)
         graph = _Importer(model, folder, shapes or {}).run()
-    except RecursionError:
-        raise ModelFileError("the model nests too deeply") from None
-    verify(graph, "import")
-    return graph
+        verify(graph, "import")
+        return graph
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
@@ -138,11 +140,12 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
         name = f"'{path}'"
         try:
             folder = path.resolve().parent
-            source = path.read_bytes()
+            source = read_bytes(path, "file_bytes")
         except (OSError, ValueError) as e:
             raise ModelFileError(f"cannot read {name}: {getattr(e, 'strerror', None) or e}") from None
     if not source:
         raise ModelFileError(f"{name}: the file is empty")
+    check("file_bytes", len(source), name)
     try:
         model = onnx.ModelProto.FromString(source)
     except (DecodeError, RuntimeError, ValueError) as e:
@@ -167,9 +170,13 @@ class _Importer:
             )
         self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
         self.builder = Builder(model.graph.name or "main")
+        self.imported = 0
+        self.folding = Folding()
 
     def run(self) -> Graph:
         graph = self.model.graph
+        for what in ("node", "initializer", "input", "output"):
+            check("nodes", len(getattr(graph, what)), f"the model's list of {what}s")
         check_text(self.model)
         check_names(graph)
         env: dict[str, Value] = {}
@@ -227,8 +234,7 @@ class _Importer:
         self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
     ) -> None:
         """Import nodes in topological order; ``env`` maps ONNX names to values and grows."""
-        if depth > MAX_DEPTH:
-            raise ModelFileError(f"functions or subgraphs nest deeper than {MAX_DEPTH}")
+        check("depth", depth, "the model, in its functions or subgraphs,")
 
         def writes(i: int) -> list[str]:
             return [o for o in protos[i].output if o]
@@ -246,6 +252,8 @@ class _Importer:
             self.node(protos[i], env, opsets, depth)
 
     def node(self, proto: onnx.NodeProto, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> None:
+        self.imported += 1
+        check("nodes", self.imported, "the model, its functions expanded and its loops unrolled,")
         domain = _domain(proto.domain)
         key = f"{domain}::{proto.op_type}" if domain else proto.op_type
         for name in proto.input:
@@ -295,7 +303,7 @@ class _Importer:
         if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
             sizes = np.array(n.input(0).type.sizes, np.int64)
             if proto.op_type == "Size":
-                return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
+                return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
             return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
         if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
             return [n.constant(read_tensor(value, self.folder), proto.output[0])]
@@ -304,6 +312,7 @@ class _Importer:
         if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
             return None
         feeds = {name: a for name, a in arrays.items() if a is not None}
+        self.folding.add(n.describe(), sum(a.nbytes for a in feeds.values()), folded_bytes(n))
         infos = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
             for name, a in feeds.items()
@@ -418,23 +427,6 @@ def _bind(
             del graph.node[:]
             graph.node.extend(inner)
     return bound
-
-
-def folded_bytes(n: ImportNode) -> int:
-    """A bound on what folding this node would allocate: ops whose output is sized by an input's values are looked at."""
-    sizes = {"ConstantOfShape": 0, "Expand": 1, "Reshape": None, "Tile": 1, "OneHot": 1}.get(n.op_type)
-    total = sum(v.type.nbytes for v in n.inputs if v is not None)
-    if sizes is None or n.optional(sizes) is None:
-        if n.op_type == "Range" and len(n.inputs) == 3:
-            start, limit, delta = (float(n.const(i, "bounds").reshape(-1)[0]) for i in range(3))  # type: ignore[union-attr]
-            return (
-                int(abs((limit - start) / delta)) * 8
-                if delta and np.isfinite((limit - start) / delta)
-                else FOLD_LIMIT + 1
-            )
-        return total
-    values = n.ints(sizes, "sizes") or ()
-    return int(np.prod([max(abs(v), 1) for v in values], dtype=object)) * max(total if n.op_type == "Tile" else 8, 1)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

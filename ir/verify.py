@@ -5,6 +5,7 @@ from __future__ import annotations
 from .builder import infer_types
 from .errors import GraphError
 from .graph import Graph, Value
+from .limits import check, check_type
 
 
 def verify(graph: Graph, stage: str = "") -> None:
@@ -25,9 +26,12 @@ def verify(graph: Graph, stage: str = "") -> None:
                 f"{user} takes '{value.name}' for {value.type}, but it is {defined[value.name].type}{where}"
             )
 
+    check("nodes", len(graph.nodes), f"graph '{graph.name}'")
     for v in graph.inputs:
+        check_type(v.type, f"input '{v.name}'")
         define(v)
     for name, constant in graph.constants.items():
+        check_type(constant.type, f"constant '{name}'")
         define(Value(name, constant.type))
     for node in graph.nodes:
         for v in node.inputs:

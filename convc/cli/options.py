@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convc import Graph, ModelFileError
+from convc import Graph, Limits, ModelFileError
 from convc.artifact import is_artifact
 
 MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
@@ -35,6 +36,14 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
         action="append",
         default=[],
         help="the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=N",
+        type=limit,
+        action="append",
+        default=[],
+        help=f"raise a limit on what the model may ask for: {', '.join(f.name for f in fields(Limits))}",
     )
 
 
@@ -59,6 +68,15 @@ def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
         if found.setdefault(name, sizes) != sizes:
             raise UsageError(f"argument --shape: two shapes for input '{name}'")
     return found
+
+
+def limit(text: str) -> tuple[str, int]:
+    """``nodes=100000`` as a name and a number."""
+    name, _, number = text.partition("=")
+    if name not in {f.name for f in fields(Limits)}:
+        known = ", ".join(f.name for f in fields(Limits))
+        raise argparse.ArgumentTypeError(f"there is no limit '{name}'; known: {known}")
+    return name, positive(number)
 
 
 def positive(text: str) -> int:
