@@ -335,7 +335,7 @@ class _Importer:
             if n.describe() not in str(e):
                 e.args = (f"{n.describe()}: {e}",)
             raise
-        except (TypeError, ValueError, LookupError, ArithmeticError) as e:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as e:
             raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e
         return [result] if isinstance(result, Value) else list(result)
 

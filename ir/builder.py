@@ -20,8 +20,8 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
         types = op.infer(*(v.type for v in inputs))
     except ShapeError as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None
-    except (TypeError, IndexError, ValueError) as e:
-        # a wrong number of operands, or of sizes in an attribute, ends here
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as e:
+        # a wrong number of operands, or an attribute of another kind, ends here
         raise ShapeError(
             f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
         ) from e

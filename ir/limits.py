@@ -28,7 +28,7 @@ class Limits:
     data do not count."""
     text_bytes: int = 1 << 26
     """Bytes of a graph in text form."""
-    nodes: int = 50_000
+    nodes: int = 20_000
     """Nodes of a graph, and those of ONNX once functions are expanded and loops unrolled."""
     depth: int = 32
     """How deep functions, subgraphs and lists nest."""

@@ -123,8 +123,8 @@ def serve(connection: Connection, jobs: Iterable[Any], make: Callable[[Any], tup
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     good = 0
     for job in jobs:
-        connection.send(("begin", job, ""))
         kind, data = make(job)
+        connection.send(("begin", job, ""))
         spent = resource.getrusage(resource.RUSAGE_SELF)
         compiling = bool(every) and kind != "artifact" and good % every == every - 1
         end = int(spent.ru_utime + spent.ru_stime) + (COMPILE_SECONDS if compiling else SECONDS)

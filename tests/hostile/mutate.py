@@ -122,7 +122,7 @@ def _attribute(r: random.Random, model: onnx.ModelProto) -> None:
         case 5:
             a.s = r.choice((b"", b"\xff", b"SAME_UPPER", b"linear", b"VALID", b"...ij,jk->ik", b"x" * 999))
         case 6:
-            a.type = r.choice((*AttributeProto.AttributeType.values(), 99))
+            a.type = r.choice((*AttributeProto.AttributeType.values(),))
         case 7:
             a.name = r.choice([*known, *NAMES])
         case 8:
