@@ -70,6 +70,8 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     scheduler = _Scheduler(target)
     names = {n.output.name: scheduler.kernel(n) for n in graph.nodes}
     known = _depends_on_constants(graph)
+    work = sum(_flops(n) for n in graph.nodes if n.output.name in known)
+    check("constant_flops", work, f"what '{graph.name}' computes of its weights")
     try:
         lowered = lower(scheduler.functions(), target)
         network = _Network(graph, known, {output: lowered[name] for output, name in names.items()})
@@ -216,6 +218,10 @@ class _Network:
     def _pointer(self, v: Value) -> Any:
         base, offset = self.places[v.name]
         return pointer(base, offset, v.type.tvm_dtype)
+
+
+def _flops(node: Node) -> int:
+    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
 
 
 def _operands(node: Node) -> list[Value]:

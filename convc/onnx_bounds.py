@@ -13,6 +13,10 @@ from convc.ir.types import broadcast
 
 HUGE = 1 << 62
 """Stands for a size that is not known to be small."""
+_ANY_DTYPE = frozenset(
+    ["Cast", "CastLike", "ConstantOfShape", "DequantizeLinear", "EyeLike", "NonZero", "OneHot", "TopK"]
+)
+"""Ops whose result is not of their first operand's dtype, and may be wider."""
 _SLOW = frozenset(["GatherND", "ScatterElements", "ScatterND"])
 _SLOW_WEIGHT = 1 << 8
 """onnx's reference computes some ops element by element: a byte of theirs counts as this many."""
@@ -21,8 +25,8 @@ _SLOW_WEIGHT = 1 << 8
 def folded_bytes(n: ImportNode) -> int:
     """A bound on the bytes that folding this node makes; its inputs are constant."""
     types = [v.type for v in n.inputs if v is not None]
-    itemsize = 8 if n.op_type in ("Cast", "CastLike", "ConstantOfShape", "OneHot", "Range") else 1
-    itemsize = max([itemsize, *(t.numpy_dtype.itemsize for t in types)])
+    data = types[1:] if n.op_type == "Where" else types
+    itemsize = 8 if n.op_type in _ANY_DTYPE or not data else data[0].numpy_dtype.itemsize
     try:
         elements = _BOUNDS.get(n.op_type, _broadcast)(n)
     except (ConvcError, LookupError, TypeError, ValueError, ArithmeticError):
@@ -89,5 +93,3 @@ _BOUNDS: dict[str, Callable[[ImportNode], int]] = {
     "Tile": lambda n: n.input(0).type.numel * prod(map(abs, _values(n, 1))),
     "TopK": lambda n: 2 * n.input(0).type.numel,
 }
-
-

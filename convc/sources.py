@@ -22,9 +22,7 @@ from .files import read_bytes, read_npz
 from .onnx_import import load_onnx
 
 
-def as_graph(
-    source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None
-) -> Graph:
+def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None) -> Graph:
     """The graph of a ``Graph``, an ONNX model (path, bytes, ``ModelProto``), a text-form file (``.txt``, with its constants
     in an .npz beside it), or anything with a ``to_graph(shapes)`` method, such as an ``nn`` module. Raises
     ``LimitError`` when the model goes beyond ``limits``.

@@ -16,6 +16,7 @@ from .types import TensorType
 
 def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     """The output types of an op on these inputs; raises ``ShapeError`` naming the op and its operands."""
+    check("operands", len(inputs), f"a node {op.name}")
     try:
         types = op.infer(*(v.type for v in inputs))
     except ShapeError as e:
@@ -26,6 +27,7 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
             f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
         ) from e
     types = types if isinstance(types, tuple) else (types,)
+    check("operands", len(types), f"a node {op.name}")
     for t in types:
         check_type(t, f"the result of {op.name}")
     return types

@@ -30,6 +30,8 @@ class Limits:
     """Bytes of a graph in text form."""
     nodes: int = 20_000
     """Nodes of a graph, and those of ONNX once functions are expanded and loops unrolled."""
+    operands: int = 1024
+    """Inputs or outputs of one node."""
     depth: int = 32
     """How deep functions, subgraphs and lists nest."""
     rank: int = 16
@@ -42,6 +44,8 @@ class Limits:
     """Bytes of constants that are made while importing, by one pass, or at load: weights as the code reads them among these."""
     folded_bytes: int = 1 << 33
     """Bytes that computing constants reads and writes in all, while importing or in one pass: it bounds time."""
+    constant_flops: int = 1 << 37
+    """Operations on constants that are left to be computed at load, which ``compile`` ends with: it bounds time."""
     workspace_bytes: int = 1 << 35
     """Bytes of memory that a call of the compiled model works in."""
 
@@ -53,9 +57,9 @@ class Limits:
 
 
 _WHAT = {
-    "file_bytes": "bytes", "text_bytes": "bytes of text", "nodes": "nodes", "depth": "levels of nesting", "rank": "axes",
+    "file_bytes": "bytes", "text_bytes": "bytes of text", "nodes": "nodes", "operands": "inputs or outputs", "depth": "levels of nesting", "rank": "axes",
     "tensor_bytes": "bytes", "window": "elements along an axis", "constant_bytes": "bytes of constants",
-    "folded_bytes": "bytes read and written to fold constants", "workspace_bytes": "bytes of workspace",
+    "folded_bytes": "bytes read and written to fold constants", "constant_flops": "operations on constants", "workspace_bytes": "bytes of workspace",
 }  # fmt: skip
 _DEFAULT = Limits()
 _current: ContextVar[Limits] = ContextVar("limits", default=_DEFAULT)

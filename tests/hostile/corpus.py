@@ -93,7 +93,9 @@ def _special() -> list[onnx.ModelProto]:
     body[1].attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
     function = helper.make_function("d", "F", ["a"], ["b"], body, [helper.make_opsetid("", 20)], ["alpha"])
     outer = [node("F", ["a"], ["t"], domain="d", alpha=2.0), node("F", ["t"], ["b"], domain="d", alpha=1.0)]
-    twice = helper.make_function("d", "G", ["a"], ["b"], outer, [helper.make_opsetid("", 20), helper.make_opsetid("d", 1)])
+    twice = helper.make_function(
+        "d", "G", ["a"], ["b"], outer, [helper.make_opsetid("", 20), helper.make_opsetid("d", 1)]
+    )
     arithmetic = [
         node("Shape", ["x"], ["s"]),
         node("ConstantOfShape", ["ints"], ["k"]),

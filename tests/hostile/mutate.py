@@ -14,7 +14,6 @@ import onnx
 from onnx import AttributeProto, TensorProto, defs
 
 from convc import artifact as artifact_file
-
 from convc.ir.op import REGISTRY
 from convc.ir.types import DTYPES
 
@@ -24,7 +23,19 @@ KINDS = ("bytes", "proto", "text", "artifact")
 INTS = (0, 1, -1, 2, 3, 7, 16, 255, 1000, 65535, 65536, 10**6, 2**31 - 1, 2**31, -(2**31), 2**32, 10**12, 2**62, 2**63 - 1, -(2**63))  # fmt: skip
 FLOATS = (0.0, -0.0, 1e-45, 1.0, -1.0, 1e9, 1e38, float("inf"), float("-inf"), float("nan"))
 NAMES = ("", "x", "y", "w", "x0", "x1", "../x", "/etc/passwd", "a" * 5000, "\x00", "é", "-1", "?")
-LOCATIONS = ("data.bin", "../data.bin", "/etc/passwd", "link", "linked/secret", "", ".", "a/../data.bin", "\x00", "pipe", "/dev/zero")
+LOCATIONS = (
+    "data.bin",
+    "../data.bin",
+    "/etc/passwd",
+    "link",
+    "linked/secret",
+    "",
+    ".",
+    "a/../data.bin",
+    "\x00",
+    "pipe",
+    "/dev/zero",
+)
 OPS = sorted({s.name for s in defs.get_all_schemas()})
 
 
@@ -228,7 +239,9 @@ def _bomb(r: random.Random, model: onnx.ModelProto) -> None:
         r.choice((10**3, 10**5, 10**6, 2**31, 2**40)) for _ in range(2)
     )
     source = _some(r, [o for n in nodes for o in n.output]) or "x"
-    op = r.choice(("ConstantOfShape", "Tile", "Expand", "Pad", "Reshape", "Resize", "OneHot", "Gather", "MatMul", "Add"))
+    op = r.choice(
+        ("ConstantOfShape", "Tile", "Expand", "Pad", "Reshape", "Resize", "OneHot", "Gather", "MatMul", "Add")
+    )
     inputs = {"ConstantOfShape": [f"{name}_n"], "Resize": [source, "", "", f"{name}_n"]}.get(op, [source, f"{name}_n"])
     nodes.add(op_type=op, name=name, input=inputs, output=[name])
     if r.random() < 0.6:  # followed by more of the same
@@ -249,7 +262,28 @@ _STRUCTURAL: tuple[Callable[[random.Random, onnx.ModelProto], None], ...] = (
 # -- text ---------------------------------------------------------------------------------------------------------------
 
 _TOKENS = re.compile(r'\s+|"(?:[^"\\\n]|\\.)*"|[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?|%?[A-Za-z_][\w./:]*|.', re.DOTALL)
-_WORDS = ("%x", "true", "none", "graph", "return", "const", "inf", "nan", "f32", "i64", "bf16", "[", "]", "{", "}", "(", ")", ",", "=", '"q"')
+_WORDS = (
+    "%x",
+    "true",
+    "none",
+    "graph",
+    "return",
+    "const",
+    "inf",
+    "nan",
+    "f32",
+    "i64",
+    "bf16",
+    "[",
+    "]",
+    "{",
+    "}",
+    "(",
+    ")",
+    ",",
+    "=",
+    '"q"',
+)
 
 
 def _alike(token: str) -> str | None:
@@ -277,7 +311,9 @@ def _text(r: random.Random) -> bytes:
             while alike is None:
                 at = r.randrange(len(tokens))
                 alike = _alike(tokens[at])
-            tokens[at] = str(_int(r)) if alike == "integer" else r.choice([t for t in other + tokens if _alike(t) == alike])
+            tokens[at] = (
+                str(_int(r)) if alike == "integer" else r.choice([t for t in other + tokens if _alike(t) == alike])
+            )
             continue
         numbers = [i for i, t in enumerate(tokens) if t[-1].isdigit() and t[0] not in '%"']
         match r.randrange(9):
@@ -337,6 +373,8 @@ def _edit(r: random.Random, value: Any) -> None:
                 case 2 if isinstance(value, list):
                     value.append(value[key])
                 case _:
-                    value[key] = r.choice((None, True, 1.5, float("nan"), "x", [], {}, [1], {"a": 1}, _int(r), _int(r), 2**70))
+                    value[key] = r.choice(
+                        (None, True, 1.5, float("nan"), "x", [], {}, [1], {"a": 1}, _int(r), _int(r), 2**70)
+                    )
             return
         value = value[key]
