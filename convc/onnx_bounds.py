@@ -62,7 +62,8 @@ def _expand(n: ImportNode) -> int:
 
 def _gather(n: ImportNode) -> int:
     data, axis = _shape(n, 0), n.attr("axis", 0)
-    return prod(_shape(n, 1)) * prod(data) // max(data[axis], 1)
+    made: int = prod(_shape(n, 1)) * prod(data) // max(data[axis], 1)
+    return made
 
 
 def _gather_nd(n: ImportNode) -> int:

@@ -30,7 +30,7 @@ class Limits:
     """Bytes of a graph in text form."""
     nodes: int = 20_000
     """Nodes of a graph, and those of ONNX once functions are expanded and loops unrolled."""
-    operands: int = 1024
+    operands: int = 512
     """Inputs or outputs of one node."""
     depth: int = 32
     """How deep functions, subgraphs and lists nest."""
