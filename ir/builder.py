@@ -100,8 +100,13 @@ class Builder:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
-        """Add a node again, on other inputs: its types are derived anew, its output names kept."""
+        """Add a node again, on other inputs: its types are derived anew, its output names kept.
+
+        Raises ``GraphError`` when it has not the outputs that the op gives.
+        """
         types = infer_types(node.op, inputs)
+        if len(types) != len(node.outputs):
+            raise GraphError(f"{node.describe()} gives {len(types)} values, not {len(node.outputs)}")
         outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
         self._add(Node(node.op, tuple(inputs), outputs))
         return outputs

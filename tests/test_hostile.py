@@ -19,7 +19,7 @@ from malformed import RELU, model, node, raises
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import ConvcError, LimitError, Limits, ModelFileError, ParseError, ShapeError
+from convc import ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
 from convc.cli import main
 from convc.ir.builder import Builder
 from convc.ir.limits import current, using
@@ -27,6 +27,7 @@ from convc.ir.op import f32
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.unary import Relu
+from convc.ir.rewrite import rebuild
 from convc.ir.text import parse_graph
 from convc.sources import as_graph
 
@@ -258,6 +259,12 @@ def test_deep_text(start: str) -> None:
 def test_attribute_of_another_kind() -> None:
     with raises(ShapeError, "einsum", "do not fit"):
         verified("graph @g(%x: f32[2]) { %y: f32[2] = einsum(%x) {equation=[1]} return %y }")
+
+
+def test_outputs_that_the_op_does_not_give() -> None:
+    graph = parse_graph("graph @g(%x: f32[2]) { %y: f32[2], %z: f32[2] = relu(%x) return %y }")
+    with raises(GraphError, "relu node 'y'", "1 values, not 2"):
+        rebuild(graph, lambda b, node, inputs: b.reinfer(node, inputs))
 
 
 def verified(text: str) -> convc.Graph:
