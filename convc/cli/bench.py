@@ -25,9 +25,10 @@ from convc import pipeline
 from convc.database import choices_for
 from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
+from convc.ir.limits import current
 from convc.sources import as_graph
 
-from .options import UsageError, positive, progress, shapes, source, stem
+from .options import UsageError, add_limits, positive, progress, shapes, source, stem
 from .options import shape as shape_option
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the shape of one input, in every model",
     )
+    add_limits(parser)
     parser.add_argument(
         "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
     )
@@ -122,7 +124,8 @@ class Worker:
     """An engine in a process of its own."""
 
     def __init__(self, engine: str, path: Path, threads: int) -> None:
-        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads)]
+        limits = json.dumps(asdict(current()))
+        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads), limits]
         self.engine = engine
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

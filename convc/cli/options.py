@@ -27,7 +27,7 @@ class UsageError(Exception):
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
-    """The MODEL argument and --shape."""
+    """The MODEL argument, --shape and --limit."""
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--shape",
@@ -37,6 +37,11 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP) -> None:
         default=[],
         help="the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)",
     )
+    add_limits(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The --limit options, which ``main`` puts into effect."""
     parser.add_argument(
         "--limit",
         metavar="NAME=N",
