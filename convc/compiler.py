@@ -14,7 +14,7 @@ from convc.backends.build import build
 from convc.backends.target import parse_target
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
-from convc.ir.limits import Limits, using
+from convc.ir.limits import Limits, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 
 from . import __version__, pipeline
@@ -49,7 +49,7 @@ def compile(
     may ask for, above which it is refused: see ``convc.Limits``.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
-    with using(limits):
+    with guarded(limits):
         return _compile(source, target, shapes, threads, precision, tuning, dump_dir)
 
 

@@ -22,7 +22,7 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Graph, Value, sort_topologically
-from convc.ir.limits import Folding, Limits, check, using
+from convc.ir.limits import Folding, Limits, check, guarded
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.op import ONNX_REGISTRY, Op
 from convc.ir.passes.fix_shapes import checked_shapes
@@ -122,7 +122,7 @@ def load_onnx(
     file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile, ``LimitError`` when it
     goes beyond ``limits``.
     """
-    with using(limits):
+    with guarded(limits):
         model, folder = read_model(source)
         graph = _Importer(model, folder, shapes or {}).run()
         verify(graph, "import")

@@ -13,7 +13,7 @@ import onnx
 
 from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.limits import Limits, using
+from convc.ir.limits import Limits, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
@@ -27,7 +27,7 @@ def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, lim
     in an .npz beside it), or anything with a ``to_graph(shapes)`` method, such as an ``nn`` module. Raises
     ``LimitError`` when the model goes beyond ``limits``.
     """
-    with using(limits):
+    with guarded(limits):
         return _as_graph(source, shapes)
 
 

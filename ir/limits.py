@@ -67,20 +67,27 @@ _current: ContextVar[Limits] = ContextVar("limits", default=_DEFAULT)
 
 @contextmanager
 def using(limits: Limits | None) -> Iterator[None]:
-    """Use these limits inside; ``None`` leaves those that are in use.
-
-    What gets past them and meets the end of Python's stack or of memory is a ``LimitError`` as well.
-    """
+    """Use these limits inside; ``None`` leaves those that are in use."""
     token = None if limits is None else _current.set(limits)
     try:
         yield
+    finally:
+        if token is not None:
+            _current.reset(token)
+
+
+@contextmanager
+def guarded(limits: Limits | None = None) -> Iterator[None]:
+    """As ``using``, around code that works on a model: what gets past the limits and meets the end of Python's stack or of
+    memory is a ``LimitError`` as well.
+    """
+    try:
+        with using(limits):
+            yield
     except RecursionError:
         raise LimitError("the model nests deeper than Python's stack is") from None
     except MemoryError as e:
         raise LimitError(f"the model takes more memory than there is ({e or 'out of memory'})") from None
-    finally:
-        if token is not None:
-            _current.reset(token)
 
 
 def current() -> Limits:

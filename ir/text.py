@@ -31,7 +31,7 @@ import numpy as np
 from .errors import ConvcError, LimitError, ParseError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
-from .limits import check, check_type, using
+from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
 from .types import DTYPES, Dim, TensorType, numpy_dtype
 
@@ -129,7 +129,7 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
 
     Raises ``ParseError`` with the line and what was expected there.
     """
-    with using(None):
+    with guarded():
         check("text_bytes", len(text), "the text")
         parser = _Parser(text, constants or {})
         graph = parser.graph(0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from convc.files import read_npz, write_aside
 from convc.ir.errors import ConvcError, GraphError, ModelFileError
-from convc.ir.limits import using
+from convc.ir.limits import guarded
 from convc.ir.types import dtype_of, numpy_dtype
 
 SUFFIXES = (".npz", ".safetensors")
@@ -42,7 +42,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except OSError as e:
         raise ModelFileError(f"cannot read '{path}': {e.strerror or e}") from None
     try:
-        with using(None):
+        with guarded():
             return {name: as_array(name, array) for name, array in read(data).items()}
     except ConvcError as e:
         raise type(e)(f"'{path}': {e}") from None
