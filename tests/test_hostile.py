@@ -7,6 +7,7 @@ import io
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hostile import corpus
 from hostile.run import fuzz, report
 from malformed import RELU, model, node, raises
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +24,7 @@ import convc
 from convc import ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
 from convc.cli import main
 from convc.ir.builder import Builder
+from convc.ir.evaluate import run_reference
 from convc.ir.limits import current, using
 from convc.ir.op import f32
 from convc.ir.ops.concat import Concat
@@ -29,6 +32,7 @@ from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.unary import Relu
 from convc.ir.rewrite import rebuild
 from convc.ir.text import parse_graph
+from convc.onnx_bounds import folded_bytes
 from convc.sources import as_graph
 
 MUTANTS = 1000
@@ -212,6 +216,37 @@ def test_bomb(name: str) -> None:
             convc.compile(BOMBS[name], limits=Limits(constant_bytes=1 << 28, nodes=2000))
 
     assert peak(compiled) < (1 << 28) + (1 << 26)
+
+
+def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every op that is folded, its inputs made constants: the bound that is checked before, against what is made."""
+    bounds, folded = [], set()
+
+    def bound(n: Any) -> int:
+        bounds.append(folded_bytes(n))
+        return bounds[-1]
+
+    def reference(graph: onnx.GraphProto, *args: Any) -> Any:
+        made = run_reference(graph, *args)
+        folded.add(graph.node[0].op_type)
+        assert sum(m.nbytes for m in made) <= bounds[-1], graph.node[0]
+        return made
+
+    monkeypatch.setattr("convc.onnx_import.folded_bytes", bound)
+    monkeypatch.setattr("convc.onnx_import.run_reference", reference)
+    for data in corpus.models():
+        proto = onnx.ModelProto.FromString(data)
+        known = {t.name for t in proto.graph.initializer}
+        for port in proto.graph.input:
+            tensor = port.type.tensor_type
+            shape = [d.dim_value for d in tensor.shape.dim]
+            ones = np.ones(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            if port.name not in known:
+                proto.graph.initializer.append(numpy_helper.from_array(ones, port.name))
+        del proto.graph.input[:]
+        with suppress(ConvcError):
+            convc.load_onnx(proto)
+    assert len(folded) > 45
 
 
 def npz(path: Path, size: int) -> Path:
