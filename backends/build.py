@@ -21,7 +21,7 @@ from tvm import tirx
 
 from convc.ir.errors import ArtifactError, CompileError, ConvcError
 from convc.ir.graph import Graph, Node, Value
-from convc.ir.limits import check
+from convc.ir.limits import check, check_made
 
 from .cpu.rules import RULES
 from .group import Group
@@ -65,6 +65,7 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     the end.
     """
     for v in graph.values():
+        check_made(v.type, f"'{v.name}'")
         if math.prod(v.type.physical_shape) > MAX_ELEMENTS:
             raise CompileError(f"'{v.name}' ({v.type}) is too large: a tensor holds at most {MAX_ELEMENTS} elements")
     scheduler = _Scheduler(target)

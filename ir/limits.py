@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
-from .errors import LimitError
+from .errors import LimitError, ShapeError
 
 if TYPE_CHECKING:
     from .types import TensorType
@@ -37,7 +37,7 @@ class Limits:
     rank: int = 16
     """Axes of a tensor."""
     tensor_bytes: int = 1 << 33
-    """Bytes of one tensor, sizes of 0 counted as 1."""
+    """Bytes of one tensor that is made from a constant's description, or that compiled code works on."""
     window: int = 1 << 14
     """How far a window of a convolution or pooling, or its padding, extends along an axis."""
     constant_bytes: int = 1 << 32
@@ -106,13 +106,23 @@ def check(name: str, met: int, what: str) -> None:
 
 
 def check_type(type: TensorType, what: str) -> None:
-    """Raises ``LimitError`` when a tensor has too many axes or bytes; symbolic sizes count as 1."""
-    limits = _current.get()
-    size = prod([d for d in type.shape if isinstance(d, int) and d > 0]) * type.numpy_dtype.itemsize
-    if len(type.shape) > limits.rank:
+    """Raises ``LimitError`` when a type has too many axes, and ``ShapeError`` when its bytes cannot be counted in 62 bits.
+
+    Sizes of 0, and symbolic ones, count as 1. A type may be of more bytes than a tensor: to look at it costs nothing.
+    """
+    if len(type.shape) > _current.get().rank:
         check("rank", len(type.shape), f"{what} ({type.dtype})")
-    if size > limits.tensor_bytes:
-        check("tensor_bytes", size, f"{what} ({type})")
+    if _nbytes(type) >= 1 << 62:
+        raise ShapeError(f"{what} ({type}) is too large: it has 2^62 bytes or more")
+
+
+def check_made(type: TensorType, what: str) -> None:
+    """Raises ``LimitError`` when a tensor that memory is about to be taken for has too many bytes."""
+    check("tensor_bytes", _nbytes(type), f"{what} ({type})")
+
+
+def _nbytes(type: TensorType) -> int:
+    return prod([d for d in type.shape if isinstance(d, int) and d > 0]) * type.numpy_dtype.itemsize
 
 
 class Folding:

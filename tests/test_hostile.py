@@ -89,7 +89,7 @@ LIMITS: dict[str, tuple[Any, int, int, str]] = {
     "operands": (model(node("Sum", "x x x")), 2, 3, "Sum node 'n1'"),
     "depth": (nested(3), 2, 3, "functions"),
     "rank": (RELU, 3, 4, "constant 'w'"),
-    "tensor_bytes": (RELU, 700, 768, "input 'x'"),
+    "tensor_bytes": (RELU, 700, 768, "'x'"),
     "window": (THREE, 2, 3, "Conv node 'n3'"),
     "constant_bytes": (FOLDED, 700, 768, "Tile node 'n1'"),
     "folded_bytes": (FOLDED, 800, 96 + 32 + 768, "Tile node 'n1'"),
@@ -121,7 +121,7 @@ def test_every_limit_is_tested() -> None:
 def test_limit(name: str) -> None:
     source, low, met, where = LIMITS[name]
     limits: Any = Limits(**{name: low})
-    call: Callable[[Any], Any] = convc.compile if name in ("workspace_bytes", "constant_flops") else use
+    call: Callable[[Any], Any] = convc.compile if name in ("tensor_bytes", "workspace_bytes", "constant_flops") else use
     call(source)
     with (
         using(limits),
@@ -278,6 +278,14 @@ def test_constants_whose_header_lies(tmp_path: Path) -> None:
 
 
 # -- what the fuzzer and measurements found --------------------------------------------------------------------------------
+
+
+def test_a_constant_that_is_only_described() -> None:
+    graph = parse_graph(
+        "graph @g(%x: f32[1]) { %c: f32[1000000000000] = const uniform(1, 2) %y: f32[1000000000000] = add(%x, %c) return %y }"
+    )
+    with raises(LimitError, "uniform", "4000000000000 bytes", "tensor_bytes"):
+        convc.compile(graph)
 
 
 def test_long_numbers_in_text() -> None:
