@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from convc.ir.errors import ConvcError
+
 ALIGNMENT = 64
 """Tensors begin at multiples of this many bytes: a cache line, and the widest vector."""
 HUGE_PAGE = 2 << 20
@@ -87,10 +89,16 @@ class Plan:
 
 
 class Arena:
-    """Memory that holds zeros at first, aligned to a huge page, and made of them where the system lets us."""
+    """Memory that holds zeros at first, aligned to a huge page, and made of them where the system lets us.
+
+    Raises ``ConvcError`` when there is not as much.
+    """
 
     def __init__(self, nbytes: int) -> None:
-        self._map = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self._map = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError, ValueError) as e:
+            raise ConvcError(f"the model needs {nbytes} bytes of memory, which there are not: {e}") from None
         memory = np.frombuffer(self._map, np.uint8)
         self._start = -memory.ctypes.data % HUGE_PAGE
         self.address: int = memory.ctypes.data + self._start

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
+from convc.ir.limits import check, check_made
 
 from .in_place import replaceable
 from .memory import Lifetime, aligned, plan
@@ -39,13 +40,17 @@ class Network:
     """
 
     def __init__(self, graph: Graph, scratch: Mapping[str, int]) -> None:
-        """``scratch`` says how many bytes of scratch memory each node's kernel needs, by the name of its output."""
+        """``scratch`` says how many bytes of scratch memory each node's kernel needs, by the name of its output.
+
+        Raises ``LimitError`` when loading or a call takes too much.
+        """
         self.graph = graph
         self._sizes = scratch
         known = _depends_on_constants(graph)
         self.run = [n for n in graph.nodes if n.output.name not in known]
         self.load = [n for n in graph.nodes if n.output.name in known]
         self._loads = {n.output.name for n in self.load}
+        check("constant_flops", sum(map(_flops, self.load)), f"what '{graph.name}' computes of its weights")
         self._places = {v.name: Place("input", i) for i, v in enumerate(graph.inputs)}
         self._places |= {v.name: Place("output", i) for i, v in enumerate(graph.outputs)}
         self.copies, self.packed = self._keep()
@@ -53,6 +58,8 @@ class Network:
         in_call, self.workspace = self._lay_out(self.run, Place("workspace", 0))
         self.loading = self.packed + loading
         self._scratch = at_load | in_call
+        check("workspace_bytes", self.workspace, f"a call of '{graph.name}'")
+        check("constant_bytes", self.loading, f"'{graph.name}', its weights as the code reads them,")
 
     def arguments(self, node: Node) -> list[Place]:
         """Where the arguments of a node's kernel lie: its inputs, each once, then its outputs."""
@@ -95,8 +102,9 @@ class Network:
 
 
 def check_sizes(graph: Graph) -> None:
-    """Raise ``CompileError`` for a tensor that generated code cannot index."""
+    """Raise ``LimitError`` for a tensor of too many bytes, ``CompileError`` for one that generated code cannot index."""
     for v in graph.values():
+        check_made(v.type, f"'{v.name}'")
         if math.prod(v.type.physical_shape) > MAX_ELEMENTS:
             raise CompileError(f"'{v.name}' ({v.type}) is too large: a tensor holds at most {MAX_ELEMENTS} elements")
 
@@ -109,6 +117,10 @@ def operands(node: Node) -> list[Value]:
 def nbytes(v: Value) -> int:
     """The bytes a value takes, layout padding counted."""
     return math.prod(v.type.physical_shape) * v.type.numpy_dtype.itemsize
+
+
+def _flops(node: Node) -> int:
+    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
 
 
 def _depends_on_constants(graph: Graph) -> set[str]:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tvm  # noqa: F401 (registers what is looked up below)
-import tvm_ffi
 
 from convc.ir.errors import ConvcError
 
 from .memory import Arena, Plan, address_of
+from .threads import setting, with_threads
 
 SMALL = 8192
 """Arrays up to this many bytes are copied to and from memory kept for them: numpy takes longer to say where an array lies."""
@@ -37,16 +36,15 @@ class Program:
     ) -> None:
         """Pack the weights; ``release`` is called now and then, when weights read so far are not needed any more."""
         self._threads = threads
-        configure_threads(threads)
         self._main = module["main"]
-        self._packed = pack(module, plan, weights, release)
+        self._packed = with_threads(threads, pack, module, plan, weights, release)
         self._local = Local(plan.workspace, self._packed.address, inputs, outputs)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on arrays of the right shapes and dtypes, whatever their strides."""
+        if setting.threads != self._threads:
+            return with_threads(self._threads, self, arrays)
         local = self._local
-        if _configured.threads != self._threads:
-            configure_threads(self._threads)
         arguments = local.arguments
         for i, kept in local.inputs:
             array = arrays[i]
@@ -115,19 +113,3 @@ def pack(module: Any, plan: Plan, weights: Mapping[str, np.ndarray], release: Ca
     release()
     arena.release(plan.packed)
     return arena
-
-
-class _Configured(threading.local):
-    threads = 0
-
-
-_configured = _Configured()
-_config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
-_SHARE_ALL_CORES = -3
-
-
-def configure_threads(threads: int) -> None:
-    """Make the calling thread's pool use this many threads. The pool is TVM's, one a calling thread."""
-    if _configured.threads != threads:
-        _config_threadpool(_SHARE_ALL_CORES, threads)
-        _configured.threads = threads

@@ -19,12 +19,14 @@ from convc.ir.errors import (
     DeviceError,
     GraphError,
     InputError,
+    LimitError,
     ModelFileError,
     ParseError,
     ShapeError,
     UnsupportedOpError,
 )
 from convc.ir.graph import Graph
+from convc.ir.limits import Limits
 
 from . import nn
 from .onnx_export import save_onnx, to_onnx
@@ -32,7 +34,7 @@ from .onnx_import import load_onnx
 
 if TYPE_CHECKING:
     from .compiler import compile
-    from .kept import Limits
+    from .kept import Keep
     from .loading import load
     from .many_sizes import DynamicModel, ModelSet
     from .model import CompiledModel, Model
@@ -43,7 +45,7 @@ _LAZY = {
     "load": "loading",
     "CompiledModel": "model",
     "DynamicModel": "many_sizes",
-    "Limits": "kept",
+    "Keep": "kept",
     "Model": "model",
     "ModelSet": "many_sizes",
 }
@@ -67,6 +69,8 @@ __all__ = [
     "Graph",
     "GraphError",
     "InputError",
+    "Keep",
+    "LimitError",
     "Limits",
     "Model",
     "ModelFileError",

@@ -17,6 +17,7 @@ from convc.backends.target import Target, host_target, parse_target, parse_targe
 from convc.ir.choices import Choices
 from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.graph import Graph
+from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.types import Dim
 
@@ -26,7 +27,7 @@ from .cache import DiskCache, disk_cache, through
 from .cpu_model import CpuModel, model_of
 from .cuda_model import CudaModel
 from .database import choices_for
-from .kept import Limits
+from .kept import Keep
 from .keys import cache_key
 from .many_sizes import DynamicModel
 from .model import CompiledModel, Model
@@ -55,13 +56,14 @@ def compile(
     precision: str = "default",
     tuning: bool | str | os.PathLike[str] | None = True,
     cache: bool | None = None,
+    keep: Keep | None = None,
     limits: Limits | None = None,
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
 
     ``shapes`` gives sizes to inputs by name. Sizes that stay open follow from the arrays that the model is called with: it is
-    then a ``DynamicModel``, compiled for each size that comes; ``limits`` says how many of them stay in memory. Several shapes,
+    then a ``DynamicModel``, compiled for each size that comes; ``keep`` says how many of them stay in memory. Several shapes,
     as a sequence, give a ``ModelSet`` of those sizes, for one artifact. ``dump_dir`` receives the graph after every pass.
 
     What is compiled for open sizes is kept on disk, and with ``cache=True`` everything, to be found again by any process that
@@ -78,19 +80,22 @@ def compile(
     For a GPU, ``target="cuda"``, which none need be here: ``arch`` names what to compile for, as ``"sm_80,ptx"`` or a sequence;
     by default all that convc knows. ``precision="tf32"`` lets float32 products round their factors to 11 bits, and
     ``"fp16"`` computes in float16, sums in float32; inputs and outputs keep their types.
+
+    ``limits`` are what a model may ask for, above which it is refused: see ``convc.Limits``.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
     if threads is not None and not (isinstance(threads, int) and threads >= 1):
         raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
     _check(target, arch, threads, precision)
     folder = Path(dump_dir) if dump_dir is not None else None
-    recipe = Recipe(target, threads, arch, precision, tuning, folder)
-    if isinstance(shapes, Sequence):
-        return model_of(_several(source, shapes, recipe, cache is True))
-    found = reader(source, shapes)
-    if is_open(found.inputs):
-        return _dynamic(found, recipe, cache is not False, limits or Limits())
-    return model_of(recipe.models(_fixed(found)[0], cache is True))
+    with guarded(limits):
+        recipe = Recipe(target, threads, arch, precision, tuning, folder, current())
+        if isinstance(shapes, Sequence):
+            return model_of(_several(source, shapes, recipe, cache is True))
+        found = reader(source, shapes)
+        if is_open(found.inputs):
+            return _dynamic(found, recipe, cache is not False, keep or Keep())
+        return model_of(recipe.models(_fixed(found)[0], cache is True))
 
 
 def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bool) -> list[CompiledModel]:
@@ -116,15 +121,16 @@ def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
     return fix_shapes(found.graph(shapes), {}), shapes
 
 
-def _dynamic(found: Reader, recipe: Recipe, cache: bool, limits: Limits) -> DynamicModel:
+def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicModel:
     def make(shapes: Mapping[str, tuple[int, ...]]) -> CompiledModel:
         try:
-            return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
+            with guarded(recipe.limits):
+                return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
         except ConvcError as e:
             sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             raise type(e)(f"for {sizes}: {e}") from e
 
-    return DynamicModel(found.name, found.inputs, found.outputs, make, limits)
+    return DynamicModel(found.name, found.inputs, found.outputs, make, keep)
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ class Recipe:
     precision: str
     tuning: bool | str | os.PathLike[str] | None
     dump_dir: Path | None
+    limits: Limits
 
     def models(self, graph: Graph, cache: bool) -> list[CompiledModel]:
         """The graph compiled for each of the targets, with ``cache`` by way of the one on disk."""
@@ -172,7 +179,8 @@ class Recipe:
         return replace(self, target=max(able, key=lambda name: len(targets[name].features)))
 
     def _options(self, target: Any, arch: Any = None) -> dict[str, Any]:
-        return {"target": target, "arch": arch, "precision": self.precision, "threads": self.threads}
+        options = {"target": target, "arch": arch, "precision": self.precision, "threads": self.threads}
+        return options | {"limits": asdict(self.limits)}  # a model that they refuse must not be found
 
     def _for_cpu(self, graph: Graph, target: Target, disk: DiskCache | None) -> CompiledModel:
         choices = choices_for(self.tuning if self.precision != "strict" else None, target.mcpu)

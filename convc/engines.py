@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 import onnx.version_converter
 
+from convc.ir.limits import Limits, using
+
 from .onnx_export import to_onnx
 from .sources import as_graph
 
@@ -124,4 +126,5 @@ def main(engine: str, path: str, threads: int) -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = sys.argv[3]
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    with using(Limits(**json.loads(sys.argv[4]))):
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -12,7 +12,7 @@ from .model import CompiledModel
 
 
 @dataclass(frozen=True)
-class Limits:
+class Keep:
     """How much of a model of open sizes is kept in memory: so many compiled sizes, which together take so many bytes.
 
     The size used last is kept in any case; of the others, those go first that were not used for longest.
@@ -23,10 +23,10 @@ class Limits:
 
 
 class Kept:
-    """A cache with the policy of ``Limits``. Safe to use from several threads."""
+    """A cache with the policy of ``Keep``. Safe to use from several threads."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
         self._lock = threading.Lock()
         self._models: OrderedDict[Hashable, Future[CompiledModel]] = OrderedDict()
 
@@ -62,12 +62,12 @@ class Kept:
             return sum(f.result().nbytes for f in self._models.values() if _is_made(f))
 
     def _shrink(self) -> None:
-        """Drop the models used longest ago that are more than the limits; one that is being made is left alone."""
+        """Drop the models used longest ago that are more than are to be kept; one that is being made is left alone."""
         with self._lock:
             made = [(key, f.result().nbytes) for key, f in self._models.items() if _is_made(f)]
             count, nbytes = len(made), sum(size for _, size in made)
             for key, size in made[:-1]:
-                if count <= self._limits.models and nbytes <= self._limits.nbytes:
+                if count <= self._keep.models and nbytes <= self._keep.nbytes:
                     return
                 del self._models[key]
                 count, nbytes = count - 1, nbytes - size

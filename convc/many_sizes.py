@@ -11,7 +11,7 @@ from convc.ir.errors import ArtifactError, InputError
 from convc.ir.passes.fix_shapes import checked_shapes
 
 from .artifact import OpenPort, write_artifact
-from .kept import Kept, Limits
+from .kept import Keep, Kept
 from .model import CompiledModel, Model
 from .reader import narrowed
 from .sizes import Shapes, joined, readable, shapes_of
@@ -90,13 +90,13 @@ class DynamicModel(ManySizes):
         inputs: Sequence[OpenPort],
         outputs: Sequence[OpenPort],
         make: Callable[[Mapping[str, tuple[int, ...]]], CompiledModel],
-        limits: Limits,
+        keep: Keep,
     ) -> None:
         """``make`` compiles for given shapes, by name."""
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make
-        self.kept = Kept(limits)
+        self.kept = Kept(keep)
         """The sizes in memory."""
 
     @property

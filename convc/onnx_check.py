@@ -10,6 +10,7 @@ import onnx
 from onnx import defs
 
 from convc.ir.errors import ModelFileError
+from convc.ir.limits import check
 from convc.ir.onnx_io import ImportNode
 
 
@@ -56,6 +57,7 @@ def check_node(n: ImportNode) -> None:
     A node that onnx has no schema for passes.
     """
     schema = _schema(n.op_type, n.opset, "" if n.proto.domain == "ai.onnx" else n.proto.domain)
+    check("operands", max(len(n.proto.input), len(n.proto.output)), n.describe())
     if schema is None:
         return
     for what, have, most in (

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from convc.ir.graph import Value
+from convc.ir.limits import check
 from convc.ir.onnx_io import ImportNode
 from convc.ir.ops._axes import axis_of
 from convc.ir.ops.concat import Concat
@@ -18,11 +19,6 @@ from convc.ir.ops.where import Where
 
 Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
 """``body(graph, values)`` imports a subgraph of the node, which sees these values besides those around the node."""
-
-MAX_STEPS = 512
-"""Loops of more steps than this are refused: each step becomes nodes of its own."""
-MAX_VALUES = 1 << 16
-"""A model of more nodes and constants than this takes no further step of a loop: loops in loops multiply."""
 
 
 def branch(n: ImportNode, body: Body) -> list[Value]:
@@ -44,6 +40,7 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
     trips, given = n.ints(0, "trip count"), n.const(1, "condition")
     steps = None if trips is None else trips[0]
     going = True if given is None else bool(given.reshape(-1)[0])
+    check("nodes", steps or 0, f"{n.describe()}, its steps one after the other,")
     state = [n.input(i) for i in range(2, len(n.inputs))]
     stacks: list[list[Value]] = [[] for _ in graph.output[1 + len(state) :]]
     names = [i.name for i in graph.input]
@@ -51,7 +48,6 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
         raise n.error(f"its body must take {2 + len(state)} values, and give the condition and {len(state)} at least")
     step = 0
     while going and (steps is None or step < steps):
-        _check_steps(n, step + 1 if steps is None else steps)
         counter = n.constant(np.array(step, np.int64), "step")
         condition, *made = body(graph, dict(zip(names, [counter, n.constant(np.array(True)), *state], strict=True)))
         going = _known(n, condition)
@@ -76,12 +72,11 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
     if len(lengths) != 1:
         raise n.error(f"what it scans differs in length: {sorted(lengths)}")
     (steps,) = lengths
-    _check_steps(n, steps)
+    check("nodes", steps, f"{n.describe()}, its steps one after the other,")
     backwards = _each(n, "scan_input_directions", count)
     stacks: list[list[Value]] = [[] for _ in graph.output[len(state) :]]
     names = [i.name for i in graph.input]
     for step in range(steps):
-        _check_steps(n, steps)
         elements = [
             _element(n, x, axis, steps - 1 - step if reverse else step)
             for x, axis, reverse in zip(sequences, axes, backwards, strict=True)
@@ -113,13 +108,6 @@ def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
     if len(given) != count:
         raise n.error(f"attribute '{name}' has {len(given)} numbers; {count} are needed")
     return tuple(given)
-
-
-def _check_steps(n: ImportNode, steps: int) -> None:
-    if len(n.builder.nodes) + len(n.builder.constants) > MAX_VALUES:
-        raise n.unsupported(f"its steps, one after the other, make the model larger than {MAX_VALUES} nodes")
-    if steps > MAX_STEPS:
-        raise n.unsupported(f"a loop of {steps} steps is not supported; at most {MAX_STEPS} are")
 
 
 def _known(n: ImportNode, condition: Value) -> bool:

@@ -12,9 +12,11 @@ from onnx import helper
 from convc.ir.errors import ConvcError, UnsupportedOpError
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Value
+from convc.ir.limits import Folding
 from convc.ir.onnx_io import ImportNode
 from convc.ir.types import type_of
 
+from .onnx_bounds import folded_bytes
 from .onnx_tensors import read_tensor
 
 FOLD_LIMIT = 1 << 28
@@ -32,8 +34,11 @@ _FOLDED = frozenset([
 some of them (LRN, poolings with ceil_mode, LpNormalization)."""
 
 
-def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None) -> list[Value] | None:
-    """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone; ``folder`` is the model's."""
+def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
+    """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone.
+
+    ``folder`` is the model's. Raises ``LimitError`` when computing goes beyond what ``folding`` counts.
+    """
     proto = n.proto
     if (
         proto.domain not in ("", "ai.onnx")
@@ -44,7 +49,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None) -> list[
     if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
         sizes = np.array(n.input(0).type.sizes, np.int64)
         if proto.op_type == "Size":
-            return [n.constant(np.array(sizes.prod(), np.int64), proto.output[0])]
+            return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
         return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
     if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
         return [n.constant(read_tensor(value, folder), proto.output[0])]
@@ -53,6 +58,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None) -> list[
     if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
         return None
     feeds = {name: a for name, a in arrays.items() if a is not None}
+    folding.add(n.describe(), sum(a.nbytes for a in feeds.values()), folded_bytes(n))
     infos = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for name, a in feeds.items()
@@ -66,23 +72,6 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None) -> list[
         ]
     except ConvcError:
         return None  # the op's own importer says what is wrong, or compiles it
-
-
-def folded_bytes(n: ImportNode) -> int:
-    """A bound on what folding this node would allocate: ops whose output is sized by an input's values are looked at."""
-    sizes = {"ConstantOfShape": 0, "Expand": 1, "Reshape": None, "Tile": 1, "OneHot": 1}.get(n.op_type)
-    total = sum(v.type.nbytes for v in n.inputs if v is not None)
-    if sizes is None or n.optional(sizes) is None:
-        if n.op_type == "Range" and len(n.inputs) == 3:
-            start, limit, delta = (float(n.const(i, "bounds").reshape(-1)[0]) for i in range(3))  # type: ignore[union-attr]
-            return (
-                int(abs((limit - start) / delta)) * 8
-                if delta and np.isfinite((limit - start) / delta)
-                else FOLD_LIMIT + 1
-            )
-        return total
-    values = n.ints(sizes, "sizes") or ()
-    return int(np.prod([max(abs(v), 1) for v in values], dtype=object)) * max(total if n.op_type == "Tile" else 8, 1)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

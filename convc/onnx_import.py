@@ -22,6 +22,7 @@ import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
+from convc.ir.limits import Folding, Limits, check, guarded
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.op import ONNX_REGISTRY
 from convc.ir.passes.fix_shapes import checked_shapes
@@ -29,6 +30,7 @@ from convc.ir.rewrite import drop_dead
 from convc.ir.types import Dim, TensorType
 from convc.ir.verify import verify
 
+from .files import read_bytes
 from .onnx_check import check_names, check_node, check_text
 from .onnx_control import CONTROL
 from .onnx_fold import fold
@@ -36,27 +38,26 @@ from .onnx_tensors import read_tensor
 
 Shapes = Mapping[str, Sequence[int]]
 
-MAX_DEPTH = 32
-"""How deep functions and subgraphs may nest."""
 
-
-def load_onnx(source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None) -> Graph:
+def load_onnx(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Shapes | None = None, limits: Limits | None = None
+) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or a ``ModelProto``.
 
     ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when the
-    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile.
+    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile, ``LimitError`` when it
+    goes beyond ``limits``.
     """
-    return import_model(*read_model(source), shapes)
+    with guarded(limits):
+        return import_model(*read_model(source), shapes)
 
 
 def import_model(model: onnx.ModelProto, folder: Path | None, shapes: Shapes | None = None) -> Graph:
     """The graph of a model that was read; ``folder`` is where its external data lies. Raises as ``load_onnx`` does."""
-    try:
+    with guarded():
         graph = _Importer(model, folder, shapes or {}).run()
-    except RecursionError:
-        raise ModelFileError("the model nests too deeply") from None
-    verify(graph, "import")
-    return graph
+        verify(graph, "import")
+        return graph
 
 
 def model_inputs(model: onnx.ModelProto, shapes: Shapes | None = None) -> list[Value]:
@@ -77,11 +78,12 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
         name = f"'{path}'"
         try:
             folder = path.resolve().parent
-            source = path.read_bytes()
+            source = read_bytes(path, "file_bytes")
         except (OSError, ValueError) as e:
             raise ModelFileError(f"cannot read {name}: {getattr(e, 'strerror', None) or e}") from None
     if not source:
         raise ModelFileError(f"{name}: the file is empty")
+    check("file_bytes", len(source), name)
     try:
         model = onnx.ModelProto.FromString(source)
     except (DecodeError, RuntimeError, ValueError) as e:
@@ -106,9 +108,13 @@ class _Importer:
             )
         self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
         self.builder = Builder(model.graph.name or "main")
+        self.imported = 0
+        self.folding = Folding()
 
     def run(self) -> Graph:
         graph = self.model.graph
+        for what in ("node", "initializer", "input", "output"):
+            check("nodes", len(getattr(graph, what)), f"the model's list of {what}s")
         check_text(self.model)
         check_names(graph)
         env: dict[str, Value] = {}
@@ -166,8 +172,7 @@ class _Importer:
         self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
     ) -> None:
         """Import nodes in topological order; ``env`` maps ONNX names to values and grows."""
-        if depth > MAX_DEPTH:
-            raise ModelFileError(f"functions or subgraphs nest deeper than {MAX_DEPTH}")
+        check("depth", depth, "the model, in its functions or subgraphs,")
 
         def writes(i: int) -> list[str]:
             return [o for o in protos[i].output if o]
@@ -184,7 +189,13 @@ class _Importer:
         for i in order:
             self.node(protos[i], env, opsets, depth)
 
+    def count(self) -> None:
+        """One more node, or step of a loop: raises ``LimitError`` when they are too many."""
+        self.imported += 1
+        check("nodes", self.imported, "the model, its functions expanded and its loops unrolled,")
+
     def node(self, proto: onnx.NodeProto, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> None:
+        self.count()
         domain = _domain(proto.domain)
         key = f"{domain}::{proto.op_type}" if domain else proto.op_type
         for name in proto.input:
@@ -197,7 +208,7 @@ class _Importer:
             check_node(n)
         made: Sequence[Value]
         since = len(self.builder.nodes)
-        if (folded := fold(n, opsets, self.folder)) is not None:
+        if (folded := fold(n, opsets, self.folder, self.folding)) is not None:
             made = folded
         elif key in CONTROL:
             body = partial(self.subgraph, n, env, opsets, depth)
@@ -231,7 +242,7 @@ class _Importer:
             if n.describe() not in str(e):
                 e.args = (f"{n.describe()}: {e}",)
             raise
-        except (TypeError, ValueError, LookupError, ArithmeticError) as e:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as e:
             raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e
         return [result] if isinstance(result, Value) else list(result)
 
@@ -245,6 +256,7 @@ class _Importer:
         given: Mapping[str, Value],
     ) -> list[Value]:
         """The outputs of a subgraph of a node, in place; it sees the values of ``env``, and those it is given."""
+        self.count()
         scope = {**env, **given}
         for tensor in graph.initializer:
             scope[tensor.name] = self.builder.constant(read_tensor(tensor, self.folder), tensor.name)

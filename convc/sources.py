@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import numpy as np
 import onnx
 
 from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.graph import Graph
+from convc.ir.limits import Limits, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
+from .files import read_bytes, read_npz
 from .onnx_import import load_onnx
 
 
-def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None) -> Graph:
     """The graph of a ``Graph``, an ONNX model (path, bytes, ``ModelProto``), a text-form file (``.txt``, with its constants
-    in an .npz beside it), or anything with a ``to_graph(shapes)`` method, such as an ``nn`` module.
+    in an .npz beside it), or anything with a ``to_graph(shapes)`` method, such as an ``nn`` module. Raises
+    ``LimitError`` when the model goes beyond ``limits``.
     """
+    with guarded(limits):
+        return _as_graph(source, shapes)
+
+
+def _as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
     if isinstance(source, Graph):
         verify(source)
         return fix_shapes(source, shapes) if shapes else source
@@ -43,10 +51,10 @@ def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> 
 def load_text(path: Path) -> Graph:
     """A graph in its text form, as ``--dump-dir`` writes it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, "text_bytes").decode("utf-8")
         data = path.with_suffix(".npz")
-        constants = dict(np.load(data, allow_pickle=False)) if data.exists() else {}
-    except (OSError, ValueError, EOFError, BadZipFile) as e:
+        constants = read_npz(read_bytes(data, "file_bytes")) if data.exists() else {}
+    except (OSError, ValueError, EOFError, BadZipFile, NotImplementedError, RuntimeError, zlib.error) as e:
         raise ModelFileError(f"cannot read '{path}', or the .npz beside it: {e}") from None
     graph = parse_graph(text, constants)
     verify(graph)

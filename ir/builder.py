@@ -9,22 +9,28 @@ import numpy as np
 
 from .errors import GraphError, ShapeError
 from .graph import Constant, Graph, Node, Value
+from .limits import check, check_type
 from .op import Op
 from .types import TensorType
 
 
 def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     """The output types of an op on these inputs; raises ``ShapeError`` naming the op and its operands."""
+    check("operands", len(inputs), f"a node {op.name}")
     try:
         types = op.infer(*(v.type for v in inputs))
     except ShapeError as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None
-    except (TypeError, IndexError, ValueError) as e:
-        # a wrong number of operands, or of sizes in an attribute, ends here
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as e:
+        # a wrong number of operands, or an attribute of another kind, ends here
         raise ShapeError(
             f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
         ) from e
-    return types if isinstance(types, tuple) else (types,)
+    types = types if isinstance(types, tuple) else (types,)
+    check("operands", len(types), f"a node {op.name}")
+    for t in types:
+        check_type(t, f"the result of {op.name}")
+    return types
 
 
 class Builder:
@@ -56,6 +62,7 @@ class Builder:
         """Add a graph input; raises ``GraphError`` when the name is taken."""
         if name in self._taken:
             raise GraphError(f"two values are called '{name}'")
+        check_type(type, f"input '{name}'")
         value = Value(self.fresh(name), type)
         self.inputs.append(value)
         return value
@@ -64,6 +71,7 @@ class Builder:
         """Add a constant."""
         constant = data if isinstance(data, Constant) else Constant.of(np.asarray(data))
         name = self.fresh(hint)
+        check_type(constant.type, f"constant '{name}'")
         self.constants[name] = constant
         return Value(name, constant.type)
 
@@ -88,15 +96,24 @@ class Builder:
         types = infer_types(op, inputs)
         hints = [*names, *[op.name] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
-        self.nodes.append(Node(op, tuple(inputs), outputs))
+        self._add(Node(op, tuple(inputs), outputs))
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
-        """Add a node again, on other inputs: its types are derived anew, its output names kept."""
+        """Add a node again, on other inputs: its types are derived anew, its output names kept.
+
+        Raises ``GraphError`` when it has not the outputs that the op gives.
+        """
         types = infer_types(node.op, inputs)
+        if len(types) != len(node.outputs):
+            raise GraphError(f"{node.describe()} gives {len(types)} values, not {len(node.outputs)}")
         outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
-        self.nodes.append(Node(node.op, tuple(inputs), outputs))
+        self._add(Node(node.op, tuple(inputs), outputs))
         return outputs
+
+    def _add(self, node: Node) -> None:
+        self.nodes.append(node)
+        check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
 
     def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
         """Rename values made by the nodes from index ``since`` on; returns the new values by old name."""

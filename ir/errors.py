@@ -33,6 +33,10 @@ class NotConstantError(UnsupportedOpError):
         self.inputs = inputs
 
 
+class LimitError(ConvcError):
+    """The model asks for more than a limit allows: see ``convc.Limits``."""
+
+
 class CompileError(ConvcError):
     """A well-formed graph could not be compiled for the target."""
 

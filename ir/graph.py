@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 
 from .errors import GraphError
+from .limits import check_made
 from .types import TensorType, type_of
 
 if TYPE_CHECKING:
@@ -102,12 +103,15 @@ class Constant:
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The values; raises ``GraphError`` when they are absent."""
+        """The values; raises ``GraphError`` when they are absent, ``LimitError`` when they would be too many to make."""
         if self._data is None:
             raise GraphError(
                 f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text without its data"
             )
-        return self._data.make(self.type) if isinstance(self._data, Initializer) else self._data
+        if isinstance(self._data, Initializer):
+            check_made(self.type, f"a constant {self._data}")
+            return self._data.make(self.type)
+        return self._data
 
     @cached_property
     def sha(self) -> str:

@@ -28,16 +28,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .errors import ConvcError, ParseError
+from .errors import ConvcError, LimitError, ParseError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
+from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
 from .types import DTYPES, Dim, TensorType, numpy_dtype
 
 INLINE_LIMIT = 8
 """Constants of at most this many elements are printed in full."""
-MAX_DEPTH = 64
-"""How deep attributes and graphs may nest."""
 
 _IDENT = re.compile(r"[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]")
 _TOKEN = re.compile(
@@ -130,11 +129,13 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
 
     Raises ``ParseError`` with the line and what was expected there.
     """
-    parser = _Parser(text, constants or {})
-    graph = parser.graph(0)
-    if parser.kind != "end":
-        parser.fail("the end of the text")
-    return graph
+    with guarded():
+        check("text_bytes", len(text), "the text")
+        parser = _Parser(text, constants or {})
+        graph = parser.graph(0)
+        if parser.kind != "end":
+            parser.fail("the end of the text")
+        return graph
 
 
 class _Parser:
@@ -164,8 +165,10 @@ class _Parser:
         self.error(f"expected {expected}, found {found}")
 
     def error(self, message: object) -> NoReturn:
-        line = self.text.count("\n", 0, self.pos - len(self.token)) + 1
-        raise ParseError(f"line {line}: {message}") from None
+        raise ParseError(f"line {self.line()}: {message}") from None
+
+    def line(self) -> int:
+        return self.text.count("\n", 0, self.pos - len(self.token)) + 1
 
     def expect(self, token: str) -> None:
         if self.token != token or self.kind == "string":
@@ -224,8 +227,9 @@ class _Parser:
     def number(self) -> int | float:
         if self.kind != "number":
             self.fail("a number")
-        token = self.advance()
-        return int(token) if re.fullmatch(r"[-+]?\d+", token) else float(token)
+        if re.fullmatch(r"[-+]?\d+", self.token):
+            return self.integer()
+        return float(self.advance())
 
     def integer(self) -> int:
         if self.kind != "number" or not re.fullmatch(r"[-+]?\d{1,30}", self.token):
@@ -246,7 +250,11 @@ class _Parser:
             if self.accept("{"):
                 layout = Layout(self.ident())
                 self.expect("}")
-            return TensorType(dtype, shape, layout)
+            type = TensorType(dtype, shape, layout)
+            check_type(type, f"line {self.line()}: a value")
+            return type
+        except LimitError:
+            raise
         except (ValueError, ConvcError) as e:
             self.error(e)
 
@@ -255,9 +263,11 @@ class _Parser:
         self.expect(":")
         return Value(name, self.type())
 
+    def check_depth(self, depth: int) -> None:
+        check("depth", depth, f"line {self.line()}: the text")
+
     def graph(self, depth: int) -> Graph:
-        if depth > MAX_DEPTH:
-            self.fail(f"at most {MAX_DEPTH} nested graphs")
+        self.check_depth(depth)
         self.expect("graph")
         self.expect("@")
         name = self.ident()
@@ -322,8 +332,7 @@ class _Parser:
         return name, self.attr(depth + 1)
 
     def attr(self, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            self.fail(f"at most {MAX_DEPTH} nested lists")
+        self.check_depth(depth)
         if self.kind == "string":
             return self.string()
         if self.kind == "number":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .builder import infer_types
 from .errors import GraphError
-from .graph import Graph, Value
+from .graph import Graph, Node, Value
+from .limits import check, check_type
 
 
 def verify(graph: Graph, stage: str = "") -> None:
@@ -17,21 +18,24 @@ def verify(graph: Graph, stage: str = "") -> None:
             raise GraphError(f"'{value.name}' is defined twice{where}")
         defined[value.name] = value
 
-    def use(value: Value, user: str) -> None:
+    def use(value: Value, user: Node | None) -> None:
+        if defined.get(value.name) == value:
+            return
+        what = "return" if user is None else user.describe()
         if value.name not in defined:
-            raise GraphError(f"{user} uses '{value.name}', which is not defined before it{where}")
-        if defined[value.name] != value:
-            raise GraphError(
-                f"{user} takes '{value.name}' for {value.type}, but it is {defined[value.name].type}{where}"
-            )
+            raise GraphError(f"{what} uses '{value.name}', which is not defined before it{where}")
+        raise GraphError(f"{what} takes '{value.name}' for {value.type}, but it is {defined[value.name].type}{where}")
 
+    check("nodes", len(graph.nodes), f"graph '{graph.name}'")
     for v in graph.inputs:
+        check_type(v.type, f"input '{v.name}'")
         define(v)
     for name, constant in graph.constants.items():
+        check_type(constant.type, f"constant '{name}'")
         define(Value(name, constant.type))
     for node in graph.nodes:
         for v in node.inputs:
-            use(v, node.describe())
+            use(v, node)
         derived = infer_types(node.op, node.inputs)
         stated = tuple(v.type for v in node.outputs)
         if derived != stated:
@@ -41,6 +45,6 @@ def verify(graph: Graph, stage: str = "") -> None:
         for v in node.outputs:
             define(v)
     for v in graph.outputs:
-        use(v, "return")
+        use(v, None)
     if len(graph.output_names) != len(graph.outputs):
         raise GraphError(f"{len(graph.outputs)} outputs have {len(graph.output_names)} names{where}")

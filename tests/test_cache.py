@@ -203,7 +203,7 @@ def test_a_limit_that_is_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_oldest_are_deleted(folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = convc.compile(network(), limits=convc.Limits(models=1))
+    model = convc.compile(network(), keep=convc.Keep(models=1))
     model(X[:2])
     size = files(folder)[0].stat().st_size
     monkeypatch.setenv("CONVC_CACHE_BYTES", str(int(2.5 * size)))

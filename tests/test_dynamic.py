@@ -19,7 +19,7 @@ from PIL import Image
 from tolerances import assert_close
 
 import convc
-from convc import InputError, Limits, ShapeError, compiler, nn
+from convc import InputError, Keep, ShapeError, compiler, nn
 from convc.artifact import read_artifact
 from convc.kept import Kept
 
@@ -199,21 +199,21 @@ def keep(kept: Kept, *keys: int, nbytes: int = 10) -> list[int]:
 
 
 def test_the_models_used_last_are_kept() -> None:
-    kept = Kept(Limits(models=2))
+    kept = Kept(Keep(models=2))
     assert keep(kept, 1, 2, 1, 3, 1, 2) == [1, 2, 3, 2]
     assert len(kept) == 2
 
 
 def test_their_bytes_are_bounded_and_the_last_one_stays() -> None:
-    kept = Kept(Limits(nbytes=35))
+    kept = Kept(Keep(nbytes=35))
     assert keep(kept, 1, 2, 3, 4, 3) == [1, 2, 3, 4]
     assert kept.nbytes == 30
     assert keep(kept, 5, nbytes=100) == [5]
     assert (len(kept), kept.nbytes) == (1, 100)
 
 
-def test_limits_of_a_model(compilations: list[Any]) -> None:
-    model = convc.compile(PYRAMID, limits=Limits(models=1))
+def test_what_a_model_keeps(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID, keep=Keep(models=1))
     for size in (SIZES[0], SIZES[1], SIZES[0]):
         model(image(*size))
     assert len(compilations) == 3

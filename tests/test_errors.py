@@ -12,7 +12,17 @@ from malformed import RELU, WEIGHT, info, model, node, raises
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import CompileError, ConvcError, GraphError, ModelFileError, ParseError, ShapeError, UnsupportedOpError
+from convc import (
+    CompileError,
+    ConvcError,
+    GraphError,
+    LimitError,
+    Limits,
+    ModelFileError,
+    ParseError,
+    ShapeError,
+    UnsupportedOpError,
+)
 from convc.ir.builder import Builder
 from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.op import f32, i64
@@ -175,7 +185,7 @@ def test_a_function_that_calls_itself() -> None:
     call = helper.make_node("F", ["a"], ["b"], domain="d")
     proto.functions.append(helper.make_function("d", "F", ["a"], ["b"], [call], [helper.make_opsetid("d", 1)]))
     proto.opset_import.append(helper.make_opsetid("d", 1))
-    with raises(ModelFileError, "nest deeper"):
+    with raises(LimitError, "functions", "levels of nesting"):
         convc.load_onnx(proto)
 
 
@@ -212,10 +222,12 @@ def test_negative_shape() -> None:
         convc.compile(SYMBOLIC, shapes={"x": (-1, 3)})
 
 
-@pytest.mark.parametrize("size", [1 << 33, 1 << 62])
+@pytest.mark.parametrize("size", [1 << 33, 1 << 50])
 def test_tensor_too_large(size: int) -> None:
-    with raises(CompileError, "'x'", "too large"):
+    with raises(LimitError, "'x'", "bytes", "tensor_bytes"):
         convc.compile(SYMBOLIC, shapes={"x": (size, 3)})
+    with raises(CompileError, "'x'", "too large"):
+        convc.compile(SYMBOLIC, shapes={"x": (size, 3)}, limits=Limits(tensor_bytes=1 << 70, workspace_bytes=1 << 70))
 
 
 # -- graphs -------------------------------------------------------------------------------------------------------------

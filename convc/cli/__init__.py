@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from convc import ConvcError, __version__
+from convc import ConvcError, Limits, __version__
+from convc.ir.limits import using
 
 from . import bench, build, export, inspect, run, tune
 from .options import UsageError
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
     try:
-        args.command(args)
+        with using(Limits(**dict(getattr(args, "limit", [])))):
+            args.command(args)
         if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as e:

@@ -29,9 +29,10 @@ from convc.artifact import is_artifact
 from convc.database import choices_for
 from convc.engines import ENGINES, PACKAGES
 from convc.footprint import footprint
+from convc.ir.limits import current
 from convc.sources import as_graph
 
-from .options import UsageError, positive, progress, shape_sets, source, stem
+from .options import UsageError, add_limits, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
 
 if TYPE_CHECKING:  # it loads TVM
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the shape of one input, in every model; give it again for each size to time",
     )
+    add_limits(parser)
     parser.add_argument(
         "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
     )
@@ -175,7 +177,8 @@ class Worker:
     """An engine in a process of its own."""
 
     def __init__(self, engine: str, path: Path, threads: int) -> None:
-        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads)]
+        limits = json.dumps(asdict(current()))
+        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads), limits]
         self.engine = engine
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

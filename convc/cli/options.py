@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convc import Graph, ModelFileError
+from convc import Graph, Limits, ModelFileError
 from convc.artifact import is_artifact
 
 MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
@@ -29,7 +30,7 @@ ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
-    """The MODEL argument and --shape."""
+    """The MODEL argument, --shape and --limit."""
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--shape",
@@ -38,6 +39,19 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_hel
         action="append",
         default=[],
         help=shape_help,
+    )
+    add_limits(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The --limit options, which ``main`` puts into effect."""
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=N",
+        type=limit,
+        action="append",
+        default=[],
+        help=f"raise a limit on what the model may ask for: {', '.join(f.name for f in fields(Limits))}",
     )
 
 
@@ -77,6 +91,15 @@ def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
             raise UsageError(f"argument --shape: {len(found)} shapes for input '{name}', and {count} for another one")
     sets = [{name: s[i % len(s)] for name, s in given.items()} for i in range(count)]
     return [s for i, s in enumerate(sets) if s not in sets[:i]]
+
+
+def limit(text: str) -> tuple[str, int]:
+    """``nodes=100000`` as a name and a number."""
+    name, _, number = text.partition("=")
+    if name not in {f.name for f in fields(Limits)}:
+        known = ", ".join(f.name for f in fields(Limits))
+        raise argparse.ArgumentTypeError(f"there is no limit '{name}'; known: {known}")
+    return name, positive(number)
 
 
 def positive(text: str) -> int:

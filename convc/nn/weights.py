@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from convc.files import write_aside
+from convc.files import read_npz, write_aside
 from convc.ir.errors import ConvcError, GraphError, ModelFileError
+from convc.ir.limits import guarded
 from convc.ir.types import dtype_of, numpy_dtype
 
 SUFFIXES = (".npz", ".safetensors")
@@ -35,16 +36,16 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays in a file, by name; raises ``ModelFileError`` when it is missing, damaged, or of another kind."""
-    read = _read_npz if _suffix(path) == ".npz" else _read_safetensors
+    read = read_npz if _suffix(path) == ".npz" else _read_safetensors
     try:
         data = Path(path).read_bytes()
     except OSError as e:
         raise ModelFileError(f"cannot read '{path}': {e.strerror or e}") from None
     try:
-        weights = read(data)
-        return {name: as_array(name, array) for name, array in weights.items()}
+        with guarded():
+            return {name: as_array(name, array) for name, array in read(data).items()}
     except ConvcError as e:
-        raise ModelFileError(f"'{path}': {e}") from None
+        raise type(e)(f"'{path}': {e}") from None
     except Exception as e:  # zip, numpy and safetensors each raise their own for a damaged file
         raise ModelFileError(f"'{path}' is damaged or no {_suffix(path)} file: {e}") from None
 
@@ -67,11 +68,6 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     if suffix not in SUFFIXES:
         raise ModelFileError(f"'{path}': a file of weights is named {' or '.join('*' + s for s in SUFFIXES)}")
     return suffix
-
-
-def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return dict(archive)
 
 
 def _npz(weights: Mapping[str, np.ndarray]) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ConvcError, ShapeError
 from ..layout import Layout
+from ..limits import check
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
 from ..types import Dim, TensorType
@@ -48,6 +49,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
             f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     extent = dilation * (kernel - 1) + 1
+    check("window", max(extent, stride, *map(abs, pads)), f"a window of {kernel}, stride {stride}, pads {list(pads)}")
     room = size + pads[0] + pads[1] - extent
     if room < 0:
         raise ShapeError(f"a window of {extent} does not fit in size {size} with padding {pads}")
@@ -63,7 +65,7 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
         return False  # only windows of one element and no padding pass symbolic sizes on
     # a window that starts inside holds its first element
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
-    if (count - 1) * stride - pads[0] >= size:
+    if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
         return True
     return any(not any(0 <= start + dilation * r < size for r in range(kernel)) for start in early)
 

@@ -10,6 +10,7 @@ from ..builder import Builder
 from ..errors import UnsupportedOpError
 from ..evaluate import evaluate
 from ..graph import Graph, Node, Value
+from ..limits import Folding
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
@@ -23,6 +24,8 @@ def fold_constants(graph: Graph) -> Graph:
     A tensor without elements is known too, whatever makes it: no kernel ever computes one.
     """
 
+    folding = Folding()
+
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         if not any(v.type.numel for v in node.outputs):
             return [b.constant(np.zeros(v.type.sizes, v.type.numpy_dtype), v.name) for v in node.outputs]
@@ -35,6 +38,7 @@ def fold_constants(graph: Graph) -> Graph:
         known = [a for a in arrays if a is not None]
         if len(known) < len(arrays):
             return None
+        folding.add(node.describe(), sum(a.nbytes for a in known), size)
         try:
             made = evaluate(node.op, known, [v.type for v in node.outputs])
         except UnsupportedOpError:

@@ -135,10 +135,10 @@ def _works_on_rows(node: Node) -> bool:
 
 
 def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[int]:
-    """The nodes on paths from ``last`` to ``end``, the end with them."""
+    """The nodes on paths from ``last`` to ``end``, the end with them; of more than a group may hold only some."""
     found: set[int] = set()
     front = [last]
-    while front:
+    while front and len(found) <= MAX_GROUP:
         for v in graph.nodes[front.pop()].outputs:
             for n in graph.consumers[v.name]:
                 i = index[n.output.name]

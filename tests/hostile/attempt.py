@@ -1,0 +1,147 @@
+"""What is done with a mutant, and in a process that cannot take the machine down with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import convc
+from convc import ConvcError, pipeline
+from convc.artifact import read_artifact
+from convc.ir.passes.fix_shapes import fix_shapes
+from convc.ir.rewrite import rebuild
+from convc.ir.text import parse_graph, print_graph
+from convc.ir.verify import verify
+
+from .corpus import MACHINE
+
+MEMORY = 6 << 30
+"""Address space of a process: what a mutant may take at most, with the libraries."""
+SECONDS = 20
+"""Seconds of processor time for one mutant."""
+COMPILE_SECONDS = 60
+
+
+def attempt(kind: str, data: bytes, compiling: bool = False) -> bool:
+    """Use a mutant; returns whether it was good. Raises what convc must not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _USES[kind](data, compiling)
+    except ConvcError as e:
+        if "more memory than there is" in str(e) or "internal" in str(e):
+            raise AssertionError("memory ran out") from e
+        str(e).encode("utf-8", "surrogatepass")
+        return False
+    return True
+
+
+def _use_onnx(data: bytes, compiling: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source: Any = data
+        if b"data_location" in data or b"location" in data:
+            source = _in_a_folder(Path(folder), data)
+        _use_graph(convc.load_onnx(source), compiling)
+
+
+def _in_a_folder(outside: Path, data: bytes) -> Path:
+    """The model in a folder with external data, links that leave it, and a pipe; a secret lies outside."""
+    folder = outside / "model"
+    folder.mkdir()
+    (outside / "secret").write_bytes(bytes(64))
+    (outside / "data.bin").write_bytes(bytes(64))
+    (folder / "data.bin").write_bytes(bytes(64))
+    (folder / "link").symlink_to(outside / "secret")
+    (folder / "linked").symlink_to(outside)
+    os.mkfifo(folder / "pipe")
+    (folder / "m.onnx").write_bytes(data)
+    return folder / "m.onnx"
+
+
+def _use_text(data: bytes, compiling: bool) -> None:
+    graph = parse_graph(data.decode("utf-8", "replace"))
+    try:
+        verify(graph)
+    except ConvcError:  # the types that it states do not follow: with those that do, passes see it too
+        graph = rebuild(graph, lambda b, node, inputs: b.reinfer(node, inputs))
+    _use_graph(graph, compiling)
+
+
+def _use_graph(graph: convc.Graph, compiling: bool) -> None:
+    graph = fix_shapes(graph, {})
+    print_graph(pipeline.run(graph, MACHINE))
+    if compiling:
+        convc.compile(graph, threads=2)
+
+
+def _use_artifact(data: bytes, compiling: bool) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".so") as f:
+        f.write(data)
+        f.flush()
+        read = read_artifact(f.name)
+        for w in read.weights.values():
+            w.sum()
+
+
+_USES: dict[str, Callable[[bytes, bool], None]] = {
+    "bytes": _use_onnx,
+    "proto": _use_onnx,
+    "text": _use_text,
+    "artifact": _use_artifact,
+}
+
+
+def signature(e: BaseException) -> str:
+    """What makes two failures the same: the error's class and where it came from."""
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if "hostile" not in Path(f.filename).parts[-2:]]
+    ours = [f for f in frames if re.search(r"/(ir|convc|backends)/", f.filename) and "site-packages" not in f.filename]
+    last = (ours or frames)[-1] if frames else None
+    return f"{type(e).__name__} in {last.name} ({Path(last.filename).name}:{last.lineno})" if last else type(e).__name__
+
+
+def limit_process() -> None:
+    """Bound the address space of this process."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def serve(connection: Connection, jobs: Iterable[Any], make: Callable[[Any], tuple[str, bytes]], every: int) -> None:
+    """Attempt one job after another; says which one is next before each, and how it ended. Runs in a child.
+
+    Every ``every``-th mutant that is good is compiled as well.
+    """
+    limit_process()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    good = 0
+    for job in jobs:
+        kind, data = make(job)
+        connection.send(("begin", job, ""))
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        compiling = bool(every) and kind != "artifact" and good % every == every - 1
+        end = int(spent.ru_utime + spent.ru_stime) + (COMPILE_SECONDS if compiling else SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+        try:
+            fine = attempt(kind, data, compiling)
+            good += fine
+            connection.send(("compiled" if compiling else "good" if fine else "refused", job, ""))
+        except BaseException as e:
+            connection.send((signature(e), job, "".join(traceback.format_exception(e))[-4000:]))
+    connection.send(("end", None, ""))
+    os._exit(0)
+
+
+def death(status: int) -> str:
+    """How a process ended, in words."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return "hang: no processor time left" if name == "SIGXCPU" else f"crash by {name}"
+    return f"the process ended with {status}"

@@ -1,0 +1,114 @@
+"""What mutants are made from: small models that hold every op, as ONNX, as text, and one artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import small_models
+from onnx import TensorProto, helper, numpy_helper
+
+import convc
+from convc import pipeline
+from convc.ir.builder import Builder
+from convc.ir.errors import ConvcError
+from convc.ir.graph import Graph
+from convc.ir.machine import Machine
+from convc.ir.op import REGISTRY
+from convc.ir.text import print_graph
+from convc.ir.types import TensorType
+
+MACHINE = Machine(lanes=8, registers=16, cache_bytes=1 << 20)
+
+
+@lru_cache(maxsize=1)
+def models() -> tuple[bytes, ...]:
+    """One model an op class, its first case; small networks; a function, an If, external data and shape arithmetic."""
+    found = [convc.to_onnx(g) for g in _graphs() if _has_onnx(g)]
+    found += [build(1, 4) for build in small_models.MODELS]
+    return tuple(m.SerializeToString() for m in [*found, *_special()])
+
+
+@lru_cache(maxsize=1)
+def texts() -> tuple[str, ...]:
+    """The text forms of the same, before and after the passes."""
+    networks = [convc.load_onnx(build(1, 4)) for build in list(small_models.MODELS)[::3]]
+    graphs = [*_graphs(), *networks]
+    return tuple(map(print_graph, [*graphs, *(pipeline.run(g, MACHINE) for g in graphs[::3])]))
+
+
+@lru_cache(maxsize=1)
+def artifact() -> bytes:
+    """A compiled LeNet."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        convc.compile(Path(__file__).parents[2] / "examples" / "lenet.onnx", threads=1).save(Path(folder) / "m.so")
+        return (Path(folder) / "m.so").read_bytes()
+
+
+def _graphs() -> list[Graph]:
+    graphs = []
+    for op in REGISTRY.values():
+        for case in list(op.cases())[:2]:
+            b = Builder(op.name)
+            values = [
+                b.input(f"x{i}", x) if isinstance(x, TensorType) else b.constant(x, f"x{i}")
+                for i, x in enumerate(case.inputs)
+            ]
+            made: Any = b.emit(case.op, *values)
+            graphs.append(b.finish(list(made) if isinstance(made, tuple) else [made]))
+    return graphs
+
+
+def _has_onnx(graph: Graph) -> bool:
+    try:
+        convc.to_onnx(graph)
+    except ConvcError:
+        return False
+    return True
+
+
+def _special() -> list[onnx.ModelProto]:
+    def model(nodes: Any, *weights: Any, functions: Any = (), **shapes: Any) -> onnx.ModelProto:
+        inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (shapes or {"x": [2, 3]}).items()]
+        graph = helper.make_graph(nodes, "g", inputs, [helper.make_empty_tensor_value_info("y")], list(weights))
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("d", 1)]
+        return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=10)
+
+    node: Callable[..., onnx.NodeProto] = helper.make_node
+    ints = numpy_helper.from_array(np.array([2, 3], np.int64), "ints")
+    true = numpy_helper.from_array(np.array(True), "true")
+    far = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL)
+    far.external_data.add(key="location", value="data.bin")
+    inner = [
+        helper.make_graph([node(op, ["x"], ["b"])], op, [], [helper.make_empty_tensor_value_info("b")])
+        for op in ("Relu", "Tanh")
+    ]
+    body = [node("Relu", ["a"], ["t"]), node("Elu", ["t"], ["b"])]
+    body[1].attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+    function = helper.make_function("d", "F", ["a"], ["b"], body, [helper.make_opsetid("", 20)], ["alpha"])
+    outer = [node("F", ["a"], ["t"], domain="d", alpha=2.0), node("F", ["t"], ["b"], domain="d", alpha=1.0)]
+    twice = helper.make_function(
+        "d", "G", ["a"], ["b"], outer, [helper.make_opsetid("", 20), helper.make_opsetid("d", 1)]
+    )
+    arithmetic = [
+        node("Shape", ["x"], ["s"]),
+        node("ConstantOfShape", ["ints"], ["k"]),
+        node("Tile", ["k", "ints"], ["t"]),
+        node("Expand", ["t", "s"], ["e"]),
+        node("Reshape", ["x", "ints"], ["y"]),
+    ]
+    return [
+        model([node("If", ["true"], ["y"], then_branch=inner[0], else_branch=inner[1])], true),
+        model([node("G", ["x"], ["y"], domain="d")], functions=[function, twice]),
+        model([node("Add", ["x", "far"], ["y"])], far),
+        model(arithmetic, ints),
+        model([node("Resize", ["x", "", "", "ints"], ["y"])], ints),
+        model([node("Range", ["a", "b", "c"], ["r"]), node("Add", ["x", "r"], ["y"])],
+              *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("a", 0), ("b", 3), ("c", 1)))),
+    ]  # fmt: skip

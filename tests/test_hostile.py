@@ -1,0 +1,353 @@
+"""Files that are made to do harm: limits, bombs that a few bytes make large, and a short run of the fuzzer in ``hostile/``."""
+
+from __future__ import annotations
+
+import gc
+import io
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hostile import corpus
+from hostile.run import fuzz, report
+from malformed import RELU, model, node, raises
+from onnx import TensorProto, helper, numpy_helper
+
+import convc
+from convc import ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
+from convc.cli import main
+from convc.ir.builder import Builder
+from convc.ir.evaluate import run_reference
+from convc.ir.limits import current, using
+from convc.ir.op import f32
+from convc.ir.ops.concat import Concat
+from convc.ir.ops.max_pool import MaxPool
+from convc.ir.ops.unary import Relu
+from convc.ir.rewrite import rebuild
+from convc.ir.text import parse_graph
+from convc.onnx_bounds import folded_bytes
+from convc.sources import as_graph
+
+MUTANTS = 1000
+
+
+def test_mutants_give_a_result_or_a_convc_error() -> None:
+    """``python -m hostile --mutants 100000`` in this folder runs more of them."""
+    found = fuzz(MUTANTS)
+    assert not found.failures, report(found)
+    assert sum(found.counts.values()) == MUTANTS
+    for kind in ("bytes", "proto", "text", "artifact"):  # mutants must get deep enough to be worth it
+        assert found.counts[kind, "good"] > 0.05 * sum(n for (k, _), n in found.counts.items() if k == kind)
+
+
+# -- limits -------------------------------------------------------------------------------------------------------------
+
+
+def ints(name: str, *values: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, np.int64), name)
+
+
+def with_constants(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
+    proto = model(*nodes)
+    proto.graph.initializer.extend(
+        v if isinstance(v, TensorProto) else numpy_helper.from_array(v, k) for k, v in constants.items()
+    )
+    return proto
+
+
+def nested(depth: int, calls: int = 1) -> onnx.ModelProto:
+    """Functions, each of which calls the next ``calls`` times."""
+    proto = model(helper.make_node("F0", ["x"], ["y"], domain="d"))
+    proto.opset_import.append(helper.make_opsetid("d", 1))
+    opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 22)]
+    for i in range(depth):
+        last = i == depth - 1
+        values = ["a", *(f"t{k}" for k in range(calls - 1)), "b"]
+        body = [
+            helper.make_node("Identity" if last else f"F{i + 1}", [a], [b], domain="" if last else "d")
+            for a, b in pairwise(values)
+        ]
+        proto.functions.append(helper.make_function("d", f"F{i}", ["a"], ["b"], body, opsets))
+    return proto
+
+
+THREE = model(node("Relu", "x", "a"), node("Tanh", "a", "b", name="n2"), node("Conv", "b w", name="n3"))
+FOLDED = with_constants(node("Tile", "c n", "t"), node("Add", "x t", name="n2"), c=np.ones((1, 3, 8, 1), np.float32), n=ints("n", 1, 1, 1, 8))  # fmt: skip
+TEXT = "graph @g(%x: f32[3]) { %y: f32[3] = relu(%x) return %y }"
+
+LIMITS: dict[str, tuple[Any, int, int, str]] = {
+    "file_bytes": (RELU.SerializeToString(), 10, RELU.ByteSize(), "the given bytes"),
+    "text_bytes": (TEXT, 20, len(TEXT), "the text"),
+    "nodes": (THREE, 2, 3, "list of nodes"),
+    "operands": (model(node("Sum", "x x x")), 2, 3, "Sum node 'n1'"),
+    "depth": (nested(3), 2, 3, "functions"),
+    "rank": (RELU, 3, 4, "constant 'w'"),
+    "tensor_bytes": (RELU, 700, 768, "'x'"),
+    "window": (THREE, 2, 3, "Conv node 'n3'"),
+    "constant_bytes": (FOLDED, 700, 768, "Tile node 'n1'"),
+    "folded_bytes": (FOLDED, 800, 96 + 32 + 768, "Tile node 'n1'"),
+    "constant_flops": (
+        with_constants(
+            node("Conv", "c w", "t"),
+            node("Conv", "x w", "u", name="n2"),
+            node("Add", "t u", name="n3"),
+            c=np.ones((1, 3, 3, 3), np.float32),
+        ),
+        200,
+        216,
+        "what 'g' computes of its weights",
+    ),
+    "workspace_bytes": (THREE, 700, 0, "a call of 'g'"),
+}
+
+
+def use(source: Any) -> Any:
+    """Compile where only that meets the limit."""
+    return parse_graph(source) if isinstance(source, str) else as_graph(source)
+
+
+def test_every_limit_is_tested() -> None:
+    assert list(LIMITS) == list(Limits.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limit(name: str) -> None:
+    source, low, met, where = LIMITS[name]
+    limits: Any = Limits(**{name: low})
+    call: Callable[[Any], Any] = convc.compile if name in ("tensor_bytes", "workspace_bytes", "constant_flops") else use
+    call(source)
+    with (
+        using(limits),
+        raises(LimitError, where, str(met or ""), f"limit is {low}", f"Limits({name}=...)", f"--limit {name}="),
+    ):
+        call(source)
+
+
+def test_limits_are_given_to_compile_load_and_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for call in (convc.compile, convc.load_onnx):
+        with raises(LimitError, "the limit is 3"):
+            call(RELU, limits=Limits(rank=3))  # type: ignore[operator]
+    onnx.save(RELU, tmp_path / "m.onnx")
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--limit", "rank=3"]) == 1
+    assert "--limit rank=" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--limit", "rank=4"]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", str(tmp_path / "m.onnx"), "--limit", "height=4"])
+    assert "there is no limit 'height'; known: file_bytes" in capsys.readouterr().err
+    assert current() == Limits()
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "3", True, None])
+def test_a_limit_that_is_none(value: Any) -> None:
+    with raises(LimitError, "nodes", "integer of at least 1", repr(value)):
+        Limits(nodes=value)
+
+
+# -- bombs --------------------------------------------------------------------------------------------------------------
+
+TERA = 10**6
+BOMBS: dict[str, onnx.ModelProto] = {
+    "ConstantOfShape": with_constants(node("ConstantOfShape", "n"), n=ints("n", TERA, TERA)),
+    "Tile": with_constants(node("Tile", "c n"), c=np.ones((1, 1), np.float32), n=ints("n", TERA, TERA)),
+    "Tile of an input": with_constants(node("Tile", "x n"), n=ints("n", TERA, TERA, 1, 1)),
+    "Expand": with_constants(node("Expand", "c n"), c=np.ones((1000, 1), np.float32), n=ints("n", 1, 10**9)),
+    "broadcast": with_constants(
+        node("Add", "a b"), a=np.ones((10**5, 1), np.float32), b=np.ones((1, 10**5), np.float32)
+    ),
+    "Range": with_constants(node("Range", "a b c"), a=np.array(0.0), b=np.array(1e12), c=np.array(1.0)),
+    "Range of no end": with_constants(node("Range", "a b c"), a=np.array(0.0), b=np.array(np.inf), c=np.array(1.0)),
+    "Gather": with_constants(node("Gather", "a b"), a=np.ones((1, 10**6), np.float32), b=np.zeros(10**6, np.int64)),
+    "OneHot": with_constants(
+        node("OneHot", "a n v"), a=np.zeros(10**6, np.int64), n=ints("n", 10**6), v=np.zeros(2, np.float32)
+    ),
+    "Pad": with_constants(node("Pad", "x n"), n=ints("n", 0, 0, 0, 0, 0, 0, TERA, TERA)),
+    "Resize": with_constants(node("Resize", "x   n"), n=ints("n", 1, 3, TERA, TERA)),
+    "MatMul": with_constants(
+        node("MatMul", "a b"), a=np.ones((10**5, 1), np.float32), b=np.ones((1, 10**5), np.float32)
+    ),
+    "sizes whose product wraps": model(
+        node("Size", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [2**32, 2**32])]
+    ),
+    "no elements, large sizes": model(
+        node("Relu", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [2**40, 0, 2**40])]
+    ),
+    "functions that double": nested(30, 2),
+    "many folds": with_constants(
+        *(node("Tile", "c n", f"t{i}", name=f"t{i}") for i in range(200)),
+        node("Concat", " ".join(f"t{i}" for i in range(200)), axis=0, name="n2"),
+        c=np.ones((1000, 100), np.float32),
+        n=ints("n", 25, 25),
+    ),
+    "convolution of constants": with_constants(
+        node("Conv", "a b"), a=np.ones((1, 16, 512, 512), np.float32), b=np.ones((16, 16, 101, 101), np.float32)
+    ),
+    "tensor": with_constants(
+        node("Add", "x t"), t=TensorProto(name="t", data_type=1, dims=[TERA, TERA], raw_data=b"abcd")
+    ),
+}
+
+
+def peak(call: Callable[[], Any]) -> int:
+    """The most bytes that Python and numpy held at a time."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb(name: str) -> None:
+    """Refused, and before memory is taken: less than the one fold that a limit of 256 MB lets through."""
+
+    def compiled() -> None:
+        with pytest.raises(ConvcError):
+            convc.compile(BOMBS[name], limits=Limits(constant_bytes=1 << 28, nodes=2000))
+
+    assert peak(compiled) < (1 << 28) + (1 << 26)
+
+
+def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every op that is folded, its inputs made constants: the bound that is checked before, against what is made."""
+    bounds, folded = [], set()
+
+    def bound(n: Any) -> int:
+        bounds.append(folded_bytes(n))
+        return bounds[-1]
+
+    def reference(graph: onnx.GraphProto, *args: Any) -> Any:
+        made = run_reference(graph, *args)
+        folded.add(graph.node[0].op_type)
+        assert sum(m.nbytes for m in made) <= bounds[-1], graph.node[0]
+        return made
+
+    monkeypatch.setattr("convc.onnx_import.folded_bytes", bound)
+    monkeypatch.setattr("convc.onnx_import.run_reference", reference)
+    for data in corpus.models():
+        proto = onnx.ModelProto.FromString(data)
+        known = {t.name for t in proto.graph.initializer}
+        for port in proto.graph.input:
+            tensor = port.type.tensor_type
+            shape = [d.dim_value for d in tensor.shape.dim]
+            ones = np.ones(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            if port.name not in known:
+                proto.graph.initializer.append(numpy_helper.from_array(ones, port.name))
+        del proto.graph.input[:]
+        with suppress(ConvcError):
+            convc.load_onnx(proto)
+    assert len(folded) > 45
+
+
+def npz(path: Path, size: int) -> Path:
+    """A text form whose constants unpack to ``size`` zeros."""
+    path.write_text("graph @g(%x: f32[2]) { return %x }")
+    with zipfile.ZipFile(path.with_suffix(".npz"), "w", zipfile.ZIP_DEFLATED) as z:
+        data = io.BytesIO()
+        np.save(data, np.zeros(size, np.uint8))
+        z.writestr("abc.npy", data.getvalue())
+    return path
+
+
+def test_constants_that_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
+    path = npz(tmp_path / "g.txt", 1 << 20)
+    as_graph(path)
+    with raises(LimitError, "the .npz, unpacked", "limit is 65536"):
+        as_graph(path, limits=Limits(file_bytes=1 << 16))
+
+
+def test_constants_whose_header_lies(tmp_path: Path) -> None:
+    path = npz(tmp_path / "g.txt", 64)
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(64, np.uint8)) | {"shape": (1 << 50,)}
+    data = io.BytesIO()
+    np.lib.format.write_array_header_1_0(data, header)
+    with zipfile.ZipFile(path.with_suffix(".npz"), "w") as z:
+        z.writestr("abc.npy", data.getvalue())
+    with pytest.raises(ConvcError, match=r"more memory than there is|cannot read"):
+        as_graph(path)
+
+
+# -- what the fuzzer and measurements found --------------------------------------------------------------------------------
+
+
+def test_a_constant_that_is_only_described() -> None:
+    graph = parse_graph(
+        "graph @g(%x: f32[1]) { %c: f32[1000000000000] = const uniform(1, 2) %y: f32[1000000000000] = add(%x, %c) return %y }"
+    )
+    with raises(LimitError, "uniform", "4000000000000 bytes", "tensor_bytes"):
+        convc.compile(graph)
+
+
+def test_long_numbers_in_text() -> None:
+    with raises(ParseError, "line 1", "an integer"):
+        parse_graph(f"graph @g(%x: f32[2]) {{ %c: i64[1] = const [{'9' * 5000}] return %c }}")
+
+
+@pytest.mark.parametrize("start", ["[", "graph @g() { %a: f32[1] = fused() {body="])
+def test_deep_text(start: str) -> None:
+    with raises(LimitError, "line 1", "33 levels of nesting"):
+        parse_graph("graph @g(%x: f32[2]) { %y: f32[2] = pad(%x) {pads=" + start * 5000)
+
+
+def test_attribute_of_another_kind() -> None:
+    with raises(ShapeError, "einsum", "do not fit"):
+        verified("graph @g(%x: f32[2]) { %y: f32[2] = einsum(%x) {equation=[1]} return %y }")
+
+
+def test_outputs_that_the_op_does_not_give() -> None:
+    graph = parse_graph("graph @g(%x: f32[2]) { %y: f32[2], %z: f32[2] = relu(%x) return %y }")
+    with raises(GraphError, "relu node 'y'", "1 values, not 2"):
+        rebuild(graph, lambda b, node, inputs: b.reinfer(node, inputs))
+
+
+def verified(text: str) -> convc.Graph:
+    graph = parse_graph(text)
+    return as_graph(graph)
+
+
+@pytest.mark.parametrize("pads", [10**9, 10**4])
+def test_windows_of_padding_alone_are_found_at_once(pads: int) -> None:
+    b = Builder()
+    pool = MaxPool(kernel=(3,), strides=(1,), pads=((pads, 0),))
+    with pytest.raises((ShapeError, LimitError)):
+        b.emit(pool, b.input("x", f32[1, 1, 8]))
+
+
+def test_the_cost_of_a_node_of_many_operands_is_linear() -> None:
+    """Counted in calls of ``Value.__str__``, which describing the node makes for each operand."""
+    b = Builder()
+    x = b.input("x", f32[1, 4])
+    graph = b.finish([b.emit(Concat(0), *(b.emit(Relu(), x) for _ in range(200)))])
+    seen = []
+    original = type(x).__str__
+
+    def counted(v: Any) -> str:
+        seen.append(v)
+        return original(v)
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(type(x), "__str__", counted)
+        as_graph(graph)
+    assert len(seen) < 10 * 200
+
+
+def test_external_data_that_is_a_device(tmp_path: Path) -> None:
+    proto = model(node("Conv", "x w"))
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="zeros")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with raises(ModelFileError, "tensor 'w'", "outside the model's folder"):
+        convc.load_onnx(tmp_path / "m.onnx")
