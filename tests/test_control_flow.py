@@ -14,7 +14,7 @@ from oracles import run_onnxruntime
 from tolerances import assert_close
 
 import convc
-from convc import UnsupportedOpError, onnx_control
+from convc import LimitError, Limits, UnsupportedOpError
 
 X = np.random.default_rng(0).uniform(-2, 2, (4, 3)).astype(np.float32)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -75,8 +75,8 @@ def test_loop_ends_by_its_condition() -> None:
 def test_loops_of_unknown_length_are_refused() -> None:
     with raises(UnsupportedOpError, "Loop node 'n1'", "trip count", "'t'"):
         convc.load_onnx(model(counted("t"), ["x:f4,3", "t:i"], ["last:f4,3"]))
-    with raises(UnsupportedOpError, "Loop node 'n1'", "513 steps", "at most 512"):
-        convc.load_onnx(model(counted(), ["x:f4,3"], ["last:f4,3"], trips=513))
+    with raises(LimitError, "Loop node 'n1'", "513 nodes", "the limit is 512"):
+        convc.load_onnx(model(counted(), ["x:f4,3"], ["last:f4,3"], trips=513), limits=Limits(nodes=512))
     total = [
         node("ReduceSum", ["state"], ["s"], keepdims=0),
         node("Less", ["s", "limit"], ["go"]),
@@ -88,8 +88,7 @@ def test_loops_of_unknown_length_are_refused() -> None:
         convc.load_onnx(made)
 
 
-def test_loops_in_loops_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_control, "MAX_VALUES", 2000)
+def test_loops_in_loops_that_multiply_are_refused() -> None:
     body = [node("Identity", ["going"], ["go"]), node("Identity", ["state"], ["next"])]
     for depth in range(3):
         graph = helper.make_graph(
@@ -97,8 +96,18 @@ def test_loops_in_loops_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatc
         )
         inner = [node("Loop", ["trips", "", "state" if depth < 2 else "x"], ["next"], body=graph)]
         body = [node("Identity", ["going"], ["go"]), *inner]
-    with raises(UnsupportedOpError, "Loop node", "larger than 2000 nodes"):
-        convc.load_onnx(model(body[1:], ["x:f4,3"], ["next:f4,3"], trips=500))
+    with raises(LimitError, "Loop node", "loops unrolled", "the limit is 2000"):
+        convc.load_onnx(model(body[1:], ["x:f4,3"], ["next:f4,3"], trips=500), limits=Limits(nodes=2000))
+
+
+def test_loops_of_nothing_are_refused() -> None:
+    """Steps that make no node take time all the same."""
+    body: list[onnx.NodeProto] = []
+    for depth in range(3):
+        graph = helper.make_graph(body, f"body{depth}", infos("i:i", "going:b", "s:f4,3"), infos("going:b", "s:f4,3"))
+        body = [node("Loop", ["trips", "", "x"], ["s"], body=graph)]
+    with raises(LimitError, "Loop node", "loops unrolled", "the limit is 2000"):
+        convc.load_onnx(model(body, ["x:f4,3"], ["s:f4,3"], trips=500), limits=Limits(nodes=2000))
 
 
 @pytest.mark.parametrize("backwards", [0, 1])

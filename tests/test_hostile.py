@@ -232,8 +232,8 @@ def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatc
         assert sum(m.nbytes for m in made) <= bounds[-1], graph.node[0]
         return made
 
-    monkeypatch.setattr("convc.onnx_import.folded_bytes", bound)
-    monkeypatch.setattr("convc.onnx_import.run_reference", reference)
+    monkeypatch.setattr("convc.onnx_fold.folded_bytes", bound)
+    monkeypatch.setattr("convc.onnx_fold.run_reference", reference)
     for data in corpus.models():
         proto = onnx.ModelProto.FromString(data)
         known = {t.name for t in proto.graph.initializer}

@@ -149,7 +149,7 @@ def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
 # -- interrupts ---------------------------------------------------------------------------------------------------------
 
 STAGES = ["convc.onnx_import.verify", "convc.pipeline.apply", "convc.backends.build.schedule", "convc.backends.build.lower",
-          "convc.backends.build.generate", "convc.model.Program", "convc.model.export_library", "convc.files.os.fdopen"]  # fmt: skip
+          "convc.backends.build.generate", "convc.cpu_model.Program", "convc.cpu_model.link", "convc.files.os.fdopen"]  # fmt: skip
 
 
 def left(folder: Path) -> list[str]:

@@ -87,9 +87,9 @@ def _use_artifact(data: bytes, compiling: bool) -> None:
     with tempfile.NamedTemporaryFile(suffix=".so") as f:
         f.write(data)
         f.flush()
-        read = read_artifact(f.name)
-        for w in read.weights.values():
-            w.sum()
+        for part in read_artifact(f.name):
+            for w in part.weights.values():
+                w.sum()
 
 
 _USES: dict[str, Callable[[bytes, bool], None]] = {

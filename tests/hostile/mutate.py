@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable
 from math import prod
 from typing import Any
-from zlib import crc32
 
 import onnx
 from onnx import AttributeProto, TensorProto, defs
 
 from convc import artifact as artifact_file
+from convc.hashing import tree_hash
 from convc.ir.op import REGISTRY
 from convc.ir.types import DTYPES
 
@@ -342,21 +342,22 @@ def _text(r: random.Random) -> bytes:
 
 
 def _artifact(r: random.Random) -> bytes:
-    """The description edited and its checksum made right again, or the file's last bytes damaged."""
+    """The description edited and its hash made right again, or the file's last bytes damaged."""
     data, footer = corpus.artifact(), artifact_file._FOOTER
-    length, offset, _, magic = footer.unpack(data[-footer.size :])
+    length, offset, digest, magic = footer.unpack(data[-footer.size :])
     if r.random() < 0.2:
         return data[:offset] + _damaged(r, data[offset:], data[offset:])
     if r.random() < 0.1:
-        numbers = [_int(r) % 2**64 if r.random() < 0.5 else v for v in (length, offset, crc32(data[offset:]))]
-        return data[: -footer.size] + footer.pack(*numbers, magic)
+        length, offset = (_int(r) % 2**64 if r.random() < 0.5 else v for v in (length, offset))
+        return data[: -footer.size] + footer.pack(length, offset, digest, magic)
     description = json.loads(data[offset : offset + length])
     for _ in range(r.choice((1, 1, 2, 5))):
         _edit(r, description)
     text = json.dumps(description).encode()
     if r.random() < 0.1:
         text = _damaged(r, text, text)
-    return data[:offset] + text + footer.pack(len(text), offset, crc32(text), magic)
+    hashed = tree_hash([data[:offset], text, artifact_file._PLACE.pack(len(text), offset)])
+    return data[:offset] + text + footer.pack(len(text), offset, hashed, magic)
 
 
 def _edit(r: random.Random, value: Any) -> None:
