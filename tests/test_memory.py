@@ -38,13 +38,13 @@ LIFETIMES = st.lists(
 )
 
 
-@given(LIFETIMES)
 def test_memory_that_is_not_there() -> None:
     for size in (1 << 60, 1 << 70):
         with pytest.raises(convc.ConvcError, match=f"needs {size} bytes of memory"):
             Arena(size)
 
 
+@given(LIFETIMES)
 def test_live_tensors_never_overlap(lifetimes: list[Lifetime]) -> None:
     offsets, size = plan(lifetimes)
     spans = [(o, o + t.nbytes, t) for o, t in zip(offsets, lifetimes, strict=True)]
