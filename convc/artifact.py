@@ -175,7 +175,7 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
         data = np.frombuffer(mapping, np.uint8)[:offset]
         weights = [_weight(data, *place) for place in raw["weights"]]
         return tuple(_part(part, data, weights, mapping) for part in raw["parts"])
-    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
 

@@ -40,7 +40,7 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
     trips, given = n.ints(0, "trip count"), n.const(1, "condition")
     steps = None if trips is None else trips[0]
     going = True if given is None else bool(given.reshape(-1)[0])
-    check("nodes", steps or 0, f"{n.describe()}, its steps one after the other,")
+    check("nodes", steps or 0, f"{n.describe()}, its steps unrolled,")
     state = [n.input(i) for i in range(2, len(n.inputs))]
     stacks: list[list[Value]] = [[] for _ in graph.output[1 + len(state) :]]
     names = [i.name for i in graph.input]
@@ -72,7 +72,7 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
     if len(lengths) != 1:
         raise n.error(f"what it scans differs in length: {sorted(lengths)}")
     (steps,) = lengths
-    check("nodes", steps, f"{n.describe()}, its steps one after the other,")
+    check("nodes", steps, f"{n.describe()}, its steps unrolled,")
     backwards = _each(n, "scan_input_directions", count)
     stacks: list[list[Value]] = [[] for _ in graph.output[len(state) :]]
     names = [i.name for i in graph.input]

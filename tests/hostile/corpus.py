@@ -1,4 +1,4 @@
-"""What mutants are made from: small models that hold every op, as ONNX, as text, and one artifact."""
+"""What mutants are made from: small models that hold every op, as ONNX, as text, and artifacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import small_models
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import pipeline
+from convc import nn, pipeline
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError
 from convc.ir.graph import Graph
@@ -42,13 +42,19 @@ def texts() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def artifact() -> bytes:
-    """A compiled LeNet."""
+def artifacts() -> tuple[bytes, ...]:
+    """LeNet for two kinds of processor, and a layer for GPUs."""
     from tempfile import TemporaryDirectory
 
+    lenet = Path(__file__).parents[2] / "examples" / "lenet.onnx"
+    models = [
+        convc.compile(lenet, "x86-64-v2,x86-64-v3", threads=1),
+        convc.compile(nn.Dense(8), "cuda", {"x": (1, 8)}, arch="sm_80"),
+    ]
     with TemporaryDirectory() as folder:
-        convc.compile(Path(__file__).parents[2] / "examples" / "lenet.onnx", threads=1).save(Path(folder) / "m.so")
-        return (Path(folder) / "m.so").read_bytes()
+        for i, model in enumerate(models):
+            model.save(Path(folder) / str(i))
+        return tuple((Path(folder) / str(i)).read_bytes() for i in range(len(models)))
 
 
 def _graphs() -> list[Graph]:
@@ -103,7 +109,27 @@ def _special() -> list[onnx.ModelProto]:
         node("Expand", ["t", "s"], ["e"]),
         node("Reshape", ["x", "ints"], ["y"]),
     ]
+    counted = helper.make_graph(
+        [node("Tanh", ["s"], ["t"]), node("Unique", ["ints"], ["u"])],
+        "body",
+        [
+            helper.make_tensor_value_info(*p)
+            for p in (("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, []), ("s", TensorProto.FLOAT, [2, 3]))
+        ],
+        [helper.make_empty_tensor_value_info(n) for n in ("c", "t", "t", "u")],
+    )
+    scanned = helper.make_graph(
+        [node("Add", ["s", "e"], ["t"])],
+        "body",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in ("s", "e")],
+        [helper.make_empty_tensor_value_info(n) for n in ("t", "t")],
+    )
+    three = numpy_helper.from_array(np.array(3, np.int64), "three")
+    zeros = numpy_helper.from_array(np.zeros(3, np.float32), "zeros")
     return [
+        model([node("Loop", ["three", "true", "x"], ["y", "all", "us"], body=counted)], three, true, ints),
+        model([node("Scan", ["zeros", "x"], ["last", "y"], body=scanned, num_scan_inputs=1)], zeros),
+        model([node("Unique", ["ints"], ["u", "at", "back", "counts"]), node("Reshape", ["x", "u"], ["y"])], ints),
         model([node("If", ["true"], ["y"], then_branch=inner[0], else_branch=inner[1])], true),
         model([node("G", ["x"], ["y"], domain="d")], functions=[function, twice]),
         model([node("Add", ["x", "far"], ["y"])], far),

@@ -343,7 +343,7 @@ def _text(r: random.Random) -> bytes:
 
 def _artifact(r: random.Random) -> bytes:
     """The description edited and its hash made right again, or the file's last bytes damaged."""
-    data, footer = corpus.artifact(), artifact_file._FOOTER
+    data, footer = r.choice(corpus.artifacts()), artifact_file._FOOTER
     length, offset, digest, magic = footer.unpack(data[-footer.size :])
     if r.random() < 0.2:
         return data[:offset] + _damaged(r, data[offset:], data[offset:])

@@ -54,7 +54,7 @@ def fuzz(
     say: Callable[[str], Any] = lambda text: None,
 ) -> Found:
     """Attempt mutants; ``say`` hears of each new failure."""
-    corpus.models(), corpus.texts(), corpus.artifact()  # made once, before the forks
+    corpus.models(), corpus.texts(), corpus.artifacts()  # made once, before the forks
     todo = jobs_of(mutants, start, kind)
     found = Found()
     begun = time.monotonic()
