@@ -7,6 +7,7 @@ import io
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -78,6 +79,7 @@ def nested(depth: int, calls: int = 1) -> onnx.ModelProto:
     return proto
 
 
+OPEN = model(node("Relu", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])])
 THREE = model(node("Relu", "x", "a"), node("Tanh", "a", "b", name="n2"), node("Conv", "b w", name="n3"))
 FOLDED = with_constants(node("Tile", "c n", "t"), node("Add", "x t", name="n2"), c=np.ones((1, 3, 8, 1), np.float32), n=ints("n", 1, 1, 1, 8))  # fmt: skip
 TEXT = "graph @g(%x: f32[3]) { %y: f32[3] = relu(%x) return %y }"
@@ -144,6 +146,27 @@ def test_limits_are_given_to_compile_load_and_the_command_line(
         main(["inspect", str(tmp_path / "m.onnx"), "--limit", "height=4"])
     assert "there is no limit 'height'; known: file_bytes" in capsys.readouterr().err
     assert current() == Limits()
+
+
+def test_limits_hold_for_sizes_that_are_compiled_later() -> None:
+    """Those of ``compile``, in whatever thread the call is, and not those around the call."""
+    model = convc.compile(OPEN, limits=Limits(tensor_bytes=400), cache=False)
+    np.testing.assert_array_equal(model(np.ones(100, np.float32)), np.ones(100, np.float32))
+    with raises(LimitError, "for x [101]", "404 bytes", "limit is 400"):
+        ThreadPoolExecutor(1).submit(model, np.ones(101, np.float32)).result()
+
+
+def test_limits_hold_for_what_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVC_CACHE", str(tmp_path))
+    convc.compile(RELU, cache=True)
+    with raises(LimitError, "'x'", "768 bytes", "limit is 700"):
+        convc.compile(RELU, cache=True, limits=Limits(tensor_bytes=700))
+    assert len(list(tmp_path.rglob("*.convc"))) == 1
+
+
+def test_limits_hold_for_a_gpu() -> None:
+    with raises(LimitError, "a call of 'g'", "bytes of workspace", "limit is 700"):
+        convc.compile(THREE, "cuda", arch="sm_80", limits=Limits(workspace_bytes=700))
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "3", True, None])
