@@ -23,9 +23,13 @@ from .group import Group
 from .kernels import Kernel, ask, distinct
 from .lower import Subroutine, call, exported, generate, lower, pointer
 from .memory import Plan, Step
-from .network import Network, Place, check_sizes, operands
+from .network import Network, Place, check_sizes, depends_on_constants, operands
 from .target import Target
 
+NETWORK_CYCLES = 400_000
+"""A network of fewer cycles than this runs on the calling thread: to hand a call to a thread that may share it out, and the kernels
+to others, takes longer than they save (LeNet: 54 us alone, 80 on two threads whose processors share no cache).
+"""
 LAUNCH_CYCLES = 8000
 """A kernel of fewer cycles than this is not shared out: waking another thread and waiting for it takes half of that."""
 
@@ -48,7 +52,10 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     """
     check_sizes(graph)
     found = distinct(graph)
-    scheduled = {d.name: d.scheduled(lambda group: schedule(group, target)) for d in found}
+    known = depends_on_constants(graph)
+    calls = {d.name: sum(n.output.name not in known for n in d.nodes) for d in found}
+    parallel = sum(calls[d.name] * d.group.cycles(target.machine) for d in found) > NETWORK_CYCLES
+    scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in found}
     try:
         lowered = lower({name: func for name, (func, _) in scheduled.items()}, target)
         kernels = {n.output.name: lowered[d.name] for d in found for n in d.nodes}
@@ -57,13 +64,17 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     except tvm.error.InternalError as e:
         raise CompileError(f"TVM failed to compile the network: {e}") from e
     called = tuple(n.output.name for n in network.run)
-    return Built(module, _plan(network, kernels), tuple(d.kernel(scheduled[d.name][1]) for d in found), called)
+    return Built(
+        module, _plan(network, kernels, parallel), tuple(d.kernel(scheduled[d.name][1]) for d in found), called
+    )
 
 
-def schedule(group: Group, target: Target) -> tuple[Any, str]:
-    """The scheduled function of a group and the name of the rule that made it."""
+def schedule(group: Group, target: Target, *, parallel: bool = True) -> tuple[Any, str]:
+    """The scheduled function of a group, sharing its loops out where that is ``parallel`` and worth it, and the name of the rule
+    that made it.
+    """
     func, rule = ask(RULES, group, target)
-    return func if group.cycles(target.machine) > LAUNCH_CYCLES else sequential(func), rule
+    return func if parallel and group.cycles(target.machine) > LAUNCH_CYCLES else sequential(func), rule
 
 
 def sequential(func: Any) -> Any:
@@ -77,7 +88,7 @@ def sequential(func: Any) -> Any:
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
 
-def _plan(network: Network, kernels: Mapping[str, Subroutine]) -> Plan:
+def _plan(network: Network, kernels: Mapping[str, Subroutine], parallel: bool) -> Plan:
     """How the weights are packed, and the sizes of memory."""
     steps = [Step("", (name,), (at,)) for name, at in network.copies]
     for n in network.load:
@@ -85,7 +96,7 @@ def _plan(network: Network, kernels: Mapping[str, Subroutine]) -> Plan:
         reads, writes = at[: -len(n.outputs)], at[-len(n.outputs) :]
         kernel = kernels[n.output.name].name.name_hint
         steps.append(Step(kernel, tuple(reads), tuple(map(int, writes)), int(network.scratch(n).at)))
-    return Plan(network.workspace, network.packed, network.loading, tuple(steps))
+    return Plan(network.workspace, network.packed, network.loading, tuple(steps), parallel)
 
 
 def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: str) -> dict[str, Any]:

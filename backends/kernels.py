@@ -36,7 +36,9 @@ class Distinct:
         """What ``schedule`` makes of the group; what it raises names the node."""
         try:
             return schedule(self.group)
-        except ConvcError:
+        except ConvcError as e:
+            if self.nodes[0].describe() not in str(e):
+                e.args = (f"{self.nodes[0].describe()}: {e}",)
             raise
         except Exception as e:  # TVM raises errors of many kinds
             raise CompileError(f"{self.nodes[0].describe()} could not be compiled: {e}") from e

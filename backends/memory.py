@@ -73,13 +73,15 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     """The memory that a program needs: bytes of workspace for a call, bytes of packed weights, what loading takes
-    (the packed weights, and behind them what is only needed on the way), and how weights come to be packed.
+    (the packed weights, and behind them what is only needed on the way), how weights come to be packed, and whether
+    any of the code shares work out among threads.
     """
 
     workspace: int
     packed: int
     loading: int
     steps: tuple[Step, ...]
+    parallel: bool = True
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Plan:

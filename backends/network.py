@@ -46,7 +46,7 @@ class Network:
         """
         self.graph = graph
         self._sizes = scratch
-        known = _depends_on_constants(graph)
+        known = depends_on_constants(graph)
         self.run = [n for n in graph.nodes if n.output.name not in known]
         self.load = [n for n in graph.nodes if n.output.name in known]
         self._loads = {n.output.name for n in self.load}
@@ -123,7 +123,7 @@ def _flops(node: Node) -> int:
     return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
 
 
-def _depends_on_constants(graph: Graph) -> set[str]:
+def depends_on_constants(graph: Graph) -> set[str]:
     """The names of values that follow from constants alone."""
     known = set(graph.constants)
     for node in graph.nodes:

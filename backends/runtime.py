@@ -35,9 +35,9 @@ class Program:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         """Pack the weights; ``release`` is called now and then, when weights read so far are not needed any more."""
-        self._threads = threads
+        self._threads = threads if plan.parallel else 1
         self._main = module["main"]
-        self._packed = with_threads(threads, pack, module, plan, weights, release)
+        self._packed = with_threads(self._threads, pack, module, plan, weights, release)
         self._local = Local(plan.workspace, self._packed.address, inputs, outputs)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

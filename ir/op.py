@@ -61,6 +61,8 @@ class Op:
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
     needs_range: ClassVar[bool] = False
     """Whether results may leave the range of float16 though the operands do not, or operands are positions, finer than it tells."""
+    on_gpu: ClassVar[bool] = True
+    """Whether GPUs can compute it; programs of loops that work in large memory of their own run on CPUs alone so far."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

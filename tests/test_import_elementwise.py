@@ -58,8 +58,6 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "Div": operator.truediv,
 }
 REFUSED: dict[str, tuple[int, str, str, type[ConvcError], str]] = {
-    "cast to float8": (19, "float[3] x", "y = Cast<to=17>(x)", UnsupportedOpError, "Cast node 'y': dtype float8_e4m3fn"),
-    "cast to int4": (21, "float[3] x", "y = Cast<to=22>(x)", UnsupportedOpError, "Cast node 'y': dtype int4"),
     "cast to string": (13, "float[3] x", "y = Cast<to=8>(x)", UnsupportedOpError, "string"),
     "cast to nothing": (13, "float[3] x", "y = Cast(x)", ModelFileError, "Cast node 'y': attribute 'to' is missing"),
     "training dropout": (

@@ -12,8 +12,11 @@ from oracles import run_onnxruntime
 from tolerances import WINOGRAD, assert_close
 
 import convc
+from convc import nn
+from convc.backends import build
 from convc.backends.build import schedule
 from convc.backends.group import Group
+from convc.backends.memory import Plan
 from convc.backends.target import X86_LEVELS, host_target, parse_target
 from convc.ir.builder import Builder
 from convc.ir.op import f32
@@ -286,3 +289,10 @@ def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
     graph = b.finish([b.emit(Relu(), b.input("x", f32[1, 64, size, size]))])
     func, _ = schedule(Group.of(graph.nodes[0]), host_target())
     assert ("T.parallel" in func.script()) == shared
+
+
+@pytest.mark.parametrize(("size", "threads"), [(8, 1), (64, 2)])
+def test_small_networks_run_on_the_calling_thread(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "NETWORK_CYCLES", 400_000)
+    model = convc.compile(nn.Conv2D(64, kernel_size=3), shapes={"x": (1, 64, size, size)}, threads=2)
+    assert Plan.of(model._description.details["memory"]).parallel == (threads == 2)

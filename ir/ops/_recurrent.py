@@ -54,6 +54,7 @@ class Recurrent(Op):
     ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to, where it is not 0.
     """
 
+    on_gpu = False
     gates: ClassVar[int]
     """How many gates there are."""
     states: ClassVar[int] = 1

@@ -28,6 +28,7 @@ class MaxRoiPool(Op):
     Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and rounded.
     """
 
+    on_gpu = False
     name = "max_roi_pool"
     onnx = ("MaxRoiPool",)
     pooled: Ints = (1, 1)

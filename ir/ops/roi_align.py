@@ -35,6 +35,7 @@ class RoiAlign(Op):
     largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
     """
 
+    on_gpu = False
     name = "roi_align"
     onnx = ("RoiAlign",)
     height: int = 1
