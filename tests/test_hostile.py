@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import tracemalloc
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,18 @@ from malformed import RELU, model, node, raises
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
+from convc import (
+    ArtifactError,
+    ConvcError,
+    GraphError,
+    LimitError,
+    Limits,
+    ModelFileError,
+    ParseError,
+    ShapeError,
+    pipeline,
+)
+from convc.artifact import Part, read_artifact, write_artifact
 from convc.cli import main
 from convc.ir.builder import Builder
 from convc.ir.evaluate import run_reference
@@ -55,8 +68,8 @@ def ints(name: str, *values: int) -> onnx.TensorProto:
     return numpy_helper.from_array(np.array(values, np.int64), name)
 
 
-def with_constants(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
-    proto = model(*nodes)
+def with_constants(*nodes: onnx.NodeProto, inputs: Any = None, **constants: Any) -> onnx.ModelProto:
+    proto = model(*nodes, **({"inputs": inputs} if inputs else {}))
     proto.graph.initializer.extend(
         v if isinstance(v, TensorProto) else numpy_helper.from_array(v, k) for k, v in constants.items()
     )
@@ -196,6 +209,18 @@ BOMBS: dict[str, onnx.ModelProto] = {
     "Resize": with_constants(node("Resize", "x   n"), n=ints("n", 1, 3, TERA, TERA)),
     "MatMul": with_constants(
         node("MatMul", "a b"), a=np.ones((10**5, 1), np.float32), b=np.ones((1, 10**5), np.float32)
+    ),
+    "Dropout's mask": model(
+        node("Dropout", "x", "y m"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [TERA, TERA])]
+    ),
+    "MaxUnpool": with_constants(
+        node("MaxUnpool", "x i", kernel_shape=[1, 1], strides=[10000, 10000]), i=np.zeros((1, 3, 8, 8), np.int64)
+    ),
+    "lengths of an RNN": with_constants(
+        node("RNN", "x a b", hidden_size=1),
+        inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1 << 40, 1])],
+        a=np.ones((1, 1, 1), np.float32),
+        b=np.ones((1, 1, 1), np.float32),
     ),
     "sizes whose product wraps": model(
         node("Size", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [2**32, 2**32])]
@@ -362,6 +387,29 @@ def test_the_cost_of_a_node_of_many_operands_is_linear() -> None:
         m.setattr(type(x), "__str__", counted)
         as_graph(graph)
     assert len(seen) < 10 * 200
+
+
+def test_channels_of_a_huge_axis_are_not_numbered() -> None:
+    text = (
+        "graph @g(%x: i8[1, 4294967296, 1]) { %y: i8[1, 1, 1] = slice(%x) {axes=[1], starts=[0], ends=[1]} return %y }"
+    )
+    graph = parse_graph(text)
+    assert peak(lambda: pipeline.run(graph, corpus.MACHINE)) < 1 << 24
+
+
+@pytest.mark.parametrize("edit", [{"dtype": math.nan}, {"dtype": "x"}, {"shape": [-1]}, {"shape": ["n"]}, {"name": 1}])
+def test_an_artifact_whose_input_is_none(edit: dict[str, Any], tmp_path: Path) -> None:
+    parts = read_artifact(written(tmp_path / "a", corpus.artifacts()[1]))
+    described = parts[0].description
+    odd = replace(described, inputs=(replace(described.inputs[0], **edit),))
+    write_artifact(tmp_path / "b", [Part(odd, parts[0].code, parts[0].weights)])
+    with raises(ArtifactError, "damaged description"):
+        convc.load(tmp_path / "b")
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 def test_external_data_that_is_a_device(tmp_path: Path) -> None:
