@@ -195,12 +195,17 @@ def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], 
     if at < 0 or length < 0 or at + length > len(data):
         raise ValueError("code lies outside the file")
     held = {name: weights[i] for name, i in raw.pop("weights").items()}
-    ports = {
-        key: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in raw[key]) for key in ("inputs", "outputs")
-    }
+    ports = {key: tuple(_port(**p) for p in raw[key]) for key in ("inputs", "outputs")}
     if not isinstance(raw["details"], dict):
         raise TypeError("its details are no object")
     return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping)
+
+
+def _port(name: str, shape: Sequence[int], dtype: str) -> Port:
+    if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
+    np.dtype(dtype)  # raises TypeError for what is none
+    return Port(name, tuple(shape), dtype)
 
 
 def _weight(data: np.ndarray, dtype: str, shape: Sequence[int], at: int) -> np.ndarray:

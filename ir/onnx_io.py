@@ -13,6 +13,7 @@ from onnx import defs, helper, numpy_helper
 from .builder import Builder
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
 from .graph import Value
+from .limits import check_made
 from .op import Op
 from .types import TensorType, dtype_of, numpy_dtype
 
@@ -150,6 +151,12 @@ class ImportNode:
             return self.builder.emit(op, *inputs)
         except ConvcError as e:
             raise type(e)(f"{self.describe()}: {e}") from e
+
+    def filled(self, shape: Sequence[int], value: float, dtype: str, name: str = "filled") -> Value:
+        """A constant of one number everywhere; raises ``LimitError`` when it has too many bytes."""
+        made = TensorType(dtype, tuple(shape))
+        check_made(made, f"{self.describe()}: its '{name}'")
+        return self.constant(np.full(made.sizes, value, made.numpy_dtype), name)
 
     def constant(self, array: np.ndarray, hint: str = "const") -> Value:
         """Add a constant."""

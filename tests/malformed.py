@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,31 @@ def _quoted(text: str) -> str:
 
 
 RELU = model(node("Relu", "x"))
+
+
+def ints(name: str, *values: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, np.int64), name)
+
+
+def with_constants(*nodes: onnx.NodeProto, inputs: Any = None, **constants: Any) -> onnx.ModelProto:
+    proto = model(*nodes, **({"inputs": inputs} if inputs else {}))
+    proto.graph.initializer.extend(
+        v if isinstance(v, TensorProto) else numpy_helper.from_array(v, k) for k, v in constants.items()
+    )
+    return proto
+
+
+def nested(depth: int, calls: int = 1) -> onnx.ModelProto:
+    """Functions, each of which calls the next ``calls`` times."""
+    proto = model(helper.make_node("F0", ["x"], ["y"], domain="d"))
+    proto.opset_import.append(helper.make_opsetid("d", 1))
+    opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 22)]
+    for i in range(depth):
+        last = i == depth - 1
+        values = ["a", *(f"t{k}" for k in range(calls - 1)), "b"]
+        body = [
+            helper.make_node("Identity" if last else f"F{i + 1}", [a], [b], domain="" if last else "d")
+            for a, b in pairwise(values)
+        ]
+        proto.functions.append(helper.make_function("d", f"F{i}", ["a"], ["b"], body, opsets))
+    return proto

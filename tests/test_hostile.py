@@ -1,15 +1,15 @@
-"""Files that are made to do harm: limits, bombs that a few bytes make large, and a short run of the fuzzer in ``hostile/``."""
+"""Files that are made to do harm: bombs that a few bytes make large, and a short run of the fuzzer in ``hostile/``."""
 
 from __future__ import annotations
 
 import gc
 import io
+import math
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,24 @@ import onnx
 import pytest
 from hostile import corpus
 from hostile.run import fuzz, report
-from malformed import RELU, model, node, raises
+from malformed import ints, model, nested, node, raises, with_constants
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
-from convc.cli import main
+from convc import (
+    ArtifactError,
+    ConvcError,
+    GraphError,
+    LimitError,
+    Limits,
+    ModelFileError,
+    ParseError,
+    ShapeError,
+    pipeline,
+)
+from convc.artifact import Part, read_artifact, write_artifact
 from convc.ir.builder import Builder
 from convc.ir.evaluate import run_reference
-from convc.ir.limits import current, using
 from convc.ir.op import f32
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.max_pool import MaxPool
@@ -46,133 +55,6 @@ def test_mutants_give_a_result_or_a_convc_error() -> None:
     assert sum(found.counts.values()) == MUTANTS
     for kind in ("bytes", "proto", "text", "artifact"):  # mutants must get deep enough to be worth it
         assert found.counts[kind, "good"] > 0.05 * sum(n for (k, _), n in found.counts.items() if k == kind)
-
-
-# -- limits -------------------------------------------------------------------------------------------------------------
-
-
-def ints(name: str, *values: int) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.array(values, np.int64), name)
-
-
-def with_constants(*nodes: onnx.NodeProto, **constants: Any) -> onnx.ModelProto:
-    proto = model(*nodes)
-    proto.graph.initializer.extend(
-        v if isinstance(v, TensorProto) else numpy_helper.from_array(v, k) for k, v in constants.items()
-    )
-    return proto
-
-
-def nested(depth: int, calls: int = 1) -> onnx.ModelProto:
-    """Functions, each of which calls the next ``calls`` times."""
-    proto = model(helper.make_node("F0", ["x"], ["y"], domain="d"))
-    proto.opset_import.append(helper.make_opsetid("d", 1))
-    opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 22)]
-    for i in range(depth):
-        last = i == depth - 1
-        values = ["a", *(f"t{k}" for k in range(calls - 1)), "b"]
-        body = [
-            helper.make_node("Identity" if last else f"F{i + 1}", [a], [b], domain="" if last else "d")
-            for a, b in pairwise(values)
-        ]
-        proto.functions.append(helper.make_function("d", f"F{i}", ["a"], ["b"], body, opsets))
-    return proto
-
-
-OPEN = model(node("Relu", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])])
-THREE = model(node("Relu", "x", "a"), node("Tanh", "a", "b", name="n2"), node("Conv", "b w", name="n3"))
-FOLDED = with_constants(node("Tile", "c n", "t"), node("Add", "x t", name="n2"), c=np.ones((1, 3, 8, 1), np.float32), n=ints("n", 1, 1, 1, 8))  # fmt: skip
-TEXT = "graph @g(%x: f32[3]) { %y: f32[3] = relu(%x) return %y }"
-
-LIMITS: dict[str, tuple[Any, int, int, str]] = {
-    "file_bytes": (RELU.SerializeToString(), 10, RELU.ByteSize(), "the given bytes"),
-    "text_bytes": (TEXT, 20, len(TEXT), "the text"),
-    "nodes": (THREE, 2, 3, "list of nodes"),
-    "operands": (model(node("Sum", "x x x")), 2, 3, "Sum node 'n1'"),
-    "depth": (nested(3), 2, 3, "functions"),
-    "rank": (RELU, 3, 4, "constant 'w'"),
-    "tensor_bytes": (RELU, 700, 768, "'x'"),
-    "window": (THREE, 2, 3, "Conv node 'n3'"),
-    "constant_bytes": (FOLDED, 700, 768, "Tile node 'n1'"),
-    "folded_bytes": (FOLDED, 800, 96 + 32 + 768, "Tile node 'n1'"),
-    "constant_flops": (
-        with_constants(
-            node("Conv", "c w", "t"),
-            node("Conv", "x w", "u", name="n2"),
-            node("Add", "t u", name="n3"),
-            c=np.ones((1, 3, 3, 3), np.float32),
-        ),
-        200,
-        216,
-        "what 'g' computes of its weights",
-    ),
-    "workspace_bytes": (THREE, 700, 0, "a call of 'g'"),
-}
-
-
-def use(source: Any) -> Any:
-    """Compile where only that meets the limit."""
-    return parse_graph(source) if isinstance(source, str) else as_graph(source)
-
-
-def test_every_limit_is_tested() -> None:
-    assert list(LIMITS) == list(Limits.__dataclass_fields__)
-
-
-@pytest.mark.parametrize("name", LIMITS)
-def test_limit(name: str) -> None:
-    source, low, met, where = LIMITS[name]
-    limits: Any = Limits(**{name: low})
-    call: Callable[[Any], Any] = convc.compile if name in ("tensor_bytes", "workspace_bytes", "constant_flops") else use
-    call(source)
-    with (
-        using(limits),
-        raises(LimitError, where, str(met or ""), f"limit is {low}", f"Limits({name}=...)", f"--limit {name}="),
-    ):
-        call(source)
-
-
-def test_limits_are_given_to_compile_load_and_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for call in (convc.compile, convc.load_onnx):
-        with raises(LimitError, "the limit is 3"):
-            call(RELU, limits=Limits(rank=3))  # type: ignore[operator]
-    onnx.save(RELU, tmp_path / "m.onnx")
-    assert main(["inspect", str(tmp_path / "m.onnx"), "--limit", "rank=3"]) == 1
-    assert "--limit rank=" in capsys.readouterr().err
-    assert main(["inspect", str(tmp_path / "m.onnx"), "--limit", "rank=4"]) == 0
-    with pytest.raises(SystemExit, match="2"):
-        main(["inspect", str(tmp_path / "m.onnx"), "--limit", "height=4"])
-    assert "there is no limit 'height'; known: file_bytes" in capsys.readouterr().err
-    assert current() == Limits()
-
-
-def test_limits_hold_for_sizes_that_are_compiled_later() -> None:
-    """Those of ``compile``, in whatever thread the call is, and not those around the call."""
-    model = convc.compile(OPEN, limits=Limits(tensor_bytes=400), cache=False)
-    np.testing.assert_array_equal(model(np.ones(100, np.float32)), np.ones(100, np.float32))
-    with raises(LimitError, "for x [101]", "404 bytes", "limit is 400"):
-        ThreadPoolExecutor(1).submit(model, np.ones(101, np.float32)).result()
-
-
-def test_limits_hold_for_what_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONVC_CACHE", str(tmp_path))
-    convc.compile(RELU, cache=True)
-    with raises(LimitError, "'x'", "768 bytes", "limit is 700"):
-        convc.compile(RELU, cache=True, limits=Limits(tensor_bytes=700))
-    assert len(list(tmp_path.rglob("*.convc"))) == 1
-
-
-def test_limits_hold_for_a_gpu() -> None:
-    with raises(LimitError, "a call of 'g'", "bytes of workspace", "limit is 700"):
-        convc.compile(THREE, "cuda", arch="sm_80", limits=Limits(workspace_bytes=700))
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5, "3", True, None])
-def test_a_limit_that_is_none(value: Any) -> None:
-    with raises(LimitError, "nodes", "integer of at least 1", repr(value)):
-        Limits(nodes=value)
 
 
 # -- bombs --------------------------------------------------------------------------------------------------------------
@@ -196,6 +78,18 @@ BOMBS: dict[str, onnx.ModelProto] = {
     "Resize": with_constants(node("Resize", "x   n"), n=ints("n", 1, 3, TERA, TERA)),
     "MatMul": with_constants(
         node("MatMul", "a b"), a=np.ones((10**5, 1), np.float32), b=np.ones((1, 10**5), np.float32)
+    ),
+    "Dropout's mask": model(
+        node("Dropout", "x", "y m"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [TERA, TERA])]
+    ),
+    "MaxUnpool": with_constants(
+        node("MaxUnpool", "x i", kernel_shape=[1, 1], strides=[10000, 10000]), i=np.zeros((1, 3, 8, 8), np.int64)
+    ),
+    "lengths of an RNN": with_constants(
+        node("RNN", "x a b", hidden_size=1),
+        inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1 << 40, 1])],
+        a=np.ones((1, 1, 1), np.float32),
+        b=np.ones((1, 1, 1), np.float32),
     ),
     "sizes whose product wraps": model(
         node("Size", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, [2**32, 2**32])]
@@ -362,6 +256,29 @@ def test_the_cost_of_a_node_of_many_operands_is_linear() -> None:
         m.setattr(type(x), "__str__", counted)
         as_graph(graph)
     assert len(seen) < 10 * 200
+
+
+def test_channels_of_a_huge_axis_are_not_numbered() -> None:
+    text = (
+        "graph @g(%x: i8[1, 4294967296, 1]) { %y: i8[1, 1, 1] = slice(%x) {axes=[1], starts=[0], ends=[1]} return %y }"
+    )
+    graph = parse_graph(text)
+    assert peak(lambda: pipeline.run(graph, corpus.MACHINE)) < 1 << 24
+
+
+@pytest.mark.parametrize("edit", [{"dtype": math.nan}, {"dtype": "x"}, {"shape": [-1]}, {"shape": ["n"]}, {"name": 1}])
+def test_an_artifact_whose_input_is_none(edit: dict[str, Any], tmp_path: Path) -> None:
+    parts = read_artifact(written(tmp_path / "a", corpus.artifacts()[1]))
+    described = parts[0].description
+    odd = replace(described, inputs=(replace(described.inputs[0], **edit),))
+    write_artifact(tmp_path / "b", [Part(odd, parts[0].code, parts[0].weights)])
+    with raises(ArtifactError, "damaged description"):
+        convc.load(tmp_path / "b")
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 def test_external_data_that_is_a_device(tmp_path: Path) -> None:

@@ -163,15 +163,14 @@ class Recurrent(Op):
         if w.type.sizes[:2] != (len(reverse), cls.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
             raise n.error(f"weights {w.type} and {r.type} do not fit {len(reverse)} directions of {cls.gates} gates")
         if lengths is None:
-            lengths = n.constant(np.full(batch, steps, np.int32), "lengths")
+            lengths = n.filled((batch,), steps, "i32", "lengths")
         states = [n.optional(5 + i) for i in range(cls.states)]
         made = []
         for d, activations in enumerate(read_activations(n, cls.functions, len(reverse))):
             added, extra = cls.vectors(n, part(n, bias, d) if bias else None, d, hidden)
             gates = _products(n, x, part(n, w, d), added)
             first = [
-                _first(n, s, d, batch_first) or n.constant(np.zeros((batch, hidden), x.type.numpy_dtype))
-                for s in states
+                _first(n, s, d, batch_first) or n.filled((batch, hidden), 0, x.type.dtype, "state") for s in states
             ]
             op = cls(activations, n.attr("clip", 0.0), reverse[d], **cls.attributes(n))
             made.append(n.emit(op, gates, n.emit(Transpose((1, 0)), part(n, r, d)), *extra, lengths, *first))

@@ -82,7 +82,7 @@ class GRU(Recurrent):
     @classmethod
     def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
         if bias is None:
-            return None, [n.constant(np.zeros(hidden, n.input(0).type.numpy_dtype), "bias")]
+            return None, [n.filled((hidden,), 0, n.input(0).type.dtype, "bias")]
         both = n.emit(Add(), stretch(n, bias, 0, 2 * hidden), stretch(n, bias, 3 * hidden, 5 * hidden))
         added = n.emit(Concat(0), both, stretch(n, bias, 2 * hidden, 3 * hidden))
         return added, [stretch(n, bias, 5 * hidden, 6 * hidden)]

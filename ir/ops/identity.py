@@ -37,7 +37,7 @@ class Identity(Elementwise):
             raise n.unsupported("it is in training mode, which is random; export the model for inference")
         if len(n.proto.output) == 1:
             return x
-        return x, n.constant(np.ones(x.type.sizes, bool if n.opset >= 10 else x.type.numpy_dtype), "mask")
+        return x, n.filled(x.type.sizes, 1, "bool" if n.opset >= 10 else x.type.dtype, "mask")
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -70,7 +70,7 @@ class LSTM(Recurrent):
     @classmethod
     def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
         given = n.optional(7)
-        peephole = part(n, given, d) if given else n.constant(np.zeros(3 * hidden, n.input(0).type.numpy_dtype))
+        peephole = part(n, given, d) if given else n.filled((3 * hidden,), 0, n.input(0).type.dtype, "peephole")
         return None if bias is None else summed_biases(n, bias), [peephole]
 
     def to_onnx(self, n: ExportNode, **attrs: Any) -> None:

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..onnx_io import ImportNode
 from ..op import Op
 from ._window import full
@@ -41,7 +39,7 @@ class MaxUnpool(Op):
         wanted = n.ints(2, "output_shape") or natural
         if len(wanted) != len(natural) or any(w < d for w, d in zip(wanted, natural, strict=True)):
             raise n.unsupported(f"output_shape {list(wanted)} is smaller than the natural size {list(natural)}")
-        zeros = n.constant(np.zeros(math.prod(natural), x.type.numpy_dtype), "zeros")
+        zeros = n.filled((math.prod(natural),), 0, x.type.dtype, "zeros")
         flat = [n.emit(Reshape((-1,)), v) for v in (indices, x)]
         y = n.emit(Reshape(natural, True), n.emit(ScatterElements(), zeros, *flat))
         if wanted == natural:

@@ -67,7 +67,7 @@ class TensorScatter(Op):
     def from_onnx(cls, n: ImportNode) -> Any:
         cache, start = n.input(0), n.optional(2)
         if start is None:
-            start = n.constant(np.zeros(cache.type.sizes[0], np.int64), "start")
+            start = n.filled((cache.type.sizes[0],), 0, "i64", "start")
         return n.emit(cls(n.attr("axis", -2), n.attr("mode", "linear")), cache, n.input(1), start)
 
     def to_onnx(self, n: ExportNode) -> None:

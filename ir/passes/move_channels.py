@@ -40,6 +40,10 @@ def move_channels(graph: Graph) -> Graph:
     return rebuild(graph, _Mover(graph).visit)
 
 
+MOST_CHANNELS = 1 << 14
+"""Values of more channels are left as they are: each channel of a view has a number in memory."""
+
+
 @dataclass(frozen=True)
 class _View:
     """A value ``N middle spatial`` whose middle axes hold channels of other values, by their numbers in ``_Mover``."""
@@ -65,7 +69,7 @@ class _Mover:
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         moved = self.moved(b, node, inputs)
-        if moved is not None:
+        if moved is not None and moved.size <= MOST_CHANNELS:
             direct = not any(v.name in self.views for v in inputs)
             return self.viewed(b, node, _View(moved, Node(node.op, inputs, node.outputs), direct))
         if inputs and inputs[0].name in self.views and self.views[inputs[0].name].channels.ndim == 1:
@@ -104,7 +108,7 @@ class _Mover:
         """The numbers of the channels that a value holds; new ones for a value that is no view and has spatial axes."""
         if v.name in self.views:
             return self.views[v.name].channels
-        if v.type.rank < 3:
+        if v.type.rank < 3 or v.type.sizes[1] > MOST_CHANNELS:
             return None
         size = v.type.sizes[1]
         if v.name not in self.numbered:
