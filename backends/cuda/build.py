@@ -15,7 +15,7 @@ from .arch import Architecture
 from .gpu import Gpu
 from .launch import DeviceCode
 from .lower import lower
-from .nvrtc import Compiled, compile_source
+from .nvrtc import Compiled, compile_source, require
 from .plan import Plan, Start
 from .rules import RULES
 
@@ -43,6 +43,7 @@ def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code
     NVRTC compiles one group while the next is scheduled. Raises ``CompileError`` when no rule takes a group or a package is missing.
     """
     check_sizes(graph)
+    require()  # before minutes of scheduling
     variants: dict[str, Variant] = {}
     pending: dict[str, list[Future[Compiled]]] = {}
     with ThreadPoolExecutor(1) as compiler:

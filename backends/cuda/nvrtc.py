@@ -115,6 +115,12 @@ def figures(log: str) -> dict[str, Figures]:
 # -- the packages ---------------------------------------------------------------------------------------------------------
 
 
+def require() -> None:
+    """Raise ``CompileError`` when something that compiling needs is missing."""
+    _nvrtc()
+    _headers()
+
+
 @cache
 def _nvrtc() -> Any:
     built_in = _file("nvidia-cuda-nvrtc", r"libnvrtc-builtins\.so\.13\.0|nvrtc-builtins64_130\.dll")
