@@ -20,6 +20,19 @@ from .sizes import Shapes, joined, readable, shapes_of
 class ManySizes(Model):
     """What has a compiled model for each size that it takes."""
 
+    _inputs: tuple[OpenPort, ...]
+    _outputs: tuple[OpenPort, ...]
+
+    @property
+    def inputs(self) -> tuple[OpenPort, ...]:
+        """Name, shape and dtype of each input. A size that is open has a name; one of several is given with all: ``224|320``."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[OpenPort, ...]:
+        """Name, shape and dtype of each output, as far as they are known."""
+        return self._outputs
+
     def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
         if len(arrays) != len(self.inputs):
             raise self._wrong_count(len(arrays))
@@ -48,16 +61,6 @@ class ModelSet(ManySizes):
             tuple(map(joined, zip(*ports, strict=True)))
             for ports in ((m.inputs for m in models), (m.outputs for m in models))
         )
-
-    @property
-    def inputs(self) -> tuple[OpenPort, ...]:
-        """Name, shape and dtype of each input, where sizes differ with all of them: ``224|320``."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[OpenPort, ...]:
-        """Name, shape and dtype of each output."""
-        return self._outputs
 
     @property
     def models(self) -> tuple[CompiledModel, ...]:
@@ -98,16 +101,6 @@ class DynamicModel(ManySizes):
         self._make = make
         self.kept = Kept(keep)
         """The sizes in memory."""
-
-    @property
-    def inputs(self) -> tuple[OpenPort, ...]:
-        """Name, shape and dtype of each input; a size that is open has a name."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[OpenPort, ...]:
-        """Name, shape and dtype of each output, as far as the file says."""
-        return self._outputs
 
     def at(self, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
         """The model compiled for these shapes, by the inputs' names; raises ``ShapeError`` when they do not fit."""

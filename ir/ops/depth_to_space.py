@@ -30,10 +30,7 @@ class DepthToSpace(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         b = self.blocksize
-        if x.rank != 4 or (x.layout and x.layout.is_blocked) or self.mode not in ("DCR", "CRD") or b < 1:
-            raise ShapeError(
-                "takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD"
-            )
+        _check(x, b, self.mode)
         n, c, h, w = x.shape
         return x.with_shape((n, _divided(c, b * b), _multiplied(h, b), _multiplied(w, b)))
 
@@ -71,10 +68,7 @@ class SpaceToDepth(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         b = self.blocksize
-        if x.rank != 4 or (x.layout and x.layout.is_blocked) or self.mode not in ("DCR", "CRD") or b < 1:
-            raise ShapeError(
-                "takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD"
-            )
+        _check(x, b, self.mode)
         n, c, h, w = x.shape
         return x.with_shape((n, _multiplied(c, b * b), _divided(h, b), _divided(w, b)))
 
@@ -114,6 +108,11 @@ def _multiplied(size: Dim, factor: int) -> Dim:
     if isinstance(size, str):
         raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
     return size * factor
+
+
+def _check(x: TensorType, blocksize: int, mode: str) -> None:
+    if x.rank != 4 or (x.layout and x.layout.is_blocked) or mode not in ("DCR", "CRD") or blocksize < 1:
+        raise ShapeError("takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD")
 
 
 def _divided(size: Dim, factor: int) -> Dim:
