@@ -15,6 +15,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import GlobalVar, PointerType, PrimType
 
+from .flatten import flatten_buffers
 from .intrinsics import used
 from .memory import aligned
 from .target import Target
@@ -53,7 +54,7 @@ def _kernel_passes() -> Any:
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
-            tirx.transform.FlattenBuffer(),
+            flatten_buffers(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
             s_tir.transform.LoopPartition(),

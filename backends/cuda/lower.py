@@ -18,6 +18,7 @@ from tvm.ir import GlobalVar
 
 from convc.ir.errors import CompileError
 
+from ..flatten import flatten_buffers
 from ..intrinsics import used
 from ..memory import aligned
 from .device_math import definitions
@@ -73,7 +74,7 @@ def _split_passes(gpu: Gpu) -> Any:
             s.InjectSoftwarePipeline(),
             s.TransformMmaBufferLayout(),
             s.LowerOpaqueBlock(),
-            t.FlattenBuffer(),
+            flatten_buffers(),
             t.BF16ComputeLegalize(),
             t.NarrowDataType(32),
             s.LoopPartition(),

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from operator import floordiv, mod
 from typing import Any
-
-from ..lowering import TensorExpressions
-
-Divide = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -37,32 +31,28 @@ class Axis:
         """The most taps that meet one output position."""
         return -(-self.kernel // self.step)
 
-    def meet(self, k: TensorExpressions, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
-        """The position in the data and the tap of one meeting, and the conditions under which there is one.
-
-        TVM mistakes floored divisions of a sum for others where two axes have one; truncated ones it leaves alone, and
-        where they differ no element is met.
-        """
+    def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
+        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
         common = math.gcd(self.stride, self.dilation)
-        source, tap = self._meeting(position, number, k.tirx.truncdiv, k.tirx.truncmod)
+        source, tap = self._meeting(position, number)
         tests = [source >= 0, source < self.size]
         if self.kernel % self.step:
             tests.append(tap < self.kernel)
         if common > 1:
-            tests.append(k.tirx.truncmod(position + self.pad, common) == 0)
+            tests.append((position + self.pad) % common == 0)
         return source, tap, tests
 
-    def _meeting(self, position: Any, number: Any, div: Divide, mod: Divide) -> tuple[Any, Any]:
+    def _meeting(self, position: Any, number: Any) -> tuple[Any, Any]:
         common = math.gcd(self.stride, self.dilation)
         reached = position + self.pad
-        first = mod(div(reached, common) * pow(self.dilation // common, -1, self.step), self.step)
-        source = div(reached - self.dilation * first, self.stride) - self.dilation // common * number
+        first = (reached // common * pow(self.dilation // common, -1, self.step)) % self.step
+        source = (reached - self.dilation * first) // self.stride - self.dilation // common * number
         return source, first + self.step * number
 
     def phase(self, number: int) -> tuple[int, int, bool]:
         """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data that it meets
         less i, and whether there is any.
         """
-        source, tap = self._meeting(number, 0, floordiv, mod)
+        source, tap = self._meeting(number, 0)
         reached = (number + self.pad) % math.gcd(self.stride, self.dilation) == 0
         return tap, source, reached and tap < self.kernel

@@ -65,7 +65,7 @@ class Col2Im(Op):
         taps = [k.reduce_axis(axis.taps, "tap") for axis in axes]
 
         def element(n: Any, c: Any, *i: Any) -> Any:
-            met = [axis.meet(k, j, t) for axis, j, t in zip(axes, i, taps, strict=True)]
+            met = [axis.meet(j, t) for axis, j, t in zip(axes, i, taps, strict=True)]
             row: Any = c
             column: Any = 0
             for (source, tap, _), size, kernel in zip(met, windows, self.kernel, strict=True):

@@ -77,7 +77,7 @@ class ConvTranspose(Op):
 
         def element(n: Any, o: Any, *i: Any) -> Any:
             c = rc if self.group == 1 else (o // outputs) * channels + rc
-            met = [axis.meet(k, j, t) for axis, j, t in zip(axes, i, rt, strict=True)]
+            met = [axis.meet(j, t) for axis, j, t in zip(axes, i, rt, strict=True)]
             data = x(n, c, *(source for source, _, _ in met)).astype(acc.tvm_dtype)
             weight = w(c, o % outputs, *(tap for _, tap, _ in met)).astype(acc.tvm_dtype)
             inside = k.tirx.all(*(test for _, _, tests in met for test in tests))

@@ -75,12 +75,7 @@ class Tile(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-
-        def element(*i: Any) -> Any:
-            # TVM mistakes the floored modulo of a sum for another where two axes have one; the truncated it leaves alone
-            return x(*(k.tirx.truncmod(j, d) for j, d in zip(i, x.shape, strict=True)))
-
-        return k.compute(outs[0], element, "tile")
+        return k.compute(outs[0], lambda *i: x(*(j % d for j, d in zip(i, x.shape, strict=True))), "tile")
 
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:

@@ -70,7 +70,7 @@ class Pad(Op):
                     j = i[axis] - max(begin, 0)
                     if self.mode == "constant":
                         inside += ([j >= 0] if begin > 0 else []) + ([j < left] if end > 0 else [])
-                    at[axis] = _source(k, self.mode, j, left, begin) + max(-begin, 0)
+                    at[axis] = _source(k, self.mode, j, left) + max(-begin, 0)
             if not inside:
                 return x(*at)
             return k.guarded(k.tirx.all(*inside), x(*at), fill)
@@ -138,13 +138,12 @@ def _scalar(value: float, dtype: str) -> Any:
     return numpy_dtype(dtype).type(value)
 
 
-def _source(k: TensorExpressions, mode: str, j: Any, size: int, begin: int) -> Any:
-    """Where the element at position ``j`` of an axis of this size comes from; ``j`` is at least ``-begin``."""
+def _source(k: TensorExpressions, mode: str, j: Any, size: int) -> Any:
+    """Where the element at position ``j`` of an axis of this size comes from."""
     if mode == "constant":
         return j
     if mode == "edge" or size == 1:
         return k.tirx.max(k.tirx.min(j, size - 1), 0)
     period = size if mode == "wrap" else 2 * (size - 1)
-    # TVM mistakes the floored modulo of a sum for another where two axes have one; the truncated it leaves alone
-    around = k.tirx.truncmod(j + -(-max(begin, 0) // period) * period, period)
+    around = j % period
     return around if mode == "wrap" else k.tirx.min(around, period - around)

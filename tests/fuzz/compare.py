@@ -77,8 +77,14 @@ def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
             raise Unclear(f"'{name}' is not finite")
         moved = max(float(np.abs(r[i].astype(np.float64) - y).max(initial=0)) for r in noisy)
         least = FLOOR * EPSILON[v.type.dtype] * float(np.abs(y).max(initial=0))
-        found.append(Truth(name, y, SAFETY * moved + least if moved else 0.0))
+        found.append(Truth(name, y, SAFETY * moved + least if moved or loses_digits(graph) else 0.0))
     return found
+
+
+def loses_digits(graph: Graph) -> bool:
+    """Whether a constant is no float32, so that even what only moves elements differs from the oracle by a rounding."""
+    wide = [c.array for c in graph.constants.values() if c.type.dtype == "f64"]
+    return any(not np.array_equal(x, x.astype(np.float32)) for x in wide)
 
 
 def in_float32(graph: Graph, noise: int | None = None) -> Graph:
