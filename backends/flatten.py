@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -18,24 +19,19 @@ def flatten_buffers() -> Any:
     It leaves alone what stands in a loop whose extent depends on another loop, so each kernel is put into one for a while.
     The plain arithmetic simplification of offsets stays.
     """
-    return tvm.transform.Sequential([_guard(), tirx.transform.FlattenBuffer(), _unguard()])
+    return tvm.transform.Sequential(
+        [_pass("convc.Guard", _guarded), tirx.transform.FlattenBuffer(), _pass("convc.Unguard", _inside)]
+    )
 
 
-def _guard() -> Any:
-    @tirx.transform.prim_func_pass(opt_level=0, name="convc.Guard")
-    def run(func: Any, module: Any, context: Any) -> Any:
-        outer, inner = tirx.Var(_GUARD, "int32"), tirx.Var(_GUARD, "int32")
-        return func.with_body(_loop(outer, tirx.const(1, "int32"), _loop(inner, outer + 1, func.body)))
-
-    return run
+def _pass(name: str, change: Callable[[Any], Any]) -> Any:
+    """A pass that changes the body of each function."""
+    return tirx.transform.prim_func_pass(lambda func, *_: func.with_body(change(func.body)), opt_level=0, name=name)
 
 
-def _unguard() -> Any:
-    @tirx.transform.prim_func_pass(opt_level=0, name="convc.Unguard")
-    def run(func: Any, module: Any, context: Any) -> Any:
-        return func.with_body(_inside(func.body))
-
-    return run
+def _guarded(body: Any) -> Any:
+    outer, inner = tirx.Var(_GUARD, "int32"), tirx.Var(_GUARD, "int32")
+    return _loop(outer, tirx.const(1, "int32"), _loop(inner, outer + 1, body))
 
 
 def _loop(var: Any, extent: Any, body: Any) -> Any:

@@ -46,9 +46,12 @@ class Port:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    counted: int | None = None
+    """The axis along which there may be fewer elements than ``shape`` says, as the data has it; of outputs alone."""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}{list(self.shape)}"
+        sizes = (f"<={size}" if axis == self.counted else str(size) for axis, size in enumerate(self.shape))
+        return f"{self.name}: {self.dtype}[{', '.join(sizes)}]"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Description:
     version: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    """The code gives how many elements count of each counted one, behind them all, in order."""
     kind: str
     """``cpu`` or ``cuda``."""
     details: Mapping[str, Any]
@@ -201,11 +205,13 @@ def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], 
     return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping)
 
 
-def _port(name: str, shape: Sequence[int], dtype: str) -> Port:
+def _port(name: str, shape: Sequence[int], dtype: str, counted: int | None = None) -> Port:
     if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
+    if counted is not None and counted not in range(len(shape)):
+        raise TypeError(f"axis {counted!r} of {name!r} does not exist")
     np.dtype(dtype)  # raises TypeError for what is none
-    return Port(name, tuple(shape), dtype)
+    return Port(name, tuple(shape), dtype, counted)
 
 
 def _weight(data: np.ndarray, dtype: str, shape: Sequence[int], at: int) -> np.ndarray:

@@ -60,7 +60,7 @@ class CpuModel(CompiledModel):
                     self._plan,
                     self._weights,
                     self._ports,
-                    [(p.shape, np.dtype(p.dtype)) for p in self.outputs],
+                    self._made,
                     self.threads,
                     self._artifact.release if self._artifact else lambda: None,
                 )

@@ -71,8 +71,7 @@ class CudaModel(CompiledModel):
                 device = self._open()
                 held = self._description.details["architectures"][choose(self.architectures, device.arch)]
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
-                outputs = [(p.shape, np.dtype(p.dtype)) for p in self.outputs]
-                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self._ports, outputs)
+                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self._ports, self._made)
                 if self._artifact:
                     self._artifact.release()
             return self._running

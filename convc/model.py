@@ -113,6 +113,7 @@ class CompiledModel(Model):
         """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
         self._output_names = [p.name for p in self.outputs]
         self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+        self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
 
     @property
     def description(self) -> Description:
@@ -130,6 +131,12 @@ class CompiledModel(Model):
         return self._description.outputs
 
     @property
+    def _made(self) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """Shape and dtype of all that the code gives: the outputs, and how many elements of the counted ones there are."""
+        counts = [((1,), np.dtype(np.int64))] * len(self._counted)
+        return [*((p.shape, np.dtype(p.dtype)) for p in self.outputs), *counts]
+
+    @property
     @abstractmethod
     def nbytes(self) -> int:
         """About how much memory the model takes when it runs."""
@@ -140,8 +147,10 @@ class CompiledModel(Model):
             raise self._wrong_count(len(arrays))
         for array, (shape, dtype) in zip(arrays, ports, strict=True):
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
-                return self._compute(self._read(arrays)), self._output_names
-        return self._compute(arrays), self._output_names
+                arrays = self._read(arrays)
+                break
+        results = self._compute(arrays)
+        return trimmed(results, self._counted) if self._counted else results, self._output_names
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
@@ -149,7 +158,7 @@ class CompiledModel(Model):
 
     @abstractmethod
     def _compute(self, arrays: Sequence[Any]) -> list[Any]:
-        """The outputs for inputs of the right shapes and dtypes."""
+        """All that the code gives for inputs of the right shapes and dtypes."""
 
     @abstractmethod
     def _code(self) -> bytes | memoryview:
@@ -161,6 +170,14 @@ class CompiledModel(Model):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         write_artifact(path, [self.part()])
+
+
+def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """The outputs with as many elements as count along the axes given as (output, axis), from all that code gave."""
+    results = list(made[: len(made) - len(counted)])
+    for (i, axis), count in zip(counted, made[len(results) :], strict=True):
+        results[i] = results[i][(*[slice(None)] * axis, slice(int(count[0])))].copy()
+    return results
 
 
 def host_array(port: Port, given: Any) -> np.ndarray:

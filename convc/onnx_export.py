@@ -8,6 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convc.ir.builder import Builder
+from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
 from convc.ir.onnx_io import ExportNode, export_version, onnx_dtype
@@ -20,6 +21,7 @@ MAX_PROTO = (1 << 31) - 1
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs; raises ``UnsupportedOpError`` for an op with no ONNX form."""
+    check_trimmed(graph)
     names = Builder()
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))
     nodes: list[onnx.NodeProto] = []
@@ -59,7 +61,12 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
         if name(v.name) != public
     ]
     inputs = [_info(v.name, v.type) for v in graph.inputs]
-    outputs = [_info(public, v.type) for v, public in zip(graph.outputs, graph.output_names, strict=True)]
+    outputs = []
+    for v, public in zip(graph.outputs, graph.output_names, strict=True):
+        outputs.append(_info(public, v.type))
+        if (made_by := graph.producers.get(v.name)) and is_trim(made_by):
+            dim = outputs[-1].type.tensor_type.shape.dim[axis_of_trim(made_by)]
+            dim.dim_param = f"{public}_count"
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
     opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
     return helper.make_model(

@@ -46,6 +46,8 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
         or proto.op_type not in _FOLDED
     ):
         return None
+    if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):
+        raise n.unsupported(f"the size of '{n.input(0).name}' follows from data when the model runs")
     if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
         sizes = np.array(n.input(0).type.sizes, np.int64)
         if proto.op_type == "Size":

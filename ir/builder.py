@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .counted import emit_behind, is_trim, trimmed
 from .errors import GraphError, ShapeError
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
@@ -41,6 +42,7 @@ class Builder:
         self.inputs: list[Value] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
+        self._trims: dict[str, Node] = {}
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
@@ -80,6 +82,10 @@ class Builder:
         constant = self.constants.get(value.name)
         return constant.array if constant is not None and constant.has_data else None
 
+    def is_trimmed(self, value: Value) -> bool:
+        """Whether only a first part of the value counts, how much being known when the model runs."""
+        return value.name in self._trims
+
     def inputs_behind(self, value: Value) -> tuple[str, ...]:
         """The names of the inputs that a value depends on, in their order."""
         live = {value.name}
@@ -91,12 +97,18 @@ class Builder:
     def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
         """Add a node; returns its output, or a tuple of them when the op has several.
 
-        ``names`` are hints for the output names. Raises ``ShapeError`` when the operands do not fit.
+        ``names`` are hints for the output names. What is counted is trimmed (``counted.py``). Raises ``ShapeError`` when the
+        operands do not fit, ``UnsupportedOpError`` when the op cannot take what is trimmed.
         """
+        if any(v.name in self._trims for v in inputs):
+            return emit_behind(self, op, inputs, self._trims, names)
         types = infer_types(op, inputs)
         hints = [*names, *[op.name] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
+        if op.counted is not None:
+            whole, count = outputs
+            return trimmed(self, whole, count, op.counted, hints[0])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
@@ -113,6 +125,8 @@ class Builder:
 
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
+        if is_trim(node):
+            self._trims[node.output.name] = node
         check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
 
     def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
@@ -122,9 +136,12 @@ class Builder:
         }
         for i in range(since, len(self.nodes)):
             n = self.nodes[i]
-            self.nodes[i] = Node(
+            n = Node(
                 n.op, tuple(renamed.get(v.name, v) for v in n.inputs), tuple(renamed.get(v.name, v) for v in n.outputs)
             )
+            self.nodes[i] = n
+            if is_trim(n):
+                self._trims[n.output.name] = n
         return renamed
 
     def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = ()) -> Graph:

@@ -64,6 +64,9 @@ class Op:
     on_gpu: ClassVar[bool] = True
     """Whether GPUs can compute it; programs of loops that work in large memory of their own run on CPUs alone so far."""
 
+    counted: ClassVar[int | None] = None
+    """The axis of the first result of which only a first part counts, as many elements as the second result, int64[1], says."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         names = (cls.name,) if cls.__dict__.get("name") else ()
@@ -91,6 +94,13 @@ class Op:
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         """Whether the op computes rightly, and well, when its data operands and results are held in ``layout``."""
         return False
+
+    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
+        """The counted axis of each result, ``axes`` being those of the operands; ``None`` when results depend on what does not count.
+
+        Every element of the results at a place along that axis may depend only on those of the operands at the same place.
+        """
+        return None
 
     def reads_any_layout(self) -> bool:
         """Whether operands may be held in any layout, and the result is row-major all the same."""

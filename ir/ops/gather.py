@@ -13,6 +13,7 @@ from ..onnx_io import ImportNode
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, data_index
+from .non_zero import NonZero
 from .reshape import Reshape
 
 
@@ -20,7 +21,7 @@ from .reshape import Reshape
 class Gather(Op):
     """``x[..., indices, ...]``: the elements of ``axis`` at the indices, in the shape of the indices; ONNX Gather-13.
 
-    Indices are int32 or int64, negative ones count from the end. ONNX Compress with a constant condition becomes this op.
+    Indices are int32 or int64, negative ones count from the end. ONNX Compress becomes this op.
     """
 
     name = "gather"
@@ -44,16 +45,25 @@ class Gather(Op):
 
         return k.compute(outs[0], element, "gather")
 
+    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
+        axis, (counted, index) = axis_of(self.axis, inputs[0].rank), axes
+        if counted is None:
+            return None if index is None else (axis + index,)
+        if index is not None or counted == axis:
+            return None
+        return (counted if counted < axis else counted + inputs[1].rank - 1,)
+
     @classmethod
     def from_onnx(cls, n: ImportNode) -> Any:
         if n.op_type == "Gather":
             return super().from_onnx(n)
-        x, axis, condition = n.input(0), n.attr("axis"), n.const(1, "condition")
-        if condition is None:
-            raise n.error("its condition is missing")
+        x, axis, condition = n.input(0), n.attr("axis"), n.input(1)
         if axis is None:
             x, axis = n.emit(Reshape((-1,)), x), 0
-        return n.emit(cls(axis), x, n.constant(np.flatnonzero(condition), "indices"))
+        known = n.builder.constant_of(condition)
+        if known is not None:
+            return n.emit(cls(axis), x, n.constant(np.flatnonzero(known), "indices"))
+        return n.emit(cls(axis), x, n.emit(Reshape((-1,)), n.emit(NonZero(), condition)))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

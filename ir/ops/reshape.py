@@ -64,6 +64,14 @@ class Reshape(Op):
 
         return k.compute(outs[0], element, "reshape")
 
+    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
+        (x,), (axis,) = inputs, axes
+        shape = self.infer(x).sizes
+        assert axis is not None
+        before = math.prod(x.sizes[:axis])
+        same = [a for a, d in enumerate(shape) if d == x.sizes[axis] and math.prod(shape[:a]) == before]
+        return same if len(same) == 1 else None  # an axis of one element may stand for another one
+
     def reads_any_layout(self) -> bool:
         return True
 

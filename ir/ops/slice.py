@@ -65,6 +65,10 @@ class Slice(Op):
 
         return k.compute(outs[0], element, "slice", mask=True)
 
+    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
+        (x,), (axis,) = inputs, axes
+        return (axis,) if axis is not None and self.ranges(x)[axis] is None else None
+
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank and all(
             r is None or (r.step == 1 and r.start % layout.block(a) == 0)

@@ -1,0 +1,78 @@
+"""Where elements are not zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..loops import Memory, block, loop, program, when
+from ..lowering import Operand, TensorExpressions
+from ..onnx_io import ExportNode
+from ..op import Case, Op, boolean, f32, i64, sample
+from ..types import TensorType
+from ._math import wide
+
+
+@dataclass(frozen=True)
+class NonZero(Op):
+    """The index of each element that is not zero, in row-major order, a column each; ONNX NonZero-13.
+
+    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others are 0.
+    """
+
+    on_gpu = False
+    name = "non_zero"
+    onnx = ("NonZero",)
+    counted = 1
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if not x.rank:
+            raise ShapeError("takes an operand of rank 1 or more")
+        return TensorType("i64", (x.rank, math.prod(x.sizes))), TensorType("i64", (1,))
+
+    def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
+        shape = xs[0].type.sizes
+        count = xs[0].type.numel
+        if not count:
+            return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
+
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            (x,), (y, found) = ins, results
+
+            def element(at: Any) -> Any:
+                index = [at // math.prod(shape[a + 1 :]) % d for a, d in enumerate(shape)]
+                kept = [y.store(j.astype("int64"), a, found(0).astype("int32")) for a, j in enumerate(index)]
+                keep = block(k, *kept, found.store(found(0) + k.like(1, found(0)), 0))
+                return when(k, _is_set(k, x(*index)), keep)
+
+            zero = k.const(0, "int64")
+            clear = loop(k, count, lambda j: block(k, *(y.store(zero, a, j) for a in range(len(shape)))))
+            return block(k, found.store(zero, 0), clear, loop(k, count, element))
+
+        return [r.tensor for r in program(k, outs, xs, body, self.name)]
+
+    def to_onnx(self, n: ExportNode) -> None:
+        n.node("NonZero", n.inputs, n.outputs[:1])
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        yield sample(cls(), np.array([[0, 1.5, 0], [-2, 0, np.nan]], np.float32))
+        yield sample(cls(), i64[2, 3, 4], low=0, high=1)
+        yield sample(cls(), boolean[7])
+        yield sample(cls(), np.zeros((3, 2), np.int32))
+        yield sample(cls(), f32[2, 0, 3])
+
+
+def _is_set(k: TensorExpressions, value: Any) -> Any:
+    """Whether an element is not zero; NaN is not."""
+    if k.dtype(value) == "bool":
+        return value
+    value = wide(value)
+    zero = k.like(0, value)
+    return k.tirx.any(value != zero, k.tirx.isnan(value)) if "float" in k.dtype(value) else value != zero
