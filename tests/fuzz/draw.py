@@ -48,8 +48,8 @@ class Draw:
         return self.rng.random() < probability
 
     def number(self, low: float, high: float) -> float:
-        """A float with a short decimal form."""
-        return round(self.rng.uniform(low, high), 2)
+        """A float that float16 holds exactly."""
+        return round(self.rng.uniform(low, high) * 64) / 64
 
     def whole(self, low: int, high: int) -> int:
         return self.rng.randint(low, high)
