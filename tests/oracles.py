@@ -19,9 +19,11 @@ from convc.onnx_export import to_onnx
 Feeds = Mapping[str, np.ndarray]
 
 
-def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
-    """The outputs of a model by ONNX Runtime on one thread."""
+def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds, *, optimized: bool = True) -> list[np.ndarray]:
+    """The outputs of a model by ONNX Runtime on one thread; not ``optimized``, by each node as it is."""
     options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

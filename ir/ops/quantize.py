@@ -121,8 +121,8 @@ class Quantize(_Linear):
 
     def to_onnx(self, n: ExportNode) -> None:
         n.node(
-            "QuantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size,
-            output_dtype=onnx_dtype(self.dtype), saturate=None if self.saturate else 0,
+            "QuantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size or None,
+            output_dtype=onnx_dtype(self.dtype) if len(n.inputs) < 3 else None, saturate=None if self.saturate else 0,
         )  # fmt: skip
 
     @classmethod

@@ -11,7 +11,7 @@ from convc.ir.errors import ConvcError
 from convc.ir.graph import Graph, Value
 from convc.ir.types import TensorType
 
-from . import layers, movement, pointwise
+from . import heads, layers, movement, pointwise, selection
 from .draw import CHANNELS, SIZES, Draw
 
 LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
@@ -48,6 +48,19 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (1.5, movement.reduce),
     (0.4, movement.cumulate),
     (1, movement.squeeze_and_excite),
+    (0.7, selection.top_k),
+    (0.3, selection.hardmax),
+    (0.7, selection.gather_by_element),
+    (0.7, selection.gather_tuples),
+    (1, selection.scatter),
+    (0.4, selection.triangle),
+    (0.5, selection.one_hot),
+    (1, selection.integers),
+    (2, heads.recurrent),
+    (0.8, heads.einsum),
+    (0.6, heads.sample_grid),
+    (0.8, heads.deformed_conv),
+    (1, heads.quantized),
 )
 
 

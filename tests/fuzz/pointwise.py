@@ -41,10 +41,28 @@ def prelu(d: Draw) -> Value:
 def bounded_function(d: Draw) -> Value:
     """A function that is steep or undefined somewhere, of an operand that keeps away from there."""
     x = d.floats()
-    op = d.pick((t.Exp(), t.Log(), u.Sqrt(), u.Reciprocal(), t.Asinh(), t.Sinh(), t.Cosh(), t.Tan()))
+    op = d.pick(
+        (
+            t.Exp(),
+            t.Log(),
+            u.Sqrt(),
+            u.Reciprocal(),
+            t.Asinh(),
+            t.Sinh(),
+            t.Cosh(),
+            t.Tan(),
+            t.Acos(),
+            t.Asin(),
+            t.Atanh(),
+            t.Acosh(),
+        )
+    )
     if isinstance(op, t.Log | u.Sqrt | u.Reciprocal):
         half = d.filled((), 0.5, x.type.dtype)
         return d.emit(op, d.emit(Add(), d.emit(u.Abs(), x), half))
+    if isinstance(op, t.Acos | t.Asin | t.Atanh | t.Acosh):
+        inside = d.emit(Clip(-0.875, 0.875), x)
+        return d.emit(op, d.emit(Add(), inside, d.filled((), 2.5, x.type.dtype)) if isinstance(op, t.Acosh) else inside)
     return d.emit(op, d.emit(d.pick((t.Tanh(), Clip(-1.0, 1.0))), x))
 
 
