@@ -15,7 +15,7 @@ import onnx
 from convc.backends.build import build
 from convc.backends.target import Target, host_target, parse_target, parse_targets
 from convc.ir.choices import Choices
-from convc.ir.counted import separate
+from convc.ir.counted import counted_outputs
 from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, current, guarded
@@ -213,7 +213,6 @@ def _check(target: str, arch: str | Sequence[str] | None, threads: int | None, p
 def _for_cpu(
     graph: Graph, target: Target, threads: int | None, precision: str, choices: Choices, dump_dir: Path | None
 ) -> CpuModel:
-    graph, axes = separate(graph)
     with _compiling:
         final = pipeline.run(graph, target.machine, precision, dump_dir, choices)
         built = build(final, target)
@@ -224,9 +223,7 @@ def _for_cpu(
         "threads": threads,
         "memory": asdict(built.plan),
     }
-    model = CpuModel(
-        built.module, _description(graph, final, axes, "cpu", details), _weights(final), threads, built.kernels
-    )
+    model = CpuModel(built.module, _description(graph, final, "cpu", details), _weights(final), threads, built.kernels)
     if not host_target().lacks(target.family, target.features):
         _ = model.program  # what it takes to run is done now
     return model
@@ -239,7 +236,6 @@ def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dum
 
     precision = "fp32" if precision == "default" else precision
     architectures = [replace(a, gpu=replace(a.gpu, tf32=precision == "tf32")) for a in parse_architectures(arch)]
-    graph, axes = separate(graph)
     final = pipeline.apply(graph, pipeline.gpu_passes(precision), dump_dir)
     built = cuda.build(final, architectures)
     held, code = {}, bytearray()
@@ -249,18 +245,16 @@ def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dum
             places.append((len(code), len(module.code)))
             code += module.code
         held[name] = {"modules": places, "plan": asdict(found.variant.plan)}
-    description = _description(graph, final, axes, "cuda", {"precision": precision, "architectures": held})
+    description = _description(graph, final, "cuda", {"precision": precision, "architectures": held})
     model = CudaModel(description, bytes(code), _weights(final), built[architectures[-1].name].variant.kernels)
     model.usage = {a.name: usage(built[a.name], a.gpu) for a in architectures}
     return model
 
 
-def _description(
-    graph: Graph, final: Graph, axes: Sequence[int | None], kind: str, details: Mapping[str, Any]
-) -> Description:
-    """What a model is, its graph as it was given and as it was compiled; ``axes`` are the counted ones of its outputs."""
+def _description(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) -> Description:
+    """What a model is, its graph as it was given and as it was compiled."""
     inputs = tuple(_port(v.name, made) for v, made in zip(graph.inputs, final.inputs, strict=True))
-    outputs = tuple(map(_port, graph.output_names, final.outputs, axes))
+    outputs = tuple(map(_port, graph.output_names, final.outputs, counted_outputs(graph)))  # the counts come last
     return Description(graph.name, __version__, inputs, outputs, kind, details)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.ir.choices import Choices
+from convc.ir.counted import separate_counts
 from convc.ir.data_layouts import Blocks, ChannelsLast
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
@@ -31,6 +32,7 @@ Pass = Callable[[Graph], Graph]
 
 
 SIMPLIFY: tuple[tuple[str, Pass], ...] = (
+    ("separate_counts", separate_counts),
     ("fold_constants", fold_constants),
     ("recognise_activations", recognise_activations),
     ("fold_scale", fold_scale),

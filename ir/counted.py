@@ -8,7 +8,7 @@ it. Trims move to the outputs as a graph is built, past ops that compute each el
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .errors import GraphError, UnsupportedOpError
 from .graph import Graph, Node, Value
@@ -61,30 +61,29 @@ def emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str,
     return results[0] if len(results) == 1 else results
 
 
-class Counted(NamedTuple):
-    """A graph without trims, which returns the counts of outputs behind them; and each output's counted axis, if any."""
+def counted_outputs(graph: Graph) -> tuple[int | None, ...]:
+    """The counted axis of each output that has one."""
+    makers = [graph.producers.get(v.name) for v in graph.outputs]
+    return tuple(axis_of_trim(n) if n is not None and is_trim(n) else None for n in makers)
 
-    graph: Graph
-    axes: tuple[int | None, ...]
 
+def separate_counts(graph: Graph) -> Graph:
+    """A pass: trims go, and the graph returns their counts behind its outputs, in order.
 
-def separate(graph: Graph) -> Counted:
-    """Take the trims before the outputs away; raises ``GraphError`` for one that stands elsewhere."""
+    Raises ``GraphError`` for a trim that is not before an output.
+    """
     trims = {n.output.name: n for n in graph.nodes if is_trim(n)}
+    if not trims:
+        return graph
     for node in graph.nodes:
         for v in node.inputs:
             if v.name in trims:
                 raise GraphError(f"{node.describe()} reads '{v.name}', but a trim node stands before outputs alone")
-    ends = [trims.get(v.name) for v in graph.outputs]
-    outputs = [v if t is None else t.inputs[0] for v, t in zip(graph.outputs, ends, strict=True)]
-    names = list(graph.output_names)
-    for t in ends:
-        if t is not None:
-            outputs.append(t.inputs[1])
-            names.append(f"count {len(names)}")
+    outputs = [trims[v.name].inputs[0] if v.name in trims else v for v in graph.outputs]
+    counts = [trims[v.name].inputs[1] for v in graph.outputs if v.name in trims]
+    names = [*graph.output_names, *(f"count {i}" for i in range(len(counts)))]
     nodes = tuple(n for n in graph.nodes if n.output.name not in trims)
-    bare = Graph(graph.name, graph.inputs, nodes, tuple(outputs), graph.constants, tuple(names))
-    return Counted(bare, tuple(None if t is None else axis_of_trim(t) for t in ends))
+    return Graph(graph.name, graph.inputs, nodes, (*outputs, *counts), graph.constants, tuple(names))
 
 
 def check_trimmed(graph: Graph) -> None:
