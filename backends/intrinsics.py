@@ -5,7 +5,7 @@ Each is one call in TIR, kept through scheduling and vectorising, and lowered la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -32,12 +32,14 @@ INTRINSICS = {
 """How many operands each takes. ``log1p`` need serve arguments in [0, 1] alone; ``maximum`` and ``minimum`` give NaN where
 either operand is NaN.
 """
+BYTES = ("dot4", "plus", "quad")
+"""Functions of int32 vectors, for processors that have them (``byte_math.py``)."""
 _PREFIX = "convc."
 
 
-def register_lowering(target: str, lower: Callable[[str, Any], Any]) -> None:
-    """Have ``lower(name, call)`` replace the calls of every intrinsic, of vectors too, for a kind of target."""
-    for name in INTRINSICS:
+def register_lowering(target: str, lower: Callable[[str, Any], Any], names: Iterable[str] = INTRINSICS) -> None:
+    """Have ``lower(name, call)`` replace the calls of these intrinsics, of vectors too, for a kind of target."""
+    for name in names:
         tirx.op.register_intrin_lowering(_PREFIX + name, target=target, f=partial(lower, name), level=11)
 
 
@@ -55,11 +57,12 @@ def used(body: Any) -> list[str]:
 
 
 def _register() -> None:
-    for name in INTRINSICS:
+    for name in (*INTRINSICS, *BYTES):
         op = _PREFIX + name
-        _ffi_api.RegisterOp(op, f"{name} of float32")
+        _ffi_api.RegisterOp(op, f"{name} of convc")
         register_op_attr(op, "TVectorizable", True)
         register_op_attr(op, "TCallEffectKind", 1)  # pure
+    register_op_attr("tirx.nearbyint", "TVectorizable", True)  # TVM forgot: it would take every element by itself
 
 
 _register()

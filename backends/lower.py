@@ -15,8 +15,9 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import GlobalVar, PointerType, PrimType
 
+from . import byte_math
 from .flatten import flatten_buffers
-from .intrinsics import used
+from .intrinsics import BYTES, used
 from .memory import aligned
 from .target import Target
 from .vector_math import definitions
@@ -99,8 +100,11 @@ def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
     body, size = _take_scratch(func.body, scratch)
     for key, value in (("device_id", 0), ("device_type", tvm.cpu().dlpack_device_type())):
         body = tirx.AttrStmt(tvm.ir.StringImm("default"), key, tirx.const(value, "int32"), body)  # where to allocate
-    if names := used(body):
-        body = _importing(definitions(names), body)
+    names = used(body)
+    if bytes_too := [name for name in names if name in BYTES]:
+        body = _importing(byte_math.definitions(), body)
+    if floats := [name for name in names if name not in bytes_too]:
+        body = _importing(definitions(floats), body)
     body = tirx.SeqStmt([*declared, body, tirx.Return(tirx.const(0, "int32"))])
     made = tirx.PrimFunc([*pointers, scratch], body, ret_type=_STATUS, attrs=func.attrs)
     return Subroutine(name, made, size)

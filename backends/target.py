@@ -76,6 +76,7 @@ class Target:
             self.vector_registers,
             self.cache_bytes,
             flops_per_cycle=self.flops_per_cycle,
+            dot4=self.features >= DOT4,
             threads=self.threads,
         )
 
@@ -95,6 +96,8 @@ class Target:
         return self.vector_bits // dtype_bits
 
 
+DOT4 = {"avx512vnni", "avx512vl"}
+"""What a processor must have for the functions of ``byte_math.py``."""
 X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 """The levels of the x86-64 psABI, which LLVM knows as processors."""
 AARCH64 = ("aarch64", "cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1")

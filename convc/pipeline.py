@@ -20,9 +20,11 @@ from convc.ir.passes.convert_precision import convert_precision
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse
+from convc.ir.passes.integer_products import integer_products
 from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.move_channels import move_channels
 from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.passes.quantized_convs import quantized_convs
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
 from convc.ir.text import print_graph
@@ -52,7 +54,9 @@ def passes(machine: Machine, precision: str = "default", choices: Choices | None
     """The named passes for a CPU. ``precision="strict"`` keeps to the direct form of every convolution."""
     layouts = Blocks.for_machine(machine)
     return (
+        ("quantized_convs", lambda g: quantized_convs(g, machine)),
         *SIMPLIFY,
+        ("integer_products", lambda g: integer_products(g, machine)),
         ("assign_layouts", lambda g: assign_layouts(g, layouts)),
         ("choose_algorithms", lambda g: g if precision == "strict" else choose_algorithms(g, machine, choices)),
         ("pack_dense", lambda g: pack_dense(g, layouts)),

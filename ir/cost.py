@@ -142,7 +142,7 @@ def winograd_candidates(node: Node) -> list[WinogradConv]:
     Rounding errors grow with the number of points, and multiply over two transformed axes: seven points in two dimensions
     and ten in one stay within eight times the direct form's error, and whole networks within four times other libraries'.
     """
-    if not isinstance(node.op, Conv) or node.op.group != 1 or node.output.type.rank != 4:
+    if not isinstance(node.op, Conv) or node.op.exact or node.op.group != 1 or node.output.type.rank != 4:
         return []
     strides, pads, dilations = node.op.geometry(2)
     kernel = node.inputs[1].type.sizes[2:]

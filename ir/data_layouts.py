@@ -10,6 +10,7 @@ from .graph import Graph, Node
 from .layout import Layout
 from .machine import Machine
 from .ops.conv import Conv
+from .ops.conv_bytes import ConvBytes
 from .ops.conv_transpose import ConvTranspose
 from .ops.select_channels import joins_channels
 from .types import TensorType
@@ -91,6 +92,7 @@ class Blocks:
     def weight(self, node: Node) -> Layout:
         """Outputs innermost, inputs blocked as the data is."""
         inputs, outputs = (self.size(v.type.sizes[1]) for v in (node.inputs[0], node.output))
+        inputs = inputs // 4 if isinstance(node.op, ConvBytes) else inputs
         inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, outputs) else f"{inputs}i"
         return Layout(f"OI{_spatial(node.output.type)}{inner}{outputs}o")
 

@@ -76,9 +76,9 @@ class TensorExpressions:
         """The TVM dtype of a scalar expression."""
         return str(expr.ty.dtype)
 
-    def intrinsic(self, name: str, *xs: Any) -> Any:
-        """A function of float32 scalars that the backend implements so that it vectorises: see ``ops/_math.py``."""
-        return self.tirx.call_intrin("float32", f"convc.{name}", *xs)
+    def intrinsic(self, name: str, *xs: Any, dtype: str = "float32") -> Any:
+        """A function of scalars that the backend implements so that it vectorises: see ``ops/_math.py``."""
+        return self.tirx.call_intrin(dtype, f"convc.{name}", *xs)
 
     def compute(
         self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False

@@ -25,6 +25,8 @@ class Machine:
     """Reading from the last-level cache."""
     second_level_bytes_per_cycle: float = 32.0
     """Reading from the second-level cache."""
+    dot4: bool = False
+    """Whether an instruction adds four products of bytes to an int32 in each lane."""
     threads: int = 1
     """How many cores a call uses."""
 

@@ -15,7 +15,7 @@ from convc.ir.verify import verify
 CASES = [
     pytest.param(case, id=f"{name}-{i}") for name, cls in sorted(REGISTRY.items()) for i, case in enumerate(cls.cases())
 ]
-WITHOUT_CASES = {"fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
+WITHOUT_CASES = {"conv_bytes", "fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
 """Ops that no model holds; their own tests cover them."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from tvm import te
@@ -13,6 +15,7 @@ from convc.ir.data_layouts import HALF_BLOCKS_AT_ONCE, is_depthwise
 from convc.ir.graph import Node
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv
+from convc.ir.ops.conv_bytes import ConvBytes
 from convc.ir.tiles import LATENCY, SPARE, bands, register_tile, round_up, tile_size, tile_worth
 from convc.ir.types import TensorType
 
@@ -49,7 +52,7 @@ def direct_conv(group: Group, target: Target) -> Any:
         blocks = 1  # a group's outputs read its own inputs
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     cut = bands_of(node, out.sizes[2] // rows, target)
-    sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue)
+    sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue, exact=node.op.exact)
     update, axes = update_of(sch, "conv")
     tilings = (
         Tiling(axes + 2, rows, out.sizes[2] // rows // cut),
@@ -123,9 +126,11 @@ class DirectConv:
         (sh, sw), pads, (dh, dw) = op.geometry(2)
         blocked = x.type.layout is not None
         channels = w.shape[1]
-        inner = x.type.physical_shape[-1] if blocked else channels
+        four = isinstance(op, ConvBytes)
+        inner = (x.type.physical_shape[-1] // (4 if four else 1)) if blocked else channels
         width = round_up(outs[0].sizes[3], self.columns)
-        source = padded(k, x, widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1))
+        around = widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1)
+        source = packed(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
         # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing;
         # many of them in equal steps, for weights to be fetched ahead
         full = channels % inner == 0 and not self.singly
@@ -137,8 +142,23 @@ class DirectConv:
         outer, lane = (rc, ri) if step == inner else (channel // inner, channel % inner)
         blocks_in, blocks_out = self.blocks_a_group()
 
+        total = te.comm_reducer(
+            lambda a, b: k.intrinsic("plus", a, b, dtype="int32"), lambda _: k.const(0, "int32"), "sum_of_dots"
+        )
+
+        def quad(*at: Any) -> Any:
+            """Four bytes that lie side by side."""
+            *place, lane = at
+            return k.intrinsic("quad", *(source(*place, lane * 4 + j) for j in range(4)), dtype="int32")
+
         def element(n: Any, o: Any, h: Any, i: Any, v: Any) -> Any:
             at = (h * sh + rh * dh, i * sw + rw * dw)
+            if four and not blocked:
+                product = ("dot4", source(n, ri, *at), w.tensor(o, ri, rh, rw, v))
+                return total(k.intrinsic(*product, dtype="int32"), axis=[rc, rh, rw, ri])
+            if four:
+                product = ("dot4", quad(n, outer, *at, lane), w.tensor(o, outer, rh, rw, lane, v))
+                return total(k.intrinsic(*product, dtype="int32"), axis=[rc, rh, rw, ri])
             if blocked:
                 data = source(n, outer if blocks_out is None else o // blocks_out * blocks_in + outer, *at, lane)
                 return te.sum(data * w.tensor(o, outer, rh, rw, lane, v), axis=[rc, rh, rw, ri])
@@ -164,8 +184,8 @@ def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bi
     return y if width == out.sizes[3] else k.compute(out, lambda *i: result(*i), "crop")
 
 
-def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]]) -> Any:
-    """The input with zeros around its planes, in memory order; the input itself when there is nothing to pad."""
+def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], fill: int = 0) -> Any:
+    """The input with ``fill`` around its planes, in memory order; the input itself when there is nothing to pad."""
     (top, bottom), (left, right) = pads
     if not (top or bottom or left or right):
         return x.tensor
@@ -175,12 +195,28 @@ def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]]) ->
 
     def element(n: Any, c: Any, i: Any, j: Any, *lane: Any) -> Any:
         inside = k.tirx.all(i >= top, i < h + top, j >= left, j < w + left)
-        return k.guarded(inside, x.tensor(n, c, i - top, j - left, *lane), k.const(0, x.dtype))
+        return k.guarded(inside, x.tensor(n, c, i - top, j - left, *lane), k.const(fill, x.dtype))
 
     return te.compute(shape, element, name="pad")
 
 
-def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool) -> Any:
+def packed(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], op: ConvBytes) -> Any:
+    """The bytes with the op's zero around them; row-major ones put together, four channels in an int32."""
+    if x.type.layout is not None:
+        return padded(k, x, pads, op.zero)
+    (top, bottom), (left, right) = pads
+    count, channels, h, w = x.shape  # at most four channels: data of more is in blocks
+    outside = int.from_bytes(bytes([op.zero] * 4), "little", signed=True)
+
+    def element(n: Any, _: Any, i: Any, j: Any) -> Any:
+        parts = [x.tensor(n, c, i - top, j - left).astype("int32") << (8 * c) for c in range(channels)]
+        inside = k.tirx.all(i >= top, i < h + top, j >= left, j < w + left)
+        return k.guarded(inside, reduce(or_, parts), k.const(outside, "int32"))
+
+    return te.compute([count, 1, h + top + bottom, w + left + right], element, name="pad")
+
+
+def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool, exact: bool) -> Any:
     """Bands of rows, output blocks, and rows in parallel; each tile accumulates in registers; what follows is applied on the way out.
 
     64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
@@ -190,7 +226,7 @@ def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy:
     out = inline_epilogue(sch, conv)
     *_, rc, rh, rw, ri = sch.get_loops(conv)
     steps, *window = (int(sch.get(r).extent) for r in (rc, rh, rw, ri))
-    partial = None if joined else sum_in_chunks(sch, conv, rc, steps, math.prod(window))
+    partial = None if joined or exact else sum_in_chunks(sch, conv, rc, steps, math.prod(window))
     n, oc, oh, ow, o, *reduction = sch.get_loops(conv)
     band, oho, ohi = sch.split(oh, [cut, None, rows])
     owo, owi = sch.split(ow, [None, columns])

@@ -16,11 +16,14 @@ from ..builder import Builder
 from ..data_layouts import DataLayouts, reads_plain
 from ..graph import Graph, Node, Value
 from ..layout import Layout
+from ..ops._elementwise import Elementwise
 from ..ops.conv import Conv
 from ..ops.conv_transpose import ConvTranspose
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
+INTEGERS = ("i8", "u8", "i32")
+"""What elementwise ops may make on the way from one convolution to the next."""
 FUSED_CONVERSION = 0.25
 """What a conversion next to an op that moves its elements anyway costs, as a share of one by itself."""
 
@@ -63,10 +66,14 @@ def assign_layouts(graph: Graph, layouts: DataLayouts) -> Graph:
 def _can_hold(node: Node, layouts: DataLayouts) -> bool:
     """Whether a node runs on data held in the backend's layout."""
     rank = node.output.type.rank
-    if rank < 3 or rank > 5 or len(node.outputs) != 1 or not node.output.type.is_float:
+    if rank < 3 or rank > 5 or len(node.outputs) != 1:
         return False
     if isinstance(node.op, Conv | ConvTranspose):
         return layouts.takes(node)
+    if not node.output.type.is_float and not (node.op.elementwise and node.output.type.dtype in INTEGERS):
+        return False
+    if isinstance(node.op, Elementwise) and all(v.type.shape != node.output.type.shape for v in node.inputs):
+        return False  # its operands, each broadcast along other axes, are held in no layout of the result
     return node.op.layouts([v.type for v in node.inputs], layouts.data(node.output.type))
 
 

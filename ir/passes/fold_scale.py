@@ -91,7 +91,7 @@ def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
         return None
     for value, other in (node.inputs, node.inputs[::-1]):
         conv = graph.producers.get(value.name)
-        if conv is None or not isinstance(conv.op, Conv):
+        if conv is None or not isinstance(conv.op, Conv) or conv.op.exact:
             continue
         if other.name not in graph.constants or not graph.constants[other.name].has_data:
             return f"'{other.name}' is not constant"

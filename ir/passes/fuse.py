@@ -13,6 +13,7 @@ import networkx as nx
 
 from ..graph import Constant, Graph, Node, Value
 from ..ops.conv import Conv
+from ..ops.conv_bytes import ConvBytes
 from ..ops.fused import Fused
 from ..ops.layer_norm import LayerNorm
 from ..ops.relayout import Relayout
@@ -170,7 +171,13 @@ def _is_absorbed(graph: Graph, node: Node) -> bool:
 
 def _takes_singly(node: Node, x: Value) -> bool:
     """Whether a node is a 2-D convolution by 1x1 of one group, and x its data."""
-    if not isinstance(node.op, Conv) or node.op.group != 1 or x.type.rank != 4 or x in node.inputs[1:]:
+    if (
+        not isinstance(node.op, Conv)
+        or isinstance(node.op, ConvBytes)
+        or node.op.group != 1
+        or x.type.rank != 4
+        or x in node.inputs[1:]
+    ):
         return False
     _, pads, _ = node.op.geometry(2)
     return node.inputs[1].type.sizes[2:] == (1, 1) and not any(map(any, pads))

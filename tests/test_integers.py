@@ -1,0 +1,199 @@
+"""Products of 8-bit integers: every bit as ONNX Runtime has it, by bytes and by floats; and QDQ models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from oracles import run_onnxruntime, run_reference
+
+import convc
+from convc import pipeline
+from convc.backends.group import Group
+from convc.backends.profile import assembly
+from convc.backends.target import Target, host_target, parse_target
+from convc.ir.graph import Graph
+from convc.ir.machine import Machine
+from convc.ir.ops.conv_bytes import ConvBytes
+
+DOTS = Machine(lanes=16, registers=32, cache_bytes=1 << 20, dot4=True)
+NO_DOTS = Machine(lanes=8, registers=16, cache_bytes=1 << 20)
+X86 = "x86_64-unknown-linux-gnu"
+can_run = pytest.mark.skipif(not host_target().machine.dot4, reason="this processor adds no products of bytes")
+
+
+def qlinear(
+    channels: int, outputs: int, kernel: int, size: int, *, zero: int = 0, w_zero: int = 0, w_dtype: Any = np.int8,
+    largest: int = 127, bias: bool = True, group: int = 1, **geometry: Any,
+) -> onnx.ModelProto:  # fmt: skip
+    """One QLinearConv of uint8 data."""
+    rng = np.random.default_rng(channels + outputs)
+    low = -largest if w_dtype is np.int8 else 0
+    w = rng.integers(low, largest + 1, (outputs, channels // group, kernel, kernel)).astype(w_dtype)
+    held = {
+        "xs": np.float32(0.02), "xz": np.uint8(zero), "w": w, "wz": np.full(outputs, w_zero, w_dtype),
+        "ws": rng.uniform(0.001, 0.003, outputs).astype(np.float32), "ys": np.float32(0.01 * channels**0.5 * kernel),
+        "yz": np.uint8(100), "b": rng.integers(-(1 << 18), 1 << 18, outputs).astype(np.int32),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", *(["b"] if bias else [])]
+    node = helper.make_node("QLinearConv", names, ["y"], group=group, **geometry)
+    return model([node], {"x": (TensorProto.UINT8, [2, channels, size, size])}, held)
+
+
+def model(nodes: Any, inputs: dict[str, Any], held: dict[str, Any]) -> onnx.ModelProto:
+    values = [helper.make_tensor_value_info(name, *what) for name, what in inputs.items()]
+    weights = [numpy_helper.from_array(np.asarray(a), name) for name, a in held.items()]
+    graph = helper.make_graph(nodes, "g", values, [onnx.ValueInfoProto(name="y")], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def data(m: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
+    """Values of the whole range, its ends more often."""
+    made = {}
+    for i in m.graph.input:
+        shape = [d.dim_value for d in i.type.tensor_type.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)
+        info = np.iinfo(dtype)
+        x = np.random.default_rng(seed).integers(info.min - 40, info.max + 41, shape)
+        made[i.name] = np.clip(x, info.min, info.max).astype(dtype)
+    return made
+
+
+CONVS = {
+    "3x3": {"channels": 32, "outputs": 32, "kernel": 3, "size": 9, "pads": [1, 1, 1, 1]},
+    "padded with another zero": {"channels": 16, "outputs": 20, "kernel": 3, "size": 7, "zero": 113, "pads": [2, 0, 1, 1]},
+    "1x1, strided": {"channels": 64, "outputs": 24, "kernel": 1, "size": 8, "strides": [2, 2]},
+    "an image": {"channels": 3, "outputs": 16, "kernel": 7, "size": 20, "zero": 128, "strides": [2, 2], "pads": [3] * 4},
+    "one channel": {"channels": 1, "outputs": 8, "kernel": 3, "size": 6, "zero": 255},
+    "channels that fill no block": {"channels": 21, "outputs": 5, "kernel": 3, "size": 6, "zero": 7, "pads": [1] * 4},
+    "half blocks": {"channels": 24, "outputs": 24, "kernel": 3, "size": 6},
+    "dilated": {"channels": 16, "outputs": 16, "kernel": 3, "size": 9, "dilations": [2, 2], "bias": False},
+    "unsigned weights": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 128, "largest": 255},
+    "weights of nine bits": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 3, "largest": 255},
+    "more than float32 counts": {"channels": 256, "outputs": 8, "kernel": 3, "size": 5, "zero": 3},
+    "three times as much": {"channels": 512, "outputs": 8, "kernel": 3, "size": 4},
+    "groups": {"channels": 32, "outputs": 32, "kernel": 3, "size": 6, "group": 2, "zero": 9, "pads": [1] * 4},
+    "depthwise": {"channels": 32, "outputs": 32, "kernel": 3, "size": 6, "group": 32, "zero": 9, "pads": [1] * 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("what", CONVS)
+def test_every_bit(what: str, target: str) -> None:
+    m = qlinear(**CONVS[what])
+    given = data(m)
+    got = convc.compile(m, target=target, threads=2)(*given.values())
+    np.testing.assert_array_equal(got, run_onnxruntime(m, given)[0])
+
+
+def nodes_of(m: onnx.ModelProto, machine: Machine) -> list[Any]:
+    final = pipeline.run(convc.load_onnx(m), machine)
+    return [n.op for kernel in final.nodes for n in kernel.op.body.nodes]  # type: ignore[attr-defined]
+
+
+def test_how_each_is_computed() -> None:
+    """Bytes where there is an instruction; floats in as many parts as are exact."""
+
+    def convs(what: str, machine: Machine) -> list[str]:
+        return [op.name for op in nodes_of(qlinear(**CONVS[what]), machine) if "conv" in op.name]
+
+    assert convs("3x3", DOTS) == convs("an image", DOTS) == ["conv_bytes"]
+    assert convs("unsigned weights", DOTS) == ["conv_bytes"]
+    assert convs("weights of nine bits", DOTS) == convs("groups", DOTS) == ["conv"]
+    assert convs("3x3", NO_DOTS) == ["conv"]
+    assert convs("more than float32 counts", NO_DOTS) == ["conv"] * 2
+    assert convs("three times as much", NO_DOTS) == ["conv"] * 3
+
+
+def test_floats_stay_exact_at_the_limit() -> None:
+    """The largest products there can be, on either side, in as many parts as it takes."""
+    for channels in (57, 58, 130):
+        w = np.full((4, channels, 3, 3), 127, np.int8)
+        w[1], w[2, ::2] = -128, -128
+        node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
+        m = model([node], {"x": (TensorProto.UINT8, [1, channels, 4, 4])}, {"w": w})
+        for fill in (0, 1, 254, 255):
+            x = np.full((1, channels, 4, 4), fill, np.uint8)
+            got = convc.compile(m, target="x86-64-v3")(x)
+            np.testing.assert_array_equal(got, run_onnxruntime(m, {"x": x})[0])
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+def test_signed_data(target: str) -> None:
+    w = np.random.default_rng(1).integers(-128, 128, (16, 16, 3, 3)).astype(np.int8)
+    node = helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"], pads=[1, 1, 1, 1])
+    zeros = {"xz": np.int8(-100), "wz": np.int8(0)}
+    m = model([node], {"x": (TensorProto.INT8, [1, 16, 6, 6])}, {"w": w} | zeros)
+    given = data(m)
+    np.testing.assert_array_equal(convc.compile(m, target=target)(*given.values()), run_reference(m, given)[0])
+
+
+@pytest.mark.parametrize("columns", [8, 300])
+def test_matrix_products(columns: int) -> None:
+    """As floats where sums are exact, and as integers where not."""
+    w = np.random.default_rng(1).integers(-128, 128, (columns, 12)).astype(np.int8)
+    node = helper.make_node("MatMulInteger", ["x", "w", "xz"], ["y"])
+    m = model([node], {"x": (TensorProto.UINT8, [7, columns])}, {"w": w, "xz": np.uint8(11)})
+    given = data(m)
+    np.testing.assert_array_equal(convc.compile(m)(*given.values()), run_onnxruntime(m, given)[0])
+
+
+def qdq(**other: Any) -> onnx.ModelProto:
+    """A convolution between dequantized operands, its result quantized, as quantizers write it."""
+    rng = np.random.default_rng(3)
+    w = rng.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
+    held = {
+        "xs": np.float32(0.05), "xz": np.uint8(120), "w": w, "ws": rng.uniform(0.001, 0.01, 16).astype(np.float32),
+        "wz": np.zeros(16, np.int8), "b": rng.standard_normal(16).astype(np.float32), "ys": np.float32(0.07), "yz": np.uint8(9),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["xf"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], axis=0),
+        helper.make_node("Conv", ["xf", "wf", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "ys", "yz"], ["y"]),
+    ]
+    return model(nodes, {"x": (TensorProto.UINT8, [1, 8, 9, 9])}, held | other)
+
+
+def test_dequantized_operands() -> None:
+    """Multiplied as bytes where that is fast; results may differ by one where a sum lies between two, for floats round."""
+    ops = [op.name for op in nodes_of(qdq(), DOTS)]
+    assert "conv_bytes" in ops
+    assert "dequantize" not in ops
+    assert "winograd_conv" in [op.name for op in nodes_of(qdq(), NO_DOTS)]
+    for m in (qdq(), qdq(ws=np.float32(0.004), wz=np.int8(5)), qdq(xz=np.uint8(0))):
+        given = data(m)
+        got, want = convc.compile(m)(*given.values()).astype(int), run_onnxruntime(m, given, optimized=False)[0]
+        assert np.abs(got - want).max() <= 1
+        assert (got != want).mean() < 0.01
+
+
+def kernel(m: onnx.ModelProto, target: Target) -> str:
+    """The machine code of the convolution of bytes."""
+    final: Graph = pipeline.run(convc.load_onnx(m), target.machine)
+    (node,) = [n for n in final.nodes if any(isinstance(k.op, ConvBytes) for k in n.op.body.nodes)]  # type: ignore[attr-defined]
+    return assembly(Group.of(node), target)[0]
+
+
+def test_four_products_an_instruction() -> None:
+    """The innermost loop loads four bytes for each instruction, and leaves the sums in registers."""
+    code = kernel(qlinear(64, 64, 3, 14, pads=[1] * 4), Target("cpu", "znver4", X86)).splitlines()
+    products = [i for i, line in enumerate(code) if "vpdpbusd" in line]
+    loop = [line.split()[0] for line in code[products[0] - 4 : products[13]]]
+    assert len(products) >= 14
+    assert set(loop) <= {"vpdpbusd", "vpbroadcastd", "vmovdqu64", "vmovdqa64", "addq", "leaq", "movq", ".p2align"}, loop
+
+
+def test_levels_of_x86_have_no_such_instruction() -> None:
+    assert not parse_target("x86-64-v4").machine.dot4
+
+
+@can_run
+def test_rounding_is_vectorised() -> None:
+    code = kernel(qlinear(64, 64, 1, 14), host_target())
+    assert "vrndscaleps" in code
+    assert "roundss" not in code.replace("vrndscaless", "")
