@@ -60,7 +60,7 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (0.8, heads.einsum),
     (0.6, heads.sample_grid),
     (0.8, heads.deformed_conv),
-    (1, heads.quantized),
+    (2, heads.quantized),
 )
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from convc.ir.graph import Value
+from convc.ir.ops.conv import Conv
 from convc.ir.ops.conv_integer import ConvInteger
 from convc.ir.ops.deform_conv import DeformConv
 from convc.ir.ops.einsum import Einsum
@@ -79,6 +80,23 @@ def deformed_conv(d: Draw) -> Value:
     return d.emit(op, *operands)
 
 
+def dequantized_conv(d: Draw, x: Value) -> Value:
+    """A convolution by a weight that is held as integers too, of a value that was."""
+    kernel, strides, pads, dilations = windows(d, x)
+    outputs = d.pick((1, 2, 8, 17))
+    size = (outputs, x.type.sizes[1], *kernel)
+    w = d.array(np.array([d.whole(-127, 127) for _ in range(math.prod(size))]).reshape(size), np.int8)
+    scales = () if d.chance(0.3) else (outputs,)
+    low = -round(math.log2(70 * math.sqrt(math.prod(size[1:]))))
+    scale = d.array(
+        2.0 ** np.array([d.whole(low, low + 1) for _ in range(math.prod(scales))]).reshape(scales), np.float32
+    )
+    zero = d.array(np.zeros(scales), np.int8)
+    weight = d.emit(Dequantize(0), w, scale, zero)
+    bias = [d.uniform((outputs,), 0.5)] if d.chance(0.5) else []
+    return d.emit(Conv(strides, pads, dilations), x, weight, *bias)
+
+
 def quantized(d: Draw) -> Value:
     """What is exact, quantized, perhaps convolved as integers, and made floats again; ONNX Runtime has no 3-D ConvInteger."""
     x = d.exactly(lambda v: v.type.dtype == "f32" and 2 <= v.type.rank <= 4)
@@ -89,8 +107,10 @@ def quantized(d: Draw) -> Value:
     scale = d.array(2.0 ** np.array([d.whole(-7, -4) for _ in range(math.prod(shape))]).reshape(shape), np.float32)
     zero = d.array(np.full(shape, d.whole(0, 100) + (28 if dtype == "u8" else -50)), kind)
     q = d.emit(Quantize(1, dtype=dtype), x, scale, zero, exact=True)
-    if x.type.rank < 3 or shape or d.chance(0.4):
+    if x.type.rank < 3 or shape or d.chance(0.3):
         return d.emit(Dequantize(1), q, scale, zero, exact=True)
+    if x.type.rank == 4 and d.chance(0.5):
+        return dequantized_conv(d, d.emit(Dequantize(1), q, scale, zero, exact=True))
     kernel, strides, pads, dilations = windows(d, x)
     group = d.pick(d.divisors(channels)) if d.chance(0.3) else 1
     outputs = group * d.pick((1, 2, 8, 17))
@@ -98,4 +118,5 @@ def quantized(d: Draw) -> Value:
     w = d.array(np.array([d.whole(-128, 127) for _ in range(math.prod(size))]).reshape(size), np.int8)
     w_zero = d.array(0 if d.chance(0.7) else d.whole(-5, 5), np.int8)
     total = d.emit(ConvInteger(strides, pads, dilations, group), q, w, zero, w_zero, exact=True)
-    return d.emit(Dequantize(1), total, scale, exact=True)
+    spread = d.array(2.0 ** -round(math.log2(5000 * math.sqrt(math.prod(size[1:])))), np.float32)
+    return d.emit(Dequantize(1), total, spread, exact=True)

@@ -159,7 +159,7 @@ def jump(d: Draw) -> Value:
         condition = d.exactly(lambda v: v.type.dtype == "bool" and v.type.shape == x.type.shape)
         other = d.alike(x) if d.chance(0.7) else d.filled((), d.number(-1, 1), x.type.dtype)
         return d.emit(Where(), condition, x, other, exact=True)
-    x = d.exactly(lambda v: v.type.is_float)
+    x = d.exactly(lambda v: v.type.is_float and v.type.rank > 0)
     if kind == "round":
         return d.emit(d.pick((u.Round, u.Floor, u.Ceil, u.Sign))(), x, exact=True)
     if kind == "arg":
