@@ -23,7 +23,7 @@ from .group import Group
 from .kernels import Kernel, ask, distinct
 from .lower import Subroutine, call, exported, generate, lower, pointer
 from .memory import Plan, Step
-from .network import Network, Place, check_sizes, depends_on_constants, operands
+from .network import Network, Place, check_sizes, operands
 from .target import Target
 
 NETWORK_CYCLES = 400_000
@@ -52,8 +52,7 @@ def build(graph: Graph, target: Target, *, trace: str = "") -> Built:
     """
     check_sizes(graph)
     found = distinct(graph)
-    known = depends_on_constants(graph)
-    calls = {d.name: sum(n.output.name not in known for n in d.nodes) for d in found}
+    calls = {d.name: sum(n.output.name not in graph.at_load for n in d.nodes) for d in found}
     parallel = sum(calls[d.name] * d.group.cycles(target.machine) for d in found) > NETWORK_CYCLES
     scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in found}
     try:

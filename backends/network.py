@@ -46,9 +46,8 @@ class Network:
         """
         self.graph = graph
         self._sizes = scratch
-        known = depends_on_constants(graph)
-        self.run = [n for n in graph.nodes if n.output.name not in known]
-        self.load = [n for n in graph.nodes if n.output.name in known]
+        self.run = [n for n in graph.nodes if n.output.name not in graph.at_load]
+        self.load = [n for n in graph.nodes if n.output.name in graph.at_load]
         self._loads = {n.output.name for n in self.load}
         check("constant_flops", sum(map(_flops, self.load)), f"what '{graph.name}' computes of its weights")
         self._places = {v.name: Place("input", i) for i, v in enumerate(graph.inputs)}
@@ -121,12 +120,3 @@ def nbytes(v: Value) -> int:
 
 def _flops(node: Node) -> int:
     return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
-
-
-def depends_on_constants(graph: Graph) -> set[str]:
-    """The names of values that follow from constants alone."""
-    known = set(graph.constants)
-    for node in graph.nodes:
-        if all(v.name in known for v in node.inputs) and not any(v.name in graph.output_set for v in node.outputs):
-            known.update(v.name for v in node.outputs)
-    return known - set(graph.constants)

@@ -13,9 +13,7 @@ from convc.ir.types import broadcast
 
 HUGE = 1 << 62
 """Stands for a size that is not known to be small."""
-_ANY_DTYPE = frozenset(
-    ["Cast", "CastLike", "ConstantOfShape", "DequantizeLinear", "EyeLike", "NonZero", "OneHot", "TopK", "Unique"]
-)
+_ANY_DTYPE = frozenset(["Cast", "CastLike", "ConstantOfShape", "EyeLike", "NonZero", "OneHot", "TopK", "Unique"])
 """Ops whose result is not of their first operand's dtype, and may be wider."""
 _SLOW = frozenset(["GatherND", "ScatterElements", "ScatterND"])
 _SLOW_WEIGHT = 1 << 8
@@ -79,6 +77,7 @@ def _range(n: ImportNode) -> int:
 
 _BOUNDS: dict[str, Callable[[ImportNode], int]] = {
     "Concat": _sum,
+    "QuantizeLinear": lambda n: n.input(0).type.numel,
     "ConstantOfShape": lambda n: prod(map(abs, _values(n, 0))),
     "Expand": _expand,
     "Gather": _gather,

@@ -28,9 +28,9 @@ _FOLDED = frozenset([
     "Neg", "NonZero", "Not", "OneHot", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd",
     "ReduceSum", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split",
     "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
-    "DequantizeLinear", "QuantizeLinear",
+    "QuantizeLinear",
 ])  # fmt: skip
-"""What shape arithmetic is made of. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
+"""What shape arithmetic is made of; and weights that are quantized, which a convolution may take as they are. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
 some of them (LRN, poolings with ceil_mode, LpNormalization)."""
 
 

@@ -178,6 +178,15 @@ class Graph:
         """The names of the values that the graph returns."""
         return frozenset(v.name for v in self.outputs)
 
+    @cached_property
+    def at_load(self) -> frozenset[str]:
+        """The names of the values that follow from constants alone, and are not returned: they are computed once, at load."""
+        known = set(self.constants)
+        for n in self.nodes:
+            if all(v.name in known for v in n.inputs) and not any(v.name in self.output_set for v in n.outputs):
+                known.update(v.name for v in n.outputs)
+        return frozenset(known - set(self.constants))
+
     def values(self) -> list[Value]:
         """Inputs, constants and node outputs, each once."""
         constants = [Value(name, c.type) for name, c in self.constants.items()]

@@ -37,7 +37,7 @@ def fuse(graph: Graph) -> Graph:
     is read. Constants of one element move into the body, as immediates.
     """
     doms = _post_dominators(graph)
-    known = _known(graph)
+    known = {i for i, n in enumerate(graph.nodes) if n.output.name in graph.at_load}  # they do not join with others
     index = {n.output.name: i for i, n in enumerate(graph.nodes)}
     groups: list[list[int]] = []
     absorbed = {n.output.name: n for n in graph.nodes if _is_absorbed(graph, n)}
@@ -62,17 +62,6 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
     g.add_node(-1)
     g.add_edges_from((i, -1) for i, n in enumerate(graph.nodes) if any(v.name in graph.output_set for v in n.outputs))
     return dict(nx.immediate_dominators(g.reverse(), -1))
-
-
-def _known(graph: Graph) -> set[int]:
-    """The nodes that depend on constants alone: they run once, and so do not join with others."""
-    names = set(graph.constants)
-    found: set[int] = set()
-    for i, node in enumerate(graph.nodes):
-        if all(v.name in names for v in node.inputs):
-            found.add(i)
-            names.update(v.name for v in node.outputs)
-    return found
 
 
 def _grow(

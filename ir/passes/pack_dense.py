@@ -31,9 +31,10 @@ def pack_dense(graph: Graph, layouts: DataLayouts) -> Graph:
 
 
 def packs(graph: Graph, node: Node) -> bool:
-    """Whether a node multiplies computed rows by a constant, row-major float matrix."""
+    """Whether a node multiplies computed rows by a row-major float matrix that is known at load."""
     if not isinstance(node.op, Gemm | MatMul) or (isinstance(node.op, Gemm) and node.op.trans_a):
         return False
     x, w = node.inputs[:2]
-    constant = w.name in graph.constants and x.name not in graph.constants
+    known = graph.at_load | set(graph.constants)
+    constant = w.name in known and x.name not in known
     return constant and w.type.rank == 2 and x.type.rank >= 2 and w.type.is_float and w.type.layout is None
