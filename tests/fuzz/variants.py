@@ -22,7 +22,7 @@ from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 from convc.model import CompiledModel
 
-from .compare import Feeds, Truth, Unclear, differences, feeds_for, truth
+from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, truth
 
 Variant = Callable[[Graph], CompiledModel]
 
@@ -119,6 +119,8 @@ def check(graph: Graph, variants: Sequence[str]) -> list[str]:
         model = standard(graph)
         first = run(model, feeds)
         wrong = differences(truths, first, "standard")
+        if wrong and exonerates(graph, feeds, truths, first):
+            raise Unclear(f"ONNX Runtime is off: {wrong[0]}")
         run(model, {name: np.zeros_like(x) for name, x in feeds.items()})
         wrong += unequal(first, run(model, feeds), "called again")
     except Unclear:
