@@ -19,6 +19,7 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     """The output types of an op on these inputs; raises ``ShapeError`` naming the op and its operands."""
     check("operands", len(inputs), f"a node {op.name}")
     try:
+        hash(op)  # a file may give an attribute as a graph or a sparse tensor, which has none
         types = op.infer(*(v.type for v in inputs))
     except ShapeError as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None

@@ -134,6 +134,11 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
         ModelFileError,
         ("Conv node 'n1'", "attribute 'strides' is STRING", "INTS"),
     ),
+    "attribute of wrong type, of an op that its opset lacks": (
+        model(node("EyeLike", "x", k=onnx.SparseTensorProto()), inputs=[info("x", [3, 4])], opset=1),
+        ShapeError,
+        ("EyeLike node 'n1'", "attributes do not fit"),
+    ),
     "attribute of wrong length": (
         model(node("Conv", "x w", dilations=[3])),
         ShapeError,
