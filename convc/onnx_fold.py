@@ -30,8 +30,9 @@ _FOLDED = frozenset([
     "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
     "QuantizeLinear",
 ])  # fmt: skip
-"""What shape arithmetic is made of; and weights that are quantized, which a convolution may take as they are. Other ops on constants are compiled, and run once at load: onnx's reference is wrong about
-some of them (LRN, poolings with ceil_mode, LpNormalization)."""
+"""What shape arithmetic is made of; and weights that are quantized, which a convolution may take as they are. Other ops on
+constants are compiled, and run once at load: onnx's reference is wrong about some of them (LRN, poolings with ceil_mode, LpNormalization).
+"""
 
 
 def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
