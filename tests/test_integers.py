@@ -197,3 +197,56 @@ def test_rounding_is_vectorised() -> None:
     code = kernel(qlinear(64, 64, 1, 14), host_target())
     assert "vrndscaleps" in code
     assert "roundss" not in code.replace("vrndscaless", "")
+
+
+def microsoft(op: str, operands: list[tuple[int, ...]], *, first: bool = False, **attrs: Any) -> onnx.ModelProto:
+    """One of ONNX Runtime's own operators, each operand with a scale and zero point."""
+    names, held = [], {"ys": np.float32(0.03), "yz": np.uint8(117)}
+    for i in range(len(operands)):
+        held |= {f"s{i}": np.float32(0.02 * (i + 1)), f"z{i}": np.uint8(100 + 20 * i)}
+        names += [f"x{i}", f"s{i}", f"z{i}"]
+    names = ["ys", "yz", *names] if first else [*names, "ys", "yz"]
+    node = helper.make_node(op, names, ["y"], domain="com.microsoft", **attrs)
+    m = model([node], {f"x{i}": (TensorProto.UINT8, shape) for i, shape in enumerate(operands)}, held)
+    m.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return m
+
+
+SHAPE = (2, 12, 5, 6)
+MICROSOFT = {
+    "add": microsoft("QLinearAdd", [SHAPE, SHAPE]),
+    "mul": microsoft("QLinearMul", [SHAPE, (12, 1, 1)]),
+    "sigmoid": microsoft("QLinearSigmoid", [SHAPE]),
+    "leaky relu": microsoft("QLinearLeakyRelu", [SHAPE], alpha=0.2),
+    "global pool": microsoft("QLinearGlobalAveragePool", [SHAPE]),
+    "average pool": microsoft("QLinearAveragePool", [SHAPE], kernel_shape=[3, 2], strides=[2, 1]),
+    "softmax": microsoft("QLinearSoftmax", [(4, 9)], axis=-1, opset=13),
+    "concat": microsoft("QLinearConcat", [SHAPE, SHAPE], first=True, axis=1),
+}
+
+
+@pytest.mark.parametrize("what", MICROSOFT)
+def test_operators_of_onnx_runtime(what: str) -> None:
+    m = MICROSOFT[what]
+    given = data(m)
+    got, want = convc.compile(m)(*given.values()).astype(int), run_onnxruntime(m, given)[0]
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= 1
+    assert (got != want).mean() < 0.02
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_matrix_product_of_onnx_runtime(quantized: bool) -> None:
+    rng = np.random.default_rng(0)
+    held = {
+        "xs": np.float32(0.02), "xz": np.uint8(99), "w": rng.integers(-127, 128, (5, 16)).astype(np.int8), "wz": np.zeros(5, np.int8),
+        "ws": rng.uniform(0.001, 0.01, 5).astype(np.float32), "b": rng.integers(-999, 999, 5).astype(np.int32),
+        "ys": np.float32(0.1), "yz": np.uint8(128),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "b", *(["ys", "yz"] if quantized else [])]
+    node = helper.make_node("QGemm", names, ["y"], domain="com.microsoft", transB=1)
+    m = model([node], {"x": (TensorProto.UINT8, [3, 16])}, held)
+    m.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    given = data(m)
+    got, want = convc.compile(m)(*given.values()), run_onnxruntime(m, given)[0]
+    np.testing.assert_allclose(got.astype(np.float32), want, atol=1 if quantized else 1e-5)
