@@ -25,6 +25,7 @@ from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.move_channels import move_channels
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.quantized_convs import quantized_convs
+from convc.ir.passes.quantized_moves import quantized_moves
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.passes.share import share
 from convc.ir.text import print_graph
@@ -54,6 +55,7 @@ def passes(machine: Machine, precision: str = "default", choices: Choices | None
     """The named passes for a CPU. ``precision="strict"`` keeps to the direct form of every convolution."""
     layouts = Blocks.for_machine(machine)
     return (
+        ("quantized_moves", quantized_moves),
         ("quantized_convs", lambda g: quantized_convs(g, machine)),
         *SIMPLIFY,
         ("integer_products", lambda g: integer_products(g, machine)),

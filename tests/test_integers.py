@@ -250,3 +250,54 @@ def test_matrix_product_of_onnx_runtime(quantized: bool) -> None:
     given = data(m)
     got, want = convc.compile(m)(*given.values()), run_onnxruntime(m, given)[0]
     np.testing.assert_allclose(got.astype(np.float32), want, atol=1 if quantized else 1e-5)
+
+
+SCALE = {"s": np.float32(0.037), "z": np.uint8(90)}
+
+
+def again(*nodes: onnx.NodeProto, last: tuple[str, str] = ("s", "z"), **held: Any) -> onnx.ModelProto:
+    """A tensor dequantized, what nodes make of it as ``m``, and that quantized again."""
+    before = helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"])
+    after = helper.make_node("QuantizeLinear", ["m", *last], ["y"])
+    return model([before, *nodes, after], {"x": (TensorProto.UINT8, [1, 8, 6, 4])}, SCALE | held)
+
+
+def node(op: str, inputs: str, **attrs: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), ["m"], **attrs)
+
+
+OTHER = {"t": np.float32(0.05), "u": np.uint8(3)}
+MOVED = {
+    "nothing": (again(node("Identity", "f")), set()),
+    "reshape": (again(node("Reshape", "f shape"), shape=np.array([2, 4, 24])), {"reshape"}),
+    "transpose": (again(node("Transpose", "f", perm=[0, 2, 3, 1])), {"transpose"}),
+    "max pool": (again(node("MaxPool", "f", kernel_shape=[3, 3], pads=[1, 1, 1, 1])), {"max_pool"}),
+    "by another scale": (
+        again(node("Transpose", "f", perm=[0, 2, 3, 1]), last=("t", "u"), **OTHER),
+        {"dequantize", "transpose", "quantize"},
+    ),
+    "arithmetic": (again(node("Relu", "f")), {"dequantize", "relu", "quantize"}),
+    "joined with another scale": (
+        again(
+            helper.make_node("DequantizeLinear", ["x", "t", "u"], ["g"]), node("Concat", "f g", axis=1), **OTHER
+        ),
+        {"concat", "dequantize", "quantize"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_what_is_moved_stays_quantized(what: str) -> None:
+    m, ops = MOVED[what]
+    assert {op.name for op in nodes_of(m, DOTS)} == (ops or {"identity"})
+    x = np.arange(192, dtype=np.uint8).reshape(1, 8, 6, 4) + np.uint8(64)
+    np.testing.assert_array_equal(convc.compile(m)(x), run_onnxruntime(m, {"x": x}, optimized=False)[0])
+
+
+@pytest.mark.parametrize("scale", [0.037, 1e-3, 0.1, 3.0, 1e-20, 1e20])
+def test_every_integer_comes_back(scale: float) -> None:
+    """Quantizing undoes dequantizing for every 8-bit number and zero point, as ONNX Runtime rounds too."""
+    x = np.arange(256, dtype=np.uint8)
+    for zero in (0, 1, 128, 255):
+        f = (x.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
+        np.testing.assert_array_equal(np.rint(f / np.float32(scale)) + zero, x)

@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (0.6, heads.sample_grid),
     (0.8, heads.deformed_conv),
     (2, heads.quantized),
+    (1.5, heads.moved_quantized),
 )
 
 

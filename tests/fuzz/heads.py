@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from convc.ir.graph import Value
+from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.conv_integer import ConvInteger
 from convc.ir.ops.deform_conv import DeformConv
@@ -14,8 +15,12 @@ from convc.ir.ops.einsum import Einsum
 from convc.ir.ops.grid_sample import GridSample
 from convc.ir.ops.gru import GRU
 from convc.ir.ops.lstm import LSTM
+from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.quantize import Dequantize, Quantize
+from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.rnn import RNN
+from convc.ir.ops.slice import Slice
+from convc.ir.ops.transpose import Transpose
 
 from .draw import Draw
 from .layers import windows
@@ -78,6 +83,33 @@ def deformed_conv(d: Draw) -> Value:
     operands += [d.uniform((outputs,), 0.5)] if op.has_bias else []
     operands += [d.uniform((n, taps, *space), 1.0)] if op.has_mask else []
     return d.emit(op, *operands)
+
+
+def moved_quantized(d: Draw) -> Value:
+    """What is quantized, moved as floats, and quantized again, often alike, as quantizers write it."""
+    x = d.exactly(lambda v: v.type.dtype == "f32" and v.type.rank > 0)
+    dtype = d.pick(("u8", "i8"))
+    how = [
+        d.array(2.0 ** d.whole(-7, -4), np.float32),
+        d.array(d.whole(0, 100), np.uint8 if dtype == "u8" else np.int8),
+    ]
+    y = d.emit(Dequantize(), d.emit(Quantize(dtype=dtype), x, *how, exact=True), *how, exact=True)
+    rank, sizes = y.type.rank, y.type.sizes
+    kind = d.pick(("transpose", "reshape", "slice", "concat", "pool", "none"))
+    if kind == "transpose":
+        y = d.emit(Transpose(d.permuted(rank)), y, exact=True)
+    elif kind == "reshape":
+        y = d.emit(Reshape((*sizes[: rank // 2], -1)), y, exact=True)
+    elif kind == "slice":
+        axis = d.whole(0, rank - 1)
+        y = d.emit(Slice((axis,), (d.whole(0, sizes[axis] - 1),), (sizes[axis],)), y, exact=True)
+    elif kind == "concat":
+        y = d.emit(Concat(d.whole(0, rank - 1)), y, y, exact=True)
+    elif kind == "pool":
+        y = d.emit(MaxPool(*windows(d, y)[:1]), y, exact=True)
+    if d.chance(0.2):
+        how[0] = d.array(2.0 ** d.whole(-7, -4), np.float32)
+    return d.emit(Dequantize(), d.emit(Quantize(dtype=dtype), y, *how, exact=True), *how, exact=True)
 
 
 def dequantized_conv(d: Draw, x: Value) -> Value:
