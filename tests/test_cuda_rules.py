@@ -30,6 +30,7 @@ from convc.backends.group import Group
 from convc.backends.intrinsics import INTRINSICS
 from convc.backends.kernels import ask
 from convc.ir.builder import Builder
+from convc.ir.counted import separate_counts
 from convc.ir.errors import UnsupportedOpError
 from convc.ir.layout import Layout
 from convc.ir.op import REGISTRY, Case, Op, f16, f32
@@ -65,7 +66,7 @@ def sampled() -> Iterator[Any]:
 def test_every_op(case: Case, name: str) -> None:
     """What the rules make of each op's cases gives what the oracles give; or they refuse the op by name."""
     graph, feeds = case_graph(case)
-    group = Group(graph)
+    group = Group(separate_counts(graph))
     if not case.op.on_gpu:
         with pytest.raises(UnsupportedOpError, match=f"op {case.op.name} runs on CPUs alone"):
             ask(RULES, group, A100)

@@ -301,3 +301,37 @@ def test_every_integer_comes_back(scale: float) -> None:
     for zero in (0, 1, 128, 255):
         f = (x.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
         np.testing.assert_array_equal(np.rint(f / np.float32(scale)) + zero, x)
+
+
+def quantize(scale: float, zero: int, count: int) -> onnx.ModelProto:
+    node = helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])
+    return model([node], {"x": (TensorProto.FLOAT, [count])}, {"s": np.float32(scale), "z": np.uint8(zero)})
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v2", "x86-64-v3"])
+def test_division_by_a_constant_scale_is_rounded_once(target: str) -> None:
+    """At every tie and beside it, for scales of any mantissa, as division rounds."""
+    rng = np.random.default_rng(0)
+    scales = [
+        1.0,
+        0.5,
+        0.1,
+        1 / 3,
+        3e-5,
+        7e11,
+        2.0**-59,
+        *rng.uniform(0.5, 1, 12),
+        np.nextafter(np.float32(2), np.float32(0)),
+    ]
+    for scale in map(np.float32, scales):
+        ties = ((np.arange(-300, 300) + 0.5) * np.float64(scale)).astype(np.float32)
+        beside = [ties]
+        for _ in range(3):
+            beside += [np.nextafter(beside[-1], np.float32(np.inf)), np.nextafter(beside[0], np.float32(-np.inf))]
+        extremes = np.array([np.inf, -np.inf, 3e38, -3e38, 0, -0.0, 1e-40], np.float32)
+        x = np.concatenate([*beside, rng.normal(0, 200, 5000).astype(np.float32) * scale, extremes])
+        for zero in (0, 131):
+            got = convc.compile(quantize(scale, zero, len(x)), target=target)(x)
+            with np.errstate(over="ignore"):
+                want = np.clip(np.rint(x / scale) + np.float32(zero), 0, 255)
+            np.testing.assert_array_equal(got, want.astype(np.uint8))

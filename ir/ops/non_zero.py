@@ -14,7 +14,7 @@ from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import TensorType
+from ..types import COMPUTED, TensorType
 from ._math import wide
 
 
@@ -32,8 +32,8 @@ class NonZero(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
-        if not x.rank:
-            raise ShapeError("takes an operand of rank 1 or more")
+        if not x.rank or x.dtype not in COMPUTED:
+            raise ShapeError(f"takes an operand of rank 1 or more of {', '.join(COMPUTED)}, not {x}")
         return TensorType("i64", (x.rank, math.prod(x.sizes))), TensorType("i64", (1,))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
