@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import UnsupportedOpError
 from .layout import Layout
-from .types import TensorType
+from .types import FLOATS, TensorType
 
 if TYPE_CHECKING:
     from .lowering import Operand, TensorExpressions
@@ -101,6 +101,10 @@ class Op:
         Every element of the results at a place along that axis may depend only on those of the operands at the same place.
         """
         return None
+
+    def held_as(self, dtype: str) -> bool:
+        """Whether results of a dtype may be held in a layout: floats, and small integers where each element is computed by itself."""
+        return dtype in FLOATS or (self.injective and dtype in ("i8", "u8", "i32"))
 
     def reads_any_layout(self) -> bool:
         """Whether operands may be held in any layout, and the result is row-major all the same."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from tvm import te
@@ -23,6 +21,8 @@ from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
 from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
+from .conv_bytes import bytes_of, sum_of_products
+from .pad import padded, widened
 from .prefetch import Tiling, prefetch_panels
 from .select_channels import is_aligned
 
@@ -126,11 +126,11 @@ class DirectConv:
         (sh, sw), pads, (dh, dw) = op.geometry(2)
         blocked = x.type.layout is not None
         channels = w.shape[1]
-        four = isinstance(op, ConvBytes)
-        inner = (x.type.physical_shape[-1] // (4 if four else 1)) if blocked else channels
+        by_bytes = isinstance(op, ConvBytes)
+        inner = (x.type.physical_shape[-1] // (4 if by_bytes else 1)) if blocked else channels
         width = round_up(outs[0].sizes[3], self.columns)
         around = widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1)
-        source = packed(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
+        source = bytes_of(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
         # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing;
         # many of them in equal steps, for weights to be fetched ahead
         full = channels % inner == 0 and not self.singly
@@ -142,35 +142,17 @@ class DirectConv:
         outer, lane = (rc, ri) if step == inner else (channel // inner, channel % inner)
         blocks_in, blocks_out = self.blocks_a_group()
 
-        total = te.comm_reducer(
-            lambda a, b: k.intrinsic("plus", a, b, dtype="int32"), lambda _: k.const(0, "int32"), "sum_of_dots"
-        )
-
-        def quad(*at: Any) -> Any:
-            """Four bytes that lie side by side."""
-            *place, lane = at
-            return k.intrinsic("quad", *(source(*place, lane * 4 + j) for j in range(4)), dtype="int32")
-
         def element(n: Any, o: Any, h: Any, i: Any, v: Any) -> Any:
             at = (h * sh + rh * dh, i * sw + rw * dw)
-            if four and not blocked:
-                product = ("dot4", source(n, ri, *at), w.tensor(o, ri, rh, rw, v))
-                return total(k.intrinsic(*product, dtype="int32"), axis=[rc, rh, rw, ri])
-            if four:
-                product = ("dot4", quad(n, outer, *at, lane), w.tensor(o, outer, rh, rw, lane, v))
-                return total(k.intrinsic(*product, dtype="int32"), axis=[rc, rh, rw, ri])
             if blocked:
                 data = source(n, outer if blocks_out is None else o // blocks_out * blocks_in + outer, *at, lane)
-                return te.sum(data * w.tensor(o, outer, rh, rw, lane, v), axis=[rc, rh, rw, ri])
-            return te.sum(source(n, ri, *at) * w.tensor(o, ri, rh, rw, v), axis=[rc, rh, rw, ri])
+                weight = w.tensor(o, outer, rh, rw, lane, v)
+            else:
+                data, weight = source(n, ri, *at), w.tensor(o, ri, rh, rw, v)
+            axis = [rc, rh, rw, ri]
+            return sum_of_products(k, data, weight, axis) if by_bytes else te.sum(data * weight, axis=axis)
 
         return finished(k, element, width, outs[0], bias)
-
-
-def widened(pads: Sequence[tuple[int, int]], width: int, wanted: int) -> Sequence[tuple[int, int]]:
-    """The pads, the one on the right grown until the padded input is at least ``wanted`` wide."""
-    (left, right) = pads[1]
-    return pads[0], (left, max(right, wanted - left - width))
 
 
 def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bias: Sequence[Operand]) -> Any:
@@ -182,38 +164,6 @@ def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bi
     if bias:
         return k.compute(out, lambda n, c, *i: result(n, c, *i) + bias[0](c), "bias", guard=bias[0].type.layout is None)
     return y if width == out.sizes[3] else k.compute(out, lambda *i: result(*i), "crop")
-
-
-def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], fill: int = 0) -> Any:
-    """The input with ``fill`` around its planes, in memory order; the input itself when there is nothing to pad."""
-    (top, bottom), (left, right) = pads
-    if not (top or bottom or left or right):
-        return x.tensor
-    h, w = x.shape[2:]
-    shape = list(x.type.physical_shape)
-    shape[2:4] = [h + top + bottom, w + left + right]
-
-    def element(n: Any, c: Any, i: Any, j: Any, *lane: Any) -> Any:
-        inside = k.tirx.all(i >= top, i < h + top, j >= left, j < w + left)
-        return k.guarded(inside, x.tensor(n, c, i - top, j - left, *lane), k.const(fill, x.dtype))
-
-    return te.compute(shape, element, name="pad")
-
-
-def packed(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], op: ConvBytes) -> Any:
-    """The bytes with the op's zero around them; row-major ones put together, four channels in an int32."""
-    if x.type.layout is not None:
-        return padded(k, x, pads, op.zero)
-    (top, bottom), (left, right) = pads
-    count, channels, h, w = x.shape  # at most four channels: data of more is in blocks
-    outside = int.from_bytes(bytes([op.zero] * 4), "little", signed=True)
-
-    def element(n: Any, _: Any, i: Any, j: Any) -> Any:
-        parts = [x.tensor(n, c, i - top, j - left).astype("int32") << (8 * c) for c in range(channels)]
-        inside = k.tirx.all(i >= top, i < h + top, j >= left, j < w + left)
-        return k.guarded(inside, reduce(or_, parts), k.const(outside, "int32"))
-
-    return te.compute([count, 1, h + top + bottom, w + left + right], element, name="pad")
 
 
 def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool, exact: bool) -> Any:

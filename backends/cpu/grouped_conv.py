@@ -19,7 +19,8 @@ from ..blocks import find_block, inline_epilogue
 from ..group import Group
 from ..target import Target
 from .blocks import keep_in_registers, schedule_pad, store_tile
-from .direct_conv import finished, padded, widened
+from .direct_conv import finished
+from .pad import padded, widened
 
 
 def grouped_conv(group: Group, target: Target) -> Any:

@@ -41,6 +41,9 @@ class MaxPool(Pool):
         y: TensorType = super().infer(*types)
         return (y, TensorType("i64", y.shape)) if self.indices else y
 
+    def held_as(self, dtype: str) -> bool:
+        return dtype in self.dtypes
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         fill = -math.inf if x.type.is_float else float(np.iinfo(x.type.numpy_dtype).min)

@@ -19,12 +19,9 @@ from ..layout import Layout
 from ..ops._elementwise import Elementwise
 from ..ops.conv import Conv
 from ..ops.conv_transpose import ConvTranspose
-from ..ops.max_pool import MaxPool
 from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
-INTEGERS = ("i8", "u8", "i32")
-"""What ops that work element by element, or move them, may make on the way from one convolution to the next."""
 FUSED_CONVERSION = 0.25
 """What a conversion next to an op that moves its elements anyway costs, as a share of one by itself."""
 
@@ -71,8 +68,7 @@ def _can_hold(node: Node, layouts: DataLayouts) -> bool:
         return False
     if isinstance(node.op, Conv | ConvTranspose):
         return layouts.takes(node)
-    moves = node.op.injective or isinstance(node.op, MaxPool)
-    if not node.output.type.is_float and not (moves and node.output.type.dtype in INTEGERS):
+    if not node.op.held_as(node.output.type.dtype):
         return False
     if isinstance(node.op, Elementwise) and all(v.type.shape != node.output.type.shape for v in node.inputs):
         return False  # its operands, each broadcast along other axes, are held in no layout of the result
