@@ -17,6 +17,7 @@ from tvm.ir import GlobalVar, PointerType, PrimType
 
 from . import byte_math
 from .flatten import flatten_buffers
+from .guards import keep_guards
 from .intrinsics import BYTES, used
 from .memory import aligned
 from .target import Target
@@ -47,6 +48,7 @@ def _kernel_passes() -> Any:
     """What TVM's own pipeline does to a scheduled kernel, less what only accelerators need."""
     return tvm.transform.Sequential(
         [
+            keep_guards(),
             s_tir.transform.CanonicalizeLoop(),
             s_tir.transform.LowerInitBlock(),
             s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
