@@ -76,6 +76,27 @@ def print_node(node: Node, indent: str = "") -> str:
     )
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_whole(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(_is_whole, value))
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda v: isinstance(v, bool)),
+    "int": ("an integer", _is_whole),
+    "float": ("a number", lambda v: _is_whole(v) or isinstance(v, float)),
+    "float | None": ("a number or none", lambda v: v is None or _is_whole(v) or isinstance(v, float)),
+    "str": ("a string", lambda v: isinstance(v, str)),
+    "Ints": ("a list of integers", _are_whole),
+    "Ints | None": ("a list of integers or none", lambda v: v is None or _are_whole(v)),
+    "Pads": ("a list of pairs of integers", lambda v: isinstance(v, tuple) and all(_are_whole(p) for p in v)),
+}
+"""What the fields of ops hold, by their annotation, and whether a value is that."""
+
+
 def print_attr(value: Any, indent: str = "") -> str:
     """The text form of one attribute."""
     if value is None:
@@ -324,12 +345,16 @@ class _Parser:
             self.error(f"{cls.name}: {e}")
 
     def named_attr(self, op: str, depth: int) -> tuple[str, Any]:
-        known = [f.name for f in dataclasses.fields(REGISTRY[op])]
+        known = {f.name: str(f.type) for f in dataclasses.fields(REGISTRY[op])}
         if self.token not in known:
             self.fail(f"an attribute of {op} ({', '.join(known) or 'it has none'})")
         name = self.advance()
         self.expect("=")
-        return name, self.attr(depth + 1)
+        value = self.attr(depth + 1)
+        what, fits = _KINDS.get(known[name], ("", lambda _: True))
+        if not fits(value):
+            self.error(f"attribute {name} of {op} must be {what}")
+        return name, value
 
     def attr(self, depth: int) -> Any:
         self.check_depth(depth)

@@ -216,9 +216,19 @@ def test_deep_text(start: str) -> None:
         parse_graph("graph @g(%x: f32[2]) { %y: f32[2] = pad(%x) {pads=" + start * 5000)
 
 
-def test_attribute_of_another_kind() -> None:
-    with raises(ShapeError, "einsum", "do not fit"):
-        verified("graph @g(%x: f32[2]) { %y: f32[2] = einsum(%x) {equation=[1]} return %y }")
+@pytest.mark.parametrize(
+    ("node", "what"),
+    [
+        ("einsum(%x) {equation=[1]}", "equation of einsum must be a string"),
+        ("select_channels(%x) {channels=[0,-0.0]}", "channels of select_channels must be a list of integers"),
+        ("softmax(%x) {axis=true}", "axis of softmax must be an integer"),
+        ("elu(%x) {alpha=[]}", "alpha of elu must be a number"),
+        ("pad(%x) {pads=[1,2]}", "pads of pad must be a list of pairs"),
+    ],
+)
+def test_attribute_of_another_kind(node: str, what: str) -> None:
+    with raises(ParseError, what):
+        parse_graph(f"graph @g(%x: f32[2,2]) {{ %y: f32[2,2] = {node} return %y }}")
 
 
 def test_outputs_that_the_op_does_not_give() -> None:
