@@ -335,3 +335,14 @@ def test_division_by_a_constant_scale_is_rounded_once(target: str) -> None:
             with np.errstate(over="ignore"):
                 want = np.clip(np.rint(x / scale) + np.float32(zero), 0, 255)
             np.testing.assert_array_equal(got, want.astype(np.uint8))
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize(("images", "channels"), [(1, 0), (0, 4)])
+def test_nothing_to_sum(target: str, images: int, channels: int) -> None:
+    node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
+    m = model(
+        [node], {"x": (TensorProto.UINT8, [images, channels, 5, 5])}, {"w": np.ones((4, channels, 3, 3), np.int8)}
+    )
+    got = convc.compile(m, target=target)(np.zeros((images, channels, 5, 5), np.uint8))
+    np.testing.assert_array_equal(got, np.zeros((images, 4, 3, 3), np.int32))

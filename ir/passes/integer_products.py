@@ -98,7 +98,7 @@ class _Rewriter:
         """
         x, w, x_zero, w_zero = inputs
         weight, zero, shift = (b.constant_of(v) for v in (w, w_zero, x_zero))
-        if weight is None or zero is None or shift is None or x.type.rank != 4 or op.group != 1:
+        if weight is None or zero is None or shift is None or x.type.rank != 4 or op.group != 1 or not weight.size:
             return None
         whole = _shifted(weight, zero)
         low, high = BITS["i8"]
@@ -109,13 +109,14 @@ class _Rewriter:
             wide = b.emit(Add(), b.emit(Cast("i32"), x), b.constant(np.array(lift, np.int32)))
             x = b.emit(Cast("u8"), wide)
         z = int(shift.reshape(-1)[0]) + lift
-        made: Value = b.emit(
+        products: Value = b.emit(
             ConvBytes(op.strides, op.pads, op.dilations, zero=z), x, b.constant(_packed(whole), f"{w.name}.bytes")
         )
-        offset = (-z * whole.reshape(whole.shape[0], -1).sum(axis=1)).astype(np.int32)
-        if offset.any():
-            made = b.emit(Add(), made, b.constant(offset.reshape(-1, 1, 1), f"{w.name}.offset"))
-            self.offsets[made.name] = (b.nodes[-1].inputs[0], offset.reshape(-1, 1, 1))
+        offset = (-z * whole.sum(axis=(1, 2, 3)).reshape(-1, 1, 1)).astype(np.int32)
+        if not offset.any():
+            return products
+        made: Value = b.emit(Add(), products, b.constant(offset, f"{w.name}.offset"))
+        self.offsets[made.name] = (products, offset)
         return made
 
     def conv(self, b: Builder, op: ConvInteger, inputs: Sequence[Value]) -> list[Term]:
@@ -126,7 +127,7 @@ class _Rewriter:
             return []
         whole = _shifted(weight, zero)
         data = _less(b, Whole(b.emit(Cast("f32"), x), *BITS[x.type.dtype]), _constant(b, x_zero, BITS[x.type.dtype]))
-        largest = _largest(whole, data).reshape(2 * whole.shape[0], whole.shape[1], -1).sum(axis=2)
+        largest = np.concatenate(_largest(whole, data).sum(axis=tuple(range(3, whole.ndim + 1))))
         cuts = list(_cuts(largest)) if op.group == 1 else [(0, largest.shape[1])]
         bounds = [int(largest[:, low:high].sum(1).max(initial=0)) for low, high in cuts]
         if not cuts or max(bounds) > EXACT:
