@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tvm
 from tvm import tirx
+
+from .guards import body_pass
 
 _GUARD = "convc_guard"
 
@@ -20,13 +21,8 @@ def flatten_buffers() -> Any:
     The plain arithmetic simplification of offsets stays.
     """
     return tvm.transform.Sequential(
-        [_pass("convc.Guard", _guarded), tirx.transform.FlattenBuffer(), _pass("convc.Unguard", _inside)]
+        [body_pass("convc.Guard", _guarded), tirx.transform.FlattenBuffer(), body_pass("convc.Unguard", _inside)]
     )
-
-
-def _pass(name: str, change: Callable[[Any], Any]) -> Any:
-    """A pass that changes the body of each function."""
-    return tirx.transform.prim_func_pass(lambda func, *_: func.with_body(change(func.body)), opt_level=0, name=name)
 
 
 def _guarded(body: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -16,13 +17,12 @@ def keep_guards() -> Any:
     TVM simplifies ``select(c, if_then_else(c, x[i], 0), 0)`` to ``select(c, x[i], 0)``, since c holds where the branch counts; but a
     select evaluates both, and x ends where c fails. What TVM has against that serves scalars alone, not vectors.
     """
-    return tirx.transform.prim_func_pass(lambda func, *_: _kept(func), opt_level=0, name="convc.KeepGuards")
+    return body_pass("convc.KeepGuards", lambda body: tvm_ffi.structural_map(body, (tirx.Select, _guarded)))
 
 
-def _kept(func: Any) -> Any:
-    if not any(_is_unsafe(s) for s in _found(func.body, tirx.Select)):
-        return func
-    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Select, _guarded)))
+def body_pass(name: str, change: Callable[[Any], Any]) -> Any:
+    """A pass that changes the body of each function."""
+    return tirx.transform.prim_func_pass(lambda func, *_: func.with_body(change(func.body)), opt_level=0, name=name)
 
 
 def _guarded(select: Any) -> Any:

@@ -15,7 +15,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import COMPUTED, TensorType
-from ._math import wide
+from .cast import Cast
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class NonZero(Op):
                 index = [at // math.prod(shape[a + 1 :]) % d for a, d in enumerate(shape)]
                 kept = [y.store(j.astype("int64"), a, found(0).astype("int32")) for a, j in enumerate(index)]
                 keep = block(k, *kept, found.store(found(0) + k.like(1, found(0)), 0))
-                return when(k, _is_set(k, x(*index)), keep)
+                return when(k, Cast("bool").scalar(k, x(*index)), keep)
 
             zero = k.const(0, "int64")
             clear = loop(k, count, lambda j: block(k, *(y.store(zero, a, j) for a in range(len(shape)))))
@@ -67,12 +67,3 @@ class NonZero(Op):
         yield sample(cls(), boolean[7])
         yield sample(cls(), np.zeros((3, 2), np.int32))
         yield sample(cls(), f32[2, 0, 3])
-
-
-def _is_set(k: TensorExpressions, value: Any) -> Any:
-    """Whether an element is not zero; NaN is not."""
-    if k.dtype(value) == "bool":
-        return value
-    value = wide(value)
-    zero = k.like(0, value)
-    return k.tirx.any(value != zero, k.tirx.isnan(value)) if "float" in k.dtype(value) else value != zero
