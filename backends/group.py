@@ -11,16 +11,17 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
+from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError
 from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
-from convc.ir.machine import Machine
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
-from convc.ir.types import SMALL, TensorType
+from convc.ir.types import TensorType
 
 from . import intrinsics as _  # noqa: F401  registers what ops call
+from .cpu.machine import Machine
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: what to lower it to instead of its op's own ``compute``."""

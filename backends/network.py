@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
+from convc.runtime.place import Place
 
 from .in_place import replaceable
 from .memory import Lifetime, aligned, plan
 
 MAX_ELEMENTS = (1 << 31) - 1
 """Generated code indexes a tensor with 32 bits."""
-
-
-class Place(NamedTuple):
-    """Where a value lies: ``base`` is ``input`` or ``output``, ``at`` which one; ``packed`` weights or the ``workspace`` of a
-    call, ``at`` the byte offset; or a ``weight`` as the model has it, by its name.
-    """
-
-    base: str
-    at: int | str
-
-    def after(self, nbytes: int) -> Place:
-        """The place so many bytes behind one in the packed weights or the workspace."""
-        assert isinstance(self.at, int)
-        return Place(self.base, self.at + nbytes)
 
 
 class Network:

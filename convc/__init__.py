@@ -1,63 +1,47 @@
-"""convc: a deep-learning compiler for convolutional networks."""
+"""convc: a deep-learning compiler for convolutional networks.
+
+Importing it loads next to nothing: each name below loads what it needs when it is first used.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 # In a source checkout `ir` and `backends` lie beside this folder, in an installed package inside it. Running Python from
 # the checkout's root finds this folder first, so let it find its two siblings as well.
 if not (_Path(__file__).parent / "ir").exists():
     __path__.append(str(_Path(__file__).resolve().parent.parent))
 
-from convc.ir.errors import (
-    ArtifactError,
-    CompileError,
-    ConvcError,
-    DeviceError,
-    GraphError,
-    InputError,
-    LimitError,
-    ModelFileError,
-    ParseError,
-    ShapeError,
-    UnsupportedOpError,
-)
-from convc.ir.graph import Graph
-from convc.ir.limits import Limits
-
-from . import nn
-from .onnx_export import save_onnx, to_onnx
-from .onnx_import import load_onnx
-
 if TYPE_CHECKING:
+    from convc.ir.errors import (
+        ArtifactError,
+        CompileError,
+        ConvcError,
+        DeviceError,
+        GraphError,
+        InputError,
+        LimitError,
+        ModelFileError,
+        ParseError,
+        ShapeError,
+        UnsupportedOpError,
+    )
+    from convc.ir.graph import Graph
+    from convc.ir.limits import Limits
+
+    from . import nn
     from .compiler import compile
-    from .kept import Keep
-    from .loading import load
-    from .many_sizes import DynamicModel, ModelSet
-    from .model import CompiledModel, Model
-
-# these load TVM, which takes a second and 260 MB: not before they are asked for
-_LAZY = {
-    "compile": "compiler",
-    "load": "loading",
-    "CompiledModel": "model",
-    "DynamicModel": "many_sizes",
-    "Keep": "kept",
-    "Model": "model",
-    "ModelSet": "many_sizes",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'convc' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-
+    from .dynamic import DynamicModel, Keep
+    from .onnx.export import save_onnx, to_onnx
+    from .onnx.importer import load_onnx
+    from .runtime.load import load
+    from .runtime.model import CompiledModel, Model
+    from .runtime.model_set import ModelSet
 
 __all__ = [
     "ArtifactError",
@@ -78,6 +62,7 @@ __all__ = [
     "ParseError",
     "ShapeError",
     "UnsupportedOpError",
+    "__version__",
     "compile",
     "load",
     "load_onnx",
@@ -85,3 +70,33 @@ __all__ = [
     "save_onnx",
     "to_onnx",
 ]
+
+_MODULES = {
+    "CompiledModel": "convc.runtime.model",
+    "DynamicModel": "convc.dynamic",
+    "Graph": "convc.ir.graph",
+    "Keep": "convc.dynamic",
+    "Limits": "convc.ir.limits",
+    "Model": "convc.runtime.model",
+    "ModelSet": "convc.runtime.model_set",
+    "compile": "convc.compiler",
+    "load": "convc.runtime.load",
+    "load_onnx": "convc.onnx.importer",
+    "save_onnx": "convc.onnx.export",
+    "to_onnx": "convc.onnx.export",
+}
+"""The module of each public name; errors are all in ``convc.ir.errors``."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'convc' has no attribute {name!r}")
+    if name == "nn":
+        return _import_module("convc.nn")
+    found = getattr(_import_module(_MODULES.get(name, "convc.ir.errors")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

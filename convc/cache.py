@@ -7,20 +7,30 @@ most that they take together, by default 4 GiB. A file that is damaged, or is no
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import convc
+import convc.backends
+import convc.ir
 from convc.ir.errors import CompileError, ConvcError
+from convc.ir.graph import Graph
+from convc.ir.text import print_graph
 
-from .artifact import artifact_chunks, read_artifact
-from .database import cache_folder
-from .files import write_aside
-from .loading import load_parts
-from .model import CompiledModel
+from .files import cache_folder
+from .runtime.artifact import artifact_chunks, read_artifact
+from .runtime.files import write_aside
+from .runtime.load import load_parts
+from .runtime.model import CompiledModel
 
 LIMIT = 4 << 30
 """Bytes, when nobody says."""
@@ -131,3 +141,39 @@ def through(
         found = make()
         cache.store(name, found)
     return found
+
+
+FORMAT = "convc-cache-1"
+
+
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "nvidia-cuda-nvrtc")
+"""What computes weights or makes code, apart from convc itself."""
+
+
+def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
+    """SHA-256 over a graph of static shapes, the content of its constants, what it is compiled for (JSON), and the compiler."""
+    digest = hashlib.sha256(f"{FORMAT}\n{compiler()}\n".encode())
+    digest.update(json.dumps(options, sort_keys=True).encode())
+    digest.update(f"\n{print_graph(graph)}\n{graph.output_names}\n".encode())
+    for name, constant in graph.constants.items():
+        digest.update(f"{name} {constant.digest}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def compiler() -> str:
+    """What is the same for equal compilers only: a hash of convc's own source, and the versions of what it builds on."""
+    digest = hashlib.sha256(convc.__version__.encode())
+    for package in (convc, convc.ir, convc.backends):
+        folder = Path(package.__path__[0])
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{package.__name__}/{file.relative_to(folder)}\n".encode())
+            digest.update(file.read_bytes())
+    return " ".join([digest.hexdigest(), *(f"{p} {_version(p)}" for p in _PACKAGES)])
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

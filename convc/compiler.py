@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from convc.backends.build import build
-from convc.backends.target import Target, host_target, parse_target, parse_targets
-from convc.ir.choices import Choices
+from convc.backends.cpu.build import build
+from convc.backends.cpu.choices import Choices
+from convc.backends.cpu.pipeline import pipeline
+from convc.backends.cpu.target import Target, host_target, parse_target, parse_targets
 from convc.ir.counted import counted_outputs
 from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.graph import Graph, Value
@@ -22,18 +23,17 @@ from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.types import Dim
 
-from . import __version__, pipeline
-from .artifact import Description, Port
-from .cache import DiskCache, disk_cache, through
-from .cpu_model import CpuModel, model_of
-from .cuda_model import CudaModel
-from .database import choices_for
-from .kept import Keep
-from .keys import cache_key
-from .many_sizes import DynamicModel
-from .model import CompiledModel, Model
-from .processors import available_processors
+from . import __version__
+from .cache import DiskCache, cache_key, disk_cache, through
+from .dynamic import DynamicModel, Keep
 from .reader import Reader, is_open, reader
+from .runtime.cpu.model import CpuModel
+from .runtime.cuda.model import CudaModel
+from .runtime.description import Description, Port
+from .runtime.load import model_of
+from .runtime.model import CompiledModel, Model
+from .runtime.processors import available_processors
+from .tuning.database import choices_for
 
 PRECISIONS = ("default", "strict")
 """Of a processor."""
@@ -214,7 +214,7 @@ def _for_cpu(
     graph: Graph, target: Target, threads: int | None, precision: str, choices: Choices, dump_dir: Path | None
 ) -> CpuModel:
     with _compiling:
-        final = pipeline.run(graph, target.machine, precision, dump_dir, choices)
+        final = pipeline(target.machine, precision, choices).run(graph, dump_dir)
         built = build(final, target)
     details = {
         "triple": target.triple,
@@ -232,11 +232,12 @@ def _for_cpu(
 def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dump_dir: Path | None) -> CudaModel:
     from convc.backends.cuda import build as cuda
     from convc.backends.cuda.arch import parse_architectures
+    from convc.backends.cuda.pipeline import pipeline as gpu_pipeline
     from convc.backends.cuda.usage import usage
 
     precision = "fp32" if precision == "default" else precision
     architectures = [replace(a, gpu=replace(a.gpu, tf32=precision == "tf32")) for a in parse_architectures(arch)]
-    final = pipeline.apply(graph, pipeline.gpu_passes(precision), dump_dir)
+    final = gpu_pipeline(precision).run(graph, dump_dir)
     built = cuda.build(final, architectures)
     held, code = {}, bytearray()
     for name, found in built.items():

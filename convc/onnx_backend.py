@@ -18,7 +18,7 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 from convc.ir.errors import InputError, NotConstantError, UnsupportedOpError
 
 if TYPE_CHECKING:
-    from .model import Model
+    from .runtime.model import Model
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .counted import emit_behind, is_trim, trimmed
-from .errors import GraphError, ShapeError
+from .counted import TRIM, axis_of_trim, is_trim
+from .errors import GraphError, ShapeError, UnsupportedOpError
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
-from .op import Op
+from .op import REGISTRY, Op
 from .types import TensorType
 
 
@@ -102,14 +102,14 @@ class Builder:
         operands do not fit, ``UnsupportedOpError`` when the op cannot take what is trimmed.
         """
         if any(v.name in self._trims for v in inputs):
-            return emit_behind(self, op, inputs, self._trims, names)
+            return _emit_behind(self, op, inputs, self._trims, names)
         types = infer_types(op, inputs)
         hints = [*names, *[op.name] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
         if op.counted is not None:
             whole, count = outputs
-            return trimmed(self, whole, count, op.counted, hints[0])
+            return _trimmed(self, whole, count, op.counted, hints[0])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
@@ -150,3 +150,32 @@ class Builder:
         read = {v.name for n in self.nodes for v in n.inputs} | {v.name for v in outputs}
         constants = {name: c for name, c in self.constants.items() if name in read}
         return Graph(self.name, tuple(self.inputs), tuple(self.nodes), tuple(outputs), constants, tuple(output_names))
+
+
+def _trimmed(b: Builder, whole: Value, count: Value, axis: int, name: str) -> Value:
+    """The value of which only the first elements along an axis count."""
+    made: Value = b.emit(REGISTRY[TRIM](axis), whole, count, names=[name])  # type: ignore[call-arg]
+    return made
+
+
+def _emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str, Node], names: Sequence[str]) -> Any:
+    """An op on operands some of which are trimmed: it computes on the whole ones, and its results are trimmed.
+
+    Raises ``UnsupportedOpError`` when it depends on the size of what is counted.
+    """
+    found = [trims.get(v.name) for v in inputs]
+    axes = tuple(None if t is None else axis_of_trim(t) for t in found)
+    counts = {t.inputs[1].name: t.inputs[1] for t in found if t is not None}
+    moved = op.counted_axes([v.type for v in inputs], axes) if len(counts) == 1 else None
+    if moved is None:
+        which = next(v for v, t in zip(inputs, found, strict=True) if t is not None)
+        raise UnsupportedOpError(
+            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the model end "
+            "there, and do the rest outside"
+        )
+    made = b.emit(op, *(v if t is None else t.inputs[0] for v, t in zip(inputs, found, strict=True)))
+    whole = made if isinstance(made, tuple) else (made,)
+    hints = [*names, *[op.name] * (len(whole) - len(names))]
+    (count,) = counts.values()
+    results = tuple(_trimmed(b, v, count, axis, hint) for v, axis, hint in zip(whole, moved, hints, strict=True))
+    return results[0] if len(results) == 1 else results

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Protocol
 
 from .graph import Graph, Node
 from .layout import Layout
-from .machine import Machine
-from .ops.conv import Conv
-from .ops.conv_bytes import ConvBytes
-from .ops.conv_transpose import ConvTranspose
-from .ops.select_channels import joins_channels
 from .types import TensorType
-
-FLOPS_PER_BYTE = 0.5
-"""A row-major convolution, by the fallback schedule, takes the time that converting a byte takes for this many operations."""
-HALF_BLOCKS_AT_ONCE = (3, 5, 7)
-"""Half blocks are worked on so many at once; their number is odd where they leave less padding than whole ones."""
-LEAST_SAVED = 0.05
-"""Half blocks are worth while from this share of padding on that they save."""
-FEW_CHANNELS = 4
-"""A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
 
 
 class DataLayouts(Protocol):
@@ -32,133 +16,27 @@ class DataLayouts(Protocol):
         """The layouts for the tensors of this graph, where they depend on it."""
 
     def data(self, t: TensorType) -> Layout:
-        """For a tensor ``N C spatial``."""
+        """The layout of a tensor ``N C spatial``."""
 
     def takes(self, node: Node) -> bool:
-        """Whether a node is a convolution that can run on data held so."""
+        """Whether a node is a convolution that can run on data in the backend's layout."""
+
+    def reads_plain(self, node: Node) -> bool:
+        """Whether a convolution reads row-major data although its result is in the backend's layout."""
 
     def worth(self, node: Node) -> float:
-        """What it saves to run such a convolution on data held so, in bytes converted."""
+        """What running a convolution in the backend's layout saves, in bytes converted."""
 
     def weight(self, node: Node) -> Layout:
-        """For the weight of such a convolution."""
+        """The layout of a convolution's weight."""
 
     def bias(self, node: Node) -> Layout | None:
-        """For its bias."""
+        """The layout of a convolution's bias."""
 
     def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """For the constant weight of a dense layer, ``K N``, or ``N K`` when ``transposed``; ``None`` leaves it as it is."""
+        """The layout of a dense layer's constant weight, ``K N`` or, when ``transposed``, ``N K``; ``None`` leaves it as it is."""
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """For a CPU: how many channels are kept together: ``full`` of them, or ``half`` where that many leave less padding."""
-
-    full: int
-    half: int
-
-    @staticmethod
-    def for_machine(machine: Machine) -> Blocks:
-        """Half blocks pay where half vectors are not half as fast."""
-        return Blocks(machine.block, machine.half_block)
-
-    def of(self, graph: Graph) -> Blocks:
-        """Tensors put side by side must be alike."""
-        return Blocks(self.full, self.full) if any(joins_channels(n) for n in graph.nodes) else self
-
-    def size(self, channels: int) -> int:
-        """The block for a tensor of so many channels."""
-        count = -(-channels // self.half)
-        saved = (-channels % self.full - -channels % self.half) / channels
-        fits = saved >= LEAST_SAVED and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
-        return self.half if fits else self.full
-
-    def data(self, t: TensorType) -> Layout:
-        """``NCHW16c`` and its kin."""
-        return Layout(f"NC{_spatial(t)}{self.size(t.sizes[1])}c")
-
-    def takes(self, node: Node) -> bool:
-        """Schedules of blocked convolutions sum in the dtype of the data."""
-        if not isinstance(node.op, Conv) or node.output.type.dtype in ("f16", "bf16"):
-            return False
-        group, block = node.op.group, self.size(node.output.type.sizes[1])
-        divides = node.inputs[0].type.sizes[1] // group % block == 0 and node.output.type.sizes[1] // group % block == 0
-        return group == 1 or is_depthwise(node) or divides or is_narrow(node, block)
-
-    def worth(self, node: Node) -> float:
-        """The time that the row-major schedule would lose."""
-        return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / FLOPS_PER_BYTE
-
-    def weight(self, node: Node) -> Layout:
-        """Outputs innermost, inputs blocked as the data is."""
-        inputs, outputs = (self.size(v.type.sizes[1]) for v in (node.inputs[0], node.output))
-        inputs = inputs // 4 if isinstance(node.op, ConvBytes) else inputs
-        inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, outputs) else f"{inputs}i"
-        return Layout(f"OI{_spatial(node.output.type)}{inner}{outputs}o")
-
-    def bias(self, node: Node) -> Layout:
-        """Padded as the outputs are."""
-        return Layout(f"A{self.size(node.output.type.sizes[1])}a")
-
-    def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """Panels of output columns, so that they are read in the order of use."""
-        if t.dtype != "f32":
-            return None
-        return Layout(f"AB{self.full}a" if transposed else f"BA{self.full}b")
-
-
-@dataclass(frozen=True)
-class ChannelsLast:
-    """For a GPU: channels innermost, so that neighbouring threads read neighbouring ones; weights as the matrix that they are
-    multiplied as, outputs innermost. Nothing is padded.
-    """
-
-    def of(self, graph: Graph) -> ChannelsLast:
-        return self
-
-    def data(self, t: TensorType) -> Layout:
-        """``NHWC`` and its kin."""
-        return Layout(f"N{_spatial(t)}C")
-
-    def takes(self, node: Node) -> bool:
-        """Every convolution."""
-        return isinstance(node.op, Conv | ConvTranspose)
-
-    def worth(self, node: Node) -> float:
-        return math.inf
-
-    def weight(self, node: Node) -> Layout:
-        """``HWIO``; a transposed convolution's two first axes, which are inputs and outputs, are called A and B."""
-        matrix = "IO" if isinstance(node.op, Conv) else "AB"
-        return Layout(_spatial(node.output.type) + matrix)
-
-    def bias(self, node: Node) -> None:
-        return None
-
-    def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """Outputs innermost."""
-        return Layout("BA") if transposed else None
-
-
-def _spatial(t: TensorType) -> str:
+def spatial_letters(t: TensorType) -> str:
+    """The letters of the spatial axes of a tensor ``N C spatial``: ``HW`` for rank 4."""
     return "DHW"[5 - t.rank :]
-
-
-def reads_plain(node: Node) -> bool:
-    """Whether a convolution takes row-major data all the same: all outputs read all of too few channels to convert them."""
-    return isinstance(node.op, Conv) and node.op.group == 1 and node.inputs[0].type.sizes[1] <= FEW_CHANNELS
-
-
-def is_depthwise(node: Node) -> bool:
-    """Whether each channel is convolved by itself to one channel."""
-    group: int = getattr(node.op, "group", 1)
-    return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
-
-
-def is_narrow(node: Node, block: int) -> bool:
-    """Whether a 2-D convolution has groups of a few channels, as many in as out, that fit a block a whole number of times."""
-    group: int = getattr(node.op, "group", 1)
-    channels, outputs = node.inputs[0].type.sizes[1], node.output.type.sizes[1]
-    wide = channels // group
-    narrow = 1 < wide < block and block % wide == 0 and not reads_plain(node)
-    return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow

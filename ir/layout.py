@@ -86,3 +86,8 @@ class Layout:
 
     def __str__(self) -> str:
         return self.name
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple that is no less than ``size``."""
+    return -(-size // multiple) * multiple

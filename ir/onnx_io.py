@@ -11,11 +11,12 @@ import onnx
 from onnx import defs, helper, numpy_helper
 
 from .builder import Builder
+from .dtypes import dtype_of, numpy_dtype
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
 from .graph import Value
 from .limits import check_made
 from .op import Op
-from .types import TensorType, dtype_of, numpy_dtype
+from .types import TensorType
 
 EXPORT_OPSET = 22
 """The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16

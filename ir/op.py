@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .dtypes import FLOATS
 from .errors import UnsupportedOpError
 from .layout import Layout
-from .types import FLOATS, TensorType
+from .types import TensorType
 
 if TYPE_CHECKING:
     from .lowering import Operand, TensorExpressions

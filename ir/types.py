@@ -6,64 +6,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import ml_dtypes
 import numpy as np
 
+from .dtypes import DTYPES, FLOATS, SMALL, Dim, described, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
-
-Dim = int | str
-"""A size in elements, or the name of a symbolic size."""
-
-_NUMPY: dict[str, np.dtype] = {
-    "f16": np.dtype(np.float16), "f32": np.dtype(np.float32), "f64": np.dtype(np.float64),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
-    "i8": np.dtype(np.int8), "i16": np.dtype(np.int16), "i32": np.dtype(np.int32), "i64": np.dtype(np.int64),
-    "u8": np.dtype(np.uint8), "u16": np.dtype(np.uint16), "u32": np.dtype(np.uint32), "u64": np.dtype(np.uint64),
-    "bool": np.dtype(np.bool_),
-}  # fmt: skip
-SMALL_FLOATS = ("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1")
-"""Floats that are stored, moved and converted, and not computed with; each takes a byte, the low bits of it."""
-SMALL_INTEGERS = ("i2", "u2", "i4", "u4")
-"""Likewise."""
-SMALL = SMALL_FLOATS + SMALL_INTEGERS
-COMPUTED = tuple(_NUMPY)
-"""What can be computed with."""
-_NUMPY |= {
-    "f8e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn), "f8e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
-    "f8e5m2": np.dtype(ml_dtypes.float8_e5m2), "f8e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
-    "f8e8m0": np.dtype(ml_dtypes.float8_e8m0fnu), "f4e2m1": np.dtype(ml_dtypes.float4_e2m1fn),
-    "i2": np.dtype(ml_dtypes.int2), "u2": np.dtype(ml_dtypes.uint2),
-    "i4": np.dtype(ml_dtypes.int4), "u4": np.dtype(ml_dtypes.uint4),
-}  # fmt: skip
-_SHORT = {dtype: short for short, dtype in _NUMPY.items()}
-_TVM = {short: "uint8" if short in SMALL else str(dtype) for short, dtype in _NUMPY.items()}
-
-DTYPES = tuple(_NUMPY)
-FLOATS = ("f16", "bf16", "f32", "f64")
-SIGNED = ("i8", "i16", "i32", "i64")
-UNSIGNED = ("u8", "u16", "u32", "u64")
-INTEGERS = SIGNED + UNSIGNED
-
-
-def dtype_of(array_or_dtype: object) -> str:
-    """The short name of a numpy dtype (or of an array's); raises ``ShapeError`` for one that convc lacks."""
-    dtype = np.dtype(getattr(array_or_dtype, "dtype", array_or_dtype))  # type: ignore[call-overload]
-    if dtype not in _SHORT:
-        raise ShapeError(f"dtype {dtype} is not supported; supported: {', '.join(map(str, _SHORT))}")
-    return _SHORT[dtype]
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """``f32[1,64,56,56]{NCHW16c}``: dtype, logical shape, and layout in memory (``None``: row-major)."""
+    """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as ``float32[1, 64, 56, 56]{NCHW16c}``."""
 
     dtype: str
     shape: tuple[Dim, ...]
     layout: Layout | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in _NUMPY:
+        if self.dtype not in DTYPES:
             raise GraphError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         if any(isinstance(d, int) and d < 0 for d in self.shape):
             raise ShapeError(f"negative size in shape {list(self.shape)}")
@@ -101,12 +60,12 @@ class TensorType:
 
     @property
     def numpy_dtype(self) -> np.dtype:
-        return _NUMPY[self.dtype]
+        return numpy_dtype(self.dtype)
 
     @property
     def tvm_dtype(self) -> str:
         """The dtype's name in TVM (which is numpy's), where the bits of a small dtype are a byte."""
-        return _TVM[self.dtype]
+        return tvm_dtype(self.dtype)
 
     @property
     def is_float(self) -> bool:
@@ -138,18 +97,12 @@ class TensorType:
         return replace(self, layout=layout)
 
     def __str__(self) -> str:
-        dims = ",".join(str(d) for d in self.shape)
-        return f"{self.dtype}[{dims}]" + (f"{{{self.layout}}}" if self.layout else "")
+        return described(self.dtype, self.shape, self.layout)
 
 
 def type_of(array: np.ndarray) -> TensorType:
     """The type of a numpy array."""
     return TensorType(dtype_of(array), tuple(int(d) for d in array.shape))
-
-
-def numpy_dtype(dtype: str) -> np.dtype:
-    """The numpy dtype of a short name."""
-    return _NUMPY[dtype]
 
 
 def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:

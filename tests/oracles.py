@@ -14,7 +14,7 @@ from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import Case
 from convc.ir.types import TensorType, type_of
-from convc.onnx_export import to_onnx
+from convc.onnx.export import to_onnx
 
 Feeds = Mapping[str, np.ndarray]
 

@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 
 import convc
-from convc.artifact import read_artifact
 from convc.backends.memory import ALIGNMENT
-from convc.backends.runtime import Local
 from convc.ir.builder import Builder
 from convc.ir.graph import Constant, Graph
 from convc.ir.op import f32
@@ -25,7 +23,9 @@ from convc.ir.ops.binary import Add
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
-from convc.sources import as_graph
+from convc.reader import as_graph
+from convc.runtime.artifact import read_artifact
+from convc.runtime.cpu.program import Local
 
 LENET = Path(__file__).parent.parent / "examples" / "lenet.onnx"
 CHANNELS = 256
@@ -212,7 +212,7 @@ def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.
     (read,) = read_artifact(artifact)
     features = [*read.description.details["features"], "avx9000"]
     object.__setattr__(read.description, "details", {**read.description.details, "features": features})
-    monkeypatch.setattr("convc.loading.read_artifact", lambda _: (read,))
+    monkeypatch.setattr("convc.runtime.load.read_artifact", lambda _: (read,))
     with pytest.raises(convc.ArtifactError, match="avx9000"):
         convc.load(artifact)
 

@@ -16,13 +16,14 @@ from malformed import raises
 
 import convc
 from convc import CompileError, compiler, keys
-from convc.artifact import Part, read_artifact, write_artifact
 from convc.cache import DiskCache, disk_cache
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import f32
 from convc.ir.ops.binary import Add
 from convc.ir.ops.unary import Abs, Relu
+from convc.runtime.artifact import read_artifact, write_artifact
+from convc.runtime.description import Part
 
 X = np.linspace(-1, 1, 6, dtype=np.float32)
 

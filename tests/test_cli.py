@@ -20,9 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import convc
+from convc.cli.engines import onnxruntime_engine, random_feeds, torch_engine
 from convc.cli.run import probabilities
-from convc.engines import onnxruntime_engine, random_feeds, torch_engine
-from convc.onnx_export import to_onnx
+from convc.onnx.export import to_onnx
 
 
 @pytest.fixture

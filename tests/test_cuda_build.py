@@ -18,15 +18,16 @@ from test_cuda_lower import architecture_of
 
 import convc
 from convc import ArtifactError, CompileError, DeviceError, InputError, nn
-from convc.artifact import read_artifact
-from convc.backends.cuda import driver
-from convc.backends.cuda.arch import choose, parse_architectures
+from convc.backends.cuda.arch import parse_architectures
 from convc.backends.cuda.build import build
 from convc.backends.cuda.gpu import GPUS
-from convc.backends.cuda.plan import Plan
-from convc.cuda_model import CudaModel
-from convc.pipeline import apply, gpu_passes
-from convc.sources import as_graph
+from convc.backends.cuda.pipeline import pipeline
+from convc.reader import as_graph
+from convc.runtime.artifact import read_artifact
+from convc.runtime.cuda import driver
+from convc.runtime.cuda.arch import choose
+from convc.runtime.cuda.model import CudaModel
+from convc.runtime.cuda.plan import Plan
 
 LENET = Path(__file__).parent.parent / "examples" / "lenet.onnx"
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA makes no compiler for macOS")
@@ -114,7 +115,7 @@ def test_equal_kernels_are_compiled_once() -> None:
 
 
 def test_a_plan_comes_back_from_json() -> None:
-    graph = apply(as_graph(LENET), gpu_passes())
+    graph = pipeline().run(as_graph(LENET))
     plan = build(graph, parse_architectures("sm_80"))["sm_80"].variant.plan
     assert Plan.of(json.loads(json.dumps(asdict(plan)))) == plan
 

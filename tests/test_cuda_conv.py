@@ -13,18 +13,19 @@ import pytest
 from emulator import check, run
 from emulator.check import code_of
 
-from convc.backends.cuda import implicit_gemm, nvrtc, tensor_core
-from convc.backends.cuda.cost import Choice, Sizes, Tile, Unit, blocks, choose, resident
-from convc.backends.cuda.gemv import gemv
+from convc.backends.cuda import nvrtc
 from convc.backends.cuda.gpu import GPUS, Gpu
+from convc.backends.cuda.layouts import ChannelsLast
 from convc.backends.cuda.lower import lower
-from convc.backends.cuda.product_blocks import scheduled
-from convc.backends.cuda.products import product_of
 from convc.backends.cuda.rules import RULES, Rule
+from convc.backends.cuda.schedules import implicit_gemm, tensor_core
+from convc.backends.cuda.schedules.cost import Choice, Sizes, Tile, Unit, blocks, choose, resident
+from convc.backends.cuda.schedules.gemv import gemv
+from convc.backends.cuda.schedules.product_blocks import scheduled
+from convc.backends.cuda.schedules.products import product_of
 from convc.backends.group import Group
 from convc.backends.kernels import ask
 from convc.ir.builder import Builder
-from convc.ir.data_layouts import ChannelsLast
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.layout import Layout
 from convc.ir.op import Op

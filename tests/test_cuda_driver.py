@@ -17,7 +17,7 @@ import pytest
 from commands import run
 
 import convc
-from convc.backends import dlpack
+from convc.runtime import dlpack
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the stand-in is built with g++ and found by LD_LIBRARY_PATH"

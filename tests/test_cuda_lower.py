@@ -22,11 +22,12 @@ from convc.backends.cuda.launch import Launch
 from convc.backends.cuda.lower import lower
 from convc.backends.group import Group
 from convc.ir.builder import Builder
+from convc.ir.dtypes import numpy_dtype
 from convc.ir.op import Op, f32
 from convc.ir.ops.logical import Not
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Relu
-from convc.ir.types import TensorType, numpy_dtype
+from convc.ir.types import TensorType
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA makes no compiler for macOS")
 

@@ -15,8 +15,8 @@ import convc
 from convc import nn
 from convc.backends.cuda import build
 from convc.backends.cuda.nvrtc import Compiled
-from convc.backends.cuda.program import DeviceArray
-from convc.cuda_model import CudaModel
+from convc.runtime.cuda.model import CudaModel
+from convc.runtime.cuda.program import DeviceArray
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from emulator import EmulationError
 from emulator.check import check_code, code_of
 
 from convc.backends.cuda.gpu import GPUS, Gpu
-from convc.backends.cuda.implicit_gemm import implicit_gemm
-from convc.backends.cuda.reduce import reduce
 from convc.backends.cuda.rules import Rule
-from convc.backends.cuda.tensor_core import tensor_core
+from convc.backends.cuda.schedules.implicit_gemm import implicit_gemm
+from convc.backends.cuda.schedules.reduce import reduce
+from convc.backends.cuda.schedules.tensor_core import tensor_core
 from convc.backends.group import Group
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph

@@ -15,26 +15,26 @@ from test_math import SPECIAL, erf
 from test_ops import CASES
 from tolerances import assert_close
 
-from convc.backends.cuda.depthwise import depthwise
 from convc.backends.cuda.device_math import DEFINED, LIBRARY
-from convc.backends.cuda.fallback import fallback
 from convc.backends.cuda.gpu import GPUS, Gpu
 from convc.backends.cuda.lower import lower
 from convc.backends.cuda.nvrtc import compile_source
-from convc.backends.cuda.pool import pool
-from convc.backends.cuda.reduce import reduce
-from convc.backends.cuda.rows import rows
 from convc.backends.cuda.rules import RULES
-from convc.backends.cuda.transpose import transpose
+from convc.backends.cuda.schedules.depthwise import depthwise
+from convc.backends.cuda.schedules.fallback import fallback
+from convc.backends.cuda.schedules.pool import pool
+from convc.backends.cuda.schedules.reduce import reduce
+from convc.backends.cuda.schedules.rows import rows
+from convc.backends.cuda.schedules.transpose import transpose
 from convc.backends.group import Group
 from convc.backends.intrinsics import INTRINSICS
 from convc.backends.kernels import ask
 from convc.ir.builder import Builder
-from convc.ir.counted import separate_counts
 from convc.ir.errors import UnsupportedOpError
 from convc.ir.layout import Layout
 from convc.ir.op import REGISTRY, Case, Op, f16, f32
 from convc.ir.passes.fuse import fuse
+from convc.ir.passes.separate_counts import separate_counts
 from convc.ir.types import TensorType, type_of
 
 A100 = GPUS["sm_80"]

@@ -20,8 +20,8 @@ from tolerances import assert_close
 
 import convc
 from convc import InputError, Keep, ShapeError, compiler, nn
-from convc.artifact import read_artifact
-from convc.kept import Kept
+from convc.dynamic import Kept
+from convc.runtime.artifact import read_artifact
 
 SIZES = ((1, 16, 20), (2, 16, 20), (1, 24, 12))
 

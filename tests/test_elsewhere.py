@@ -15,11 +15,13 @@ import pytest
 from malformed import raises
 
 import convc
-from convc import ArtifactError, CompileError, DeviceError, cpu_model, nn
-from convc.artifact import Part, read_artifact, write_artifact
-from convc.backends import link as linking
-from convc.backends.link import link
-from convc.backends.target import AARCH64, X86_LEVELS, Target, host_target, parse_target, parse_targets
+from convc import ArtifactError, CompileError, DeviceError, nn
+from convc.backends.cpu import link as linking
+from convc.backends.cpu.link import link
+from convc.backends.cpu.target import AARCH64, X86_LEVELS, Target, host_target, parse_target, parse_targets
+from convc.runtime.artifact import read_artifact, write_artifact
+from convc.runtime.cpu import model as cpu_model
+from convc.runtime.description import Part
 
 X = np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)
 X86 = host_target().family == "x86_64"

@@ -13,15 +13,15 @@ from test_passes import graph, ops, weights
 from tolerances import GPU_NETWORKS, TOLERANCES, assert_close
 
 import convc
-from convc.ir.data_layouts import ChannelsLast
+from convc.backends.cuda.layouts import ChannelsLast
+from convc.backends.cuda.passes.convert_precision import convert_precision
 from convc.ir.graph import Graph
 from convc.ir.ops.cast import Cast
 from convc.ir.passes.assign_layouts import assign_layouts
-from convc.ir.passes.convert_precision import convert_precision
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.text import print_graph
 from convc.ir.verify import verify
-from convc.sources import as_graph
+from convc.reader import as_graph
 
 LAYOUTS = ChannelsLast()
 

@@ -9,7 +9,7 @@ from test_ops import CASES
 from tolerances import assert_close
 
 import convc
-from convc import pipeline
+from convc.ir import pipeline
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.layout import Layout

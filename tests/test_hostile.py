@@ -22,18 +22,8 @@ from malformed import ints, model, nested, node, raises, with_constants
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import (
-    ArtifactError,
-    ConvcError,
-    GraphError,
-    LimitError,
-    Limits,
-    ModelFileError,
-    ParseError,
-    ShapeError,
-    pipeline,
-)
-from convc.artifact import Part, read_artifact, write_artifact
+from convc import ArtifactError, ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError
+from convc.backends.cpu.pipeline import pipeline
 from convc.ir.builder import Builder
 from convc.ir.evaluate import run_reference
 from convc.ir.op import f32
@@ -42,8 +32,10 @@ from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.unary import Relu
 from convc.ir.rewrite import rebuild
 from convc.ir.text import parse_graph
-from convc.onnx_bounds import folded_bytes
-from convc.sources import as_graph
+from convc.onnx.bounds import folded_bytes
+from convc.reader import as_graph
+from convc.runtime.artifact import read_artifact, write_artifact
+from convc.runtime.description import Part
 
 MUTANTS = 1000
 
@@ -149,8 +141,8 @@ def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatc
         assert sum(m.nbytes for m in made) <= bounds[-1], graph.node[0]
         return made
 
-    monkeypatch.setattr("convc.onnx_fold.folded_bytes", bound)
-    monkeypatch.setattr("convc.onnx_fold.run_reference", reference)
+    monkeypatch.setattr("convc.onnx.fold.folded_bytes", bound)
+    monkeypatch.setattr("convc.onnx.fold.run_reference", reference)
     for data in corpus.models():
         proto = onnx.ModelProto.FromString(data)
         known = {t.name for t in proto.graph.initializer}
@@ -273,7 +265,7 @@ def test_channels_of_a_huge_axis_are_not_numbered() -> None:
         "graph @g(%x: i8[1, 4294967296, 1]) { %y: i8[1, 1, 1] = slice(%x) {axes=[1], starts=[0], ends=[1]} return %y }"
     )
     graph = parse_graph(text)
-    assert peak(lambda: pipeline.run(graph, corpus.MACHINE)) < 1 << 24
+    assert peak(lambda: pipeline(corpus.MACHINE).run(graph)) < 1 << 24
 
 
 @pytest.mark.parametrize("edit", [{"dtype": math.nan}, {"dtype": "x"}, {"shape": [-1]}, {"shape": ["n"]}, {"name": 1}])

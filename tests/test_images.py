@@ -12,9 +12,9 @@ from commands import Capture, run, write_samples
 from PIL import Image
 
 import convc
-from convc.artifact import Port
+from convc.cli.images import read_picture
 from convc.cli.run import assign
-from convc.images import read_picture
+from convc.runtime.description import Port
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from commands import Capture, run, write_samples
 
 from convc.ir.graph import Graph
+from convc.ir.summary import duration, human, summarize
 from convc.ir.text import parse_graph, print_graph
-from convc.summary import duration, human, summarize
 
 
 @pytest.fixture

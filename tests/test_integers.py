@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from oracles import run_onnxruntime, run_reference
 
 import convc
-from convc import pipeline
+from convc.backends.cpu.machine import Machine
+from convc.backends.cpu.pipeline import pipeline
+from convc.backends.cpu.profile import assembly
+from convc.backends.cpu.target import Target, host_target, parse_target
 from convc.backends.group import Group
-from convc.backends.profile import assembly
-from convc.backends.target import Target, host_target, parse_target
 from convc.ir.graph import Graph
-from convc.ir.machine import Machine
 from convc.ir.ops.conv_bytes import ConvBytes
 
 DOTS = Machine(lanes=16, registers=32, cache_bytes=1 << 20, dot4=True)
@@ -90,7 +90,7 @@ def test_every_bit(what: str, target: str) -> None:
 
 
 def nodes_of(m: onnx.ModelProto, machine: Machine) -> list[Any]:
-    final = pipeline.run(convc.load_onnx(m), machine)
+    final = pipeline(machine).run(convc.load_onnx(m))
     return [n.op for kernel in final.nodes for n in kernel.op.body.nodes]  # type: ignore[attr-defined]
 
 
@@ -174,7 +174,7 @@ def test_dequantized_operands() -> None:
 
 def kernel(m: onnx.ModelProto, target: Target) -> str:
     """The machine code of the convolution of bytes."""
-    final: Graph = pipeline.run(convc.load_onnx(m), target.machine)
+    final: Graph = pipeline(target.machine).run(convc.load_onnx(m))
     (node,) = [n for n in final.nodes if any(isinstance(k.op, ConvBytes) for k in n.op.body.nodes)]  # type: ignore[attr-defined]
     return assembly(Group.of(node), target)[0]
 

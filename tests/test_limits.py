@@ -14,14 +14,11 @@ from malformed import RELU, ints, model, nested, node, raises, with_constants
 from onnx import TensorProto, helper
 
 import convc
-from convc import (
-    LimitError,
-    Limits,
-)
+from convc import LimitError, Limits
 from convc.cli import main
 from convc.ir.limits import current, using
 from convc.ir.text import parse_graph
-from convc.sources import as_graph
+from convc.reader import as_graph
 
 OPEN = model(node("Relu", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])])
 THREE = model(node("Relu", "x", "a"), node("Tanh", "a", "b", name="n2"), node("Conv", "b w", name="n3"))

@@ -148,8 +148,8 @@ def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
 
 # -- interrupts ---------------------------------------------------------------------------------------------------------
 
-STAGES = ["convc.onnx_import.verify", "convc.pipeline.apply", "convc.backends.build.schedule", "convc.backends.build.lower",
-          "convc.backends.build.generate", "convc.cpu_model.Program", "convc.cpu_model.link", "convc.files.os.fdopen"]  # fmt: skip
+STAGES = ["convc.onnx_import.verify", "convc.ir.pipeline.apply", "convc.backends.cpu.build.schedule", "convc.backends.cpu.build.lower",
+          "convc.backends.cpu.build.generate", "convc.runtime.cpu.model.Program", "convc.runtime.cpu.model.link", "convc.files.os.fdopen"]  # fmt: skip
 
 
 def left(folder: Path) -> list[str]:

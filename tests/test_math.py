@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import convc
-from convc.backends.build import build
-from convc.backends.target import host_target
+from convc.backends.cpu.build import build
+from convc.backends.cpu.target import host_target
 from convc.ir.builder import Builder
 from convc.ir.op import REGISTRY, Op
 from convc.ir.passes.fuse import fuse

@@ -16,8 +16,8 @@ from tolerances import MODEL_ATOL, MODEL_RTOL, assert_close
 
 import convc
 from convc.backends.in_place import replaceable
-from convc.backends.memory import ALIGNMENT, HUGE_PAGE, Arena, Lifetime, Plan, address_of, plan
-from convc.footprint import footprint
+from convc.backends.memory import ALIGNMENT, Lifetime, plan
+from convc.cli.footprint import footprint
 from convc.ir.builder import Builder
 from convc.ir.graph import Node, Value
 from convc.ir.op import f32
@@ -26,6 +26,7 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.fused import Fused
 from convc.ir.ops.unary import Relu
 from convc.ir.text import parse_graph
+from convc.runtime.cpu.memory import HUGE_PAGE, Arena, Plan, address_of
 
 LIFETIMES = st.lists(
     st.builds(

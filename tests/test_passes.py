@@ -12,11 +12,11 @@ from tolerances import assert_close
 
 import convc
 from convc import nn
-from convc.ir.data_layouts import Blocks
+from convc.backends.cpu.layouts import Blocks
+from convc.backends.cpu.machine import Machine
+from convc.backends.cpu.passes.choose_algorithms import choose_algorithms
 from convc.ir.graph import Graph
-from convc.ir.machine import Machine
 from convc.ir.passes.assign_layouts import assign_layouts
-from convc.ir.passes.choose_algorithms import choose_algorithms
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.fuse import fuse

@@ -13,14 +13,14 @@ from tolerances import WINOGRAD, assert_close
 
 import convc
 from convc import nn
-from convc.backends import build
-from convc.backends.build import schedule
+from convc.backends.cpu import build
+from convc.backends.cpu.build import schedule
+from convc.backends.cpu.target import X86_LEVELS, host_target, parse_target
 from convc.backends.group import Group
-from convc.backends.memory import Plan
-from convc.backends.target import X86_LEVELS, host_target, parse_target
 from convc.ir.builder import Builder
 from convc.ir.op import f32
 from convc.ir.ops.unary import Relu
+from convc.runtime.cpu.memory import Plan
 
 # channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected
 Config = tuple[Any, ...]

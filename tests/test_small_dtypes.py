@@ -10,6 +10,7 @@ import pytest
 
 import convc
 from convc.ir.builder import Builder
+from convc.ir.dtypes import SMALL, SMALL_FLOATS, numpy_dtype
 from convc.ir.errors import ConvcError, ShapeError
 from convc.ir.graph import Constant
 from convc.ir.op import REGISTRY
@@ -22,7 +23,7 @@ from convc.ir.ops.slice import Slice
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.where import Where
 from convc.ir.text import parse_graph, print_graph
-from convc.ir.types import SMALL, SMALL_FLOATS, TensorType, numpy_dtype, type_of
+from convc.ir.types import TensorType, type_of
 
 MOVING = {
     "bit_cast", "cast", "concat", "depth_to_space", "dequantize", "expand", "eye_like", "gather", "gather_elements", "gather_nd", "identity",

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from convc import pipeline
+from convc.backends.cpu.pipeline import pipeline
+from convc.backends.cpu.profile import assembly
+from convc.backends.cpu.target import Target
 from convc.backends.group import Group
-from convc.backends.profile import assembly
-from convc.backends.target import Target
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import f32
@@ -37,7 +37,7 @@ def convolution(channels: int, size: int, outputs: int, kernel: int, group: int 
 
 def code(graph: Graph, target: Target, rule: str) -> str:
     """The code of the one kernel that ``rule`` schedules."""
-    for node in pipeline.run(graph, target.machine).nodes:
+    for node in pipeline(target.machine).run(graph).nodes:
         text, name = assembly(Group.of(node), target)
         if name == rule:
             return text

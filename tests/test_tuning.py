@@ -14,14 +14,14 @@ from test_schedules import convolution, feeds_of
 from tolerances import WINOGRAD, assert_close
 
 import convc
-from convc.backends.build import Built
-from convc.backends.target import Target, host_target
-from convc.database import database, read, write
-from convc.ir.choices import Choices, algorithm
+from convc.backends.cpu.build import Built
+from convc.backends.cpu.choices import Choices, algorithm
+from convc.backends.cpu.target import Target, host_target
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
-from convc.sources import as_graph
-from convc.tuning import Outcome, tune
+from convc.reader import as_graph
+from convc.tuning.tune import Outcome, tune
+from convc.tuning.tune.database import database, read, write
 
 CPU = host_target().mcpu
 
@@ -53,7 +53,7 @@ def tuned_to(wanted: str, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatc
     def measure(built: Built, final: Graph, threads: int, seconds: float) -> Mapping[str, float]:
         return {u: 1.0 - 0.5 * (algorithm(k.group.anchor.op) == wanted) for k in built.kernels for u in k.uses}
 
-    monkeypatch.setattr("convc.tuning.WORTH", 10.0)
+    monkeypatch.setattr("convc.tuning.tune.WORTH", 10.0)
     return tune(as_graph(model), target, 60.0, lambda _: None, measure)
 
 
@@ -79,7 +79,7 @@ def test_compile_uses_what_was_measured(
 
 
 def test_small_gains_are_noise(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convc.tuning.GAIN", 0.6)
+    monkeypatch.setattr("convc.tuning.tune.GAIN", 0.6)
     outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
     assert outcome.choices == Choices()
     assert outcome.kernels[0].winner == "winograd 1x4"
@@ -150,7 +150,7 @@ def test_the_command(
     path: Path, model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """With real measurements: whatever they are, what is printed and what is kept agree; other kernels' choices stay."""
-    monkeypatch.setattr("convc.tuning.TURN", 0.01)
+    monkeypatch.setattr("convc.tuning.tune.TURN", 0.01)
     write(path, CPU, Choices({"another": "direct"}))
     onnx.save(model, tmp_path / "m.onnx")
     assert run("tune", str(tmp_path / "m.onnx"), "--budget", "0.01") == 0

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..group import Group
-from ..target import Target
-from .dense import dense
-from .depthwise_conv import depthwise_conv
-from .direct_conv import direct_conv
-from .fallback import fallback
-from .grouped_conv import grouped_conv
-from .layer_norm import layer_norm
-from .pool import pool
-from .select_channels import select_channels
-from .winograd import winograd, winograd_weight
+from .schedules.dense import dense
+from .schedules.depthwise_conv import depthwise_conv
+from .schedules.direct_conv import direct_conv
+from .schedules.fallback import fallback
+from .schedules.grouped_conv import grouped_conv
+from .schedules.layer_norm import layer_norm
+from .schedules.pool import pool
+from .schedules.select_channels import select_channels
+from .schedules.winograd import winograd, winograd_weight
+from .target import Target
 
 Rule = Callable[[Group, Target], Any]
 

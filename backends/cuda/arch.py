@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convc.ir.errors import CompileError, DeviceError
+from convc.ir.errors import CompileError
 
 from .gpu import GPUS, Gpu
 
@@ -48,28 +48,3 @@ def _known() -> str:
 
 def _ptx(name: str) -> str:
     return name.replace("sm_", "compute_")
-
-
-def number(name: str) -> int:
-    """The compute capability, times ten, in the name of an architecture."""
-    return int(name.rpartition("_")[2])
-
-
-def choose(names: Collection[str], capability: int) -> str:
-    """Which of the architectures that code was built for a device runs: the newest of its own generation, else the newest PTX.
-
-    ``capability`` is the device's, times ten. Raises ``DeviceError`` when it runs none of them.
-    """
-    numbers = {name: number(name) for name in sorted(names, key=number)}
-    older = [name for name in numbers if numbers[name] <= capability]
-    same = [n for n in older if n.startswith("sm_") and numbers[n] // 10 == capability // 10]
-    ptx = [n for n in older if n.startswith("compute_")]
-    for candidates in (same, ptx):
-        if candidates:
-            return max(candidates, key=lambda name: numbers[name])
-    machine = [n for n in numbers if n.startswith("sm_")]
-    rest = ", ".join(n for n in numbers if n.startswith("compute_"))
-    holds = f"its PTX ({rest}) is for newer ones" if rest else "it holds no PTX"
-    this = f"sm_{capability}"
-    advice = f"build it again with --arch {this}" if this in GPUS else f"convc knows {', '.join(GPUS)}"
-    raise DeviceError(f"built for {', '.join(machine) or 'no architecture'}; this is {this}, and {holds}: {advice}")

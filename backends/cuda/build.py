@@ -7,16 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from convc.ir.graph import Graph, Node
+from convc.runtime.cuda.plan import Plan, Start
+from convc.runtime.place import Place
 
 from ..group import Group
 from ..kernels import Kernel, ask, distinct
-from ..network import Network, Place, check_sizes
+from ..network import Network, check_sizes
 from .arch import Architecture
 from .gpu import Gpu
 from .launch import DeviceCode
 from .lower import lower
 from .nvrtc import Compiled, compile_source, require
-from .plan import Plan, Start
 from .rules import RULES
 
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..group import Group
-from .depthwise import depthwise
-from .fallback import fallback
-from .gemv import gemv
 from .gpu import Gpu
-from .implicit_gemm import implicit_gemm
-from .pool import pool
-from .reduce import reduce
-from .rows import rows
-from .tensor_core import tensor_core
-from .transpose import transpose
+from .schedules.depthwise import depthwise
+from .schedules.fallback import fallback
+from .schedules.gemv import gemv
+from .schedules.implicit_gemm import implicit_gemm
+from .schedules.pool import pool
+from .schedules.reduce import reduce
+from .schedules.rows import rows
+from .schedules.tensor_core import tensor_core
+from .schedules.transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
 

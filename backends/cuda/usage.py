@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from convc.runtime.cuda.plan import Start
+
 from .build import Code
 from .gpu import Gpu
-from .plan import Start
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from convc import ConvcError, Limits, __version__
 from convc.ir.limits import using
 
+from .. import ConvcError, Limits, __version__
 from . import bench, build, export, inspect, run, tune
 from .options import UsageError
 

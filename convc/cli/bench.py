@@ -24,19 +24,18 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 import convc
-from convc import pipeline
-from convc.artifact import is_artifact
-from convc.database import choices_for
-from convc.engines import ENGINES, PACKAGES
-from convc.footprint import footprint
 from convc.ir.limits import current
-from convc.sources import as_graph
 
+from ..reader import as_graph
+from ..runtime.artifact import is_artifact
+from ..tuning.database import choices_for
+from .engines import ENGINES, PACKAGES
+from .footprint import footprint
 from .options import UsageError, add_limits, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
 
 if TYPE_CHECKING:  # it loads TVM
-    from convc.cuda_model import CudaModel
+    from ..runtime.cuda.model import CudaModel
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
 REST = 0.05
@@ -123,7 +122,7 @@ def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
 
 def time_on_gpu(path: str, turns: int) -> None:
     """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
-    from convc.cuda_model import CudaModel
+    from ..runtime.cuda.model import CudaModel
 
     loaded = convc.load(path)
     for model in loaded.models if isinstance(loaded, convc.ModelSet) else (loaded,):
@@ -178,7 +177,7 @@ class Worker:
 
     def __init__(self, engine: str, path: Path, threads: int) -> None:
         limits = json.dumps(asdict(current()))
-        command = [sys.executable, "-m", "convc.engines", engine, str(path), str(threads), limits]
+        command = [sys.executable, "-m", "convc.cli.engines", engine, str(path), str(threads), limits]
         self.engine = engine
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -229,12 +228,13 @@ def _summary(results: Sequence[Result], engines: Sequence[str]) -> None:
 
 def show_layers(path: Path, count: int) -> None:
     """The kernel that loses most time against the peak that the machine reaches now, on one thread; and the slowest ones."""
-    from convc.backends.profile import Timing, peak_gflops, profile
-    from convc.backends.target import host_target
+    from convc.backends.cpu.pipeline import pipeline
+    from convc.backends.cpu.profile import Timing, peak_gflops, profile
+    from convc.backends.cpu.target import host_target
 
     target = host_target()
     peak = peak_gflops()
-    kernels = profile(pipeline.run(as_graph(path), target.machine, choices=choices_for(True, target.mcpu)), target)
+    kernels = profile(pipeline(target.machine, choices=choices_for(True, target.mcpu)).run(as_graph(path)), target)
     total = sum(k.ms * k.uses for k in kernels)
 
     def line(k: Timing) -> str:

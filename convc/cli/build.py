@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import convc
-from convc.summary import human
+from convc.ir.summary import human
 
 from .options import UsageError, add_model, add_threads, progress, same_file, shape_sets, source, stem
 

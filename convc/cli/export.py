@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 import convc
-from convc.sources import as_graph
 
+from ..reader import as_graph
 from .options import UsageError, add_model, same_file, shapes, source
 
 

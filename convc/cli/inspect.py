@@ -13,10 +13,10 @@ import argparse
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.rewrite import Report
+from convc.ir.summary import duration, summarize
 from convc.ir.text import print_graph, print_node
-from convc.sources import as_graph
-from convc.summary import duration, summarize
 
+from ..reader import as_graph
 from .options import UsageError, add_model, positive, positive_number, shapes, source
 
 

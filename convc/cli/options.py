@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convc import Graph, Limits, ModelFileError
-from convc.artifact import is_artifact
+from .. import Graph, Limits, ModelFileError
+from ..runtime.artifact import is_artifact
 
 MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
 

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import convc
-from convc import InputError
-from convc.artifact import AnyPort, is_artifact
-from convc.files import write_aside
-from convc.images import read_picture
-from convc.reader import is_open, reader
-from convc.sources import as_graph
 
+from .. import InputError
+from ..reader import as_graph, is_open, reader
+from ..runtime.artifact import is_artifact
+from ..runtime.description import AnyPort
+from ..runtime.files import write_aside
+from .images import read_picture
 from .options import MODEL_HELP, UsageError, add_model, add_threads, numbers, positive, progress, shapes, source
 
 if TYPE_CHECKING:  # it loads TVM
-    from convc import Model
+    from .. import Model
 
 SMALL = 16
 """Outputs of at most this many elements are printed in full."""

@@ -13,8 +13,8 @@ import numpy as np
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ShapeError
 from convc.ir.graph import Graph, Initializer
+from convc.ir.summary import Summary, summarize
 from convc.ir.types import TensorType
-from convc.summary import Summary, summarize
 
 from .tensor import Tensor, Trace, join, tensors_of
 from .weights import as_array, read_weights, write_weights

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from convc.files import read_npz, write_aside
+from convc.ir.dtypes import dtype_of, numpy_dtype
 from convc.ir.errors import ConvcError, GraphError, ModelFileError
 from convc.ir.limits import guarded
-from convc.ir.types import dtype_of, numpy_dtype
+
+from ..files import read_npz
+from ..runtime.files import write_aside
 
 SUFFIXES = (".npz", ".safetensors")
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..dtypes import DTYPES, FLOATS
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..op import Op
-from ..types import DTYPES, FLOATS, TensorType, broadcast
+from ..types import TensorType, broadcast
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Op
-from ..types import FLOATS, TensorType
+from ..types import TensorType
 from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial, some_window_is_empty
 
 

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import SMALL
 from ..lowering import Operand, TensorExpressions
-from ..types import SMALL
 from ._math import wide
 
 ROUND_MODES = ("up", "down", "nearest")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i32, sample, u8
-from ..types import FLOATS, INTEGERS, TensorType
+from ..types import TensorType
 from ._elementwise import Elementwise
 from ._math import bounded, expm1, gelu, mish, sigmoid, silu, widened
 from .unary import SPECIAL

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, Op, f16, f32, i8, i64, sample
-from ..types import FLOATS, INTEGERS, TensorType
+from ..types import TensorType
 from ._axes import axis_of
 from ._reducers import Reducer, maximum, minimum, reduce_over
 

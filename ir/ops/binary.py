@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS
 from ..graph import Value
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
-from ..types import FLOATS, INTEGERS, TensorType
+from ..types import TensorType
 from ._elementwise import Elementwise
 from ._math import divided, libm, maximum, minimum, multiplied, power
 from .reshape import Reshape

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import COMPUTED, SMALL_FLOATS
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, boolean, f32, f64, i64, sample
-from ..types import COMPUTED, SMALL_FLOATS, TensorType
+from ..types import TensorType
 from ._elementwise import Elementwise
 from .unary import SPECIAL
 

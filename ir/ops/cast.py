@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import COMPUTED, DTYPES, SMALL, SMALL_FLOATS, SMALL_INTEGERS
 from ..errors import ShapeError, UnsupportedOpError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
-from ..types import COMPUTED, DTYPES, SMALL, SMALL_FLOATS, SMALL_INTEGERS, TensorType
+from ..types import TensorType
 from ._elementwise import ALL_DTYPES, Elementwise
 from ._math import wide
 from ._small import ROUND_MODES, decoded, encoded

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS, numpy_dtype
 from ..graph import Value
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i8, i64, sample, u8
-from ..types import FLOATS, INTEGERS, numpy_dtype
 from ._elementwise import Elementwise
 from ._math import bounded
 from .binary import Max, Min

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..dtypes import COMPUTED, FLOATS, INTEGERS
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
-from ..types import COMPUTED, FLOATS, INTEGERS
 from ._elementwise import Elementwise
 from ._math import wide
 from .binary import aligned

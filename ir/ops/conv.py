@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ShapeError
-from ..graph import Value
+from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
@@ -122,3 +122,9 @@ class Conv(Op):
         )
         yield sample(cls(), f32[1, 64, 9, 9], f32[32, 64, 1, 1], f32[32])
         yield sample(cls(), f16[1, 300, 3, 3], f16[4, 300, 3, 3], low=0, high=0.1)
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether each channel is convolved by itself to one channel."""
+    group: int = getattr(node.op, "group", 1)
+    return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]

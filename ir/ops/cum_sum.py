@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, i32, sample
-from ..types import FLOATS, TensorType
+from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import axis_of
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..op import Case, Op, f16, f32, i64, sample
-from ..types import FLOATS, INTEGERS, Dim, TensorType
+from ..types import Dim, TensorType
 from ._accumulate import accumulator
 from ._axes import same_size
 from ._reducers import total

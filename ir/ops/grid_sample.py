@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f32, f64, sample
-from ..types import FLOATS, TensorType
+from ..types import TensorType
 
 MODES = {"nearest": "nearest", "linear": "linear", "cubic": "cubic", "bilinear": "linear", "bicubic": "cubic"}
 """By the names of opset 20, and of opset 16."""

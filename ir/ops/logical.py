@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import INTEGERS, UNSIGNED
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, onnx_dtype
 from ..op import Case, boolean, i8, i32, sample, u8
-from ..types import INTEGERS, UNSIGNED, TensorType
+from ..types import TensorType
 from ._elementwise import Elementwise
 from .binary import aligned
 

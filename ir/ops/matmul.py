@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..op import Case, Op, f16, f32, f64, i32, i64, sample
-from ..types import FLOATS, TensorType, broadcast
+from ..types import TensorType, broadcast
 from ._accumulate import accumulator, rounded
 from ._axes import same_size, size_of
 

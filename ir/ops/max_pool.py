@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, f16, f32, f64, i8, sample, u8
-from ..types import FLOATS, TensorType
+from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._elementwise import infinity
 from ._pool import Pool

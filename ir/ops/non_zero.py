@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import COMPUTED
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import COMPUTED, TensorType
+from ..types import TensorType
 from .cast import Cast
 
 

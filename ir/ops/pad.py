@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import numpy_dtype
 from ..errors import ShapeError
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType, numpy_dtype
+from ..types import Dim, TensorType
 from ._axes import axes_of, axis_of
 from ._window import Pads, flat_pads
 

@@ -9,12 +9,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
 from ..op import Case, Op, f16, f32, i8, i32, sample, u8
-from ..types import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS, TensorType
+from ..types import TensorType
 from ._small import decoded, encoded
 
 QUANTIZED = ("i8", "u8", "i16", "u16", *SMALL_INTEGERS, *(d for d in SMALL_FLOATS if d != "f8e8m0"))

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, boolean, f16, f32, i8, i32, i64, sample
-from ..types import FLOATS, INTEGERS, TensorType
+from ..types import TensorType
 from . import _math
 from ._axes import Ints, axes_of
 from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, total

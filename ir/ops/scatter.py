@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import FLOATS, INTEGERS, TensorType
+from ..types import TensorType
 from ._axes import axis_of, check_index, data_index, same_size, size_of
 
 REDUCTIONS = {"none": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS, SIGNED
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
 from ..op import Case, f16, f32, f64, i8, i32, i64, sample, u8
-from ..types import FLOATS, INTEGERS, SIGNED
 from ._elementwise import Elementwise
 from ._math import bounded, divided, wide, widened
 

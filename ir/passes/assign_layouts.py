@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from ..builder import Builder
-from ..data_layouts import DataLayouts, reads_plain
+from ..data_layouts import DataLayouts
 from ..graph import Graph, Node, Value
 from ..layout import Layout
 from ..ops._elementwise import Elementwise
@@ -49,7 +49,7 @@ def assign_layouts(graph: Graph, layouts: DataLayouts) -> Graph:
         if node.output.name not in chosen:
             return b.reinfer(node, inputs if node.op.reads_any_layout() else tuple(held(v, None) for v in inputs))
         if isinstance(node.op, Conv | ConvTranspose):
-            x = held(inputs[0], None if reads_plain(node) else layouts.data(inputs[0].type))
+            x = held(inputs[0], None if layouts.reads_plain(node) else layouts.data(inputs[0].type))
             w = held(inputs[1], layouts.weight(node))
             return b.reinfer(node, (x, w, *(held(v, layouts.bias(node)) for v in inputs[2:])))
         data = layouts.data(node.output.type)
@@ -109,7 +109,7 @@ def _choose(graph: Graph, layouts: DataLayouts) -> set[str]:
             cut.add_edge("held", name, capacity=layouts.worth(node))
         for v in node.inputs:
             producer = graph.producers.get(v.name)
-            if v.name in graph.constants or reads_plain(node) or not _is_data(v, node):
+            if v.name in graph.constants or layouts.reads_plain(node) or not _is_data(v, node):
                 continue
             moves = [n.op.reads_any_layout() and n.op.injective for n in (node, producer) if n is not None]
             bytes_moved = v.type.nbytes * (FUSED_CONVERSION if any(moves) else 1.0)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..builder import Builder
-from ..data_layouts import is_depthwise
 from ..graph import Graph, Node, Value
 from ..ops._elementwise import Elementwise
 from ..ops._pool import Pool
 from ..ops.concat import Concat
-from ..ops.conv import Conv
+from ..ops.conv import Conv, is_depthwise
 from ..ops.gather import Gather
 from ..ops.global_pool import GlobalPool
 from ..ops.reshape import Reshape

@@ -21,7 +21,7 @@ from convc.ir.graph import Graph, Value
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.relayout import Relayout
 from convc.ir.types import TensorType
-from convc.onnx_export import to_onnx
+from convc.onnx.export import to_onnx
 
 from .run import run
 

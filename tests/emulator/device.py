@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from convc.backends.cuda.device import Extent, Stream
 from convc.backends.cuda.launch import Launch
+from convc.runtime.cuda.device import Extent, Stream
 
 from .memory import Memory
 from .run import execute, launch_text, program

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from convc import pipeline
 from convc.backends.cuda.build import Variant, variant
 from convc.backends.cuda.gpu import GPUS
-from convc.backends.cuda.program import Program
+from convc.backends.cuda.pipeline import pipeline
 from convc.ir.graph import Graph
 from convc.ir.passes.fix_shapes import fix_shapes
-from convc.sources import as_graph
+from convc.reader import as_graph
+from convc.runtime.cuda.program import Program
 
 from .device import EmulatedDevice
 from .run import program
@@ -23,7 +23,7 @@ from .run import program
 
 def built(model: onnx.ModelProto, gpu: str, precision: str) -> tuple[Graph, Variant]:
     """The graph after the passes of a GPU, and its plan and sources for one architecture."""
-    final = pipeline.apply(fix_shapes(as_graph(model), {}), pipeline.gpu_passes(precision))
+    final = pipeline(precision).run(fix_shapes(as_graph(model), {}))
     return final, variant(final, replace(GPUS[gpu], tf32=precision == "tf32"))
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from oracles import Feeds, run_onnxruntime, run_reference
 
 from convc.ir.builder import Builder
+from convc.ir.dtypes import FLOATS, numpy_dtype
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.ops.binary import Add, Mul
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.conv import Conv
-from convc.ir.types import FLOATS, numpy_dtype
-from convc.onnx_export import to_onnx
+from convc.onnx.export import to_onnx
 
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
 """One rounding, relative; of float64 graphs too, for ONNX Runtime runs them in float32."""

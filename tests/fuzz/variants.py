@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 
 import convc
-from convc import pipeline
-from convc.ir.choices import Choices
+from convc.backends.cpu.choices import Choices
+from convc.ir import pipeline
 from convc.ir.graph import Graph, Node
 from convc.ir.op import Op
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
-from convc.model import CompiledModel
+from convc.runtime.model import CompiledModel
 
 from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, truth
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import convc
-from convc import ConvcError, pipeline
-from convc.artifact import read_artifact
+from convc import ConvcError
+from convc.backends.cpu.pipeline import pipeline
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.rewrite import rebuild
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
+from convc.runtime.artifact import read_artifact
 
 from .corpus import MACHINE
 
@@ -78,7 +79,7 @@ def _use_text(data: bytes, compiling: bool) -> None:
 
 def _use_graph(graph: convc.Graph, compiling: bool) -> None:
     graph = fix_shapes(graph, {})
-    print_graph(pipeline.run(graph, MACHINE))
+    print_graph(pipeline(MACHINE).run(graph))
     if compiling:
         convc.compile(graph, threads=2)
 

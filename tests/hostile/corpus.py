@@ -13,11 +13,12 @@ import small_models
 from onnx import TensorProto, helper, numpy_helper
 
 import convc
-from convc import nn, pipeline
+from convc import nn
+from convc.backends.cpu.machine import Machine
+from convc.backends.cpu.pipeline import pipeline
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError
 from convc.ir.graph import Graph
-from convc.ir.machine import Machine
 from convc.ir.op import REGISTRY
 from convc.ir.text import print_graph
 from convc.ir.types import TensorType
@@ -38,7 +39,7 @@ def texts() -> tuple[str, ...]:
     """The text forms of the same, before and after the passes."""
     networks = [convc.load_onnx(build(1, 4)) for build in list(small_models.MODELS)[::3]]
     graphs = [*_graphs(), *networks]
-    return tuple(map(print_graph, [*graphs, *(pipeline.run(g, MACHINE) for g in graphs[::3])]))
+    return tuple(map(print_graph, [*graphs, *(pipeline(MACHINE).run(g) for g in graphs[::3])]))
 
 
 @lru_cache(maxsize=1)

@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto, defs
 
-from convc import artifact as artifact_file
-from convc.hashing import tree_hash
+from convc.ir.dtypes import DTYPES
 from convc.ir.op import REGISTRY
-from convc.ir.types import DTYPES
+from convc.runtime import artifact as artifact_file
+from convc.runtime.hashing import tree_hash
 
 from . import corpus
 

@@ -1,0 +1,33 @@
+"""The passes for CPUs, in order."""
+
+from __future__ import annotations
+
+from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.passes.quantized_moves import quantized_moves
+from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline
+
+from .choices import Choices
+from .layouts import Blocks
+from .machine import Machine
+from .passes.choose_algorithms import choose_algorithms
+from .passes.integer_products import integer_products
+from .passes.quantized_convs import quantized_convs
+
+
+def pipeline(machine: Machine, precision: str = "default", choices: Choices | None = None) -> Pipeline:
+    """The passes for a machine. ``precision="strict"`` keeps to the direct form of every convolution."""
+    layouts = Blocks.for_machine(machine)
+    algorithms = Pass("choose_algorithms", lambda g: choose_algorithms(g, machine, choices))
+    return Pipeline(
+        (
+            Pass("quantized_moves", quantized_moves),
+            Pass("quantized_convs", lambda g: quantized_convs(g, machine)),
+            *SIMPLIFY,
+            Pass("integer_products", lambda g: integer_products(g, machine)),
+            Pass("assign_layouts", lambda g: assign_layouts(g, layouts)),
+            *([] if precision == "strict" else [algorithms]),
+            Pass("pack_dense", lambda g: pack_dense(g, layouts)),
+            *GROUP,
+        )
+    )

@@ -1,0 +1,61 @@
+"""The rule that takes every group: inline what is cheap, run what is left in parallel, vectorise along the innermost axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from ...blocks import all_blocks, inline_cheap
+from ...group import Group
+from ..target import Target
+
+MAX_VECTOR = 64
+"""The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
+
+
+def fallback(group: Group, target: Target) -> Any:
+    """Right for any group; each block a parallel loop over its outer axes with a vectorised inner one."""
+    sch = group.lower().schedule()
+    inline_cheap(sch)
+    for block in all_blocks(sch):
+        schedule_block(sch, block, target)
+    return sch
+
+
+def schedule_block(sch: Any, block: Any, target: Target) -> None:
+    """Parallel over the outer spatial axes, vectorised along the innermost, reductions between."""
+    b = sch.get(block)
+    loops = sch.get_loops(block)
+    kinds = [iv.iter_type for iv in b.iter_vars]
+    if len(loops) != len(kinds) or any(k not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for k in kinds):
+        return  # an opaque block, such as a sort, is its own schedule
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    if any(int(sch.get(loop).extent) == 0 for loop in spatial):
+        return  # nothing to compute, and TVM does not fuse empty loops
+    if not spatial:
+        if reduction:
+            sch.decompose_reduction(block, reduction[0])  # a sum of nothing is zero, though its loop never runs
+        return
+    inner = None
+    extent = int(sch.get(spatial[-1]).extent)
+    lanes = target.lanes(max(8, _bits(b)))
+    if len(b.writes) == 1 and extent > 1 and "bool" not in str(b.writes[0].source.dtype):
+        if extent > MAX_VECTOR or extent % lanes == 0:
+            outer, inner = sch.split(spatial[-1], [None, min(lanes, extent)])
+            spatial[-1] = outer
+        else:
+            inner = spatial.pop()
+    sch.reorder(*spatial, *reduction, *([inner] if inner is not None else []))
+    if spatial:
+        sch.parallel(sch.fuse(*spatial))
+    if inner is not None:
+        sch.vectorize(inner)
+    if reduction:
+        sch.decompose_reduction(block, reduction[0])
+
+
+def _bits(block: Any) -> int:
+    return int(tvm.DataType(block.writes[0].source.dtype).bits)

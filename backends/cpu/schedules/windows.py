@@ -1,0 +1,48 @@
+"""What the schedules of windows over blocked data share: convolution of each channel by itself, and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...blocks import find_block, inline_epilogue
+from ..target import Target
+from ..tiles import bands, register_tile
+from .blocks import keep_in_registers, store_tile
+
+MAX_WINDOW = 25
+"""Windows of at most this many taps are unrolled whole."""
+
+
+def window_tile(height: int, width: int, block: int, target: Target) -> tuple[int, int]:
+    """Rows and columns of results to hold in registers; most registers hold what neighbouring windows share."""
+    return register_tile(height, width, block, target.machine, target.vector_registers * 5 // 8)
+
+
+def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Target, *, heavy: bool) -> Any:
+    """The block ``name`` over ``n, c, h, w, lanes`` and two axes of taps: tiles of ``rows`` by ``columns`` pixels in registers.
+
+    Bands of rows are shared out to the threads, and blocks of channels within. Nothing is padded in
+    memory, which would cost more than the sums: the loops over tiles are cut where the border begins and ends, and only
+    tiles at a border test where they read.
+    """
+    anchor = sch.get_sblock(name)
+    pad = find_block(sch, "pad")
+    if pad is not None:
+        sch.compute_inline(pad)
+    out = inline_epilogue(sch, anchor)
+    n, c, oh, ow, v, rh, rw = sch.get_loops(anchor)
+    taps = int(sch.get(rh).extent) * int(sch.get(rw).extent)
+    oho, ohi = sch.split(oh, [None, rows])
+    band, oho = sch.split(oho, [bands(int(sch.get(oho).extent), target.threads), None])
+    owo, owi = sch.split(ow, [None, columns])
+    sch.reorder(n, band, c, oho, owo, rh, rw, ohi, owi, v)
+    sch.parallel(sch.fuse(n, band, c))
+    for loop in (oho, owo):
+        sch.annotate(loop, "pragma_loop_partition_hint", 1)
+    store_tile(sch, anchor, out, owo, axes=3, heavy=heavy)
+    keep_in_registers(sch, anchor, (ohi, owi), v)
+    if taps <= MAX_WINDOW:
+        sch.unroll(rw)
+        sch.unroll(rh)
+    sch.decompose_reduction(anchor, rh)
+    return sch

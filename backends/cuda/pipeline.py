@@ -1,0 +1,24 @@
+"""The passes for GPUs, in order."""
+
+from __future__ import annotations
+
+from convc.ir.passes.assign_layouts import assign_layouts
+from convc.ir.passes.pack_dense import pack_dense
+from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline
+
+from .layouts import ChannelsLast
+from .passes.convert_precision import convert_precision
+
+
+def pipeline(precision: str = "fp32") -> Pipeline:
+    """The passes for GPUs. ``precision="fp16"`` computes in float16 what is float32; inputs and outputs keep their types."""
+    layouts = ChannelsLast()
+    return Pipeline(
+        (
+            *SIMPLIFY,
+            *([Pass("convert_precision", convert_precision)] if precision == "fp16" else []),
+            Pass("assign_layouts", lambda g: assign_layouts(g, layouts)),
+            Pass("pack_dense", lambda g: pack_dense(g, layouts)),
+            *GROUP,
+        )
+    )

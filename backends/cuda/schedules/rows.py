@@ -1,0 +1,166 @@
+"""Normalisations: softmax, layer, group and instance norms and their kin, a block to a row or to several, all in one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from convc.ir.ops.group_norm import GroupNorm
+from convc.ir.ops.instance_norm import InstanceNorm
+from convc.ir.ops.layer_norm import LayerNorm
+from convc.ir.ops.lp_norm import LpNorm
+from convc.ir.ops.rms_norm import RmsNorm
+from convc.ir.ops.softmax import Normalization
+
+from ...blocks import all_blocks, elements, inline_cheap
+from ...group import Group
+from ..gpu import Gpu
+from .sharing import Sharing, bind_elements, in_memory_order, sharing
+from .threads import axes, extent
+
+NORMALISATIONS = (Normalization, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm)
+MOST_EACH = 64
+"""A thread works on at most so many elements of a row where there are too few rows for the GPU: see reduce.py for those."""
+WARP = 32
+SHARED_BYTES = 48 << 10
+"""What is made of rows on the way takes at most so much shared memory; else it is computed anew where it is read."""
+
+
+def rows(group: Group, gpu: Gpu) -> Any:
+    """Groups led by a normalisation, of which every element is made of statistics of the row that it belongs to; ``None`` for
+    others, and where the rows are too few and too long.
+
+    Lanes run along the row where that lies innermost in memory: a warp puts its sums together by shuffles, a block of several
+    through shared memory. Else lanes run across neighbouring rows, and every thread adds up what the others of its row left in
+    shared memory. There also lies what is as long as the row; what follows from sums is in the registers of every thread.
+
+    By ptxas for sm_75, 80 and 90, float32, without spills: layer norm of 3136 rows of 96: 20, 20, 22 registers and no shared
+    memory; softmax of 1000: 29, 31, 30 registers, 4356 bytes.
+    """
+    if not isinstance(group.anchor.op, NORMALISATIONS) or len(group.body.outputs) != 1:
+        return None
+    sch = group.lower().schedule()
+    inline_cheap(sch, repeat=False)
+    *before, out = all_blocks(sch)
+    if any(axes(sch, b) is None for b in (*before, out)) or not elements(sch, out):
+        return None
+    row = row_axes(sch, before, out)
+    if not row or not any((axes(sch, b) or ([], []))[1] for b in before):
+        return None
+    loops = split_rows(sch, out, row)
+    outer, inner = ([loop for loop, of_row in loops if of_row is wanted] for wanted in (False, True))
+    count, size = (prod(extent(sch, loop) for loop in part) for part in (outer, inner))
+    innermost = next((of_row for loop, of_row in reversed(loops) if extent(sch, loop) > 1), True)
+    # rows of a block are neighbours along one axis, so that TVM sees what belongs to each
+    last = max((i for i, loop in enumerate(outer) if extent(sch, loop) > 1), default=0)
+    shared = sharing(count, size, gpu, innermost=innermost)
+    shared = replace(shared, across=min(shared.across, extent(sch, outer[last])))
+    if size == 1 or (shared.each(size) > MOST_EACH and 4 * shared.blocks(count) < gpu.sms):
+        return None
+    sch.reorder(*outer, *inner)
+    axis = sorted(row)[last]
+    some, across = sch.split(outer[last], [None, shared.across])
+    rest = [*outer[:last], some, *outer[last + 1 :]]
+    sch.reorder(*rest, across)
+    place = sch.fuse(*rest)
+    if not shared.innermost:
+        before = [made for b in before for made in in_parts(sch, b, shared)]
+    for block in reversed(before):
+        make_rows(sch, block, out, axis, place, shared, size)
+    sch.bind(place, "blockIdx.x")
+    sch.bind(across, shared.result_axis)
+    bind_elements(sch, inner, shared)
+    return sch
+
+
+def row_axes(sch: Any, before: Sequence[Any], out: Any) -> dict[int, int]:
+    """The axes of the result that tell rows apart, each with how many neighbours along it belong to one row, and those of size
+    one; empty where what the result reads of a statistic is no such place.
+    """
+    block = sch.get(out)
+    size = elements(sch, out)
+    statistics = {sch.get(b).writes[0].source.name for b in before if elements(sch, b) < size}
+    found = {i: 1 for i, iv in enumerate(block.iter_vars) if int(iv.dom.extent) == 1}
+    for index in (r.min for read in block.reads if read.source.name in statistics for r in read.region):
+        if isinstance(index, tirx.IntImm):
+            continue
+        var, neighbours = (index.a, int(index.b)) if isinstance(index, tirx.FloorDiv) else (index, 1)
+        axis = next((i for i, iv in enumerate(block.iter_vars) if iv.var.same_as(var)), None)
+        if axis is None or found.setdefault(axis, neighbours) != neighbours:
+            return {}
+    return found
+
+
+def split_rows(sch: Any, out: Any, row: dict[int, int]) -> list[tuple[Any, bool]]:
+    """The loops over the result in order, each with whether it runs along a row; one that does both is split."""
+    made: list[tuple[Any, bool]] = []
+    for axis, loop in enumerate(sch.get_loops(out)):
+        if axis not in row:
+            made.append((loop, True))
+        elif row[axis] == 1:
+            made.append((loop, False))
+        else:
+            which, along = sch.split(loop, [None, row[axis]])
+            made += [(which, False), (along, True)]
+    return made
+
+
+def in_parts(sch: Any, block: Any, shared: Sharing) -> list[Any]:
+    """A sum as two blocks: partial sums, one to a thread, and their sum; other blocks as they are."""
+    spatial, reduction = axes(sch, block) or ([], [])
+    if not reduction:
+        return [block]
+    reduction = in_memory_order(sch, block, reduction)
+    sch.reorder(*spatial, *reduction)
+    _, part = sch.split(sch.fuse(*reduction), [None, shared.along])
+    return [sch.rfactor(part, 0), block]
+
+
+def make_rows(sch: Any, block: Any, out: Any, axis: int, place: Any, shared: Sharing, size: int) -> None:
+    """Have a block make what the rows of its threads need of it, before it is read at ``place``; ``axis`` is that of the result
+    along which the rows of a block are neighbours.
+    """
+    reduces = any(iv.iter_type == tirx.IterVar.CommReduce for iv in sch.get(block).iter_vars)
+    partial = reduces and str(sch.get(block).name_hint).endswith("_rf")
+    along = not reduces and elements(sch, block) >= size
+    if along and (not alike(sch, block, out) or shared.across * size * item_bytes(sch, block) > SHARED_BYTES):
+        sch.compute_inline(block)
+        return
+    whole = reduces and shared.innermost and shared.along > WARP
+    sch.set_scope(block, 0, "shared" if along or partial or whole else "local")
+    sch.compute_at(block, place, preserve_unit_loops=True)
+    spatial, reduction = own_loops(sch, block)
+    part = [spatial.pop(0)] if partial else []
+    row = spatial.pop(axis) if along else next((loop for loop in spatial if extent(sch, loop) > 1), spatial[0])
+    if along:
+        sch.reorder(row, *spatial)
+    sch.bind(row, shared.result_axis)
+    if reduces and shared.innermost:
+        part = in_memory_order(sch, block, reduction)
+    if along or part:
+        bind_elements(sch, spatial if along else part, shared)
+
+
+def own_loops(sch: Any, block: Any) -> tuple[list[Any], list[Any]]:
+    """The loops of a block that stands in the loop over blocks of threads: over its elements, and of its reduction."""
+    kinds = [iv.iter_type for iv in sch.get(block).iter_vars]
+    own = sch.get_loops(block)[-len(kinds) :]
+    spatial = [loop for loop, kind in zip(own, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reduction = [loop for loop, kind in zip(own, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    return spatial, reduction
+
+
+def alike(sch: Any, block: Any, out: Any) -> bool:
+    """Whether a block has the axes of the result."""
+    sizes, wanted = ([int(iv.dom.extent) for iv in sch.get(b).iter_vars] for b in (block, out))
+    return sizes == wanted
+
+
+def item_bytes(sch: Any, block: Any) -> int:
+    """The bytes of an element that a block makes."""
+    return int(tvm.DataType(sch.get(block).writes[0].source.dtype).bits) // 8

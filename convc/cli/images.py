@@ -1,0 +1,93 @@
+"""Pictures as model inputs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convc.ir.errors import InputError
+
+from ..runtime.description import AnyPort, Port
+
+
+def read_picture(
+    path: str | os.PathLike[str], port: AnyPort, mean: Sequence[float] = (), std: Sequence[float] = ()
+) -> np.ndarray:
+    """A picture as the array that ``port`` takes.
+
+    It is turned upright (EXIF), made grey or RGB by the port's channels (1 or 3), resized to its height and width by
+    bilinear filtering, and laid out as ``[1, C, H, W]``, or ``[1, H, W, C]`` where the port has the channels last. A float
+    port gets ``(value - mean) / std`` with values from 0 to 1, ``mean`` and ``std`` one number or one a channel; a uint8
+    port gets 0 to 255. A height or width that the port leaves open is the picture's own; an open batch is one. Raises ``InputError`` when the file is no picture, Pillow is missing, or the port takes no picture.
+    """
+    channels, height, width, last = _geometry(_sized(port, path))
+    for what, values in (("mean", mean), ("std", std)):
+        if values and len(values) not in (1, channels):
+            raise InputError(f"{what} has {len(values)} numbers; input '{port.name}' has {channels} channels")
+    if (mean or std) and port.dtype == "uint8":
+        raise InputError(f"mean and std do not apply: input '{port.name}' takes uint8")
+    if std and not all(std):
+        raise InputError("std must not be 0")
+    pixels = _pixels(path, channels, height, width)
+    if port.dtype != "uint8":
+        scaled = pixels.astype(np.float64) / 255
+        pixels = ((scaled - np.array(mean or 0.0)) / np.array(std or 1.0)).astype(port.dtype)
+    return np.ascontiguousarray((pixels if last else pixels.transpose(2, 0, 1))[None])
+
+
+def _geometry(port: Port) -> tuple[int, int, int, bool]:
+    """Channels, height, width, and whether the channels come last."""
+    shape = port.shape
+    if len(shape) == 4 and shape[0] == 1 and port.dtype in ("float16", "float32", "float64", "uint8"):
+        if shape[1] in (1, 3):
+            return shape[1], shape[2], shape[3], False
+        if shape[3] in (1, 3):
+            return shape[3], shape[1], shape[2], True
+    raise InputError(
+        f"input '{port.name}' ({port.dtype}{list(shape)}) does not take a picture, which is [1, 1 or 3, H, W] of floats or uint8; give a .npy file"
+    )
+
+
+def _sized(port: AnyPort, path: str | os.PathLike[str]) -> Port:
+    """The port with its open sizes fixed for one picture."""
+    shape = list(port.shape)
+    if len(shape) == 4 and any(isinstance(size, str) for size in shape):
+        axes = (1, 2) if shape[3] in (1, 3) and shape[1] not in (1, 3) else (2, 3)
+        width, height = _upright(path).size
+        own = {0: 1, axes[0]: height, axes[1]: width}
+        shape = [own.get(i, size) if isinstance(size, str) else size for i, size in enumerate(shape)]
+    return Port(port.name, tuple(shape), port.dtype)  # type: ignore[arg-type]
+
+
+def _pixels(path: str | os.PathLike[str], channels: int, height: int, width: int) -> np.ndarray:
+    """The decoded picture, uint8 ``[H, W, C]``."""
+    picture = _upright(path)
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8, not scale
+        picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 65535) // 257).astype(np.uint8))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture).reshape(height, width, channels)
+
+
+def _upright(path: str | os.PathLike[str]) -> Any:
+    """The decoded picture, turned as its EXIF data says; raises ``InputError``."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise InputError('reading pictures needs Pillow: pip install "convc[images]"') from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large pictures and odd metadata; what is too large raises
+            with Image.open(path) as opened:
+                return ImageOps.exif_transpose(opened)
+    except FileNotFoundError:
+        raise InputError(f"cannot read '{path}': no such file") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+        raise InputError(f"cannot read '{path}' as a picture: {e}") from None

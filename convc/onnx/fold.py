@@ -1,0 +1,85 @@
+"""Evaluating ONNX nodes whose inputs are all constant while importing, by onnx's reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from convc.ir.errors import ConvcError, UnsupportedOpError
+from convc.ir.evaluate import run_reference
+from convc.ir.graph import Value
+from convc.ir.limits import Folding
+from convc.ir.onnx_io import ImportNode
+from convc.ir.types import type_of
+
+from .bounds import folded_bytes
+from .tensors import read_tensor
+
+FOLD_LIMIT = 1 << 28
+"""Constants of more bytes than this are not computed while importing."""
+_FOLDED = frozenset([
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape",
+    "CumSum", "Div", "Equal", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements",
+    "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "OneHot", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split",
+    "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
+    "QuantizeLinear",
+])  # fmt: skip
+"""What shape arithmetic is made of; and weights that are quantized, which a convolution may take as they are. Other ops on
+constants are compiled, and run once at load: onnx's reference is wrong about some of them (LRN, poolings with ceil_mode, LpNormalization).
+"""
+
+
+def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
+    """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone.
+
+    ``folder`` is the model's. Raises ``LimitError`` when computing goes beyond what ``folding`` counts.
+    """
+    proto = n.proto
+    if (
+        proto.domain not in ("", "ai.onnx")
+        or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
+        or proto.op_type not in _FOLDED
+    ):
+        return None
+    if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):
+        raise n.unsupported(f"the size of '{n.input(0).name}' follows from data when the model runs")
+    if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
+        sizes = np.array(n.input(0).type.sizes, np.int64)
+        if proto.op_type == "Size":
+            return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
+        return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
+    if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
+        return [n.constant(read_tensor(value, folder), proto.output[0])]
+    present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
+    arrays = {name: n.builder.constant_of(v) for name, v in present.items()}
+    if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
+        return None
+    feeds = {name: a for name, a in arrays.items() if a is not None}
+    folding.add(n.describe(), sum(a.nbytes for a in feeds.values()), folded_bytes(n))
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for name, a in feeds.items()
+    ]
+    outputs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
+    graph = helper.make_graph([proto], "fold", infos, outputs)
+    try:
+        results = iter(run_reference(graph, [helper.make_opsetid("", opsets.get("", 1))], feeds))
+        return [
+            n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
+        ]
+    except ConvcError:
+        return None  # the op's own importer says what is wrong, or compiles it
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        raise UnsupportedOpError("string tensors are not supported")
+    type_of(array)
+    return array

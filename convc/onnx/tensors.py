@@ -1,0 +1,64 @@
+"""The values of ONNX tensors, in the model or in a file beside it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from convc.ir.dtypes import numpy_dtype
+from convc.ir.errors import ConvcError, ModelFileError
+from convc.ir.onnx_io import dtype_from_onnx
+
+_PACKED = {"i4": 2, "u4": 2, "f4e2m1": 2, "i2": 4, "u2": 4}
+"""How many elements share a byte, of dtypes of which several do."""
+
+
+def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
+    """The values of a tensor; ``folder`` is the model's, ``None`` when it did not come from a file.
+
+    Raises ``ModelFileError`` naming the tensor when its data is damaged, missing, or lies outside the folder, links resolved.
+    """
+    try:
+        dtype = dtype_from_onnx(proto.data_type)
+    except ConvcError as e:
+        raise type(e)(f"tensor '{proto.name}': {e}") from None
+    shape = tuple(int(d) for d in proto.dims)
+    if min(shape, default=0) < 0:
+        raise ModelFileError(f"tensor '{proto.name}' has a negative size in its shape {list(shape)}")
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        return _external(proto, dtype, shape, folder)
+    try:
+        return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
+    except Exception as e:  # a damaged tensor raises whatever numpy does
+        raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
+
+
+def _external(proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+    entries = {e.key: e.value for e in proto.external_data}
+    where = entries.get("location", "")
+    if folder is None:
+        raise ModelFileError(
+            f"tensor '{proto.name}' is in the external file '{where}': load the model from its path, so that its folder is known"
+        )
+    what = f"tensor '{proto.name}': external data '{where}'"
+    try:
+        path = (folder / where).resolve()
+        if not where or not path.is_relative_to(folder):
+            raise ModelFileError(f"{what} lies outside the model's folder")
+        if not path.is_file():
+            raise ModelFileError(f"{what} is missing; it belongs at '{path}', beside the model")
+        count, offset, size = math.prod(shape), int(entries.get("offset", 0)), path.stat().st_size
+        together = _PACKED.get(dtype, 1)
+        stored = -(-count // together) if together > 1 else count * numpy_dtype(dtype).itemsize
+        if offset < 0 or offset + stored > size:
+            raise ModelFileError(f"{what} is too short: {size} bytes, not {offset + stored}")
+        if together == 1:
+            return np.fromfile(path, numpy_dtype(dtype), count, offset=offset).reshape(shape)
+        packed = np.fromfile(path, np.uint8, stored, offset=offset).tobytes()
+        return numpy_helper.to_array(onnx.TensorProto(data_type=proto.data_type, dims=shape, raw_data=packed))
+    except (OSError, ValueError, RuntimeError) as e:
+        raise ModelFileError(f"{what} cannot be read: {e}") from None

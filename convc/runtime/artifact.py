@@ -1,0 +1,168 @@
+"""The artifact: one file with machine code, weights and a description.
+
+    code of each part | weights, each aligned to 64 bytes | description (JSON) | its length and offset, SHA-256, magic
+
+A part is a model compiled for one target and one size of each input; most artifacts have one. For processors the code is a
+shared library, for GPUs it is modules for each architecture, one behind another. Parts share the weights that are equal.
+
+The hash covers all that lies before it, and is checked before anything of the file is used: a torn or edited file is an
+error. It is SHA-256 over blocks, so that threads share the work (``hashing.py``).
+
+Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
+pages given back then: a model that is saved again reads its file again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convc.ir.dtypes import dtype_of, numpy_dtype
+from convc.ir.errors import ArtifactError
+
+from .description import Description, Part, Port
+from .files import write_aside
+from .hashing import tree_hash, tree_hash_of_file
+from .processors import available_processors
+
+MAGIC = b"convc-artifact-4"
+_FOOTER = struct.Struct("<QQ32s16s")
+_PLACE = struct.Struct("<QQ")
+_ALIGN = 64
+
+
+def write_artifact(path: str | os.PathLike[str], parts: Sequence[Part]) -> None:
+    """Write parts as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
+    try:
+        write_aside(path, *artifact_chunks(parts))
+    except (OSError, ValueError) as e:
+        raise ArtifactError(f"cannot write '{path}': {getattr(e, 'strerror', None) or e}") from None
+
+
+def artifact_chunks(parts: Sequence[Part]) -> list[bytes | memoryview]:
+    """The bytes of an artifact, in pieces."""
+    chunks: list[bytes | memoryview] = []
+    described, held, position = [], _Weights(), 0
+    for part in parts:
+        weights = {name: held.index(array) for name, array in sorted(part.weights.items())}
+        described.append(asdict(part.description) | {"weights": weights, "code": (position, len(part.code))})
+        chunks.append(part.code)
+        position += len(part.code)
+    places = []
+    for array in held.arrays:
+        gap = -position % _ALIGN
+        chunks += [bytes(gap), array.reshape(-1).view(np.uint8).data]
+        places.append((dtype_of(array), array.shape, position + gap))
+        position += gap + array.nbytes
+    text = json.dumps({"parts": described, "weights": places}, sort_keys=True).encode()
+    end = _PLACE.pack(len(text), position)
+    return [*chunks, text, _FOOTER.pack(len(text), position, tree_hash([*chunks, text, end]), MAGIC)]
+
+
+class _Weights:
+    """Arrays, those of equal content once."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def index(self, array: np.ndarray) -> int:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data if array.size else b"").digest()
+        place = self._known.setdefault((dtype_of(array), array.shape, digest), len(self.arrays))
+        if place == len(self.arrays):
+            self.arrays.append(array)
+        return place
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A part that was read: its description; its weights by name and its machine code, both mapped and read-only."""
+
+    description: Description
+    weights: Mapping[str, np.ndarray]
+    code: memoryview
+    mapping: mmap.mmap
+
+    def release(self) -> None:
+        """Give the mapped pages back; they are read again when they are needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
+    """Map the parts of an artifact; raises ``ArtifactError`` when the file is none, torn, or not what was written."""
+    where = Path(path)
+    try:
+        with where.open("rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            f.seek(max(0, size - _FOOTER.size))
+            tail = f.read(_FOOTER.size)
+            if len(tail) != _FOOTER.size or not tail.endswith(MAGIC):
+                raise ArtifactError(f"'{path}' is not a convc artifact, or it is torn: it lacks the closing mark")
+            length, offset, digest, _ = _FOOTER.unpack(tail)
+            if offset + length + _FOOTER.size != size:
+                raise ArtifactError(f"'{path}' is torn: its length does not match its description")
+            threads = min(4, available_processors())
+            if tree_hash_of_file(f.fileno(), offset + length + _PLACE.size, threads) != digest:
+                raise ArtifactError(f"'{path}' is damaged: it is not what was written; build it again")
+            f.seek(offset)
+            text = f.read(length)
+            mapping = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as e:
+        raise ArtifactError(f"cannot read '{path}': {getattr(e, 'strerror', None) or e}") from None
+    try:
+        raw = json.loads(text)
+        data = np.frombuffer(mapping, np.uint8)[:offset]
+        weights = [_weight(data, *place) for place in raw["weights"]]
+        return tuple(_part(part, data, weights, mapping) for part in raw["parts"])
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
+        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+
+
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """Whether a file ends as an artifact does."""
+    try:
+        with open(path, "rb") as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(0, f.tell() - len(MAGIC)))
+            return f.read() == MAGIC
+    except (OSError, ValueError):
+        return False
+
+
+def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], mapping: mmap.mmap) -> Artifact:
+    at, length = raw.pop("code")
+    if at < 0 or length < 0 or at + length > len(data):
+        raise ValueError("code lies outside the file")
+    held = {name: weights[i] for name, i in raw.pop("weights").items()}
+    ports = {key: tuple(_port(**p) for p in raw[key]) for key in ("inputs", "outputs")}
+    if not isinstance(raw["details"], dict):
+        raise TypeError("its details are no object")
+    return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping)
+
+
+def _port(name: str, shape: Sequence[int], dtype: str, counted: int | None = None) -> Port:
+    if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
+    if counted is not None and counted not in range(len(shape)):
+        raise TypeError(f"axis {counted!r} of {name!r} does not exist")
+    np.dtype(dtype)  # raises TypeError for what is none
+    return Port(name, tuple(shape), dtype, counted)
+
+
+def _weight(data: np.ndarray, dtype: str, shape: Sequence[int], at: int) -> np.ndarray:
+    kind = numpy_dtype(dtype)
+    end = at + int(np.prod(shape, dtype=object)) * kind.itemsize
+    if min(shape, default=0) < 0 or at < 0 or end > len(data):
+        raise ValueError("a weight lies outside the file")
+    return np.asarray(data[at:end]).view(kind).reshape(shape)

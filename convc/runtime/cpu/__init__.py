@@ -1,0 +1,1 @@
+"""Running machine code for processors."""

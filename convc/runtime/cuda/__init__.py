@@ -1,0 +1,1 @@
+"""Running machine code for NVIDIA GPUs, by the driver alone."""

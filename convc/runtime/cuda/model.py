@@ -1,0 +1,142 @@
+"""A model compiled for NVIDIA GPUs: built and saved on any machine, run where a GPU is. Nothing here loads TVM."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convc.ir.errors import ArtifactError, InputError
+
+from ..artifact import Artifact
+from ..description import Description, Port
+from ..dlpack import View, stream_of, view
+from ..model import CompiledModel, check, host_array
+from .arch import choose, number
+from .device import Device
+from .driver import NvidiaGpu
+from .plan import Plan
+from .program import Program
+
+if TYPE_CHECKING:  # they load TVM
+    from convc.backends.cuda.usage import Usage
+    from convc.backends.kernels import Kernel
+
+
+class CudaModel(CompiledModel):
+    """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
+
+    Arrays in the GPU's memory are read there, by DLPack, in the order of the stream that their library works in, and then the
+    outputs stay on the GPU: objects with ``__dlpack__``, which ``torch.from_dlpack`` and ``cupy.from_dlpack`` take without a
+    copy, and ``.numpy()``. Otherwise outputs are numpy arrays.
+
+    The details of its description: ``precision``; and for each of ``architectures`` the (offset, length) of its ``modules`` in
+    the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        code: bytes | memoryview,
+        weights: Mapping[str, np.ndarray],
+        kernels: Sequence[Kernel] = (),
+        artifact: Artifact | None = None,
+        open_device: Callable[[], Device] = NvidiaGpu,
+    ) -> None:
+        super().__init__(description, weights, kernels, artifact)
+        self.usage: Mapping[str, Sequence[Usage]] = {}
+        """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
+        self._modules = code
+        self._open = open_device
+        self._lock = threading.Lock()
+        self._running: Program | None = None
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """What there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
+        return tuple(sorted(self._description.details["architectures"], key=lambda name: (number(name), name)))
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``tf32`` or ``fp16``."""
+        return str(self._description.details["precision"])
+
+    @property
+    def program(self) -> Program:
+        """The model on its device; raises ``DeviceError`` with what is missing."""
+        with self._lock:
+            if self._running is None:
+                device = self._open()
+                held = self._description.details["architectures"][choose(self.architectures, device.arch)]
+                modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
+                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self._ports, self._made)
+                if self._artifact:
+                    self._artifact.release()
+            return self._running
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the GPU that it takes: packed weights and workspace, of the architecture that needs most."""
+        plans = [Plan.of(held["plan"]) for held in self._description.details["architectures"].values()]
+        return max(p.packed + p.workspace for p in plans)
+
+    def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The arrays that lie on the GPU as they are, checked when their stream is known; the others as numpy arrays."""
+        return [
+            given if _on_gpu(given, self.program.device.dlpack, port) else host_array(port, given)
+            for port, given in zip(self.inputs, arrays, strict=True)
+        ]
+
+    def _compute(self, arrays: Sequence[Any]) -> list[Any]:
+        on_device = [a for a in arrays if not isinstance(a, np.ndarray)]
+        if not on_device:
+            return self.program(arrays)
+        stream = stream_of(on_device[0])
+        views = [
+            a if isinstance(a, np.ndarray) else _view(port, a, stream)
+            for port, a in zip(self.inputs, arrays, strict=True)
+        ]
+        return self.program(views, stream)
+
+    def _code(self) -> bytes | memoryview:
+        return self._modules
+
+
+def _on_gpu(given: Any, device: tuple[int, int], port: Port) -> bool:
+    """Whether an input lies on the model's device; raises ``InputError`` when it lies on another GPU."""
+    if isinstance(given, np.ndarray) or not hasattr(given, "__dlpack_device__"):
+        return False
+    kind, number = (int(i) for i in given.__dlpack_device__())
+    if (kind, number) == device:
+        return True
+    if kind == device[0]:
+        raise InputError(f"input '{port.name}' lies on GPU {number}, and the model on GPU {device[1]}: copy it there")
+    return False
+
+
+def _view(port: Port, given: Any, stream: int) -> View:
+    try:
+        found = view(given, stream)
+    except (BufferError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
+    check(port, found.shape, found.dtype)
+    if not found.contiguous:
+        raise InputError(
+            f"input '{port.name}' is not contiguous on the GPU: make it so first (in PyTorch, .contiguous())"
+        )
+    return found
+
+
+def load_cuda_model(path: str | os.PathLike[str], artifact: Artifact, device: int) -> CudaModel:
+    """A model from its artifact; raises ``ArtifactError`` when its description is damaged."""
+    try:
+        for held in artifact.description.details["architectures"].values():
+            Plan.of(held["plan"])
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
+        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+    return CudaModel(
+        artifact.description, artifact.code, artifact.weights, artifact=artifact, open_device=lambda: NvidiaGpu(device)
+    )

@@ -1,0 +1,225 @@
+"""A compiled model: called with arrays, saved to one file. What it runs on is the affair of its subclasses."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convc.ir.errors import InputError
+
+from .artifact import Artifact, write_artifact
+from .description import AnyPort, Description, Part, Port
+from .dlpack import as_numpy
+
+if TYPE_CHECKING:  # it loads TVM
+    from convc.backends.kernels import Kernel
+
+
+class Model(ABC):
+    """What runs a network, of one size of each input or of several.
+
+    Called with one array an input, in order; returns one array, or a tuple when the model has several outputs. Arrays are
+    numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous and aligned to 64 bytes.
+    """
+
+    name: str
+    """What the network is called."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Sequence[AnyPort]:
+        """Name, shape and dtype of each input."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Sequence[AnyPort]:
+        """Name, shape and dtype of each output."""
+
+    @abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as one file. For a processor, linking needs a C compiler on this machine; the file then needs none."""
+
+    @abstractmethod
+    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
+        """The outputs, in order, and their names; raises ``InputError`` for inputs that do not fit."""
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Run; raises ``InputError`` naming the input whose shape or dtype is wrong."""
+        results, _ = self._run(arrays)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on inputs by name; returns outputs by name."""
+        try:
+            arrays = [feeds[name] for name in self._input_names]
+        except (LookupError, TypeError):
+            arrays = []
+        if len(arrays) != len(self._input_names) or len(feeds) != len(arrays):
+            self._refuse(feeds)
+        results, names = self._run(arrays)
+        return dict(zip(names, results, strict=True))
+
+    @cached_property
+    def _input_names(self) -> list[str]:
+        return [p.name for p in self.inputs]
+
+    def _refuse(self, feeds: Any) -> None:
+        """Raise the error that says what is wrong with inputs by name."""
+        if not isinstance(feeds, Mapping):
+            example = self._input_names[0] if self._input_names else "x"
+            raise InputError(
+                f"run takes inputs by name, as {{'{example}': array}}; call the model to give them in order"
+            )
+        for name in feeds:
+            if name not in self._input_names:
+                raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(self._input_names)}")
+        missing = [name for name in self._input_names if name not in feeds]
+        raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")
+
+    def _wrong_count(self, given: int) -> InputError:
+        names = self._input_names
+        return InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), not {given}")
+
+    def __repr__(self) -> str:
+        def ports(some: Sequence[AnyPort]) -> str:
+            return ", ".join(map(str, some))
+
+        return f"<convc.{self._kind} {self.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
+
+    _kind = "Model"
+
+
+class CompiledModel(Model):
+    """Machine code with its weights, for one size of each input, ready to run."""
+
+    _kind = "CompiledModel"
+
+    def __init__(
+        self,
+        description: Description,
+        weights: Mapping[str, np.ndarray],
+        kernels: Sequence[Kernel] = (),
+        artifact: Artifact | None = None,
+    ) -> None:
+        self._description = description
+        self._weights = weights
+        self._artifact = artifact
+        self.name = description.name
+        self.kernels = tuple(kernels)
+        """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
+        self._output_names = [p.name for p in self.outputs]
+        self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+        self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
+
+    @property
+    def description(self) -> Description:
+        """What an artifact says of it."""
+        return self._description
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Name, shape and dtype of each input."""
+        return self._description.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """Name, shape and dtype of each output."""
+        return self._description.outputs
+
+    @property
+    def _made(self) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """Shape and dtype of all that the code gives: the outputs, and how many elements of the counted ones there are."""
+        counts = [((1,), np.dtype(np.int64))] * len(self._counted)
+        return [*((p.shape, np.dtype(p.dtype)) for p in self.outputs), *counts]
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """About how much memory the model takes when it runs."""
+
+    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
+        ports = self._ports
+        if len(arrays) != len(ports):
+            raise self._wrong_count(len(arrays))
+        for array, (shape, dtype) in zip(arrays, ports, strict=True):
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                arrays = self._read(arrays)
+                break
+        results = self._compute(arrays)
+        return trimmed(results, self._counted) if self._counted else results, self._output_names
+
+    def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
+        return [host_array(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
+
+    @abstractmethod
+    def _compute(self, arrays: Sequence[Any]) -> list[Any]:
+        """All that the code gives for inputs of the right shapes and dtypes."""
+
+    @abstractmethod
+    def _code(self) -> bytes | memoryview:
+        """The machine code for an artifact."""
+
+    def part(self) -> Part:
+        """What an artifact keeps of it."""
+        return Part(self._description, self._artifact.code if self._artifact else self._code(), self._weights)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        write_artifact(path, [self.part()])
+
+
+def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """The outputs with as many elements as count along the axes given as (output, axis), from all that code gave."""
+    results = list(made[: len(made) - len(counted)])
+    for (i, axis), count in zip(counted, made[len(results) :], strict=True):
+        results[i] = results[i][(*[slice(None)] * axis, slice(int(count[0])))].copy()
+    return results
+
+
+def host_array(port: Port, given: Any) -> np.ndarray:
+    """Anything as a numpy array of the port's shape and dtype, without a copy where it has DLPack. Raises ``InputError``."""
+    array = any_array(port, given)
+    check(port, array.shape, str(array.dtype))
+    return array
+
+
+def any_array(port: AnyPort, given: Any) -> np.ndarray:
+    """Anything as a numpy array of any shape, without a copy where it has DLPack; lists take the port's dtype. Raises ``InputError``."""
+    if isinstance(given, np.ndarray):
+        return given
+    if not hasattr(given, "__dlpack__"):
+        return _as_numpy(port, given)
+    if given.__dlpack_device__()[0] not in _HOST_MEMORY:
+        raise InputError(f"input '{port.name}' is not in the processor's memory: copy it there first")
+    try:
+        return as_numpy(given)
+    except (BufferError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(f"input '{port.name}' cannot be read by DLPack: {e}") from e
+
+
+def check(port: Port, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise ``InputError`` when an input has another shape or dtype than the model was compiled for."""
+    if shape != port.shape:
+        raise InputError(f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}")
+    if dtype != port.dtype:
+        raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
+
+
+_HOST_MEMORY = (1, 3)
+"""DLPack's device types of memory that the processor reads: plain, and pinned for a GPU."""
+
+
+def _as_numpy(port: AnyPort, data: Any) -> np.ndarray:
+    """Lists and numbers as an array of the port's dtype; fractions are not cut off to fit integers."""
+    try:
+        array = np.asarray(data, port.dtype)
+        if array.dtype.kind in "biu" and np.asarray(data).dtype.kind not in "biu":
+            raise ValueError("it holds numbers that are not integers")
+        return array
+    except (TypeError, ValueError, OverflowError) as e:
+        raise InputError(f"input '{port.name}' cannot be read as an array of {port.dtype}: {e}") from None

@@ -1,0 +1,1 @@
+"""Measuring how convolutions are computed fastest, and keeping what was found."""

@@ -1,0 +1,94 @@
+"""A pipeline of passes: a value, which a backend makes and tests change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CompileError
+from .graph import Graph
+from .passes.fold_constants import fold_constants
+from .passes.fold_scale import fold_scale
+from .passes.fuse import fuse
+from .passes.materialize import materialize_outputs
+from .passes.move_channels import move_channels
+from .passes.recognise_activations import recognise_activations
+from .passes.separate_counts import separate_counts
+from .passes.share import share
+from .text import print_graph
+from .verify import verify
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pure function from graph to graph, and the name that dumps and errors give it."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in the order in which they run; the verifier runs after each."""
+
+    passes: tuple[Pass, ...]
+
+    def run(self, graph: Graph, dump_dir: Path | None = None) -> Graph:
+        """The graph after every pass. ``dump_dir`` receives the text of each stage, numbered, and the constants beside it."""
+        if dump_dir is not None:
+            _dump(graph, dump_dir, "00_input")
+        for i, step in enumerate(self.passes, 1):
+            graph = step.run(graph)
+            verify(graph, step.name)
+            if dump_dir is not None:
+                _dump(graph, dump_dir, f"{i:02}_{step.name}")
+        return graph
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the passes, in order."""
+        return tuple(p.name for p in self.passes)
+
+    def without(self, *names: str) -> Pipeline:
+        """The pipeline less the passes of these names; raises ``KeyError`` for a name that it lacks."""
+        unknown = set(names) - set(self.names)
+        if unknown:
+            raise KeyError(f"no pass is called {', '.join(sorted(unknown))}; the passes are {', '.join(self.names)}")
+        return Pipeline(tuple(p for p in self.passes if p.name not in names))
+
+    def split(self, name: str) -> tuple[Pipeline, Pipeline]:
+        """The passes before the one of this name, and those from it on; raises ``ValueError`` for a name that it lacks."""
+        at = self.names.index(name)
+        return Pipeline(self.passes[:at]), Pipeline(self.passes[at:])
+
+
+SIMPLIFY = (
+    Pass("separate_counts", separate_counts),
+    Pass("fold_constants", fold_constants),
+    Pass("recognise_activations", recognise_activations),
+    Pass("fold_scale", fold_scale),
+    Pass("share", share),
+    Pass("move_channels", move_channels),
+)
+"""The passes that every target runs first."""
+
+GROUP = (
+    Pass("materialize_outputs", materialize_outputs),
+    Pass("fuse", fuse),
+)
+"""The passes that every target runs last: they make kernels of nodes."""
+
+
+def _dump(graph: Graph, folder: Path, stage: str) -> None:
+    """Write a stage: its text, and the data of its constants by sha as .npz."""
+    arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n", encoding="utf-8")
+        np.savez(folder / f"{stage}.npz", **arrays)
+    except OSError as e:
+        raise CompileError(f"cannot write to the dump folder '{folder}': {e.strerror or e}") from None
