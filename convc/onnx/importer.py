@@ -27,7 +27,8 @@ from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.op import ONNX_REGISTRY
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
-from convc.ir.types import Dim, TensorType
+from convc.ir.types import TensorType
+from convc.ir.sizes import Dim
 from convc.ir.verify import verify
 
 from ..files import read_bytes

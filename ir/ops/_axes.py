@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..types import Dim, TensorType
+from ..types import TensorType
+from ..sizes import Dim
 
 Ints = tuple[int, ...]
 

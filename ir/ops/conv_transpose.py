@@ -11,7 +11,8 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Case, Op, f16, f32, f64, sample
-from ..types import Dim, TensorType
+from ..types import TensorType
+from ..sizes import Dim
 from ._accumulate import accumulator
 from ._transposed import Axis
 from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result

@@ -12,7 +12,8 @@ from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..op import Case, Op, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..types import TensorType
+from ..sizes import Dim
 from ._accumulate import accumulator
 from ._axes import same_size
 from ._reducers import total

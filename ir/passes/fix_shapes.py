@@ -9,7 +9,7 @@ from operator import index
 from ..errors import ShapeError
 from ..graph import Graph, Value
 from ..rewrite import rebuild
-from ..types import Dim
+from ..sizes import Dim
 
 
 def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

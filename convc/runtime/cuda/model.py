@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,6 @@ from .device import Device
 from .driver import NvidiaGpu
 from .plan import Plan
 from .program import Program
-
-if TYPE_CHECKING:  # they load TVM
-    from convc.backends.cuda.usage import Usage
-    from convc.backends.kernels import Kernel
-
 
 class CudaModel(CompiledModel):
     """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
@@ -42,12 +37,12 @@ class CudaModel(CompiledModel):
         description: Description,
         code: bytes | memoryview,
         weights: Mapping[str, np.ndarray],
-        kernels: Sequence[Kernel] = (),
+        kernels: Sequence[Any] = (),
         artifact: Artifact | None = None,
         open_device: Callable[[], Device] = NvidiaGpu,
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
-        self.usage: Mapping[str, Sequence[Usage]] = {}
+        self.usage: Mapping[str, Sequence[Any]] = {}
         """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
@@ -72,7 +67,7 @@ class CudaModel(CompiledModel):
                 device = self._open()
                 held = self._description.details["architectures"][choose(self.architectures, device.arch)]
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
-                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self._ports, self._made)
+                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made)
                 if self._artifact:
                     self._artifact.release()
             return self._running
@@ -130,8 +125,20 @@ def _view(port: Port, given: Any, stream: int) -> View:
     return found
 
 
-def load_cuda_model(path: str | os.PathLike[str], artifact: Artifact, device: int) -> CudaModel:
-    """A model from its artifact; raises ``ArtifactError`` when its description is damaged."""
+def lacks(description: Description) -> str:
+    """Nothing: what is missing to run on a GPU is said at the first call, so that a model can be looked at anywhere."""
+    return ""
+
+
+def suits(description: Description) -> int:
+    """Code for GPUs suits every machine alike."""
+    return 0
+
+
+def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CudaModel:
+    """A model from its artifact; raises ``ArtifactError`` when its description is damaged, ``InputError`` when ``threads`` is given."""
+    if threads is not None:
+        raise InputError(f"'{path}' runs on a GPU: threads is for models compiled for a processor")
     try:
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])

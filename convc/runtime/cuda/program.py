@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,19 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import dlpack
+from ..description import Port
 from ..place import Place
 from .device import Device, Stream
 from .plan import Plan, Start
-
-Port = tuple[tuple[int, ...], np.dtype]
-"""The shape and dtype of an input or output."""
-
-
-def nbytes(port: Port) -> int:
-    """The bytes an input or output takes."""
-    shape, dtype = port
-    return math.prod(shape) * dtype.itemsize
-
 
 class DeviceArray:
     """A tensor on a device that a program computed. Any library with DLPack takes it without a copy."""
@@ -31,7 +21,8 @@ class DeviceArray:
     def __init__(self, pool: Pool, address: int, port: Port, stream: Stream) -> None:
         self._pool = pool
         self._address = address
-        self.shape, self._dtype = port
+        self.shape, self._dtype = port.sizes, np.dtype(port.dtype)
+        self._nbytes = port.nbytes
         self.stream = stream
         """The stream whose work fills it, or of the library that took it last."""
         self._ready = pool.device.mark(stream)
@@ -60,7 +51,7 @@ class DeviceArray:
 
     def __del__(self) -> None:
         with suppress(Exception):  # the device may be gone at the end of the process
-            self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)
+            self._pool.give(self._address, self._nbytes, self.stream)
 
 
 class Pool:
@@ -121,7 +112,7 @@ class Program:
     def _reserve(self, plan: Plan) -> None:
         """One piece of memory for inputs, outputs and the workspace; one for the packed weights."""
         at, offsets = 0, []
-        for size in (*(nbytes(p) for p in (*self._inputs, *self._outputs)), plan.workspace):
+        for size in (*(p.nbytes for p in (*self._inputs, *self._outputs)), plan.workspace):
             offsets.append(at)
             at = -(-(at + size) // PAGE) * PAGE
         start, packed = self.device.allocate(max(at, 1)), self.device.allocate(max(plan.loading, 1))
@@ -180,7 +171,7 @@ class Program:
                 if isinstance(array, np.ndarray):
                     self.device.copy_in(to, np.ascontiguousarray(array), work)
                 else:
-                    self.device.copy(to, array.address, nbytes(port), work)
+                    self.device.copy(to, array.address, port.nbytes, work)
             self._replay(work)
             results = [self._result(i, port, work, stream is None) for i, port in enumerate(self._outputs)]
             self._last, self._done = work, self.device.mark(work)
@@ -189,11 +180,11 @@ class Program:
     def _result(self, i: int, port: Port, stream: Stream, to_host: bool) -> Any:
         source = self._bases[Place("output", i)]
         if to_host:
-            made: np.ndarray = np.empty(*port)
+            made: np.ndarray = np.empty(port.sizes, port.dtype)
             self.device.copy_out(made, source, stream)
             return made
-        address = self._pool.take(nbytes(port), stream)
-        self.device.copy(address, source, nbytes(port), stream)
+        address = self._pool.take(port.nbytes, stream)
+        self.device.copy(address, source, port.nbytes, stream)
         return DeviceArray(self._pool, address, port, stream)
 
     def replay(self, count: int) -> None:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from convc.backends.cpu.build import Built
-from convc.backends.cpu.choices import Choices, algorithm, kernel
+from .build import Built, build
+from .choices import Choices, algorithm, kernel
 from convc.backends.cpu.passes.choose_algorithms import candidates
-from convc.backends.cpu.pipeline import pipeline
-from convc.backends.cpu.profile import build_traced, node_times
-from convc.backends.cpu.target import Target
+from .pipeline import pipeline
+from .profile import node_times
+from .target import Target
 from convc.ir.graph import Graph
 from convc.ir.ops.fused import Fused
 
@@ -76,7 +76,7 @@ def tune(
     def compiled(algorithms: Mapping[str, str]) -> _Network:
         _, rest = pipeline(target.machine, choices=Choices(algorithms)).split("choose_algorithms")
         final = rest.run(graph)
-        return _Network(build_traced(final, target), final, algorithms)
+        return _Network(build(final, target, trace=True), final, algorithms)
 
     end = time.perf_counter() + budget
     ranks = max(map(len, ranked.values()), default=1)
