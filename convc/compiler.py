@@ -21,7 +21,7 @@ from convc.ir.errors import CompileError, ConvcError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
-from convc.ir.types import Dim
+from convc.ir.sizes import Dim
 
 from . import __version__
 from .cache import DiskCache, cache_key, disk_cache, through

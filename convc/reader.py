@@ -13,12 +13,13 @@ from zipfile import BadZipFile
 
 import onnx
 
-from convc.ir.dtypes import Dim, numpy_dtype
+from convc.ir.dtypes import numpy_dtype
 from convc.ir.errors import ConvcError, ModelFileError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
+from convc.ir.sizes import Dim
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 

@@ -9,9 +9,6 @@ import numpy as np
 
 from .errors import ShapeError
 
-Dim = int | str
-"""A size in elements, or the name of a symbolic size."""
-
 _COMPUTED: dict[str, np.dtype] = {
     "f16": np.dtype(np.float16), "f32": np.dtype(np.float32), "f64": np.dtype(np.float64),
     "bf16": np.dtype(ml_dtypes.bfloat16),

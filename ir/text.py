@@ -34,7 +34,8 @@ from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
 from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
-from .types import Dim, TensorType
+from .sizes import Dim
+from .types import TensorType
 
 INLINE_LIMIT = 8
 """Constants of at most this many elements are printed in full."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .dtypes import DTYPES, FLOATS, SMALL, Dim, described, dtype_of, numpy_dtype, tvm_dtype
+from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
+from .sizes import Dim
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.op import ONNX_REGISTRY
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
-from convc.ir.types import Dim, TensorType
+from convc.ir.sizes import Dim, mismatch
+from convc.ir.types import TensorType
 from convc.ir.verify import verify
 
 from ..files import read_bytes
@@ -154,14 +155,12 @@ class _Importer:
             )
         for i, d in enumerate(tensor.shape.dim):
             known = d.HasField("dim_value") and d.dim_value >= 0
-            name = d.dim_param if d.dim_param != "?" else ""  # Paddle writes -1, or "?" several times over, for unknown
+            # Paddle writes -1, or "?" several times, for unknown sizes; a given shape overrides what names would equate
+            name = d.dim_param if d.dim_param != "?" and given is None else ""
             dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
-            fixed = all(isinstance(d, str) or d == g for d, g in zip(dims, given, strict=False))
-            if tensor.HasField("shape") and (len(given) != len(dims) or not fixed):
-                raise ModelFileError(
-                    f"shapes gives input '{info.name}' the shape {list(given)}, but the model says {dims}"
-                )
+            if tensor.HasField("shape") and (why := mismatch(f"input '{info.name}'", dims, given)):
+                raise ModelFileError(f"the given shapes do not fit the model: {why}")
             dims = [int(g) for g in given]
         try:
             return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))

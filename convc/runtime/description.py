@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convc.ir.dtypes import Dim
+from convc.ir.sizes import Dim
 
 
 @dataclass(frozen=True)
