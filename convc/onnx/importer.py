@@ -160,7 +160,7 @@ class _Importer:
             dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
             if tensor.HasField("shape") and (why := mismatch(f"input '{info.name}'", dims, given)):
-                raise ModelFileError(f"the given shapes do not fit the model: {why}")
+                raise ModelFileError(f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}")
             dims = [int(g) for g in given]
         try:
             return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))

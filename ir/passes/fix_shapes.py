@@ -33,7 +33,7 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
         if name not in known:
             raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(known)}")
         if why := mismatch(f"input '{name}'", known[name].type.shape, shape, bound):
-            raise ShapeError(f"the given shapes do not fit the model: {why}")
+            raise ShapeError(f"the shape {list(shape)} given for input '{name}' does not fit the model: {why}")
     sizes: dict[Dim, Dim] = {size: given for size, (given, _) in bound.items()}
 
     def fixed(d: Dim, owner: str) -> Dim:
