@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import ops  # noqa: F401  registers every op
 from .dtypes import DTYPES, numpy_dtype
 from .errors import ConvcError, LimitError, ParseError
 from .graph import Constant, Graph, Initializer, Node, Value

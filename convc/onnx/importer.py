@@ -23,8 +23,7 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.limits import Folding, Limits, check, guarded
-from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY
+from convc.ir.onnx_io import ImportNode, dtype_from_onnx, importer_of
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
 from convc.ir.sizes import Dim, mismatch
@@ -160,7 +159,9 @@ class _Importer:
             dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
             if tensor.HasField("shape") and (why := mismatch(f"input '{info.name}'", dims, given)):
-                raise ModelFileError(f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}")
+                raise ModelFileError(
+                    f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}"
+                )
             dims = [int(g) for g in given]
         try:
             return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
@@ -215,8 +216,8 @@ class _Importer:
         elif (domain, proto.op_type) in self.functions:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
-        elif key in ONNX_REGISTRY:
-            made = self.convert(n, ONNX_REGISTRY[key].from_onnx)
+        elif (importer := importer_of(key)) is not None:
+            made = self.convert(n, importer)
         else:
             made = self.expand(n, key, opsets, depth)
         # names are unique in the model's own graph, not between the bodies of functions and branches
