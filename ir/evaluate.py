@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from .errors import ConvcError, UnsupportedOpError
-from .onnx_io import EXPORT_IR_VERSION, ExportNode, export_version, onnx_dtype
+from .onnx_io import EXPORT_IR_VERSION, ExportNode, export, export_version, onnx_dtype
 from .op import Op
 from .types import TensorType, type_of
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]) -> list[np.ndarray]:
     """The op's outputs on these arrays; raises ``UnsupportedOpError`` for an op that has no ONNX form."""
+    from onnx import helper
+
     names = [f"i{i}" for i in range(len(inputs))]
     results = [f"o{i}" for i in range(len(outputs))]
     count = iter(range(1 << 30))
     n = ExportNode(names, results, [type_of(x) for x in inputs], outputs, lambda hint: f"t{next(count)}")
-    op.to_onnx(n)
+    export(op, n)
     graph = helper.make_graph(
         n.nodes,
         "fold",
@@ -38,6 +41,9 @@ def run_reference(
     graph: onnx.GraphProto, opsets: Sequence[onnx.OperatorSetIdProto], feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
     """The outputs of an ONNX graph by onnx's reference evaluator; raises ``UnsupportedOpError`` when it cannot."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
     model = helper.make_model(graph, opset_imports=list(opsets), ir_version=EXPORT_IR_VERSION)
     try:
         with np.errstate(all="ignore"):
@@ -52,4 +58,6 @@ def run_reference(
 
 
 def _info(name: str, type: TensorType) -> onnx.ValueInfoProto:
+    from onnx import helper
+
     return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.shape))

@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import networkx as nx
 import numpy as np
 
 from .errors import GraphError
 from .limits import check_made
+from .op import Op
 from .types import TensorType, type_of
-
-if TYPE_CHECKING:
-    from .op import Op
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,29 @@
-"""The two sides of an op's ONNX mapping: ``ImportNode`` is what ``from_onnx`` reads, ``ExportNode`` what ``to_onnx`` writes."""
+"""The mapping between ops and ONNX operators: who reads and writes each, and the nodes that they read and write.
+
+A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of an
+ONNX operator of one form says so in a line::
+
+    @onnx_op("Det")
+    @dataclass(frozen=True)
+    class Det(Op): ...
+
+Where the two differ, a function replaces one direction or both, or reads an operator that is made of several ops::
+
+    @imports("Conv")
+    def _import_conv(n: ImportNode) -> Any: ...
+
+    @exports(Conv)
+    def _export_conv(op: Conv, n: ExportNode) -> None: ...
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import MISSING, fields
+from functools import lru_cache, partial, singledispatch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import onnx
-from onnx import defs, helper, numpy_helper
 
 from .builder import Builder
 from .dtypes import dtype_of, numpy_dtype
@@ -17,6 +32,112 @@ from .graph import Value
 from .limits import check_made
 from .op import Op
 from .types import TensorType
+
+if TYPE_CHECKING:  # loading onnx takes longer than all of ir, and graphs that come from elsewhere do not need it
+    import onnx
+
+AnyOp = TypeVar("AnyOp", bound=Op)
+Importer = Callable[["ImportNode"], Any]
+"""Reads an ONNX node, emits what it computes, and returns its output value, or the sequence of them."""
+AnyImporter = TypeVar("AnyImporter", bound=Importer)
+Exporter = Callable[[AnyOp, "ExportNode"], None]
+"""Writes an op as ONNX nodes."""
+
+_DEFAULT_IMPORTERS: dict[str, Importer] = {}
+_IMPORTERS: dict[str, Importer] = {}
+_OPERATORS: dict[type[Op], str] = {}
+_FOLDED: set[str] = set()
+
+
+def onnx_op(
+    *operators: str, read: Callable[[type[AnyOp], ImportNode], Any] | None = None, folds: bool = False
+) -> Callable[[type[AnyOp]], type[AnyOp]]:
+    """Class decorator: the op is the ONNX operator of this name, and reads what the other names stand for too.
+
+    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the first
+    name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside ONNX's own
+    domain are ``domain::name``. For ``folds`` see ``imports``.
+    """
+
+    def register(op: type[AnyOp]) -> type[AnyOp]:
+        _OPERATORS[op] = operators[0]
+        _register(_DEFAULT_IMPORTERS, partial(read or import_fields, op), operators, folds)
+        return op
+
+    return register
+
+
+def imports(*operators: str, folds: bool = False) -> Callable[[AnyImporter], AnyImporter]:
+    """Decorator of the function that reads nodes of these ONNX operators.
+
+    ``folds`` says that the importer computes such nodes itself when their inputs are constant, by onnx's reference: the
+    operators that compute shapes, and that quantize weights. Other ops on constants are compiled, and run once at load;
+    onnx's reference is wrong about some of them (LRN, LpNormalization, poolings with ceil_mode).
+    """
+
+    def register(importer: AnyImporter) -> AnyImporter:
+        _register(_IMPORTERS, importer, operators, folds)
+        return importer
+
+    return register
+
+
+def _register(registry: dict[str, Importer], importer: Importer, operators: Sequence[str], folds: bool) -> None:
+    for operator in operators:
+        if operator in registry:
+            raise TypeError(f"{importer} and {registry[operator]} both read the ONNX operator {operator!r}")
+        registry[operator] = importer
+    _FOLDED.update(operators if folds else ())
+
+
+def exports(op: type[AnyOp]) -> Callable[[Exporter[AnyOp]], Exporter[AnyOp]]:
+    """Decorator of the function that writes this op, and its subclasses that have none of their own, as ONNX nodes."""
+    if op in export.registry:
+        raise TypeError(f"two functions write {op.__qualname__} as ONNX")
+    return export.register(op)
+
+
+def importer_of(operator: str) -> Importer | None:
+    """The function that reads an ONNX operator, named ``domain::name`` outside ONNX's own domain."""
+    return _IMPORTERS.get(operator) or _DEFAULT_IMPORTERS.get(operator)
+
+
+def is_folded(operator: str) -> bool:
+    """Whether the importer computes nodes of this ONNX operator whose inputs are constant."""
+    return operator in _FOLDED
+
+
+def operator_of(op: Op) -> str:
+    """The ONNX operator that ``onnx_op`` names for the op; raises ``UnsupportedOpError`` when there is none."""
+    if type(op) not in _OPERATORS:
+        raise UnsupportedOpError(f"op {op.name} has no ONNX form")
+    return _OPERATORS[type(op)]
+
+
+def import_fields(op: type[Op], n: ImportNode) -> Any:
+    """Read a node whose attributes are the fields of the op of the same name, and whose inputs are its operands."""
+    attrs = {f.name: n.attr(f.name) for f in fields(op) if n.attr(f.name) is not None}
+    required = [f.name for f in fields(op) if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in required if name not in attrs]
+    if missing:
+        raise n.error(f"attribute '{missing[0]}' is missing")
+    return n.emit(op(**attrs), *n.present_inputs())
+
+
+@singledispatch
+def export(op: Op, n: ExportNode) -> None:
+    """Write an op as ONNX nodes, by the function that ``exports`` registered for its class, else by ``export_fields``.
+
+    Raises ``UnsupportedOpError`` for an op that has no ONNX form.
+    """
+    export_fields(op, n)
+
+
+def export_fields(op: Op, n: ExportNode) -> None:
+    """Write the operator that ``onnx_op`` names for the op, with the op's fields as attributes of the same name."""
+    attrs = {f.name: getattr(op, f.name) for f in fields(op) if getattr(op, f.name) is not None}
+    n.node(operator_of(op), n.inputs, n.outputs, **attrs)
+
 
 EXPORT_OPSET = 22
 """The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
@@ -31,6 +152,8 @@ _DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
 
 def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
     """The opset and the IR version that a model of these nodes, as convc writes them, and tensors is of."""
+    from onnx import helper
+
     opset = max(
         [EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes), *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)]
     )
@@ -41,18 +164,24 @@ def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType])
 @lru_cache(maxsize=1024)
 def _introduced(op_type: str) -> int:
     """The opset that first had an operator."""
+    from onnx import defs
+
     history = defs.get_all_schemas_with_history()
     return min((s.since_version for s in history if s.name == op_type and not s.domain), default=1)
 
 
 def onnx_dtype(dtype: str) -> int:
     """The ``TensorProto.DataType`` of a short dtype name."""
+    from onnx import helper
+
     return int(helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype)))
 
 
 def dtype_from_onnx(code: int) -> str:
     """The short dtype name of a ``TensorProto.DataType``; raises ``UnsupportedOpError`` for one that convc lacks."""
-    if code == onnx.TensorProto.STRING:
+    from onnx import TensorProto, helper
+
+    if code == TensorProto.STRING:
         raise UnsupportedOpError("string tensors are not supported")
     try:
         return dtype_of(helper.tensor_dtype_to_np_dtype(code))
@@ -93,10 +222,12 @@ class ImportNode:
         """An attribute as a Python value (lists as tuples, strings decoded, tensors as arrays), or the default."""
         if name not in self._attrs:
             return default
+        from onnx import TensorProto, helper, numpy_helper
+
         value = helper.get_attribute_value(self._attrs[name])
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
-        if isinstance(value, onnx.TensorProto):
+        if isinstance(value, TensorProto):
             return numpy_helper.to_array(value)
         if isinstance(value, str | int | float):
             return value
@@ -189,6 +320,8 @@ class ExportNode:
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
         """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
+        from onnx import helper
+
         outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
         clean: dict[str, Any] = {
             k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
@@ -200,6 +333,8 @@ class ExportNode:
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
         """Write an initializer; returns its name."""
+        from onnx import numpy_helper
+
         name = self.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name

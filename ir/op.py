@@ -1,15 +1,16 @@
 """What the compiler knows about an op: one class, one place.
 
 To add an op, write a frozen dataclass deriving from ``Op`` in a file under ``ir/ops``; nothing else needs to change.
-Its fields are its attributes. The class says how types follow (``infer``), what it computes (``compute``), how it maps to
-ONNX and back, and gives sample inputs (``cases``) that every generic test runs over.
+Its fields are its attributes. The class says how types follow (``infer``) and what it computes (``compute``), and gives
+sample inputs (``cases``) that every generic test runs over. The same file registers how the op maps to ONNX and back, with
+the decorators of ``onnx_io.py``.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,13 +22,9 @@ from .types import TensorType
 
 if TYPE_CHECKING:
     from .lowering import Operand, TensorExpressions
-    from .onnx_io import ExportNode, ImportNode
 
 REGISTRY: dict[str, type[Op]] = {}
 """Every op by its name in the text form."""
-
-ONNX_REGISTRY: dict[str, type[Op]] = {}
-"""The op class that imports each ONNX operator, by ``op_type`` (``domain::op_type`` outside the standard domain)."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,6 @@ class Op:
 
     name: ClassVar[str] = ""
     """The op's name in the text form; empty for an abstract family."""
-    onnx: ClassVar[tuple[str, ...]] = ()
-    """The ONNX operators that ``from_onnx`` imports; the first is what ``to_onnx`` writes by default."""
     elementwise: ClassVar[bool] = False
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
@@ -70,12 +65,10 @@ class Op:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        names = (cls.name,) if cls.__dict__.get("name") else ()
-        for registry, keys in ((REGISTRY, names), (ONNX_REGISTRY, cls.__dict__.get("onnx", ()))):
-            for key in keys:
-                if key in registry:
-                    raise TypeError(f"{cls.__qualname__} and {registry[key].__qualname__} both claim {key!r}")
-                registry[key] = cls
+        if name := cls.__dict__.get("name"):
+            if name in REGISTRY:
+                raise TypeError(f"{cls.__qualname__} and {REGISTRY[name].__qualname__} both claim {name!r}")
+            REGISTRY[name] = cls
 
     # -- meaning --------------------------------------------------------------------------------------------------
 
@@ -111,26 +104,6 @@ class Op:
         """Whether operands may be held in any layout, and the result is row-major all the same."""
         return False
 
-    # -- ONNX -----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        """Import one ONNX node: returns its output value, or the list of them. By default attributes are fields of the same name."""
-        attrs = {f.name: n.attr(f.name) for f in fields(cls) if n.attr(f.name) is not None}
-        missing = [
-            f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in attrs
-        ]
-        if missing:
-            raise n.error(f"attribute '{missing[0]}' is missing")
-        return n.emit(cls(**attrs), *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        """Write the op as ONNX nodes; by default one node of the same attributes."""
-        if not self.onnx:
-            raise UnsupportedOpError(f"op {self.name} has no ONNX form")
-        attrs = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        n.node(self.onnx[0], n.inputs, n.outputs, **attrs)
-
     # -- tests ----------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -158,7 +131,6 @@ f16, f32, f64 = _Shorthand("f16"), _Shorthand("f32"), _Shorthand("f64")
 i8, i32, i64, u8, boolean = _Shorthand("i8"), _Shorthand("i32"), _Shorthand("i64"), _Shorthand("u8"), _Shorthand("bool")
 
 __all__ = [
-    "ONNX_REGISTRY",
     "REGISTRY",
     "Case",
     "Op",

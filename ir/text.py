@@ -28,14 +28,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import ops  # noqa: F401  registers every op
 from .dtypes import DTYPES, numpy_dtype
 from .errors import ConvcError, LimitError, ParseError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
 from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
-from .types import TensorType
 from .sizes import Dim
+from .types import TensorType
 
 INLINE_LIMIT = 8
 """Constants of at most this many elements are printed in full."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_of, numpy_dtype, tvm_dtype
-from .sizes import Dim
 from .errors import GraphError, ShapeError
 from .layout import Layout
+from .sizes import Dim
 
 
 @dataclass(frozen=True)

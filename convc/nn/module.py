@@ -96,7 +96,7 @@ class Module:
         trace = x.trace
         type = TensorType(x.dtype, tuple(int(d) for d in shape))
         given = self._weights.get(name)
-        if given is None and any(m._complete for m in trace.stack):
+        if given is None and any(isinstance(m, Module) and m._complete for m in trace.stack):
             raise GraphError(
                 f"the weights that were set lack parameter '{join(trace.path(self), name)}' ({type}); set_weights(..., strict=False) leaves it at initial values"
             )
@@ -120,7 +120,7 @@ class Module:
         return summarize(self.to_graph(shapes, dtype))
 
     def _trace(self, shapes: Shapes, dtype: str, name: str | None = None) -> tuple[Graph, Trace]:
-        trace = Trace(Builder(name or type(self).__name__), self)
+        trace = Trace(Builder(name or type(self).__name__), self, self.modules())
         inputs = [
             Tensor(trace, trace.builder.input(key, TensorType(dtype, _sizes(key, shapes[key]))))
             for key in self._inputs(shapes)

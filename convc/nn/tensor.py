@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +21,24 @@ from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Neg
 from convc.ir.types import TensorType
 
-if TYPE_CHECKING:
-    from .module import Module
-
 
 class Trace:
     """One walk through a network's ``forward``: the graph so far, the layers being called, the parameters met."""
 
-    def __init__(self, builder: Builder, network: Module) -> None:
+    def __init__(self, builder: Builder, network: object, modules: Iterable[tuple[str, object]]) -> None:
+        """``modules`` are those of the network, itself included, by path; they must live as long as the trace."""
         self.builder = builder
         self.paths: dict[int, str] = {}
         """The name of each module by its ``id``: the first one, for a module that is shared."""
-        for path, module in network.modules():
+        for path, module in modules:
             self.paths.setdefault(id(module), path)
-        self.stack: list[Module] = [network]
+        self.stack: list[object] = [network]
         """The modules being called, outermost first; after an error, those that led to it."""
         self.called: set[int] = set()
         self.parameters: dict[str, Value] = {}
 
     @contextmanager
-    def calling(self, module: Module) -> Iterator[None]:
+    def calling(self, module: object) -> Iterator[None]:
         """The time of one call of a module."""
         depth = len(self.stack)
         self.stack.append(module)
@@ -54,7 +52,7 @@ class Trace:
         path = self.paths.get(id(module), "")
         return f"layer '{path}' ({type(module).__name__})" if path else type(module).__name__
 
-    def path(self, module: Module) -> str:
+    def path(self, module: object) -> str:
         """A module's name; raises ``GraphError`` for one that no attribute leads to."""
         if id(module) not in self.paths:
             raise GraphError(

@@ -11,7 +11,7 @@ from convc.ir.builder import Builder
 from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import ExportNode, export_version, onnx_dtype
+from convc.ir.onnx_io import ExportNode, export, export_version, onnx_dtype
 from convc.ir.types import TensorType
 
 from ..runtime.files import write_aside
@@ -52,7 +52,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             [v.type for v in node.outputs],
             names.fresh,
         )
-        node.op.to_onnx(n)
+        export(node.op, n)
         nodes += n.nodes
         initializers += n.initializers
     nodes += [

@@ -23,12 +23,11 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.limits import Folding, Limits, check, guarded
-from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY
+from convc.ir.onnx_io import ImportNode, dtype_from_onnx, importer_of
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
+from convc.ir.sizes import Dim, mismatch
 from convc.ir.types import TensorType
-from convc.ir.sizes import Dim
 from convc.ir.verify import verify
 
 from ..files import read_bytes
@@ -155,13 +154,13 @@ class _Importer:
             )
         for i, d in enumerate(tensor.shape.dim):
             known = d.HasField("dim_value") and d.dim_value >= 0
-            name = d.dim_param if d.dim_param != "?" else ""  # Paddle writes -1, or "?" several times over, for unknown
+            # Paddle writes -1, or "?" several times, for unknown sizes; a given shape overrides what names would equate
+            name = d.dim_param if d.dim_param != "?" and given is None else ""
             dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
-            fixed = all(isinstance(d, str) or d == g for d, g in zip(dims, given, strict=False))
-            if tensor.HasField("shape") and (len(given) != len(dims) or not fixed):
+            if tensor.HasField("shape") and (why := mismatch(f"input '{info.name}'", dims, given)):
                 raise ModelFileError(
-                    f"shapes gives input '{info.name}' the shape {list(given)}, but the model says {dims}"
+                    f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}"
                 )
             dims = [int(g) for g in given]
         try:
@@ -217,8 +216,8 @@ class _Importer:
         elif (domain, proto.op_type) in self.functions:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
-        elif key in ONNX_REGISTRY:
-            made = self.convert(n, ONNX_REGISTRY[key].from_onnx)
+        elif (importer := importer_of(key)) is not None:
+            made = self.convert(n, importer)
         else:
             made = self.expand(n, key, opsets, depth)
         # names are unique in the model's own graph, not between the bodies of functions and branches

@@ -86,36 +86,38 @@ class Pool(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return layout.rank == inputs[0].rank
 
-    @staticmethod
-    def onnx_geometry(n: ImportNode) -> dict[str, Any]:
-        """The fields of this class from an ONNX pooling node.
 
-        With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
-        Runtime, though the formula in the text of the operator always gives the lower count.
-        """
-        kernel = n.attr("kernel_shape")
-        if not kernel:
-            raise n.error("attribute 'kernel_shape' is missing")
-        strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
-        pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
-        return {
-            "kernel": kernel,
-            "strides": strides,
-            "pads": pads,
-            "dilations": dilations,
-            "ceil_mode": bool(n.attr("ceil_mode", 0)),
-        }
+def pool_geometry(n: ImportNode) -> dict[str, Any]:
+    """The fields of ``Pool`` from an ONNX pooling node.
 
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        strides, pads, dilations = self.geometry()
-        n.node(
-            self.onnx[0],
-            n.inputs,
-            n.outputs,
-            kernel_shape=self.kernel,
-            strides=strides,
-            pads=flat_pads(pads),
-            dilations=dilations,
-            ceil_mode=self.ceil_mode,
-            **attrs,
-        )
+    With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
+    Runtime, though the formula in the text of the operator always gives the lower count.
+    """
+    kernel = n.attr("kernel_shape")
+    if not kernel:
+        raise n.error("attribute 'kernel_shape' is missing")
+    strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+    pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
+    return {
+        "kernel": kernel,
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "ceil_mode": bool(n.attr("ceil_mode", 0)),
+    }
+
+
+def export_pool(op: Pool, n: ExportNode, operator: str, **attrs: Any) -> None:
+    """Write an ONNX pooling node, with ``attrs`` beside the attributes that all of them have."""
+    strides, pads, dilations = op.geometry()
+    n.node(
+        operator,
+        n.inputs,
+        n.outputs,
+        kernel_shape=op.kernel,
+        strides=strides,
+        pads=flat_pads(pads),
+        dilations=dilations,
+        ceil_mode=op.ceil_mode,
+        **attrs,
+    )

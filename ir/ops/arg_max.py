@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, onnx_op
 from ..op import Case, Op, f16, f32, i8, i64, sample
 from ..types import TensorType
 from ._axes import axis_of
@@ -58,11 +58,6 @@ class ArgExtreme(Op):
         return 2 * inputs[0].numel
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        flags = bool(n.attr("keepdims", 1)), bool(n.attr("select_last_index", 0))
-        return n.emit(cls(n.attr("axis", 0), *flags), n.input(0))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(1), f32[2, 21, 3, 4])
         yield sample(cls(-1, keepdims=False), f32[3, 7])
@@ -75,19 +70,24 @@ class ArgExtreme(Op):
         yield sample(cls(1), nan, oracle="reference", note="ONNX Runtime passes over NaN; numpy finds it")
 
 
+def import_arg_extreme(op: type[ArgExtreme], n: ImportNode) -> Any:
+    flags = bool(n.attr("keepdims", 1)), bool(n.attr("select_last_index", 0))
+    return n.emit(op(n.attr("axis", 0), *flags), n.input(0))
+
+
+@onnx_op("ArgMax", read=import_arg_extreme)
 @dataclass(frozen=True)
 class ArgMax(ArgExtreme):
     """The index of the largest element; ONNX ArgMax-13."""
 
     name = "arg_max"
-    onnx = ("ArgMax",)
     reducer = maximum
 
 
+@onnx_op("ArgMin", read=import_arg_extreme)
 @dataclass(frozen=True)
 class ArgMin(ArgExtreme):
     """The index of the smallest element; ONNX ArgMin-13."""
 
     name = "arg_min"
-    onnx = ("ArgMin",)
     reducer = minimum

@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import COMPUTED, SMALL_FLOATS
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, boolean, f32, f64, i64, sample
 from ..types import TensorType
 from ._elementwise import Elementwise
@@ -26,7 +26,6 @@ class BitCast(Elementwise):
     """The bits of x as dtype ``to``, which must be as wide, and whole bytes; ONNX BitCast-26."""
 
     name = "bit_cast"
-    onnx = ("BitCast",)
     dtypes = WHOLE
     cost = 0
     to: str = "f32"
@@ -47,14 +46,6 @@ class BitCast(Elementwise):
         return x if k.dtype(x) == target else k.tirx.reinterpret(target, x)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, to = n.input(0), dtype_from_onnx(n.attr("to"))
-        return x if to == x.type.dtype else n.emit(cls(to), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("BitCast", n.inputs, n.outputs, to=onnx_dtype(self.to))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         new = {"oracle": "reference", "note": "ONNX Runtime has no BitCast"}
         yield sample(cls("i32"), SPECIAL, **new)
@@ -68,3 +59,14 @@ class BitCast(Elementwise):
         yield sample(cls("bool"), np.array([0, 1, 1], np.int8), **new)
         yield sample(cls("u8"), TensorType("f8e5m2", (9,)), **new)
         yield sample(cls("f8e4m3fn"), np.array([0, 1, 127, -128], np.int8), **new)
+
+
+@imports("BitCast")
+def _import_bit_cast(n: ImportNode) -> Any:
+    x, to = n.input(0), dtype_from_onnx(n.attr("to"))
+    return x if to == x.type.dtype else n.emit(BitCast(to), x)
+
+
+@exports(BitCast)
+def _export_bit_cast(op: BitCast, n: ExportNode) -> None:
+    n.node("BitCast", n.inputs, n.outputs, to=onnx_dtype(op.to))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ShapeError, UnsupportedOpError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports
 from ..op import Case
 from ..types import TensorType
 from ._window import pad_spatial
@@ -55,9 +55,11 @@ class ConvBytes(Conv):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 4 * super().flops(inputs, outputs)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        raise UnsupportedOpError(f"op {self.name} has no ONNX form")
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         return iter(())
+
+
+@exports(ConvBytes)
+def _export_conv_bytes(op: ConvBytes, n: ExportNode) -> None:
+    raise UnsupportedOpError(f"op {op.name} has no ONNX form")

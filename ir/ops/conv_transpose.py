@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ..sizes import Dim
@@ -29,7 +29,6 @@ class ConvTranspose(Op):
     """
 
     name = "conv_transpose"
-    onnx = ("ConvTranspose",)
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()
@@ -99,31 +98,6 @@ class ConvTranspose(Op):
         return 2 * macs + (outputs[0].numel if len(inputs) == 3 else 0)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, w = n.input(0), n.input(1)
-        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-        if kernel != w.type.sizes[2:]:
-            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-        rank = len(kernel)
-        strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
-        padding = n.attr("output_padding") or (0,) * rank
-        pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
-        return n.emit(cls(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations, padding = self.geometry(n.input_types[0].rank - 2)
-        n.node(
-            "ConvTranspose",
-            n.inputs,
-            n.outputs,
-            strides=strides,
-            pads=flat_pads(pads),
-            dilations=dilations,
-            output_padding=padding,
-            group=self.group,
-        )
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         wrong = {"oracle": "onnxruntime", "note": "the reference takes one output channel a group"}
         yield sample(cls(), f32[1, 3, 4, 5], f32[3, 4, 3, 2], f32[4])
@@ -141,6 +115,34 @@ class ConvTranspose(Op):
             oracle="reference",
             note="ONNX Runtime has no float64 ConvTranspose",
         )
+
+
+@imports("ConvTranspose")
+def _import_conv_transpose(n: ImportNode) -> Any:
+    x, w = n.input(0), n.input(1)
+    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+    if kernel != w.type.sizes[2:]:
+        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+    rank = len(kernel)
+    strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
+    padding = n.attr("output_padding") or (0,) * rank
+    pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
+    return n.emit(ConvTranspose(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
+
+
+@exports(ConvTranspose)
+def _export_conv_transpose(op: ConvTranspose, n: ExportNode) -> None:
+    strides, pads, dilations, padding = op.geometry(n.input_types[0].rank - 2)
+    n.node(
+        "ConvTranspose",
+        n.inputs,
+        n.outputs,
+        strides=strides,
+        pads=flat_pads(pads),
+        dilations=dilations,
+        output_padding=padding,
+        group=op.group,
+    )
 
 
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:

@@ -11,6 +11,7 @@ from typing import Any
 from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
 from ..types import TensorType
 from ..sizes import Dim
@@ -21,6 +22,7 @@ from ._reducers import total
 Labels = tuple[str, ...]
 
 
+@onnx_op("Einsum")
 @dataclass(frozen=True)
 class Einsum(Op):
     """The sum over every label that the result lacks of the products of the operands; ONNX Einsum-12.
@@ -29,7 +31,6 @@ class Einsum(Op):
     """
 
     name = "einsum"
-    onnx = ("Einsum",)
     equation: str = ""
 
     def infer(self, *types: TensorType) -> TensorType:

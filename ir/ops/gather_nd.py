@@ -10,11 +10,13 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ._axes import check_index, data_index, same_size, size_of
 
 
+@onnx_op("GatherND", folds=True)
 @dataclass(frozen=True)
 class GatherND(Op):
     """``y[b, i] = x[b, *indices[b, i]]``, where ``b`` are the first ``batch_dims`` axes; ONNX GatherND-13.
@@ -24,7 +26,6 @@ class GatherND(Op):
     """
 
     name = "gather_nd"
-    onnx = ("GatherND",)
     injective = True
     batch_dims: int = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator
@@ -25,7 +25,6 @@ class Gemm(Op):
     """
 
     name = "gemm"
-    onnx = ("Gemm",)
     alpha: float = 1.0
     beta: float = 1.0
     trans_a: bool = False
@@ -81,14 +80,6 @@ class Gemm(Op):
         return outputs[0].numel * (2 * inner + (self.alpha != 1) + 2 * (len(inputs) == 3))
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        op = cls(n.attr("alpha", 1.0), n.attr("beta", 1.0), bool(n.attr("transA", 0)), bool(n.attr("transB", 0)))
-        return n.emit(op, *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Gemm", n.inputs, n.outputs, alpha=self.alpha, beta=self.beta, transA=self.trans_a, transB=self.trans_b)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[3, 5], f32[5, 7], f32[7])
         yield sample(cls(0.5, 2.0, trans_a=True), f32[5, 3], f32[5, 7], f32[3, 1])
@@ -108,3 +99,14 @@ class Gemm(Op):
                 oracle="reference",
                 note="ONNX Runtime has no integer Gemm",
             )
+
+
+@imports("Gemm")
+def _import_gemm(n: ImportNode) -> Any:
+    op = Gemm(n.attr("alpha", 1.0), n.attr("beta", 1.0), bool(n.attr("transA", 0)), bool(n.attr("transB", 0)))
+    return n.emit(op, *n.present_inputs())
+
+
+@exports(Gemm)
+def _export_gemm(op: Gemm, n: ExportNode) -> None:
+    n.node("Gemm", n.inputs, n.outputs, alpha=op.alpha, beta=op.beta, transA=op.trans_a, transB=op.trans_b)

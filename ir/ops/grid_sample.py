@@ -13,7 +13,7 @@ import numpy as np
 from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, f64, sample
 from ..types import TensorType
 
@@ -36,7 +36,6 @@ class GridSample(Op):
     """
 
     name = "grid_sample"
-    onnx = ("GridSample",)
     needs_range = True
     mode: str = "linear"
     padding: str = "zeros"
@@ -138,20 +137,6 @@ class GridSample(Op):
         return k.select(distance <= c(1), near, far)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        mode = n.attr("mode", "linear")
-        if mode not in MODES:
-            raise n.error(f"unknown mode {mode!r}")
-        op = cls(MODES[mode], n.attr("padding_mode", "zeros"), bool(n.attr("align_corners", 0)))
-        return n.emit(op, *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node(
-            "GridSample", n.inputs, n.outputs,
-            mode=self.mode, padding_mode=self.padding, align_corners=int(self.align_corners),
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         for mode, padding, align in itertools.product(("nearest", "linear", "cubic"), PADDINGS, (False, True)):
             clamped = mode == "cubic" and padding == "border"
@@ -163,3 +148,20 @@ class GridSample(Op):
         far = np.array([[[[np.inf, 0], [-3e9, 0.5], [17.25, -9.5]]]], np.float32)
         note = "ONNX Runtime overflows on places this far"
         yield sample(cls("linear", "border"), f32[1, 2, 4, 4], far, oracle="reference", note=note)
+
+
+@imports("GridSample")
+def _import_grid_sample(n: ImportNode) -> Any:
+    mode = n.attr("mode", "linear")
+    if mode not in MODES:
+        raise n.error(f"unknown mode {mode!r}")
+    op = GridSample(MODES[mode], n.attr("padding_mode", "zeros"), bool(n.attr("align_corners", 0)))
+    return n.emit(op, *n.present_inputs())
+
+
+@exports(GridSample)
+def _export_grid_sample(op: GridSample, n: ExportNode) -> None:
+    n.node(
+        "GridSample", n.inputs, n.outputs,
+        mode=op.mode, padding_mode=op.padding, align_corners=int(op.align_corners),
+    )  # fmt: skip

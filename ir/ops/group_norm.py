@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, mean_and_variance
@@ -27,7 +27,6 @@ class GroupNorm(Op):
     """
 
     name = "group_norm"
-    onnx = ("GroupNormalization",)
     num_groups: int
     epsilon: float = 1e-5
 
@@ -70,34 +69,6 @@ class GroupNorm(Op):
         per_group = inputs[0].sizes[1] // self.num_groups
         return layout.rank == inputs[0].rank and per_group % layout.block(1) == 0
 
-    def to_onnx(self, n: ExportNode) -> None:
-        channels = n.input_types[0].sizes[1]
-
-        def of_channels(name: str, type: TensorType) -> str:
-            """A vector with one element a channel."""
-            if type.sizes == (channels,):
-                return name
-            column = n.node("Reshape", [name, n.ints((self.num_groups, 1))])
-            wide = n.node("Expand", [column, n.ints((self.num_groups, channels // self.num_groups))])
-            return n.node("Reshape", [wide, n.ints((channels,))])
-
-        vectors = [of_channels(name, t) for name, t in zip(n.inputs[1:], n.input_types[1:], strict=True)]
-        n.node(
-            "GroupNormalization",
-            [n.inputs[0], *vectors],
-            n.outputs,
-            num_groups=self.num_groups,
-            epsilon=self.epsilon,
-            stash_type=onnx_dtype(accumulator(n.input_types[0]).dtype),
-        )
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        groups = n.attr("num_groups")
-        if groups is None:
-            raise n.error("attribute 'num_groups' is missing")
-        return n.emit(cls(groups, n.attr("epsilon", 1e-5)), n.input(0), n.input(1), n.input(2))
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(2), f32[2, 6, 3, 5], f32[6], f32[6])
@@ -106,3 +77,34 @@ class GroupNorm(Op):
         yield sample(cls(2), f32[2, 4, 9], *[np.ones(4, np.float32)] * 2, low=3, high=5)
         yield sample(cls(2), f16[1, 4, 5, 5], f16[4], f16[4])
         yield sample(cls(2), f64[1, 4, 2, 2], f64[4], f64[4])
+
+
+@imports("GroupNormalization")
+def _import_group_norm(n: ImportNode) -> Any:
+    groups = n.attr("num_groups")
+    if groups is None:
+        raise n.error("attribute 'num_groups' is missing")
+    return n.emit(GroupNorm(groups, n.attr("epsilon", 1e-5)), n.input(0), n.input(1), n.input(2))
+
+
+@exports(GroupNorm)
+def _export_group_norm(op: GroupNorm, n: ExportNode) -> None:
+    channels = n.input_types[0].sizes[1]
+
+    def of_channels(name: str, type: TensorType) -> str:
+        """A vector with one element a channel."""
+        if type.sizes == (channels,):
+            return name
+        column = n.node("Reshape", [name, n.ints((op.num_groups, 1))])
+        wide = n.node("Expand", [column, n.ints((op.num_groups, channels // op.num_groups))])
+        return n.node("Reshape", [wide, n.ints((channels,))])
+
+    vectors = [of_channels(name, t) for name, t in zip(n.inputs[1:], n.input_types[1:], strict=True)]
+    n.node(
+        "GroupNormalization",
+        [n.inputs[0], *vectors],
+        n.outputs,
+        num_groups=op.num_groups,
+        epsilon=op.epsilon,
+        stash_type=onnx_dtype(accumulator(n.input_types[0]).dtype),
+    )

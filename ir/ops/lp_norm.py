@@ -9,12 +9,14 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, power, root
 from ._axes import axis_of
 
 
+@onnx_op("LpNormalization")
 @dataclass(frozen=True)
 class LpNorm(Op):
     """``x / (sum of |x|**p along axis) ** (1/p)``, zero where that norm is zero; p is 1 or 2; ONNX LpNormalization-22.
@@ -23,7 +25,6 @@ class LpNorm(Op):
     """
 
     name = "lp_norm"
-    onnx = ("LpNormalization",)
     axis: int = -1
     p: int = 2
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..dtypes import FLOATS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, i32, i64, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator, rounded
@@ -18,12 +19,12 @@ DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 """What ONNX MatMul and Gemm take."""
 
 
+@onnx_op("MatMul")
 @dataclass(frozen=True)
 class MatMul(Op):
     """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX MatMul-13."""
 
     name = "matmul"
-    onnx = ("MatMul",)
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types

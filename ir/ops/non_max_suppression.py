@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
 from ..types import TensorType
 from ._axes import same_size
@@ -35,7 +35,6 @@ class NonMaxSuppression(Op):
 
     on_gpu = False
     name = "non_max_suppression"
-    onnx = ("NonMaxSuppression",)
     counted = 0
     most: int = 0
     center: bool = False
@@ -133,23 +132,6 @@ class NonMaxSuppression(Op):
         return inputs[1].numel * max(1, min(self.most, inputs[1].sizes[2]).bit_length())
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        most = n.ints(2, "max_output_boxes_per_class") or (0,)
-        limits = []
-        for i, missing in ((3, 0.0), (4, -np.inf)):
-            given = n.optional(i)
-            if given is None:
-                given = n.constant(np.array([missing], np.float32))
-            limits.append(given if given.type.shape == (1,) else n.emit(Reshape((1,)), given))
-        op = cls(max(0, most[0]), bool(n.attr("center_point_box", 0)))
-        return n.emit(op, n.input(0), n.input(1), *limits)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        most = n.ints([self.most], "most")
-        inputs = [*n.inputs[:2], most, *n.inputs[2:]]
-        n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(self.center))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rng = np.random.default_rng(7)
         corners = rng.uniform(0, 1, (2, 40, 4)).astype(np.float32)
@@ -161,6 +143,26 @@ class NonMaxSuppression(Op):
         yield sample(cls(7), corners, np.round(scores, 1), half, low)
         yield sample(cls(3), corners, scores, half, np.array([2.0], np.float32))
         yield sample(cls(0), corners, scores, half, low)
+
+
+@imports("NonMaxSuppression")
+def _import_non_max_suppression(n: ImportNode) -> Any:
+    most = n.ints(2, "max_output_boxes_per_class") or (0,)
+    limits = []
+    for i, missing in ((3, 0.0), (4, -np.inf)):
+        given = n.optional(i)
+        if given is None:
+            given = n.constant(np.array([missing], np.float32))
+        limits.append(given if given.type.shape == (1,) else n.emit(Reshape((1,)), given))
+    op = NonMaxSuppression(max(0, most[0]), bool(n.attr("center_point_box", 0)))
+    return n.emit(op, n.input(0), n.input(1), *limits)
+
+
+@exports(NonMaxSuppression)
+def _export_non_max_suppression(op: NonMaxSuppression, n: ExportNode) -> None:
+    most = n.ints([op.most], "most")
+    inputs = [*n.inputs[:2], most, *n.inputs[2:]]
+    n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(op.center))
 
 
 @dataclass(frozen=True)

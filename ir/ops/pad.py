@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
 from ..sizes import Dim
@@ -31,7 +31,6 @@ class Pad(Op):
     """
 
     name = "pad"
-    onnx = ("Pad",)
     injective = True
     pads: Pads = ()
     mode: str = "constant"
@@ -85,28 +84,6 @@ class Pad(Op):
         )
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, mode = n.input(0), n.attr("mode", "constant")
-        flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
-        rank = x.type.rank
-        axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
-        if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
-            raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
-        if mode not in MODES:
-            raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
-        given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
-        pads = tuple(given.get(a, (0, 0)) for a in range(rank))
-        if not any(begin or end for begin, end in pads):
-            return x
-        value, operand = _fill(n, x) if mode == "constant" else (0, [])
-        return n.emit(cls(pads, mode, value), x, *operand)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        value = n.inputs[1:] or [n.constant(_scalar(self.value, n.input_types[0].dtype), "value")]
-        inputs = [n.inputs[0], n.ints(flat_pads(self.pads)), *(value if self.mode == "constant" else [])]
-        n.node("Pad", inputs, n.outputs, mode=self.mode)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(((0, 0), (0, 0), (1, 2), (3, 0))), f32[1, 2, 4, 5])
         yield sample(cls(((1, 0), (0, 2)), value=-1.5), f16[3, 2])
@@ -119,6 +96,31 @@ class Pad(Op):
         yield sample(cls(((1, -1), (-2, 0)), value=7), i64[3, 4], oracle="onnxruntime", note=note)
         yield sample(cls(((-1, 2), (1, -2)), "reflect"), f32[5, 4], oracle="onnxruntime", note=note)
         yield sample(cls(((-1, 2), (1, -2)), "edge"), f32[5, 4], oracle="onnxruntime", note=note)
+
+
+@imports("Pad")
+def _import_pad(n: ImportNode) -> Any:
+    x, mode = n.input(0), n.attr("mode", "constant")
+    flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
+    rank = x.type.rank
+    axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
+    if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
+        raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
+    if mode not in MODES:
+        raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+    given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
+    pads = tuple(given.get(a, (0, 0)) for a in range(rank))
+    if not any(begin or end for begin, end in pads):
+        return x
+    value, operand = _fill(n, x) if mode == "constant" else (0, [])
+    return n.emit(Pad(pads, mode, value), x, *operand)
+
+
+@exports(Pad)
+def _export_pad(op: Pad, n: ExportNode) -> None:
+    value = n.inputs[1:] or [n.constant(_scalar(op.value, n.input_types[0].dtype), "value")]
+    inputs = [n.inputs[0], n.ints(flat_pads(op.pads)), *(value if op.mode == "constant" else [])]
+    n.node("Pad", inputs, n.outputs, mode=op.mode)
 
 
 def _fill(n: ImportNode, x: Value) -> tuple[float, list[Value]]:

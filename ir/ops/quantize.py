@@ -13,7 +13,7 @@ from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, i8, i32, sample, u8
 from ..types import TensorType
 from ._small import decoded, encoded
@@ -79,7 +79,6 @@ class Quantize(_Linear):
     """
 
     name = "quantize"
-    onnx = ("QuantizeLinear",)
     dtype: str = "u8"
     saturate: bool = True
 
@@ -111,22 +110,6 @@ class Quantize(_Linear):
         return k.compute(outs[0], element, self.name, mask=True)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        operands = n.present_inputs()
-        code = n.attr("output_dtype", 0)
-        dtype = dtype_from_onnx(code) if code else operands[2].type.dtype if len(operands) > 2 else "u8"
-        if n.attr("precision", 0):
-            raise n.unsupported("attribute precision is not supported")
-        saturate = dtype not in SMALL_FLOATS or bool(n.attr("saturate", 1))
-        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0), dtype, saturate), *operands)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node(
-            "QuantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size or None,
-            output_dtype=onnx_dtype(self.dtype) if len(n.inputs) < 3 else None, saturate=None if self.saturate else 0,
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 4], np.array(0.013, np.float32), np.array(131, np.uint8))
         yield sample(
@@ -144,12 +127,30 @@ class Quantize(_Linear):
         yield sample(cls(dtype="f8e5m2", saturate=False), f32[40], scale, low=-3e4, high=3e4, **SMALL_ALONE)
 
 
+@imports("QuantizeLinear", folds=True)
+def _import_quantize(n: ImportNode) -> Any:
+    operands = n.present_inputs()
+    code = n.attr("output_dtype", 0)
+    dtype = dtype_from_onnx(code) if code else operands[2].type.dtype if len(operands) > 2 else "u8"
+    if n.attr("precision", 0):
+        raise n.unsupported("attribute precision is not supported")
+    saturate = dtype not in SMALL_FLOATS or bool(n.attr("saturate", 1))
+    return n.emit(Quantize(n.attr("axis", 1), n.attr("block_size", 0), dtype, saturate), *operands)
+
+
+@exports(Quantize)
+def _export_quantize(op: Quantize, n: ExportNode) -> None:
+    n.node(
+        "QuantizeLinear", n.inputs, n.outputs, axis=op.axis, block_size=op.block_size or None,
+        output_dtype=onnx_dtype(op.dtype) if len(n.inputs) < 3 else None, saturate=None if op.saturate else 0,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Dequantize(_Linear):
     """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
 
     name = "dequantize"
-    onnx = ("DequantizeLinear",)
 
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
@@ -172,17 +173,6 @@ class Dequantize(_Linear):
         return k.compute(outs[0], element, self.name, mask=True)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        operands = n.present_inputs()
-        code = n.attr("output_dtype", 0)
-        if code and dtype_from_onnx(code) != n.input(1).type.dtype:
-            raise n.unsupported("attribute output_dtype must be the dtype of the scale")
-        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0)), *operands)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("DequantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         high = {"low": -128, "high": 255}
         yield sample(cls(), u8[2, 3, 4], np.array(0.013, np.float32), np.array(131, np.uint8), **high)
@@ -195,3 +185,17 @@ class Dequantize(_Linear):
                 zero = np.zeros((), TensorType(dtype, ()).numpy_dtype)
                 yield sample(cls(), TensorType(dtype, (40,)), np.array(0.25, np.float32), zero, **SMALL_ALONE)
         yield sample(cls(axis=0), TensorType("u4", (2, 9)), f32[2], np.array([3, 15], ml_dtypes.uint4), **SMALL_ALONE)
+
+
+@imports("DequantizeLinear")
+def _import_dequantize(n: ImportNode) -> Any:
+    operands = n.present_inputs()
+    code = n.attr("output_dtype", 0)
+    if code and dtype_from_onnx(code) != n.input(1).type.dtype:
+        raise n.unsupported("attribute output_dtype must be the dtype of the scale")
+    return n.emit(Dequantize(n.attr("axis", 1), n.attr("block_size", 0)), *operands)
+
+
+@exports(Dequantize)
+def _export_dequantize(op: Dequantize, n: ExportNode) -> None:
+    n.node("DequantizeLinear", n.inputs, n.outputs, axis=op.axis, block_size=op.block_size)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ..sizes import Dim
@@ -26,7 +26,6 @@ class Reshape(Op):
     """
 
     name = "reshape"
-    onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     injective = True
     shape: Ints = ()
     allowzero: bool = False
@@ -77,19 +76,6 @@ class Reshape(Op):
         return True
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x = n.input(0)
-        if n.op_type != "Reshape":
-            return _reshape_to(n, _new_shape(n, x.type.shape))
-        shape = n.ints_from("shape", 1)
-        if shape is None:
-            raise n.error("its shape is missing")
-        return n.emit(cls(shape, bool(n.attr("allowzero", 0))), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Reshape", [n.inputs[0], n.ints(self.shape)], n.outputs, allowzero=self.allowzero or None)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 12)), f32[2, 3, 4])
         yield sample(cls((0, -1, 2)), f32[2, 3, 4])
@@ -98,6 +84,22 @@ class Reshape(Op):
         yield sample(cls((1, -1)), f32[()])
         yield sample(cls((3, 5, 2, 2)), f32[6, 10])
         yield sample(cls((0, 5), allowzero=True), f32[3, 0])
+
+
+@imports("Reshape", "Flatten", "Squeeze", "Unsqueeze", folds=True)
+def _import_reshape(n: ImportNode) -> Any:
+    x = n.input(0)
+    if n.op_type != "Reshape":
+        return _reshape_to(n, _new_shape(n, x.type.shape))
+    shape = n.ints_from("shape", 1)
+    if shape is None:
+        raise n.error("its shape is missing")
+    return n.emit(Reshape(shape, bool(n.attr("allowzero", 0))), x)
+
+
+@exports(Reshape)
+def _export_reshape(op: Reshape, n: ExportNode) -> None:
+    n.node("Reshape", [n.inputs[0], n.ints(op.shape)], n.outputs, allowzero=op.allowzero or None)
 
 
 def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:

@@ -12,12 +12,12 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import TensorType
 from ._axes import axis_of
 from ._reducers import reduce_over, total
-from ._resampling import CROP, Line, Resampling
+from ._resampling import CROP, Line, Resampling, export_resampling
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,6 @@ class ResizeNearest(Resampling):
 
         return k.compute(outs[0], element, "resize_nearest", mask=True)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        self.write(n, mode="nearest", nearest_mode=self.nearest_mode)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), scales=(2.0, 2.0)), f32[1, 2, 3, 4])
@@ -72,6 +69,11 @@ class ResizeNearest(Resampling):
         )
 
 
+@exports(ResizeNearest)
+def _export_resize_nearest(op: ResizeNearest, n: ExportNode) -> None:
+    export_resampling(op, n, mode="nearest", nearest_mode=op.nearest_mode)
+
+
 @dataclass(frozen=True)
 class Resize(Resampling):
     """Each output is a weighted sum of the input elements around its position, axis by axis; ONNX Resize-19.
@@ -83,7 +85,6 @@ class Resize(Resampling):
     """
 
     name = "resize"
-    onnx = ("Resize", "Upsample")
     mode: str = "linear"
     cubic_coeff_a: float = -0.75
     antialias: bool = False
@@ -165,19 +166,6 @@ class Resize(Resampling):
         return 2 * outputs[0].numel * sum(math.ceil(2 * self.support * self.stretch(i)) for i in self.lines(inputs[0]))
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return _import_old(n) if n.op_type == "Upsample" or n.opset < 11 else _import(n)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        self.write(
-            n,
-            mode=self.mode,
-            cubic_coeff_a=self.cubic_coeff_a if self.mode == "cubic" else None,
-            antialias=self.antialias or None,
-            exclude_outside=self.exclude_outside or None,
-        )
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), scales=(2.0, 2.0)), f32[1, 2, 3, 4])
         yield sample(cls((2, 3), sizes=(5, 3), coordinates="align_corners"), f32[1, 2, 3, 7])
@@ -201,6 +189,23 @@ class Resize(Resampling):
         yield sample(cls((1,), sizes=(7,)), i32[1, 6], oracle="reference", note="ONNX Runtime truncates")
         note = "ONNX Runtime has no cubic of integers"
         yield sample(cls((1,), sizes=(7,), mode="cubic"), u8[2, 5], high=255, oracle="reference", note=note)
+
+
+@imports("Resize", "Upsample")
+def _import_resize(n: ImportNode) -> Any:
+    return _import_old(n) if n.op_type == "Upsample" or n.opset < 11 else _import(n)
+
+
+@exports(Resize)
+def _export_resize(op: Resize, n: ExportNode) -> None:
+    export_resampling(
+        op,
+        n,
+        mode=op.mode,
+        cubic_coeff_a=op.cubic_coeff_a if op.mode == "cubic" else None,
+        antialias=op.antialias or None,
+        exclude_outside=op.exclude_outside or None,
+    )
 
 
 _HALF = Fraction(1, 2)

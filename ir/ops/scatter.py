@@ -12,7 +12,7 @@ import numpy as np
 from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, data_index, same_size, size_of
@@ -60,15 +60,8 @@ class _Scatter(Op):
         )
         return k.compute(outs[0], lambda *i: flat(_ravel(i, x.shape)))
 
-    @classmethod
-    def read_reduction(cls, n: ImportNode) -> str:
-        """The reduction of an ONNX node."""
-        reduction = n.attr("reduction", "none")
-        if reduction not in REDUCTIONS:
-            raise n.error(f"unknown reduction {reduction!r}")
-        return str(reduction)
 
-
+@onnx_op("ScatterElements")
 @dataclass(frozen=True)
 class ScatterElements(_Scatter):
     """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX ScatterElements-18.
@@ -77,7 +70,6 @@ class ScatterElements(_Scatter):
     """
 
     name = "scatter_elements"
-    onnx = ("ScatterElements", "Scatter")
     axis: int = 0
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -96,10 +88,6 @@ class ScatterElements(_Scatter):
         return (*i[:axis], data_index(k, indices(*i), x.shape[axis]), *i[axis + 1 :])
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(cls.read_reduction(n), n.attr("axis", 0)), *n.present_inputs())
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rows = np.array([[1, -2, 0], [2, 0, 1]])
         yield sample(cls(), f32[3, 4], rows, f32[2, 3])
@@ -109,6 +97,13 @@ class ScatterElements(_Scatter):
             yield sample(cls(reduction), f32[3, 3], np.array([[1, 1, 0], [1, 0, 0]]), f32[2, 3])
 
 
+@imports("Scatter")
+@imports("ScatterElements", folds=True)
+def _import_scatter_elements(n: ImportNode) -> Any:
+    return n.emit(ScatterElements(_reduction(n), n.attr("axis", 0)), *n.present_inputs())
+
+
+@onnx_op("ScatterND")
 @dataclass(frozen=True)
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
@@ -117,7 +112,6 @@ class ScatterND(_Scatter):
     """
 
     name = "scatter_nd"
-    onnx = ("ScatterND",)
 
     def infer(self, *types: TensorType) -> TensorType:
         x, indices, updates = types
@@ -136,16 +130,25 @@ class ScatterND(_Scatter):
         return (*at, *i[tuples:])
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(cls.read_reduction(n)), *n.present_inputs())
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[4, 3], np.array([[2], [-4]]), f32[2, 3])
         yield sample(cls(), i64[2, 3, 2], np.array([[[1, 2], [0, 0]]]), i64[1, 2, 2])
         yield sample(cls(), boolean[5], np.array([[4], [0]]), boolean[2])
         for reduction in list(REDUCTIONS)[1:]:
             yield sample(cls(reduction), f32[2, 2], np.array([[1, 1], [0, 1], [1, 1]]), f32[3])
+
+
+@imports("ScatterND", folds=True)
+def _import_scatter_nd(n: ImportNode) -> Any:
+    return n.emit(ScatterND(_reduction(n)), *n.present_inputs())
+
+
+def _reduction(n: ImportNode) -> str:
+    """The reduction of an ONNX node."""
+    reduction = n.attr("reduction", "none")
+    if reduction not in REDUCTIONS:
+        raise n.error(f"unknown reduction {reduction!r}")
+    return str(reduction)
 
 
 def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:

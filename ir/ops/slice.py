@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
 from ..sizes import Dim
@@ -30,7 +30,6 @@ class Slice(Op):
     """
 
     name = "slice"
-    onnx = ("Slice", "Split")
     injective = True
     axes: Ints = ()
     starts: Ints = ()
@@ -78,40 +77,43 @@ class Slice(Op):
         )
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        if n.op_type == "Split":
-            return _split(n)
-        x = n.input(0)
-        starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
-        steps = n.ints(4, "steps")
-        if starts is None or ends is None:
-            raise n.error("its starts or ends are missing")
-        axes = tuple(range(len(starts))) if axes is None else axes
-        steps = (1,) * len(axes) if steps is None else steps
-        if not len(starts) == len(ends) == len(axes) == len(steps):
-            raise n.error("starts, ends, axes and steps differ in length")
-        shape = x.type.shape
-        kept = [
-            (axis, start, end, step)
-            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
-            if not (-len(shape) <= axis < len(shape) and _keeps_all(shape[axis], start, end, step))
-        ]
-        if not kept:
-            return x
-        axes, starts, ends, steps = zip(*kept, strict=True)
-        return n.emit(cls(axes, starts, ends, () if set(steps) == {1} else steps), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        lists = [self.starts, self.ends, self.axes, *([self.steps] if self.steps else [])]
-        n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), (1, -3), (4, END)), f32[1, 2, 5, 7])
         yield sample(cls((0, -1), (-1, 6), (-END, 0), (-1, -2)), f16[3, 7])
         yield sample(cls((1,), (1,), (100,), (3,)), i64[2, 9, 2])
         yield sample(cls((0, 1), (0, -100), (2, -1)), boolean[4, 4])
         yield sample(cls((0,), (3,), (2,)), f32[4, 2])
+
+
+@imports("Slice", "Split", folds=True)
+def _import_slice(n: ImportNode) -> Any:
+    if n.op_type == "Split":
+        return _split(n)
+    x = n.input(0)
+    starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
+    steps = n.ints(4, "steps")
+    if starts is None or ends is None:
+        raise n.error("its starts or ends are missing")
+    axes = tuple(range(len(starts))) if axes is None else axes
+    steps = (1,) * len(axes) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        raise n.error("starts, ends, axes and steps differ in length")
+    shape = x.type.shape
+    kept = [
+        (axis, start, end, step)
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+        if not (-len(shape) <= axis < len(shape) and _keeps_all(shape[axis], start, end, step))
+    ]
+    if not kept:
+        return x
+    axes, starts, ends, steps = zip(*kept, strict=True)
+    return n.emit(Slice(axes, starts, ends, () if set(steps) == {1} else steps), x)
+
+
+@exports(Slice)
+def _export_slice(op: Slice, n: ExportNode) -> None:
+    lists = [op.starts, op.ends, op.axes, *([op.steps] if op.steps else [])]
+    n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
 
 
 def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i64, sample, u8
 from ..types import TensorType
 
@@ -27,7 +27,6 @@ class TopK(Op):
     """
 
     name = "top_k"
-    onnx = ("TopK",)
     count: int
     axis: int = -1
     largest: bool = True
@@ -57,17 +56,6 @@ class TopK(Op):
         return values, indices
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        count = (n.attr("k"),) if n.opset < 10 else n.ints(1, "k")
-        if not count or count[0] is None:
-            raise n.error("k is missing")
-        return n.emit(cls(int(count[0]), n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        count = n.ints([self.count], "k")
-        n.node("TopK", [n.inputs[0], count], n.outputs, axis=self.axis, largest=int(self.largest), sorted=1)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(3), f32[2, 3, 7])
         yield sample(cls(4, 1, largest=False), f32[2, 9, 3])
@@ -80,6 +68,20 @@ class TopK(Op):
         for dtype in (np.uint16, np.uint32, np.uint64, np.int16):
             values = np.array([[3, np.iinfo(dtype).max, 0, 7], [1, 1, 5, np.iinfo(dtype).min]], dtype)
             yield sample(cls(3), values, oracle="reference", note=note)
+
+
+@imports("TopK", folds=True)
+def _import_top_k(n: ImportNode) -> Any:
+    count = (n.attr("k"),) if n.opset < 10 else n.ints(1, "k")
+    if not count or count[0] is None:
+        raise n.error("k is missing")
+    return n.emit(TopK(int(count[0]), n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
+
+
+@exports(TopK)
+def _export_top_k(op: TopK, n: ExportNode) -> None:
+    count = n.ints([op.count], "k")
+    n.node("TopK", [n.inputs[0], count], n.outputs, axis=op.axis, largest=int(op.largest), sorted=1)
 
 
 def _casts(k: TensorExpressions, narrow: str, wide: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..counted import TRIM
 from ..errors import ShapeError
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports
 from ..op import Op
 from ..types import TensorType
 from ._axes import axis_of
@@ -31,5 +31,7 @@ class Trim(Op):
             raise ShapeError(f"takes how many elements count as i64[1], not {count}")
         return x
 
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Identity", n.inputs[:1], n.outputs)
+
+@exports(Trim)
+def _export_trim(op: Trim, n: ExportNode) -> None:
+    n.node("Identity", n.inputs[:1], n.outputs)

@@ -8,17 +8,18 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, boolean, f16, f32, i64, sample, u8
 from ..types import TensorType
 from ._elementwise import ALL_DTYPES, Elementwise
 
 
+@onnx_op("Where", folds=True)
 @dataclass(frozen=True)
 class Where(Elementwise):
     """``y = a`` where the condition holds, else ``b``: operands condition, a, b, all broadcast; ONNX Where-16."""
 
     name = "where"
-    onnx = ("Where",)
     arity = 3
     dtypes = ALL_DTYPES
     cost = 0
