@@ -18,9 +18,8 @@ from convc.ir.errors import ConvcError, ModelFileError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
-from convc.ir.sizes import Dim, mismatch
 from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
-from convc.ir.sizes import Dim
+from convc.ir.sizes import Dim, mismatch
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 

@@ -1,8 +1,17 @@
 """Every error a user can cause. All derive from ``ConvcError``; the message names the node, the cause and the fix."""
 
+from __future__ import annotations
+
 
 class ConvcError(Exception):
     """Base class of all errors that convc raises on purpose."""
+
+    def within(self, what: str) -> ConvcError:
+        """The same error, its message beginning with where it happened unless it says so already: ``raise e.within(...)``."""
+        message = str(self)
+        if what not in message:
+            self.args = (f"{what}: {message}", *self.args[1:])
+        return self
 
 
 class GraphError(ConvcError):

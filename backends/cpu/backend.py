@@ -43,9 +43,7 @@ def compile_graph(
         "memory": asdict(built.plan),
     }
     description = describe(graph, final, "cpu", details)
-    model = CpuModel(
-        built.code, description, weights(final), threads, built.kernels, link=lambda: link(built.code)
-    )
+    model = CpuModel(built.code, description, weights(final), threads, built.kernels, link=lambda: link(built.code))
     if not lacks(description):
         _ = model.program  # the weights are packed now, not in the first call
     return model

@@ -26,10 +26,11 @@ from ..group import Group
 from ..kernels import Kernel, ask, distinct
 from ..memory import aligned
 from ..network import Network, check_sizes, operands
-from .machine_code import MachineCode
 from .lower import Subroutine, call, exported, generate, lower, pointer
+from .machine_code import MachineCode
 from .rules import RULES
 from .target import Target
+
 
 @dataclass(frozen=True)
 class Built:

@@ -309,7 +309,9 @@ define void @convc_look_up(i64 %arguments, i64 %result) alwaysinline {{
   store i64 %address, ptr %value
   ret void
 }}"""
-    params = [tirx.Var(n, t) for n, t in (("self", "int64"), ("arguments", "int64"), ("count", "int32"), ("result", "int64"))]
+    params = [
+        tirx.Var(n, t) for n, t in (("self", "int64"), ("arguments", "int64"), ("count", "int32"), ("result", "int64"))
+    ]
     look_up = tirx.Evaluate(tirx.call_extern("void", "convc_look_up", params[1], params[3]))
     return tirx.PrimFunc(params, _importing(text, tirx.SeqStmt([look_up, _DONE])), ret_type=_STATUS)
 

@@ -35,7 +35,9 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "x86_64": Family("e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128", "pause"),
-    "aarch64": Family("e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32", "yield"),
+    "aarch64": Family(
+        "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32", "yield"
+    ),
 }
 
 
@@ -77,7 +79,7 @@ def pool_module(target: Target) -> Any:
     """The thread pool of the runtime as a module for a target."""
     text = (Path(__file__).parent / "pool.ll").read_text(encoding="utf-8")
     family = FAMILIES[target.family]
-    text = f'{family.header(target.triple)}\n{text.replace("@PAUSE@", family.pause)}'
+    text = f"{family.header(target.triple)}\n{text.replace('@PAUSE@', family.pause)}"
     with tempfile.TemporaryDirectory(prefix="convc-") as folder:
         path = Path(folder) / "pool.ll"
         path.write_text(text, encoding="utf-8")

@@ -358,30 +358,35 @@ define noalias noundef ptr @convc_pool_new() local_unnamed_addr nounwind {
 
 6:
   tail call void @free(ptr noundef %1) nounwind
-  br label %17
+  br label %20
 
 7:
-  %8 = tail call i32 @madvise(ptr noundef %2, i64 noundef 264576, i32 noundef 18) nounwind
+  %8 = tail call i32 @madvise(ptr noundef %2, i64 noundef 264576, i32 noundef -1) nounwind
   %9 = icmp eq i32 %8, 0
   br i1 %9, label %13, label %10
 
 10:
-  %11 = tail call i32 @getpid() nounwind
-  %12 = sext i32 %11 to i64
-  br label %13
+  %11 = tail call i32 @madvise(ptr noundef %2, i64 noundef 264576, i32 noundef 18) nounwind
+  %12 = icmp eq i32 %11, 0
+  br i1 %12, label %16, label %13
 
 13:
-  %14 = phi i64 [ %12, %10 ], [ 0, %7 ]
-  store ptr %2, ptr %1, align 8
-  %15 = getelementptr inbounds nuw i8, ptr %1, i64 8
-  store ptr @work, ptr %15, align 8
-  %16 = getelementptr inbounds nuw i8, ptr %1, i64 16
-  store i64 %14, ptr %16, align 8
-  br label %17
+  %14 = tail call i32 @getpid() nounwind
+  %15 = sext i32 %14 to i64
+  br label %16
 
-17:
-  %18 = phi ptr [ null, %6 ], [ %1, %13 ]
-  ret ptr %18
+16:
+  %17 = phi i64 [ %15, %13 ], [ 0, %10 ]
+  store ptr %2, ptr %1, align 8
+  %18 = getelementptr inbounds nuw i8, ptr %1, i64 8
+  store ptr @work, ptr %18, align 8
+  %19 = getelementptr inbounds nuw i8, ptr %1, i64 16
+  store i64 %17, ptr %19, align 8
+  br label %20
+
+20:
+  %21 = phi ptr [ null, %6 ], [ %1, %16 ]
+  ret ptr %21
 }
 
 declare noalias noundef ptr @malloc(i64 noundef) local_unnamed_addr nounwind

@@ -28,6 +28,8 @@ from .target import Target, host_target
 
 SECONDS = 1.0
 """How long a network, or the peak, is timed."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """One distinct kernel: how often a run calls it, what one call takes in place, and its rates."""
@@ -126,8 +128,13 @@ def peak_gflops() -> float:
     sch.decompose_reduction(block, r)
     func = sch.mod["main"].with_attr("tirx.is_scheduled", True).without_attr("global_symbol")
     kernel = lower({"peak": func}, target)["peak"]
-    values = [Value(n, TensorType("f32", shape)) for n, shape in (("a", (chains, lanes)), ("b", (lanes,)), ("y", (chains, lanes)))]
-    code = MachineCode(generate([kernel], {MAIN: kernel_function(MAIN, kernel, values)}, target), (MAIN,), target, False)
+    values = [
+        Value(n, TensorType("f32", shape))
+        for n, shape in (("a", (chains, lanes)), ("b", (lanes,)), ("y", (chains, lanes)))
+    ]
+    code = MachineCode(
+        generate([kernel], {MAIN: kernel_function(MAIN, kernel, values)}, target), (MAIN,), target, False
+    )
     tensors = [np.full(v.type.sizes, 1e-3, np.float32) for v in values]
     scratch = np.empty(max(kernel.scratch, 1), np.uint8)
     arguments = (ctypes.c_int64 * 4)(*map(address_of, (*tensors, scratch)))

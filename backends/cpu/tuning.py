@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from convc.backends.cpu.passes.choose_algorithms import candidates
+from convc.ir.graph import Graph
+from convc.ir.ops.fused import Fused
+
 from .build import Built, build
 from .choices import Choices, algorithm, kernel
-from convc.backends.cpu.passes.choose_algorithms import candidates
 from .pipeline import pipeline
 from .profile import node_times
 from .target import Target
-from convc.ir.graph import Graph
-from convc.ir.ops.fused import Fused
 
 WORTH = 1.5
 """Candidates that the cost model takes to be this much slower than its first are not tried."""

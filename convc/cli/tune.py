@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import convc
 from convc.backends.cpu.choices import Choices
+from convc.backends.cpu.database import choices_for, database, write
 from convc.ir.passes.fix_shapes import fix_shapes
 
 from ..reader import as_graph
-from convc.backends.cpu.database import choices_for, database, write
 from .options import add_model, positive, positive_number, progress, shapes, source
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from convc.backends.cpu.target import host_target
-
     from convc.backends.cpu.tuning import tune
 
     graph = fix_shapes(as_graph(source(args.model), shapes(args)), {})

@@ -29,8 +29,8 @@ import numpy as np
 from convc.ir.dtypes import dtype_of, numpy_dtype
 from convc.ir.errors import ArtifactError
 
-from .description import Description, Part, Port
 from ..version import __version__
+from .description import Description, Part, Port
 from .files import write_aside
 from .hashing import tree_hash, tree_hash_of_file
 from .processors import available_processors

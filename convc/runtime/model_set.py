@@ -114,6 +114,4 @@ def joined(ports: Sequence[Port]) -> Port:
     if any(len(p.shape) != len(first.shape) for p in ports):
         return Port(first.name, ("...",), first.dtype)
     axes = [dict.fromkeys(sizes) for sizes in zip(*(p.shape for p in ports), strict=True)]
-    return Port(
-        first.name, tuple(next(iter(s)) if len(s) == 1 else "|".join(map(str, s)) for s in axes), first.dtype
-    )
+    return Port(first.name, tuple(next(iter(s)) if len(s) == 1 else "|".join(map(str, s)) for s in axes), first.dtype)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..types import TensorType
 from ..sizes import Dim
+from ..types import TensorType
 
 Ints = tuple[int, ...]
 

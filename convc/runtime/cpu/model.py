@@ -102,9 +102,7 @@ def suits(description: Description) -> int:
 def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CpuModel:
     """A model from a part of an artifact that runs here; raises ``ArtifactError`` when it does not start."""
     try:
-        model = CpuModel(
-            Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact
-        )
+        model = CpuModel(Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact)
         _ = model.program
         return model
     except ConvcError:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-
 from ..description import Port
 from .code import LOAD, MAIN, Code
 from .memory import Arena, Plan, address_of

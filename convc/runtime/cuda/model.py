@@ -21,6 +21,7 @@ from .driver import NvidiaGpu
 from .plan import Plan
 from .program import Program
 
+
 class CudaModel(CompiledModel):
     """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
 
@@ -67,7 +68,9 @@ class CudaModel(CompiledModel):
                 device = self._open()
                 held = self._description.details["architectures"][choose(self.architectures, device.arch)]
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
-                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made)
+                self._running = Program(
+                    device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made
+                )
                 if self._artifact:
                     self._artifact.release()
             return self._running

@@ -15,6 +15,7 @@ from ..place import Place
 from .device import Device, Stream
 from .plan import Plan, Start
 
+
 class DeviceArray:
     """A tensor on a device that a program computed. Any library with DLPack takes it without a copy."""
 
