@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from real_models import ocr_models
+from support.real_models import ocr_models
 
 import convc
 

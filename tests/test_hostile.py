@@ -18,8 +18,8 @@ import onnx
 import pytest
 from hostile import corpus
 from hostile.run import fuzz, report
-from malformed import ints, model, nested, node, raises, with_constants
 from onnx import TensorProto, helper, numpy_helper
+from support.malformed import ints, model, nested, node, raises, with_constants
 
 import convc
 from convc import ArtifactError, ConvcError, GraphError, LimitError, Limits, ModelFileError, ParseError, ShapeError

@@ -6,8 +6,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from oracles import run_onnxruntime
-from tolerances import MODEL_ATOL, MODEL_RTOL
+from support.oracles import run_onnxruntime
+from support.tolerances import MODEL_ATOL, MODEL_RTOL
 
 import convc
 from convc import nn

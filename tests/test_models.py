@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from oracles import Feeds, run_onnxruntime
 from PIL import Image
-from real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model, zoo_truth
-from small_models import MODELS
-from tolerances import MODEL_ATOL, MODEL_RTOL
+from support.oracles import Feeds, run_onnxruntime
+from support.real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model, zoo_truth
+from support.small_models import MODELS
+from support.tolerances import MODEL_ATOL, MODEL_RTOL
 
 import convc
 

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from oracles import run_onnxruntime, values
-from tolerances import TF32, assert_close
+from support.oracles import run_onnxruntime, values
+from support.tolerances import TF32, assert_close
 
 from convc.backends.cuda.gpu import Gpu
 from convc.backends.cuda.launch import DeviceCode

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from oracles import Feeds, run_onnxruntime, run_reference
+from support.oracles import Feeds, run_onnxruntime, run_reference
 
 from convc.ir.builder import Builder
 from convc.ir.dtypes import FLOATS, numpy_dtype
@@ -26,7 +26,7 @@ from convc.onnx.export import to_onnx
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
 """One rounding, relative; of float64 graphs too, for ONNX Runtime runs them in float32."""
 WINOGRAD = 20
-"""How many times more than the direct form Winograd's convolution may round (tests/tolerances.py)."""
+"""How many times more than the direct form Winograd's convolution may round (tests/support/tolerances.py)."""
 SAFETY = 8
 """The error may be so many times what noise does: noise is drawn twice, and the worst case is seldom drawn."""
 FLOOR = 16

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import small_models
 from onnx import TensorProto, helper, numpy_helper
+from support import small_models
 
 import convc
 from convc import nn

@@ -1,0 +1,298 @@
+"""Schedule rules: that each fires where it should, gives what ONNX Runtime gives, and the same bits on any number of threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from support.oracles import run_onnxruntime
+from support.tolerances import WINOGRAD, assert_close
+
+import convc
+from convc import nn
+from convc.backends.cpu import build
+from convc.backends.cpu.build import schedule
+from convc.backends.cpu.target import X86_LEVELS, host_target, parse_target
+from convc.backends.group import Group
+from convc.ir.builder import Builder
+from convc.ir.op import f32
+from convc.ir.ops.unary import Relu
+from convc.runtime.cpu.memory import Plan
+
+# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected
+Config = tuple[Any, ...]
+CONVOLUTIONS: list[tuple[Config, str]] = [
+    ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
+    ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
+    ((64, 40, 1, 1, 13, 0, 1, 1), "direct_conv"),
+    ((24, 58, 1, 1, 29, 0, 1, 1), "direct_conv"),
+    ((58, 24, 1, 1, 29, 0, 1, 1), "direct_conv"),
+    ((120, 40, 1, 1, 28, 0, 1, 1), "direct_conv"),  # neither channels fill their blocks, nor pixels a tile
+    ((32, 32, 3, 2, 35, 0, 1, 1), "direct_conv"),
+    ((32, 48, 3, 1, 17, 2, 2, 1), "direct_conv"),
+    ((16, 16, 5, 2, 9, 2, 1, 1), "direct_conv"),
+    ((64, 128, 3, 1, 14, 1, 1, 2), "direct_conv"),  # whole blocks a group
+    ((48, 48, 3, 1, 7, 1, 1, 6), "grouped_conv"),  # eight channels a group
+    ((40, 40, 3, 1, 7, 1, 1, 5), "direct_conv"),  # half blocks, one a group
+    ((12, 12, 3, 2, 9, 1, 1, 6), "grouped_conv"),
+    ((48, 48, (3, 5), 1, 9, (1, 2), 1, 12), "grouped_conv"),
+    ((64, 64, 3, 1, 56, 1, 1, 1), "winograd"),
+    ((80, 96, 3, 1, 35, 1, 1, 1), "winograd"),  # tiles hang over the edge
+    ((32, 48, 3, 1, 13, 0, 1, 1), "winograd"),
+    ((256, 256, 3, 1, 14, 1, 1, 1), "winograd"),  # work shared out by channels
+    ((48, 64, 5, 1, 19, 2, 1, 1), "winograd"),
+    ((64, 48, (1, 7), 1, 17, (0, 3), 1, 1), "winograd"),
+    ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
+    ((64, 80, (3, 1), 1, 8, (1, 0), 1, 1), "winograd"),
+    ((24, 40, 3, 1, 30, 1, 1, 1), "winograd"),  # half blocks
+    ((20, 50, 5, 1, 12, 0, 1, 1), "winograd"),
+    ((3, 64, 7, 2, 64, 3, 1, 1), "winograd"),  # the phases of an image
+    ((3, 48, 11, 4, 67, 2, 1, 1), "winograd"),
+    ((512, 512, 3, 1, 7, 1, 1, 1), "winograd"),  # tiles of another size along each axis
+    ((58, 58, 3, 1, 28, 1, 1, 58), "depthwise_conv"),
+    ((96, 96, 3, 2, 57, 1, 1, 96), "depthwise_conv"),
+    ((40, 40, 5, 1, 14, 2, 1, 40), "depthwise_conv"),
+    ((32, 32, 7, 1, 11, 3, 1, 32), "depthwise_conv"),
+    ((32, 32, 3, 1, 15, 2, 2, 32), "depthwise_conv"),
+    ((16, 16, 3, 1, 16, 1, 1, 16), "depthwise_conv"),  # one block, cut into bands for two threads
+    ((16, 16, 3, 2, 30, 0, 1, 16), "depthwise_conv"),  # no padding, but a last tile that hangs over
+    ((16, 16, 5, 1, 3, 2, 1, 16), "depthwise_conv"),  # windows wider than the plane
+    ((16, 16, 9, 3, 11, 4, 1, 16), "depthwise_conv"),
+]
+EPILOGUES = ["", "Relu", "Tanh", "residual"]
+
+
+def convolution(config: Config, epilogue: str, bias: bool) -> onnx.ModelProto:
+    i, o, kernel, s, size, pad, dilation, group = config
+    kernel, pads = (v if isinstance(v, tuple) else (v, v) for v in (kernel, pad))
+    rng = np.random.default_rng(i + o)
+    w = (rng.standard_normal((o, i // group, *kernel)) / np.sqrt(i // group * np.prod(kernel))).astype(np.float32)
+    initializers = [numpy_helper.from_array(w, "w")]
+    if bias:
+        initializers.append(numpy_helper.from_array(rng.standard_normal(o).astype(np.float32), "b"))
+    inputs = [helper.make_tensor_value_info("x", 1, [2, i, size, size])]
+    attrs = {"strides": [s, s], "pads": [*pads, *pads], "dilations": [dilation] * 2, "group": group}
+    nodes = [helper.make_node("Conv", ["x", "w", *["b"] * bias], ["c" if epilogue else "y"], name="conv", **attrs)]
+    if epilogue == "residual":
+        out = [(size + 2 * p - dilation * (k - 1) - 1) // s + 1 for k, p in zip(kernel, pads, strict=True)]
+        inputs.append(helper.make_tensor_value_info("r", 1, [2, o, *out]))
+        nodes += [helper.make_node("Add", ["c", "r"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    elif epilogue:
+        nodes.append(helper.make_node(epilogue, ["c"], ["y"]))
+    outputs = [helper.make_tensor_value_info("y", 1, ["n", "c", "h", "w"])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    sizes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"), CONVOLUTIONS, ids=lambda c: "x".join(map(str, c)) if isinstance(c, tuple) else c
+)
+def test_convolution(config: Config, rule: str) -> None:
+    for n, epilogue in enumerate(EPILOGUES):
+        model = convolution(config, epilogue, bias=n % 2 == 1)
+        feeds = feeds_of(model)
+        compiled = convc.compile(model, threads=2)
+        assert rule in {k.rule for k in compiled.kernels}
+        tolerance = WINOGRAD if rule == "winograd" else None
+        assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{config} {epilogue}", tolerance)
+
+
+@pytest.mark.parametrize("config", [c for c, rule in CONVOLUTIONS if rule == "winograd"])
+def test_strict_precision_uses_no_winograd(config: Config) -> None:
+    model = convolution(config, "Relu", bias=True)
+    feeds = feeds_of(model)
+    compiled = convc.compile(model, precision="strict")
+    assert "winograd" not in {k.rule for k in compiled.kernels}
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], str(config))
+
+
+@pytest.mark.parametrize("config", [c for c, _ in CONVOLUTIONS])
+def test_same_bits_on_any_number_of_threads(config: Config) -> None:
+    model = convolution(config, "Relu", bias=True)
+    feeds = feeds_of(model)
+    one, two = (convc.compile(model, threads=t).run(feeds)["y"] for t in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+# operator, size, attributes
+POOLINGS: list[tuple[str, int, dict[str, object]]] = [
+    ("MaxPool", 28, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("MaxPool", 29, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}),
+    ("MaxPool", 30, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", 17, {"kernel_shape": [3, 3], "pads": [1] * 4}),
+    ("MaxPool", 13, {"kernel_shape": [9, 9], "pads": [4] * 4}),
+    ("MaxPool", 15, {"kernel_shape": [3, 2], "strides": [1, 3], "pads": [2, 0, 1, 1], "dilations": [2, 1]}),
+    ("AveragePool", 17, {"kernel_shape": [3, 3], "pads": [1] * 4}),
+    ("AveragePool", 35, {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}),
+    ("AveragePool", 14, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("AveragePool", 14, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("AveragePool", 6, {"kernel_shape": [6, 6]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "size", "attrs"), POOLINGS, ids=[f"{i}-{p[0]}" for i, p in enumerate(POOLINGS)])
+@pytest.mark.parametrize("channels", [16, 40])
+def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> None:
+    """Of blocked data, which only a convolution makes."""
+    w = (np.random.default_rng(0).standard_normal((channels, 32, 3, 3)) / 17).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node(kind, ["c"], ["p"], **attrs),
+        helper.make_node("Sigmoid", ["p"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", 1, [2, 32, size, size])
+    y = helper.make_tensor_value_info("y", 1, ["n", "c", "h", "w"])
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(w, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    feeds = feeds_of(model)
+    one, two = (convc.compile(model, threads=t) for t in (1, 2))
+    assert "pool" in {k.rule for k in one.kernels}
+    assert_close(one.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{kind} {attrs}")
+    np.testing.assert_array_equal(one.run(feeds)["y"], two.run(feeds)["y"])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 49, 197])
+@pytest.mark.parametrize(("inner", "columns"), [(30, 10), (100, 97), (64, 500), (256, 128)])
+def test_dense(rows: int, inner: int, columns: int) -> None:
+    rng = np.random.default_rng(rows)
+    w = (rng.standard_normal((columns, inner)) / np.sqrt(inner)).astype(np.float32)
+    b = rng.standard_normal(columns).astype(np.float32)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["g"], transB=1), helper.make_node("Tanh", ["g"], ["y"])]
+    shapes = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [rows, inner]), ("y", [rows, columns]))]
+    graph = helper.make_graph(
+        nodes, "g", shapes[:1], shapes[1:], [numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    feeds = feeds_of(model)
+    compiled = convc.compile(model, threads=2)
+    assert [k.rule for k in compiled.kernels if k.rule != "fallback"] == ["dense"]
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{rows} {inner} {columns}")
+
+
+def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], **weights: np.ndarray) -> onnx.ModelProto:
+    """A model that returns ``y``."""
+    made = [helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()]
+    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", made, [helper.make_tensor_value_info("y", 1, None)], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return (np.random.default_rng(0).standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def kernels_of(compiled: convc.CompiledModel) -> dict[str, str]:
+    """The rule of each kernel, by the kernel's ops."""
+    return {k.group.name: k.rule for k in compiled.kernels}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sizes", [(32, 16), (32, 20), (20, 7, 33)], ids=str)
+def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> None:
+    """Blocks of channels from several operands, and blocks that are themselves made of several."""
+    parts = [f"p{i}" for i in range(len(sizes))]
+    nodes = [helper.make_node("Conv", ["x", f"w{p}"], [p]) for p in parts]
+    nodes += [
+        helper.make_node("Concat", parts, ["j"], axis=1),
+        helper.make_node("Conv", ["j", "w"], ["c"], strides=[stride] * 2),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    weights = {f"w{p}": normal(size, 16, 1, 1) for p, size in zip(parts, sizes, strict=True)}
+    model = model_of(nodes, {"x": [2, 16, 9, 13]}, w=normal(24, sum(sizes), 1, 1), **weights)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["concat_conv_relu"] == "direct_conv"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{sizes} {stride}")
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(36, 2), (30, 3), (64, 2)])
+def test_select_channels(channels: int, groups: int) -> None:
+    """Shuffled channels, then an op that reads them in that order."""
+    split = np.array([2, groups, channels // groups, 7, 9])
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Reshape", ["a", "split"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["c"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["c", "whole"], ["d"]),
+        helper.make_node("Add", ["a", "d"], ["e"]),
+        helper.make_node("Conv", ["e", "v"], ["y"], pads=[1] * 4),
+    ]
+    w, v, whole = normal(channels, 16, 1, 1), normal(16, channels, 3, 3), np.array([2, channels, 7, 9])
+    model = model_of(nodes, {"x": [2, 16, 7, 9]}, w=w, v=v, split=split, whole=whole)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["select_channels_add"] == "select_channels"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{channels} {groups}")
+
+
+@pytest.mark.parametrize("after", ["", "Tanh", "Transpose"])
+@pytest.mark.parametrize("shape", [(49, 96), (2, 7, 24), (1, 197, 64), (2, 8, 5, 16)], ids=str)
+def test_layer_norm(shape: tuple[int, ...], after: str) -> None:
+    nodes = [helper.make_node("LayerNormalization", ["x", "s", "b"], ["n" if after else "y"], axis=-1)]
+    if after:
+        attrs = {"perm": [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]} if after == "Transpose" else {}
+        nodes.append(helper.make_node(after, ["n"], ["y"], **attrs))
+    model = model_of(nodes, {"x": list(shape)}, s=normal(shape[-1]), b=normal(shape[-1]))
+    compiled = convc.compile(model, threads=2)
+    assert [k.rule for k in compiled.kernels] == ["layer_norm"]
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{shape} {after}")
+
+
+@pytest.mark.parametrize("channels", [16, 40, 96])
+def test_layer_norm_of_blocked_channels(channels: int) -> None:
+    """Channels last between convolutions: read from blocks and written to blocks by the one kernel."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
+        helper.make_node("LayerNormalization", ["b", "s"], ["n"], axis=-1),
+        helper.make_node("Transpose", ["n"], ["d"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["d", "v"], ["y"]),
+    ]
+    w, v, s = normal(channels, 16, 1, 1), normal(16, channels, 1, 1), normal(channels)
+    model = model_of(nodes, {"x": [2, 16, 6, 14]}, w=w, v=v, s=s)
+    compiled = convc.compile(model, threads=2)
+    assert kernels_of(compiled)["transpose_layer_norm_transpose_relayout"] == "layer_norm"
+    feeds = feeds_of(model)
+    assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], str(channels))
+
+
+@pytest.mark.parametrize("level", X86_LEVELS)
+def test_older_processors(level: str) -> None:
+    """The same networks for narrower vectors and fewer registers."""
+    if not host_target().triple.startswith("x86_64"):
+        pytest.skip("levels of x86-64")
+    try:
+        parse_target(level)
+    except convc.CompileError as e:
+        pytest.skip(str(e))
+    for config in ((64, 64, 3, 1, 28, 1, 1, 1), (24, 58, 1, 1, 29, 0, 1, 1), (58, 58, 3, 1, 28, 1, 1, 58)):
+        model = convolution(config, "Tanh", bias=True)
+        feeds = feeds_of(model)
+        assert_close(
+            convc.compile(model, target=level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}"
+        )
+
+
+@pytest.mark.parametrize(("size", "shared"), [(8, False), (64, True)])
+def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
+    b = Builder("relu")
+    graph = b.finish([b.emit(Relu(), b.input("x", f32[1, 64, size, size]))])
+    func, _ = schedule(Group.of(graph.nodes[0]), host_target())
+    assert ("T.parallel" in func.script()) == shared
+
+
+@pytest.mark.parametrize(("size", "threads"), [(8, 1), (64, 2)])
+def test_small_networks_run_on_the_calling_thread(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "NETWORK_CYCLES", 400_000)
+    model = convc.compile(nn.Conv2D(64, kernel_size=3), shapes={"x": (1, 64, size, size)}, threads=2)
+    assert Plan.of(model._description.details["memory"]).parallel == (threads == 2)

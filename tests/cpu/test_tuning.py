@@ -1,0 +1,170 @@
+"""Tuning: what is measured decides what is compiled, by way of a database that no damage turns into a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cpu.test_schedules import convolution, feeds_of
+from support.commands import Capture, run
+from support.oracles import run_onnxruntime
+from support.tolerances import WINOGRAD, assert_close
+
+import convc
+from convc.backends.cpu.build import Built
+from convc.backends.cpu.choices import Choices, algorithm
+from convc.backends.cpu.target import Target, host_target
+from convc.ir.errors import CompileError
+from convc.ir.graph import Graph
+from convc.reader import as_graph
+from convc.tuning.database import database, read, write
+from convc.tuning.tune import Outcome, tune
+
+CPU = host_target().mcpu
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The database, its folder not made yet."""
+    monkeypatch.setenv("CONVC_CACHE", str(tmp_path / "cache"))
+    found = database(CPU)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    """Computed by ``winograd 1x4`` unless tuned."""
+    return convolution((48, 64, (1, 3), 1, 8, (0, 1), 1, 1), "Relu", bias=True)
+
+
+def algorithms(model: onnx.ModelProto, **options: object) -> set[str]:
+    """How the convolutions of a model are computed."""
+    kernels = convc.compile(model, threads=1, **options).kernels  # type: ignore[arg-type]
+    return {algorithm(k.group.anchor.op) for k in kernels if k.rule in ("winograd", "direct_conv")}
+
+
+def tuned_to(wanted: str, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, target: Target) -> Outcome:
+    """Tune by a measurement in which every kernel takes a second, and what has this algorithm, half of one."""
+
+    def measure(built: Built, final: Graph, threads: int, seconds: float) -> Mapping[str, float]:
+        return {u: 1.0 - 0.5 * (algorithm(k.group.anchor.op) == wanted) for k in built.kernels for u in k.uses}
+
+    monkeypatch.setattr("convc.tuning.tune.WORTH", 10.0)
+    return tune(as_graph(model), target, 60.0, lambda _: None, measure)
+
+
+@pytest.mark.parametrize("wanted", ["winograd 1x2", "direct"])
+def test_compile_uses_what_was_measured(
+    wanted: str, path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = tuned_to(wanted, model, monkeypatch, host_target())
+    assert [(t.uses, t.winner) for t in outcome.kernels] == [(1, wanted)]
+    assert outcome.after < outcome.before
+    assert algorithms(model) == {"winograd 1x4"}
+    write(path, CPU, outcome.choices)
+    assert algorithms(model) == {wanted}
+    assert algorithms(model, tuning=None) == algorithms(model, tuning=False) == {"winograd 1x4"}
+    assert algorithms(model, precision="strict") == {"direct"}
+    monkeypatch.setenv("CONVC_CACHE", "")
+    assert algorithms(model) == {"winograd 1x4"}
+    assert algorithms(model, tuning=path) == {wanted}
+    feeds = feeds_of(model)
+    one, two = (convc.compile(model, threads=t, tuning=path).run(feeds)["y"] for t in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert_close(one, run_onnxruntime(model, feeds)[0], wanted, WINOGRAD)
+
+
+def test_small_gains_are_noise(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convc.tuning.tune.GAIN", 0.6)
+    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+    assert outcome.choices == Choices()
+    assert outcome.kernels[0].winner == "winograd 1x4"
+
+
+def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of values are no part of a key; shapes and attributes are. Nor are threads."""
+    other = onnx.ModelProto.FromString(model.SerializeToString())
+    other.graph.node[0].output[0] = other.graph.node[1].input[0] = "renamed"
+    wider = convolution((48, 64, (1, 3), 1, 8, (0, 2), 1, 1), "Relu", bias=True)
+    keys = [
+        set(tuned_to("winograd 1x2", m, monkeypatch, host_target(threads)).choices.algorithms)
+        for m, threads in ((model, 1), (other, 1), (model, 2), (wider, 1))
+    ]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_an_algorithm_that_is_not_there_is_ignored(
+    path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+    write(path, CPU, Choices(dict.fromkeys(outcome.choices.algorithms, "winograd 9x9")))
+    assert algorithms(model) == {"winograd 1x4"}
+
+
+def test_round_trip(path: Path) -> None:
+    choices = Choices({"a": "direct", "b": "winograd 2x2"})
+    write(path, CPU, choices)
+    assert read(path, CPU) == choices
+    assert [p.name for p in path.parent.iterdir()] == [f"tuning-{CPU}.json"]
+
+
+DAMAGED = {
+    "empty": b"",
+    "torn": b'{"algorithms": {"a": "dir',
+    "not JSON": b"\xff\x00",
+    "a list": b"[]",
+    "another format": b'{"algorithms": {}, "cpu": "CPU", "format": "convc-tuning-0"}',
+    "another processor": b'{"algorithms": {}, "cpu": "z80", "format": "convc-tuning-1"}',
+    "a list of choices": b'{"algorithms": ["a"], "cpu": "CPU", "format": "convc-tuning-1"}',
+    "choices of numbers": b'{"algorithms": {"a": 1}, "cpu": "CPU", "format": "convc-tuning-1"}',
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_database_is_ignored_with_a_message(content: bytes, path: Path, model: onnx.ModelProto) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content.replace(b"CPU", CPU.encode()))
+    with pytest.warns(UserWarning, match="without its tuning database"):
+        assert algorithms(model) == {"winograd 1x4"}
+    with pytest.raises(CompileError, match=path.name):
+        convc.compile(model, tuning=path)
+
+
+def test_a_database_asked_for_must_be_there(path: Path, model: onnx.ModelProto) -> None:
+    with pytest.raises(CompileError, match="No such file"):
+        convc.compile(model, tuning=path)
+
+
+def test_a_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CompileError, match="cannot write the tuning database"):
+        write(tmp_path / "file" / "t.json", CPU, Choices())
+
+
+def test_the_command(
+    path: Path, model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """With real measurements: whatever they are, what is printed and what is kept agree; other kernels' choices stay."""
+    monkeypatch.setattr("convc.tuning.tune.TURN", 0.01)
+    write(path, CPU, Choices({"another": "direct"}))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert run("tune", str(tmp_path / "m.onnx"), "--budget", "0.01") == 0
+    out = capsys.readouterr().out.splitlines()
+    kept = read(path, CPU).algorithms
+    assert kept["another"] == "direct"
+    assert out[0].startswith("  1x ")
+    assert "conv(f32[2,48,8,8]{NCHW16c}, f32[64,48,1,3]" in out[0]
+    assert " ms" in out[1]
+    assert out[2] == f"{path}: {len(kept)} choices"
+
+
+def test_the_command_without_convolutions(path: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "m.txt").write_text("graph @g(%x: f32[4]) {\n  %y: f32[4] = relu(%x)\n  return %y\n}\n")
+    assert run("tune", str(tmp_path / "m.txt")) == 0
+    assert "gains nothing" in capsys.readouterr().out
+    assert read(path, CPU) == Choices()

@@ -1,0 +1,140 @@
+"""If, Loop and Scan, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.malformed import raises
+from support.oracles import run_onnxruntime
+from support.tolerances import assert_close
+
+import convc
+from convc import LimitError, Limits, UnsupportedOpError
+
+X = np.random.default_rng(0).uniform(-2, 2, (4, 3)).astype(np.float32)
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+node = helper.make_node
+
+
+def infos(*names: str) -> list[onnx.ValueInfoProto]:
+    """``"x:f3,2"``: name, dtype (f, i or b) and sizes."""
+    made = []
+    for text in names:
+        name, _, rest = text.partition(":")
+        sizes = [int(d) for d in rest[1:].split(",") if d]
+        made.append(helper.make_tensor_value_info(name, {"f": FLOAT, "i": INT64, "b": BOOL}[rest[0]], sizes))
+    return made
+
+
+def model(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str], **constants: Any) -> Any:
+    held = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    graph = helper.make_graph(nodes, "g", infos(*inputs), infos(*outputs), held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def check(made: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> None:
+    got = convc.compile(made, threads=1).run(feeds)
+    for g, w in zip(got.values(), run_onnxruntime(made, feeds), strict=True):
+        assert_close(g, w)
+
+
+STEP = helper.make_graph(
+    [node("Identity", ["going"], ["go"]), node("Mul", ["state", "x"], ["next"]), node("Cast", ["i"], ["f"], to=FLOAT),
+     node("Add", ["next", "f"], ["out"])],
+    "body", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3", "out:f4,3"),
+)  # fmt: skip
+"""A loop's body: it reads its step's number and a value from outside."""
+
+
+def counted(trips: str = "trips", condition: str = "") -> list[onnx.NodeProto]:
+    return [node("Loop", [trips, condition, "x"], ["last", "all"], name="n1", body=STEP)]
+
+
+def test_loop() -> None:
+    check(model(counted(), ["x:f4,3"], ["last:f4,3", "all:f3,4,3"], trips=3), {"x": X})
+
+
+def test_loop_of_no_step() -> None:
+    made = model([node("Loop", ["trips", "", "x"], ["last", "all"], body=STEP)], ["x:f4,3"], ["last:f4,3"], trips=0)
+    with raises(UnsupportedOpError, "takes no step"):
+        convc.load_onnx(made)
+
+
+def test_loop_ends_by_its_condition() -> None:
+    less = [node("Less", ["i", "two"], ["go"]), node("Add", ["state", "x"], ["next"])]
+    body = helper.make_graph(less, "body", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3"))
+    made = model([node("Loop", ["", "yes", "x"], ["last"], body=body)], ["x:f4,3"], ["last:f4,3"], yes=True, two=2)
+    check(made, {"x": X})
+
+
+def test_loops_of_unknown_length_are_refused() -> None:
+    with raises(UnsupportedOpError, "Loop node 'n1'", "trip count", "'t'"):
+        convc.load_onnx(model(counted("t"), ["x:f4,3", "t:i"], ["last:f4,3"]))
+    with raises(LimitError, "Loop node 'n1'", "513 nodes", "the limit is 512"):
+        convc.load_onnx(model(counted(), ["x:f4,3"], ["last:f4,3"], trips=513), limits=Limits(nodes=512))
+    total = [
+        node("ReduceSum", ["state"], ["s"], keepdims=0),
+        node("Less", ["s", "limit"], ["go"]),
+        node("Add", ["state", "x"], ["next"]),
+    ]
+    body = helper.make_graph(total, "body", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3"))
+    made = model([node("Loop", ["", "yes", "x"], ["last"], name="n1", body=body)], ["x:f4,3"], ["last:f4,3"], yes=True, limit=np.float32(9))  # fmt: skip
+    with raises(UnsupportedOpError, "Loop node 'n1'", "whether it goes on is computed at run time"):
+        convc.load_onnx(made)
+
+
+def test_loops_in_loops_that_multiply_are_refused() -> None:
+    body = [node("Identity", ["going"], ["go"]), node("Identity", ["state"], ["next"])]
+    for depth in range(3):
+        graph = helper.make_graph(
+            body, f"body{depth}", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3")
+        )
+        inner = [node("Loop", ["trips", "", "state" if depth < 2 else "x"], ["next"], body=graph)]
+        body = [node("Identity", ["going"], ["go"]), *inner]
+    with raises(LimitError, "Loop node", "loops unrolled", "the limit is 2000"):
+        convc.load_onnx(model(body[1:], ["x:f4,3"], ["next:f4,3"], trips=500), limits=Limits(nodes=2000))
+
+
+def test_loops_of_nothing_are_refused() -> None:
+    """Steps that make no node take time all the same."""
+    body: list[onnx.NodeProto] = []
+    for depth in range(3):
+        graph = helper.make_graph(body, f"body{depth}", infos("i:i", "going:b", "s:f4,3"), infos("going:b", "s:f4,3"))
+        body = [node("Loop", ["trips", "", "x"], ["s"], body=graph)]
+    with raises(LimitError, "Loop node", "loops unrolled", "the limit is 2000"):
+        convc.load_onnx(model(body, ["x:f4,3"], ["s:f4,3"], trips=500), limits=Limits(nodes=2000))
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scan(backwards: int, axis: int) -> None:
+    size = X.shape[1 - axis]
+    body = helper.make_graph(
+        [node("Add", ["state", "e"], ["next"]), node("Tanh", ["next"], ["out"])],
+        "body", infos(f"state:f{size}", f"e:f{size}"), infos(f"next:f{size}", f"out:f{size}"),
+    )  # fmt: skip
+    scan = node(
+        "Scan", ["first", "x"], ["last", "all"], body=body, num_scan_inputs=1, scan_input_axes=[axis],
+        scan_input_directions=[backwards], scan_output_axes=[1], scan_output_directions=[1 - backwards],
+    )  # fmt: skip
+    outputs = [f"last:f{size}", f"all:f{size},{X.shape[axis]}"]
+    check(model([scan], ["x:f4,3"], outputs, first=np.zeros(size, np.float32)), {"x": X})
+
+
+def branch(op: str) -> onnx.GraphProto:
+    return helper.make_graph([node(op, ["x"], [f"y_{op}"])], op, [], infos(f"y_{op}:f4,3"))
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_if(value: bool) -> None:
+    """Decided when compiling, and when running: then both branches are computed."""
+    choice = [node("If", ["c"], ["y"], then_branch=branch("Relu"), else_branch=branch("Exp"))]
+    constant = model(choice, ["x:f4,3"], ["y:f4,3"], c=value)
+    check(constant, {"x": X})
+    assert len(convc.load_onnx(constant).nodes) == 1
+    check(model(choice, ["x:f4,3", "c:b"], ["y:f4,3"]), {"x": X, "c": np.array(value)})

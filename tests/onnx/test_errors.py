@@ -1,0 +1,351 @@
+"""Bad input gets an error of the right class that names the node and the cause: one tiny test a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.malformed import RELU, WEIGHT, info, model, node, raises
+
+import convc
+from convc import (
+    CompileError,
+    ConvcError,
+    GraphError,
+    LimitError,
+    Limits,
+    ModelFileError,
+    ParseError,
+    ShapeError,
+    UnsupportedOpError,
+)
+from convc.ir.builder import Builder
+from convc.ir.graph import Constant, Graph, Node, Value
+from convc.ir.op import f32, i64
+from convc.ir.ops.binary import Add
+from convc.ir.ops.unary import Relu
+from convc.ir.text import parse_graph
+from convc.ir.verify import verify
+
+EMPTY = helper.make_graph([], "b", [], [helper.make_empty_tensor_value_info("zz")])
+
+
+def returning(size: int) -> onnx.GraphProto:
+    """A branch that returns a constant of this size."""
+    value = numpy_helper.from_array(np.zeros(size, np.float32))
+    return helper.make_graph([node("Constant", "", "zz", value=value)], "b", [], EMPTY.output)
+
+
+TRUE = node("Constant", "", "c", name="k", value=helper.make_tensor("v", TensorProto.BOOL, [], [True]))
+FOREIGN = helper.make_node("Foo", ["x"], ["y"], name="n1", domain="com.acme")
+
+MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
+    "unknown op": (model(node("Foo", "x")), UnsupportedOpError, ("Foo node 'n1'", "opset 22", "not supported")),
+    "unknown domain": (model(FOREIGN), UnsupportedOpError, ("Foo node 'n1'", "com.acme::Foo", "not supported")),
+    "loop of any length": (
+        model(node("Loop", "x  x", body=EMPTY), inputs=[info("x", [], TensorProto.INT64)]),
+        UnsupportedOpError,
+        ("Loop node 'n1'", "trip count", "'x'", "computed at run time"),
+    ),
+    "wrong rank": (
+        model(node("Conv", "x w"), inputs=[info("x", [3, 8])]),
+        ModelFileError,
+        ("Conv node 'n1'", "spatial axes"),
+    ),
+    "window too large": (
+        model(node("Conv", "x w"), inputs=[info("x", [1, 3, 2, 2])]),
+        ShapeError,
+        ("Conv node 'n1'", "%x: f32[1,3,2,2]", "a window of 3 does not fit in size 2"),
+    ),
+    "channels": (
+        model(node("Conv", "x w"), inputs=[info("x", [1, 5, 8, 8])]),
+        ShapeError,
+        ("Conv node 'n1'", "%x: f32[1,5,8,8]", "5 channels"),
+    ),
+    "dtype mismatch": (
+        model(node("Add", "x i"), inputs=[info("x"), info("i", [1], TensorProto.INT64)]),
+        ShapeError,
+        ("Add node 'n1'", "%i: i64[1]", "differ in dtype: f32, i64"),
+    ),
+    "broadcast": (
+        model(node("Add", "x i"), inputs=[info("x"), info("i", [7])]),
+        ShapeError,
+        ("Add node 'n1'", "do not broadcast"),
+    ),
+    "no shape": (
+        model(node("Relu", "x"), inputs=[info("x", None)]),
+        ModelFileError,
+        ("input 'x' has no shape", "--shape"),
+    ),
+    "strings": (
+        model(node("Relu", "x"), inputs=[info("x", [1], TensorProto.STRING)]),
+        UnsupportedOpError,
+        ("input 'x'", "string tensors"),
+    ),
+    "complex numbers": (
+        model(node("Relu", "x"), inputs=[info("x", [1], TensorProto.COMPLEX64)]),
+        UnsupportedOpError,
+        ("input 'x'", "complex64 is not supported"),
+    ),
+    "no dtype": (model(node("Relu", "x"), inputs=[info("x", [1], 0)]), ModelFileError, ("input 'x'", "no ONNX dtype")),
+    "sequence": (
+        model(node("Identity", "x"), inputs=[helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)]),
+        UnsupportedOpError,
+        ("input 'x' is a sequence_type", "only tensors"),
+    ),
+    "cycle": (
+        model(node("Relu", "b", "a", name="r1"), node("Relu", "a", "b", name="r2"), outputs="b"),
+        ModelFileError,
+        ("cycle", "Relu node 'r1' -> Relu node 'r2' -> Relu node 'r1'"),
+    ),
+    "undefined value": (model(node("Relu", "q")), ModelFileError, ("Relu node 'n1'", "'q', which nothing defines")),
+    "undefined value, node without name": (model(node("Relu", "q", name="")), ModelFileError, ("Relu node 'y'", "'q'")),
+    "value written twice": (
+        model(node("Relu", "x"), node("Relu", "x", name="n2")),
+        ModelFileError,
+        ("'y'", "both Relu node 'n1' and Relu node 'n2'"),
+    ),
+    "node writes an input": (
+        model(node("Relu", "x", "x"), outputs="x"),
+        ModelFileError,
+        ("Relu node 'n1'", "'x'", "input"),
+    ),
+    "node writes an initializer": (
+        model(node("Relu", "x", "w"), outputs="w"),
+        ModelFileError,
+        ("Relu node 'n1'", "'w'", "initializer"),
+    ),
+    "two inputs of one name": (
+        model(node("Relu", "x"), inputs=[info("x"), info("x", [1])]),
+        ModelFileError,
+        ("two inputs", "'x'"),
+    ),
+    "two outputs of one name": (model(node("Relu", "x"), outputs="y y"), ModelFileError, ("two outputs", "'y'")),
+    "output without node": (model(node("Relu", "x", "z")), ModelFileError, ("output 'y' is made by no node",)),
+    "input left out": (model(node("Conv", "x")), ModelFileError, ("Conv node 'n1'", "input 1 ('W') is missing")),
+    "too many inputs": (model(node("Relu", "x x")), ModelFileError, ("Relu node 'n1'", "2 inputs", "at most 1")),
+    "too many outputs": (model(node("Relu", "x", "y z")), ModelFileError, ("Relu node 'n1'", "2 outputs", "at most 1")),
+    "attribute of wrong type": (
+        model(node("Conv", "x w", strides="abc")),
+        ModelFileError,
+        ("Conv node 'n1'", "attribute 'strides' is STRING", "INTS"),
+    ),
+    "attribute of wrong type, of an op that its opset lacks": (
+        model(node("EyeLike", "x", k=onnx.SparseTensorProto()), inputs=[info("x", [3, 4])], opset=1),
+        ShapeError,
+        ("EyeLike node 'n1'", "attributes do not fit"),
+    ),
+    "attribute of wrong length": (
+        model(node("Conv", "x w", dilations=[3])),
+        ShapeError,
+        ("Conv node 'n1'", "[3]", "2 spatial axes"),
+    ),
+    "unknown attribute": (
+        model(node("Conv", "x w", stride=[2, 2])),
+        ModelFileError,
+        ("Conv node 'n1'", "no attribute 'stride'", "strides"),
+    ),
+    "stride 0": (model(node("Conv", "x w", strides=[0, 0])), ShapeError, ("Conv node 'n1'", "stride 0", "at least 1")),
+    "group 0": (model(node("Conv", "x w", group=0)), ShapeError, ("Conv node 'n1'", "0 groups")),
+    "If without a branch": (
+        model(TRUE, node("If", "c", then_branch=EMPTY)),
+        ModelFileError,
+        ("If node 'n1'", "'else_branch' is missing"),
+    ),
+    "branch without its output": (
+        model(TRUE, node("If", "c", then_branch=EMPTY, else_branch=EMPTY)),
+        ModelFileError,
+        ("If node 'n1'", "'zz'", "made by no node"),
+    ),
+    "If decided at run time": (
+        model(
+            node("If", "x", then_branch=returning(2), else_branch=returning(3)),
+            inputs=[info("x", [], TensorProto.BOOL)],
+        ),
+        UnsupportedOpError,
+        ("If node 'n1'", "'x'", "computed at run time"),
+    ),
+    "opset of tomorrow": (model(node("Relu", "x"), opset=99), ModelFileError, ("opset 99", "upgrade onnx")),
+    "opset 0": (model(node("Relu", "x"), opset=0), ModelFileError, ("opset 0",)),
+    "no graph": (onnx.ModelProto(), ModelFileError, ("no graph",)),
+}
+
+
+@pytest.mark.parametrize(("proto", "error", "parts"), MODELS.values(), ids=MODELS)
+def test_malformed_model(proto: onnx.ModelProto, error: type[ConvcError], parts: tuple[str, ...]) -> None:
+    with raises(error, *parts):
+        convc.load_onnx(proto)
+
+
+def test_every_error_derives_from_one_class() -> None:
+    assert all(issubclass(getattr(convc, name), ConvcError) for name in convc.__all__ if name.endswith("Error"))
+
+
+def test_a_function_that_calls_itself() -> None:
+    proto = model(helper.make_node("F", ["x"], ["y"], domain="d"))
+    call = helper.make_node("F", ["a"], ["b"], domain="d")
+    proto.functions.append(helper.make_function("d", "F", ["a"], ["b"], [call], [helper.make_opsetid("d", 1)]))
+    proto.opset_import.append(helper.make_opsetid("d", 1))
+    with raises(LimitError, "functions", "levels of nesting"):
+        convc.load_onnx(proto)
+
+
+def test_two_initializers_of_one_name() -> None:
+    proto = model(node("Conv", "x w"))
+    proto.graph.initializer.append(WEIGHT)
+    with raises(ModelFileError, "two initializers", "'w'"):
+        convc.load_onnx(proto)
+
+
+# -- shapes -------------------------------------------------------------------------------------------------------------
+
+SYMBOLIC = model(node("Relu", "x"), inputs=[info("x", ["n", 3])])
+
+
+def test_shape_for_an_unknown_input() -> None:
+    with raises(ShapeError, "'z'", "its inputs are x"):
+        convc.compile(SYMBOLIC, shapes={"z": (1, 3)})
+
+
+def test_shape_that_contradicts_the_model() -> None:
+    with raises(ModelFileError, "input 'x'", "[2, 4]"):
+        convc.compile(SYMBOLIC, shapes={"x": (2, 4)})
+
+
+@pytest.mark.parametrize("shapes", [{"x": 2}, {"x": "23"}, {"x": (2.5, 3)}, [1, 3], {"x": None}])
+def test_shapes_that_are_none(shapes: Any) -> None:
+    with raises(ShapeError, "shapes must give each input's sizes", "(1, 3, 224, 224)"):
+        convc.compile(SYMBOLIC, shapes=shapes)
+
+
+def test_negative_shape() -> None:
+    with raises(ShapeError, "'x'", "negative size"):
+        convc.compile(SYMBOLIC, shapes={"x": (-1, 3)})
+
+
+@pytest.mark.parametrize("size", [1 << 33, 1 << 50])
+def test_tensor_too_large(size: int) -> None:
+    with raises(LimitError, "'x'", "bytes", "tensor_bytes"):
+        convc.compile(SYMBOLIC, shapes={"x": (size, 3)})
+    with raises(CompileError, "'x'", "too large"):
+        convc.compile(SYMBOLIC, shapes={"x": (size, 3)}, limits=Limits(tensor_bytes=1 << 70, workspace_bytes=1 << 70))
+
+
+# -- graphs -------------------------------------------------------------------------------------------------------------
+
+X, Y, INTS = Value("x", f32[2]), Value("y", f32[2]), Value("i", i64[2])
+ADD, RELU_NODE = Node(Add(), (X, Value("z", f32[2])), (Y,)), Node(Relu(), (X,), (Value("z", f32[2]),))
+
+GRAPHS = {
+    "use before definition": (Graph("g", (X,), (ADD, RELU_NODE), (Y,)), ("add node 'y'", "'z'", "not defined before")),
+    "undefined return": (Graph("g", (X,), (), (Y,)), ("return", "'y'", "not defined")),
+    "defined twice": (Graph("g", (X,), (RELU_NODE, RELU_NODE), (X,)), ("'z' is defined twice",)),
+    "two inputs of one name": (Graph("g", (X, X), (), (X,)), ("'x' is defined twice",)),
+    "wrong type stated": (
+        Graph("g", (X,), (Node(Relu(), (X,), (Value("y", f32[3]),)),), (Value("y", f32[3]),)),
+        ("relu node 'y'", "gives f32[2], not f32[3]"),
+    ),
+    "wrong type used": (
+        Graph("g", (X,), (Node(Relu(), (Value("x", f32[3]),), (Value("y", f32[3]),)),), (Value("y", f32[3]),)),
+        ("relu node 'y'", "takes 'x' for f32[3], but it is f32[2]"),
+    ),
+    "dtypes": (Graph("g", (X, INTS), (Node(Add(), (X, INTS), (Y,)),), (Y,)), ("add", "%i: i64[2]", "differ in dtype")),
+    "operands": (Graph("g", (X,), (Node(Add(), (X,), (Y,)),), (Y,)), ("add", "%x: f32[2]", "2 operands, not 1")),
+}
+
+
+@pytest.mark.parametrize(("graph", "parts"), GRAPHS.values(), ids=GRAPHS)
+def test_malformed_graph(graph: Graph, parts: tuple[str, ...]) -> None:
+    with raises(GraphError, *parts):
+        verify(graph)
+    with raises(GraphError, *parts):
+        convc.compile(graph)
+
+
+def test_builder_refuses_a_name_twice() -> None:
+    b = Builder()
+    b.input("x", f32[1])
+    with raises(GraphError, "two values are called 'x'"):
+        b.input("x", f32[1])
+
+
+def test_constant_without_data(tmp_path: Path) -> None:
+    text = "graph @g(%x: f32[9]) { %w: f32[9] = const sha=abc %y: f32[9] = add(%x, %w) return %y }"
+    with raises(GraphError, "sha=abc", "without its data"):
+        convc.compile(parse_graph(text))
+
+
+def test_constant_of_another_type() -> None:
+    with raises(GraphError, "f32[2]", "f64[2]"):
+        Constant(f32[2], np.ones(2))
+
+
+TEXTS = {
+    "": ("line 1", "'graph'", "the end"),
+    "graph @g(": ("line 1", "a value such as %x"),
+    "graph @g(%x: f33[2]) {\n return %x }": ("line 1", "a dtype", "f32", "'f33'"),
+    "graph @g(%x: f32[-2]) { return %x }": ("negative size",),
+    "graph @g(%x: f32[2]{XYZ}) { return %x }": ("XYZ",),
+    "graph @g(%x: f32[2]) {\n %y: f32[2] = nop(%x)\n return %y }": ("line 2", "the name of an op", "'nop'"),
+    "graph @g(%x: f32[2]) {\n %y: f32[2] = relu(%z)\n return %y }": ("line 2", "a value defined above", "'%z'"),
+    "graph @g(%x: f32[2]) {\n %x: f32[2] = relu(%x)\n return %x }": ("%x, which is taken",),
+    "graph @g(%x: f32[2]) {\n %y: f32[2] = relu(%x) {slope=1}\n return %y }": ("line 2", "relu", "'slope'"),
+    "graph @g(%x: f32[2]) {\n %y: f32[2] = relu(%x)\n return %z }": ("line 3", "a value defined above", "'%z'"),
+    "graph @g(%x: f32[2]) {\n return %x": ("line 2", "','", "the end"),
+    "graph @g(%x: f32[2]) { return %x } more": ("line 1", "the end of the text", "'more'"),
+    "graph @g() { %c: f32[2] = const [1] return %c }": ("f32[2]", "not 1"),
+    "graph @g() { %c: i8[1] = const [300] return %c }": ("300",),
+    "graph @g(%x: f32[2]) { \x01 }": ("line 1", "'\\x01'"),
+    'graph @g(%"\\q": f32[2]) { return %x }': ("line 1", "string"),
+    "graph @g() { %c: f32[2] = const noise(1, 2) return %c }": ("initializer", "'noise'"),
+}
+
+
+@pytest.mark.parametrize(("text", "parts"), TEXTS.items(), ids=range(len(TEXTS)))
+def test_bad_text_form(text: str, parts: tuple[str, ...]) -> None:
+    with raises(ParseError, *parts):
+        parse_graph(text)
+
+
+def test_text_file_with_damaged_constants(tmp_path: Path) -> None:
+    (tmp_path / "g.txt").write_text("graph @g(%x: f32[2]) { return %x }")
+    (tmp_path / "g.npz").write_bytes(b"PK\x03\x04 torn")
+    with raises(ModelFileError, "g.txt", ".npz"):
+        convc.compile(tmp_path / "g.txt")
+
+
+def test_text_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "g.txt").write_bytes(b"\xff\xfe\x00")
+    with raises(ModelFileError, "g.txt"):
+        convc.compile(tmp_path / "g.txt")
+
+
+# -- compiling ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [None, 3, [1], object()])
+def test_source_of_an_unknown_kind(source: Any) -> None:
+    with raises(ConvcError, f"a {type(source).__name__}", "give a path"):
+        convc.compile(source)
+
+
+def test_unknown_target() -> None:
+    with raises(CompileError, "unknown target 'tpu'", "known: cpu"):
+        convc.compile(RELU, target="tpu")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2"])
+def test_bad_threads(threads: Any) -> None:
+    with raises(CompileError, "threads must be an integer of at least 1", repr(threads)):
+        convc.compile(RELU, threads=threads)
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "/dev/null/below"])
+def test_dump_dir_that_cannot_be(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("")
+    with raises(CompileError, "cannot write to the dump folder", where):
+        convc.compile(RELU, dump_dir=tmp_path / where)

@@ -1,0 +1,154 @@
+"""Quantized operands, recurrent layers and transforms: what the importer writes for them, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from support.malformed import raises
+from support.oracles import run_onnxruntime, run_reference
+from support.tolerances import assert_close
+
+import convc
+from convc import UnsupportedOpError
+
+rng = np.random.default_rng(0)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return rng.uniform(-1, 1, shape).astype(np.float32)
+
+
+def bytes_of(dtype: Any, *shape: int) -> np.ndarray:
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def model(op: str, inputs: list[np.ndarray | None], outputs: int, opset: int, free: int, **attrs: Any) -> Any:
+    """A model of one node whose first ``free`` inputs are the model's, the rest constants, and the feeds of those."""
+    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
+    given = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
+    fed = dict(list(given.items())[:free])
+    graph = helper.make_graph(
+        [helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="n1", **attrs)],
+        "g",
+        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in fed.items()],
+        [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)],
+        [numpy_helper.from_array(x, n) for n, x in given.items() if n not in fed],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(made), fed
+
+
+def check(op: str, inputs: list[Any], outputs: int = 1, opset: int = 17, free: int = 1, **attrs: Any) -> None:
+    oracle = attrs.pop("oracle", run_onnxruntime)
+    made, feeds = model(op, inputs, outputs, opset, free, **attrs)
+    got = convc.compile(made, threads=1)(*feeds.values())
+    for g, w in zip(got if isinstance(got, tuple) else (got,), oracle(made, feeds), strict=True):
+        assert_close(np.asarray(g), w, f"{op} {attrs}")
+
+
+# -- quantized --------------------------------------------------------------------------------------------------------
+
+SCALE, ZERO = np.float32(0.02), np.uint8(117)
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("weights", [np.uint8, np.int8])
+def test_qlinear_conv(weights: Any, each: bool) -> None:
+    """Scales of the weight for all outputs, and one for each; signed weights have no zero point in ONNX Runtime then."""
+    w_scale = rng.uniform(0.001, 0.02, 6).astype(np.float32) if each else np.float32(0.004)
+    w_zero = np.zeros(6, weights) if each else weights(3)
+    data = [bytes_of(np.uint8, 2, 4, 9, 8), SCALE, ZERO, bytes_of(weights, 6, 2, 3, 3), w_scale, w_zero]
+    bias = rng.integers(-999, 999, 6).astype(np.int32)
+    for rest in ([np.float32(0.9), np.uint8(100)], [np.float32(0.9), np.uint8(100), bias]):
+        check("QLinearConv", [*data, *rest], group=2, pads=[1, 0, 1, 2], strides=[2, 1])
+
+
+def test_qlinear_matmul() -> None:
+    a, b = bytes_of(np.uint8, 3, 5, 7), bytes_of(np.int8, 7, 4)
+    check("QLinearMatMul", [a, SCALE, ZERO, b, np.float32(0.01), np.int8(-4), np.float32(0.3), np.uint8(9)])
+    columns = [rng.uniform(0.01, 0.02, 4).astype(np.float32), np.array([1, 0, -4, 90], np.int8)]
+    check("QLinearMatMul", [a, SCALE, ZERO, b, *columns, np.float32(0.3), np.uint8(9)])
+
+
+def test_matmul_integer() -> None:
+    a, b = bytes_of(np.uint8, 2, 5, 7), bytes_of(np.int8, 7, 4)
+    check("MatMulInteger", [a, b])
+    check("MatMulInteger", [a, b, np.uint8(9), np.int8(-3)])
+    check("MatMulInteger", [a, b, np.uint8(9), np.array([1, 2, -3, 4], np.int8)])
+
+
+def test_conv_integer_with_weights_at_run_time() -> None:
+    check("ConvInteger", [bytes_of(np.uint8, 1, 2, 6, 6), bytes_of(np.uint8, 3, 2, 3, 3), ZERO], free=2, opset=10)
+
+
+# -- recurrent --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_layers(op: str, gates: int, direction: str) -> None:
+    d, steps, batch, size, hidden = 1 + (direction == "bidirectional"), 6, 3, 5, 8
+    x, w, r = floats(steps, batch, size), floats(d, gates * hidden, size), floats(d, gates * hidden, hidden)
+    b, h, c = floats(d, 2 * gates * hidden), floats(d, batch, hidden), floats(d, batch, hidden)
+    lengths, peepholes = np.array([6, 2, 4], np.int32), floats(d, 3 * hidden)
+    outputs = 3 if op == "LSTM" else 2
+    states, last = ([h, c], [peepholes]) if op == "LSTM" else ([h], [])
+    for inputs in ([x, w, r], [x, w, r, b], [x, w, r, b, lengths, *states, *last]):
+        check(op, inputs, outputs, opset=14, direction=direction, hidden_size=hidden)
+    if op == "GRU":
+        check(op, [x, w, r, b, None, h], 2, opset=14, direction=direction, hidden_size=hidden, linear_before_reset=1)
+
+
+def test_recurrent_layers_take_everything_at_run_time() -> None:
+    x, w, r, b = floats(4, 2, 3), floats(1, 20, 3), floats(1, 20, 5), floats(1, 40)
+    check("LSTM", [x, w, r, b, np.array([1, 4], np.int32), floats(1, 2, 5), floats(1, 2, 5)], 3, free=7, hidden_size=5)
+
+
+def test_unknown_activations_are_refused() -> None:
+    made, _ = model(
+        "RNN", [floats(4, 2, 3), floats(1, 5, 3), floats(1, 5, 5)], 1, 17, 1, hidden_size=5, activations=["Sine"]
+    )
+    with raises(UnsupportedOpError, "RNN node 'n1'", "'Sine'", "Softsign"):
+        convc.load_onnx(made)
+
+
+# -- transforms, and the rest -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [None, 8, 13])
+@pytest.mark.parametrize(("inverse", "onesided", "parts"), [(0, 0, 1), (0, 0, 2), (0, 1, 1), (1, 0, 2)])
+def test_dft(inverse: int, onesided: int, parts: int, length: int | None) -> None:
+    """The shorter lengths crop, the longer ones pad."""
+    x = floats(2, 10, 3, parts)
+    given = [x] if length is None else [x, np.array(length)]
+    check("DFT", given, inverse=inverse, onesided=onesided, axis=1, oracle=run_reference if length else run_onnxruntime)
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_real_inverse_dft(size: int) -> None:
+    """From one side, to an even length and an odd one; ONNX Runtime has no such transform."""
+    spectrum = np.fft.rfft(floats(2, size), axis=1)
+    x = np.stack([spectrum.real, spectrum.imag], -1).astype(np.float32)
+    check("DFT", [x, np.array(size)], inverse=1, onesided=1, axis=1, oracle=run_reference)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_stft(onesided: int) -> None:
+    signal, step, window = floats(2, 40, 1), np.array(7), np.hanning(12).astype(np.float32)
+    check("STFT", [signal, step, window], onesided=onesided)
+    check("STFT", [signal, step, None, np.array(12)], onesided=onesided)
+
+
+def test_max_unpool() -> None:
+    indices = np.array([[[[5, 7], [13, 15]]]])
+    check("MaxUnpool", [floats(1, 1, 2, 2), indices], kernel_shape=[2, 2], strides=[2, 2], free=2)
+
+
+def test_batch_norm_of_the_batch() -> None:
+    vectors = [floats(3), floats(3), floats(3), np.abs(floats(3))]
+    check("BatchNormalization", [floats(4, 3, 5, 2), *vectors], 3, training_mode=1, momentum=0.8, oracle=run_reference)

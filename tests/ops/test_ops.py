@@ -1,0 +1,56 @@
+"""Every op, over the cases its class gives: types, text form, ONNX, and numbers against code that is not ours."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from support.oracles import case_graph, expected, run_reference
+from support.tolerances import assert_close
+
+import convc
+from convc.ir.op import REGISTRY, Case
+from convc.ir.text import parse_graph, print_graph
+from convc.ir.verify import verify
+
+CASES = [
+    pytest.param(case, id=f"{name}-{i}") for name, cls in sorted(REGISTRY.items()) for i, case in enumerate(cls.cases())
+]
+WITHOUT_CASES = {"conv_bytes", "fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
+"""Ops that no model holds; their own tests cover them."""
+
+
+def test_every_op_has_cases() -> None:
+    assert {name for name, cls in REGISTRY.items() if not list(cls.cases())} == WITHOUT_CASES
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers(case: Case) -> None:
+    """Compiled code gives what the oracles give."""
+    assert case.oracle == "both" or case.note, "a case that leaves an oracle out says why"
+    graph, feeds = case_graph(case)
+    got = convc.compile(graph, threads=2)(*feeds.values())
+    got = got if isinstance(got, tuple) else (got,)
+    for oracle, want in expected(case, graph, feeds):
+        for g, w in zip(got, want, strict=True):
+            assert_close(g, w, f"{case.op} against {oracle}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_text_form(case: Case) -> None:
+    """Printing and parsing give the same graph back."""
+    graph, _ = case_graph(case)
+    verify(graph)
+    assert parse_graph(print_graph(graph)) == graph
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_round_trip(case: Case) -> None:
+    """What is exported passes onnx's checker and is imported again to the same numbers."""
+    graph, feeds = case_graph(case)
+    model = convc.to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    again = convc.load_onnx(model)
+    assert [v.type for v in again.outputs] == [v.type for v in graph.outputs]
+    if case.oracle != "onnxruntime":
+        for g, w in zip(run_reference(convc.to_onnx(again), feeds), run_reference(model, feeds), strict=True):
+            assert_close(g, w, f"{case.op} exported twice")

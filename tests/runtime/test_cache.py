@@ -1,0 +1,281 @@
+"""Compiled models on disk: found by other processes, bounded, and never trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.malformed import raises
+
+import convc.cache
+from convc import CompileError, compiler
+from convc.cache import DiskCache, cache_key, disk_cache
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.op import f32
+from convc.ir.ops.binary import Add
+from convc.ir.ops.unary import Abs, Relu
+from convc.runtime.artifact import read_artifact, write_artifact
+from convc.runtime.description import Part
+
+X = np.linspace(-1, 1, 6, dtype=np.float32)
+
+
+def network(value: float = 1.0, op: Any = None, size: int | str = "n") -> Graph:
+    b = Builder("net")
+    x = b.emit(Add(), b.input("x", f32[4].with_shape([size])), b.constant(np.array([value], np.float32)))
+    return b.finish([b.emit(op or Relu(), x)], ["y"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled models."""
+    monkeypatch.setenv("CONVC_CACHE", str(tmp_path))
+    return tmp_path / "compiled"
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each compilation."""
+    found: list[int] = []
+    original = compiler.build
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        found.append(len(found))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(compiler, "build", build)
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.convc"))
+
+
+def test_found_again(folder: Path, compilations: list[int]) -> None:
+    want = convc.compile(network())(X)
+    np.testing.assert_array_equal(convc.compile(network())(X), want)
+    assert len(compilations) == len(files(folder)) == 1
+
+
+def test_found_again_by_another_process(folder: Path, tmp_path: Path) -> None:
+    want = convc.compile(network())(X)
+    (file,) = files(folder)
+    written = file.stat().st_ino
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import convc.compiler, numpy as np
+from runtime.test_cache import X, network
+def build(*_, **__): raise AssertionError("it is compiled again")
+convc.compiler.build = build
+np.save({str(tmp_path / "y.npy")!r}, convc.compile(network())(X))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), want)
+    assert file.stat().st_ino == written, "what was found is not written again"
+
+
+DIFFERENT: dict[str, tuple[Any, dict[str, Any]]] = {
+    "weight": (network(2.0), {}),
+    "op": (network(op=Abs()), {}),
+    "precision": (network(), {"precision": "strict"}),
+    "threads": (network(), {"threads": 1}),
+    "target": (network(), {"target": "x86-64-v2"}),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_differs_is_compiled(name: str, folder: Path, compilations: list[int]) -> None:
+    convc.compile(network(), threads=2)(X)
+    graph, options = DIFFERENT[name]
+    made = convc.compile(graph, **({"threads": 2} | options))(X)
+    assert len(compilations) == len(files(folder)) == 2
+    np.testing.assert_allclose(made, convc.compile(graph, shapes={"x": X.shape})(X), rtol=1e-6)
+
+
+def test_other_sizes_are_compiled(folder: Path, compilations: list[int]) -> None:
+    model = convc.compile(network())
+    model(X)
+    model(X[:3])
+    assert len(files(folder)) == 2
+
+
+@pytest.mark.parametrize("what", ["__version__", "source", "package"])
+def test_another_compiler_compiles_anew(
+    what: str, folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convc.compile(network())(X)
+    convc.cache.compiler.cache_clear()
+    if what == "__version__":
+        monkeypatch.setattr(convc, "__version__", "99.0")
+    elif what == "package":
+        monkeypatch.setattr(convc.cache, "_version", lambda name: "99.0")
+    else:
+        read = Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + b"#" * (self.name == "tiles.py"))
+    convc.compile(network())(X)
+    convc.cache.compiler.cache_clear()
+    assert len(compilations) == 2
+
+
+def test_tuning_choices_are_part_of_the_key() -> None:
+    graph = network(size=6)
+    assert cache_key(graph, {"target": {"a": 1}}) == cache_key(graph, {"target": {"a": 1}})
+    assert cache_key(graph, {"target": {"a": 1}}) != cache_key(graph, {"target": {"a": 2}})
+
+
+@pytest.mark.parametrize("how", ["flipped", "torn", "empty", "text", "folder", "foreign"])
+def test_a_file_that_is_not_sound_is_made_anew(how: str, folder: Path, compilations: list[int], tmp_path: Path) -> None:
+    want = convc.compile(network())(X)
+    (file,) = files(folder)
+    whole = file.read_bytes()
+    if how == "folder":
+        file.unlink()
+        file.mkdir()
+    elif how == "foreign":  # a sound artifact that was not put here under this name
+        convc.compile(network(5.0), shapes={"x": X.shape}).save(file)
+    else:
+        flipped = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
+        file.write_bytes({"flipped": flipped, "torn": whole[:-100], "empty": b"", "text": b"hello"}[how])
+    before = len(compilations)
+    if how == "folder":
+        with pytest.warns(UserWarning, match="keeps no compiled model"):
+            np.testing.assert_array_equal(convc.compile(network())(X), want)
+        return
+    np.testing.assert_array_equal(convc.compile(network())(X), want)
+    assert len(compilations) == before + 1
+    assert file.read_bytes() == whole
+
+
+def test_an_artifact_made_by_way_of_the_cache_is_the_same(folder: Path, tmp_path: Path) -> None:
+    for name, cache in (("plain", False), ("stored", True), ("found", True)):
+        convc.compile(network(size=6), cache=cache).save(tmp_path / name)
+    assert (tmp_path / "stored").read_bytes() == (tmp_path / "plain").read_bytes()
+    assert (tmp_path / "found").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
+def test_static_models_only_when_asked(folder: Path, compilations: list[int]) -> None:
+    for cache in (None, False):
+        convc.compile(network(size=6), cache=cache)
+    assert not folder.exists()
+    for _ in range(2):
+        convc.compile(network(size=6), cache=True)
+    assert len(compilations) == 3
+
+
+@pytest.mark.parametrize("off", ["cache=False", "no folder", "dump"])
+def test_switched_off(off: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if off == "no folder":
+        monkeypatch.setenv("CONVC_CACHE", "")
+    dump = tmp_path / "stages" if off == "dump" else None
+    convc.compile(network(), cache=False if off == "cache=False" else None, dump_dir=dump)(X)
+    assert not folder.exists()
+    assert dump is None or (dump / "x=6" / "00_input.txt").exists()
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CONVC_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="convc keeps no compiled model in .*Not a directory"):
+        assert convc.compile(network())(X).shape == X.shape
+
+
+def test_without_a_compiler_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.warns(UserWarning, match="needs a C compiler"):
+        assert convc.compile(network())(X).shape == X.shape
+
+
+def test_a_limit_that_is_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVC_CACHE_BYTES", "4G")
+    with raises(CompileError, "CONVC_CACHE_BYTES is '4G'", "number of bytes"):
+        convc.compile(network())(X)
+
+
+# -- the bound ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_are_deleted(folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = convc.compile(network(), keep=convc.Keep(models=1))
+    model(X[:2])
+    size = files(folder)[0].stat().st_size
+    monkeypatch.setenv("CONVC_CACHE_BYTES", str(int(2.5 * size)))
+    for n in (3, 2, 4):  # 2 is used again, so that 3 has to go
+        time.sleep(0.01)
+        model(X[:n])
+    assert len(files(folder)) == 2
+    assert len(compilations) == 3
+    model(X[:2])
+    assert len(compilations) == 3
+    model(X[:3])
+    assert len(compilations) == 4
+
+
+def test_what_is_larger_than_the_bound_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVC_CACHE_BYTES", "1000")
+    assert convc.compile(network())(X).shape == X.shape
+    assert not folder.exists()
+
+
+def test_what_a_dead_process_left_is_removed(folder: Path) -> None:
+    folder.mkdir()
+    for name, age in ((".convc-old.part", 7200), (".convc-new.part", 0)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    convc.compile(network())(X)
+    assert [p.name for p in folder.glob(".*")] == [".convc-new.part"]
+
+
+WRITER = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+import convc
+from convc.cache import DiskCache
+from runtime.test_cache import network
+cache, total = DiskCache(Path({folder!r}), {limit}), 0
+model = convc.compile(network(size=6))
+for i in range(40):
+    key = f"{{i * 7919 % 15:064x}}"
+    cache.store(key, model)
+    found = cache.load(key, None)  # another process may have deleted it, and then there is none
+    assert found is None or found.inputs == model.inputs
+    total = max(total, sum(p.stat().st_size for p in cache.folder.glob("*.convc") if p.exists()))
+print(total)
+"""
+
+
+def test_two_processes_share_one_folder_within_its_bound(folder: Path, tmp_path: Path) -> None:
+    model = convc.compile(network(size=6))
+    DiskCache(folder, 1 << 30).store("0" * 64, model)
+    size = files(folder)[0].stat().st_size
+    limit = int(5.5 * size)
+    code = WRITER.format(tests=str(Path(__file__).parents[1]), folder=str(folder), limit=limit)
+    both = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    seen = [int(p.communicate()[0]) for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert 0 < max(seen) <= limit
+    assert len(files(folder)) == 5
+    for file in files(folder):
+        (part,) = read_artifact(file)
+        assert part.description.key == file.stem
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_part_of_another_version_is_foreign(folder: Path, compilations: list[int]) -> None:
+    convc.compile(network())(X)
+    (file,) = files(folder)
+    (part,) = read_artifact(file)
+    write_artifact(file, [Part(replace(part.description, key="0" * 64), bytes(part.code), part.weights)])
+    cache = disk_cache()
+    assert cache is not None
+    assert cache.load(file.stem, None) is None

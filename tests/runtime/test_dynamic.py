@@ -1,0 +1,304 @@
+"""Models of open sizes and models of several: what they compute, what they compile, what they refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+from support import small_models
+from support.commands import Capture, run, save
+from support.malformed import raises
+from support.oracles import run_onnxruntime
+from support.tolerances import assert_close
+
+import convc
+from convc import InputError, Keep, ShapeError, compiler, nn
+from convc.dynamic import Kept
+from convc.runtime.artifact import read_artifact
+
+SIZES = ((1, 16, 20), (2, 16, 20), (1, 24, 12))
+
+
+def pyramid() -> onnx.ModelProto:
+    """A level down and up again by scales, joined to what did not go there; of open sizes, and nothing said of the output's."""
+    s = small_models.Sketch("pyramid", ("n", 3, "h", "w"))
+    x = s.conv("x", 8)
+    small = s.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    y = s.concat(x, s.node("Resize", small, "", s.constant([1.0, 1.0, 2.0, 2.0]), mode="nearest"))
+    outputs = [helper.make_tensor_value_info(y, 1, None)]
+    graph = helper.make_graph(s.nodes, s.name, [s.input], outputs, s.weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+PYRAMID = pyramid()
+
+
+def image(n: int, h: int, w: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(h).standard_normal((n, channels, h, w)).astype(np.float32)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The shapes of what is compiled."""
+    found: list[Any] = []
+    original = compiler.build
+
+    def build(graph: Any, *rest: Any, **options: Any) -> Any:
+        found.append(tuple(v.type.shape for v in graph.inputs))
+        return original(graph, *rest, **options)
+
+    monkeypatch.setattr(compiler, "build", build)
+    return found
+
+
+# -- sizes as they come -------------------------------------------------------------------------------------------------
+
+
+def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID, threads=1)
+    assert isinstance(model, convc.DynamicModel)
+    assert compilations == []
+    for size in (*SIZES, *SIZES):
+        x = image(*size)
+        assert_close(model(x), run_onnxruntime(PYRAMID, {"x": x})[0])
+    assert len(compilations) == len(SIZES), "each size is compiled once"
+    assert repr(model).startswith("<convc.DynamicModel pyramid (x: float32[n, 3, h, w]) -> ")
+
+
+def shape_arithmetic() -> onnx.ModelProto:
+    """Folds each row of pixels into channels by a Reshape computed from the Shape, which is known when sizes are."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Split", ["s"], ["n", "c", "h", "w"], num_outputs=4),
+        helper.make_node("Mul", ["c", "h"], ["ch"]),
+        helper.make_node("Concat", ["n", "ch", "w"], ["t"], axis=0),
+        helper.make_node("Reshape", ["x", "t"], ["y"]),
+    ]
+    infos = [helper.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])], [helper.make_tensor_value_info("y", 1, None)]
+    return helper.make_model(helper.make_graph(nodes, "g", *infos), opset_imports=[helper.make_opsetid("", 20)])
+
+
+def test_shapes_computed_from_sizes() -> None:
+    model = convc.compile(shape_arithmetic())
+    for n, h, w in SIZES:
+        np.testing.assert_array_equal(model(image(n, h, w)), image(n, h, w).reshape(n, 3 * h, w))
+
+
+def test_an_nn_module_of_open_sizes() -> None:
+    net = nn.Sequential(nn.Conv2D(4, kernel_size=3, padding=1), nn.MaxPool2D(2))
+    model = convc.compile(net, shapes={"x": ("n", 3, "h", "w")})
+    for size in SIZES:
+        want = convc.compile(net, shapes={"x": image(*size).shape})(image(*size))
+        np.testing.assert_array_equal(model(image(*size)), want)
+        assert list(model.run({"x": image(*size)})) == ["output"]
+
+
+def test_some_sizes_fixed_ahead() -> None:
+    model = convc.compile(PYRAMID, shapes={"x": (2, 3, "h", 20)})
+    assert str(model.inputs[0]) == "x: float32[2, 3, h, 20]"
+    assert model(image(2, 16, 20)).shape == (2, 16, 16, 20)
+    with raises(InputError, "axis 0 of input 'x' has size 1", "takes 2"):
+        model(image(1, 16, 20))
+
+
+def test_compiled_ahead(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID)
+    ahead = model.at({"x": (1, 3, 16, 20)})
+    assert ahead.inputs[0].shape == (1, 3, 16, 20)
+    assert len(compilations) == 1
+    np.testing.assert_array_equal(model(image(1, 16, 20)), ahead(image(1, 16, 20)))
+    assert len(compilations) == 1
+
+
+def two_inputs() -> onnx.ModelProto:
+    infos = [helper.make_tensor_value_info(n, 1, s) for n, s in (("a", ["n", "w"]), ("b", ["n", 1]))]
+    outputs = [helper.make_tensor_value_info("y", 1, ["n", "w"])]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "g", infos, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+REFUSED: dict[str, tuple[Sequence[Any], tuple[str, ...]]] = {
+    "conflict": (
+        (np.zeros((2, 3), np.float32), np.zeros((4, 1), np.float32)),
+        ("size 'n' is 2 by axis 0 of input 'a'", "4 by axis 0 of input 'b'"),
+    ),
+    "fixed axis": (
+        (np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32)),
+        ("axis 1 of input 'b' has size 2", "takes 1"),
+    ),
+    "rank": ((np.zeros(2, np.float32), np.zeros((2, 1), np.float32)), ("input 'a' has 1 axes", "float32[n, w]")),
+    "dtype": ((np.zeros((2, 3)), np.zeros((2, 1), np.float32)), ("input 'a' has dtype float64", "float32")),
+    "count": ((np.zeros((2, 3), np.float32),), ("takes 2 inputs (a, b), not 1",)),
+    "text": (("no array", np.zeros((2, 1), np.float32)), ("input 'a' cannot be read",)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_before_anything_is_compiled(name: str, compilations: list[Any]) -> None:
+    arrays, message = REFUSED[name]
+    with raises(InputError, *message):
+        convc.compile(two_inputs())(*arrays)
+    assert compilations == []
+
+
+def test_lists_and_names() -> None:
+    model = convc.compile(two_inputs())
+    assert model([[1, 2]], [[3]]).tolist() == [[4, 5]]
+    assert model.run({"b": [[1]], "a": [[1, 2, 3]]})["y"].tolist() == [[2, 3, 4]]
+    with raises(InputError, "no input 'c'"):
+        model.run({"a": [[1]], "c": [[1]]})
+
+
+def test_a_size_that_cannot_be_is_named(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID)
+    for _ in range(2):  # an error is not kept
+        with raises(ShapeError, "for x [1, 3, 17, 21]", "Concat"):
+            model(image(1, 17, 21))
+    assert model(image(1, 16, 20)).shape == (1, 16, 16, 20)
+
+
+def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
+    with raises(convc.ArtifactError, "x: float32[n, 3, h, w]", "--shape"):
+        convc.compile(PYRAMID).save(tmp_path / "m.so")
+    with raises(ShapeError, "input x: float32[n, 3, h, w] leaves sizes open"):
+        convc.compile(PYRAMID, shapes=[{"x": (1, 3, 16, 20)}, {}])
+    with raises(InputError, "the shape of input 'x' is missing"):
+        convc.compile(PYRAMID).at({})
+    with raises(convc.CompileError, "neoverse-n1 needs", "aarch64"):
+        convc.compile(PYRAMID, "neoverse-n1")(image(1, 16, 20))
+
+
+# -- what is kept in memory ---------------------------------------------------------------------------------------------
+
+
+class Fake:
+    """What ``Kept`` reads of a model."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+def keep(kept: Kept, *keys: int, nbytes: int = 10) -> list[int]:
+    """Ask for keys in turn; returns those that had to be made."""
+    made: list[int] = []
+
+    def make(key: int) -> Any:
+        made.append(key)
+        return Fake(nbytes)
+
+    for key in keys:
+        kept.get(key, lambda key=key: make(key))  # type: ignore[misc]
+    return made
+
+
+def test_the_models_used_last_are_kept() -> None:
+    kept = Kept(Keep(models=2))
+    assert keep(kept, 1, 2, 1, 3, 1, 2) == [1, 2, 3, 2]
+    assert len(kept) == 2
+
+
+def test_their_bytes_are_bounded_and_the_last_one_stays() -> None:
+    kept = Kept(Keep(nbytes=35))
+    assert keep(kept, 1, 2, 3, 4, 3) == [1, 2, 3, 4]
+    assert kept.nbytes == 30
+    assert keep(kept, 5, nbytes=100) == [5]
+    assert (len(kept), kept.nbytes) == (1, 100)
+
+
+def test_what_a_model_keeps(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID, keep=Keep(models=1))
+    for size in (SIZES[0], SIZES[1], SIZES[0]):
+        model(image(*size))
+    assert len(compilations) == 3
+    assert len(model.kept) == 1
+    assert 0 < model.kept.nbytes == model.at({"x": image(*SIZES[0]).shape}).nbytes
+
+
+def test_threads_that_need_one_size_compile_it_once(compilations: list[Any]) -> None:
+    model = convc.compile(PYRAMID, threads=1)
+    together, results = threading.Barrier(4), []
+
+    def call(size: tuple[int, int, int]) -> None:
+        together.wait()
+        results.append((size, model(image(*size))))
+
+    threads = [threading.Thread(target=call, args=(size,)) for size in (SIZES[0], SIZES[0], SIZES[0], SIZES[2])]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(compilations) == sorted([(image(*SIZES[0]).shape,), (image(*SIZES[2]).shape,)])
+    for size, y in results:
+        np.testing.assert_array_equal(y, model(image(*size)))
+    assert len(results) == 4
+
+
+# -- several sizes in one artifact --------------------------------------------------------------------------------------
+
+
+def test_several_sizes_share_their_weights(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2D(256, kernel_size=3, padding=1), nn.Conv2D(64, kernel_size=1))
+    shapes = [{"x": (1, 64, size, size)} for size in (8, 12, 16)]
+    model = convc.compile(net, shapes=shapes, threads=1)
+    assert isinstance(model, convc.ModelSet)
+    model.save(tmp_path / "set.so")
+    parts = read_artifact(tmp_path / "set.so")
+    weights = sum(w.nbytes for w in parts[0].weights.values())
+    assert len(parts) == 3
+    assert weights > 600_000
+    assert (tmp_path / "set.so").stat().st_size < weights + sum(len(p.code) for p in parts) + 20_000
+    loaded = convc.load(tmp_path / "set.so")
+    assert repr(loaded) == repr(model)
+    assert str(loaded.inputs[0]) == "x: float32[1, 64, 8|12|16, 8|12|16]"
+    for size in (16, 8, 12):
+        x = image(1, size, size, 64)
+        np.testing.assert_array_equal(loaded(x), convc.compile(net, shapes={"x": x.shape}, threads=1)(x))
+    with raises(InputError, "x [1, 64, 9, 9]", "x [1, 64, 8, 8]; x [1, 64, 12, 12]; x [1, 64, 16, 16]"):
+        loaded(image(1, 9, 9, 64))
+    loaded.save(tmp_path / "again.so")
+    assert (tmp_path / "again.so").read_bytes() == (tmp_path / "set.so").read_bytes()
+
+
+# -- on the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "open.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", 3, "h", "w"]})
+    for name, size in (("wide", (20, 10)), ("tall", (10, 20))):
+        Image.new("RGB", size, (255, 0, 0)).save(tmp_path / f"{name}.png")
+    np.save(tmp_path / "x.npy", image(2, 5, 6))
+    return tmp_path
+
+
+def test_pictures_of_any_size(folder: Path, capsys: Capture) -> None:
+    assert run("run", "open.onnx", "--input", "wide.png", "tall.png", "x.npy") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1::2]] == [
+        f"y: float32[{s}]" for s in ("1, 3, 10, 20", "1, 3, 20, 10", "2, 3, 5, 6")
+    ]
+
+
+def test_building_several_sizes(folder: Path, capsys: Capture) -> None:
+    assert run("build", "open.onnx", "--shape", "x=2,3,5,6", "--shape", "x=1,3,10,20") == 0
+    assert "x: float32[2|1, 3, 5|10, 6|20]" in capsys.readouterr().out
+    assert run("run", "open.so", "--input", "x.npy", "--output", "y.npy") == 0
+    np.testing.assert_array_equal(np.load("y.npy"), np.maximum(image(2, 5, 6), 0))
+    np.save("odd.npy", image(1, 5, 6))
+    assert run("run", "open.so", "--input", "odd.npy") == 1
+    assert "x [2, 3, 5, 6]; x [1, 3, 10, 20]" in capsys.readouterr().err
+
+
+def test_shapes_that_do_not_pair(folder: Path, capsys: Capture) -> None:
+    onnx.save(two_inputs(), "two.onnx")
+    sizes = ("a=1,2", "a=3,2", "a=4,2", "b=1,1", "b=3,1")
+    assert run("build", "two.onnx", *(word for s in sizes for word in ("--shape", s))) == 2
+    assert "2 shapes for input 'b', and 3 for another one" in capsys.readouterr().err

@@ -1,0 +1,194 @@
+"""Models that run for long: flat memory, right answers, forks, and builds that are interrupted. ``CONVC_LONG_RUN`` is the
+seconds that each slow test takes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.long_runs import answer
+
+import convc
+from convc import nn
+from convc.cli import main
+
+SCRIPT = Path(__file__).parents[1] / "support" / "long_runs.py"
+LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
+SHAPE = (1, 32, 32, 32)
+OUTPUT_BYTES = 1 * 32 * 32 * 32 * 4
+"""The smallest thing that a call could leave behind: one output."""
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="reads /proc")
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of parallel kernels, which keep a pool of threads."""
+    conv = [nn.Conv2D(32, kernel_size=3, padding=1, activation="relu") for _ in range(2)]
+    path = tmp_path_factory.mktemp("long") / "m.so"
+    convc.compile(nn.Sequential(*conv), shapes={"x": SHAPE}, threads=2).save(path)
+    return path
+
+
+def check(what: str, path: Path, amount: str, slack: int) -> None:
+    """Run ``long_runs.py``; memory may grow by ``slack`` bytes, however many rounds there are."""
+    done = subprocess.run([sys.executable, SCRIPT, what, path, amount], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    print(report)  # pytest -s, or a failure, shows it
+    before, after = report["before"], report["after"]
+    assert report["rounds"] * OUTPUT_BYTES > 2 * slack, "too few rounds to see a leak of an output each"
+    assert report["wrong"] == 0
+    assert after["rss"] - before["rss"] < slack
+    assert (after["threads"], after["files"]) == (before["threads"], before["files"])
+    assert after["mappings"] - before["mappings"] < report["rounds"] / 2
+
+
+SLACK = 4 << 20
+"""What allocators of a few threads may still take after the warm-up; half of what a leak would take at least."""
+
+
+@pytest.mark.parametrize("what", ["calls", "cycles", "threads"])
+def test_memory_stays_flat(what: str, artifact: Path) -> None:
+    check(what, artifact, "80", SLACK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["calls", "cycles", "threads"])
+def test_memory_stays_flat_for_long(what: str, artifact: Path) -> None:
+    check(what, artifact, os.environ.get("CONVC_LONG_RUN", "60") + "s", 2 * SLACK)
+
+
+# -- processes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_process_started_after_use_computes(start: str, artifact: Path) -> None:
+    """Also after the workers of the parent's pool have gone to sleep, and again in a second child."""
+    model = convc.load(artifact, threads=2)
+    x = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
+    want = model(x)
+    context: Any = multiprocessing.get_context(start)
+    for pause in (0.0, 0.5):
+        time.sleep(pause)
+        queue = context.Queue()
+        child = context.Process(target=answer, args=(model if start == "fork" else None, artifact, x, queue))
+        child.start()
+        try:
+            for got in queue.get(timeout=120):
+                np.testing.assert_array_equal(got, want)
+            child.join(120)
+            assert child.exitcode == 0
+        finally:
+            child.kill()
+    np.testing.assert_array_equal(model(x), want)
+
+
+def test_a_forked_child_ends_like_any_process(artifact: Path) -> None:
+    """Not by ``os._exit``: what the C++ runtime destroys at exit is destroyed."""
+    code = f"""
+        import os, sys, numpy as np, convc
+        model, x = convc.load({str(artifact)!r}, threads=2), np.zeros({SHAPE}, np.float32)
+        want = model(x)
+        if (child := os.fork()) == 0:
+            sys.exit(7 if np.array_equal(model(x), want) else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout == "7\n", done.stderr
+
+
+def test_a_child_compiles(artifact: Path) -> None:
+    context: Any = multiprocessing.get_context("fork")
+    convc.load(artifact, threads=2)(np.zeros(SHAPE, np.float32))
+    child = context.Process(target=lambda: convc.compile(LENET, threads=2))
+    child.start()
+    child.join(300)
+    assert child.exitcode == 0
+
+
+def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
+    code = f"""
+        import signal, numpy as np, convc
+        model, x = convc.load({str(artifact)!r}, threads=2), np.zeros({SHAPE}, np.float32)
+        want, interrupts = model(x), 0
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        for i in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + i))
+                for _ in range(1000):
+                    y = model(x)
+            except KeyboardInterrupt:
+                interrupts += 1
+            assert np.array_equal(model(x), want)
+        print(interrupts)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout == "200\n", done.stderr
+
+
+# -- interrupts ---------------------------------------------------------------------------------------------------------
+
+STAGES = ["convc.onnx_import.verify", "convc.ir.pipeline.apply", "convc.backends.cpu.build.schedule", "convc.backends.cpu.build.lower",
+          "convc.backends.cpu.build.generate", "convc.runtime.cpu.model.Program", "convc.runtime.cpu.model.link", "convc.files.os.fdopen"]  # fmt: skip
+
+
+def left(folder: Path) -> list[str]:
+    """The files in a folder, and the folders in its temporary one."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir() or p.parent.name == "tmp")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupt_in_any_stage_leaves_nothing(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python sees the signal where the stage begins, or in the midst of it."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    original = pkgutil.resolve_name(stage)
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*args, **options)
+
+    monkeypatch.setattr(stage, interrupted)
+    assert main(["build", str(LENET), "-o", str(tmp_path / "m.so")]) == 130
+    assert capfd.readouterr().err == ""
+    assert left(tmp_path) == []
+
+
+def test_an_interrupt_at_any_time_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
+    """At fractions of the time that a whole build takes here."""
+    (tmp_path / "tmp").mkdir()
+    env = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "CONVC_CACHE": ""}
+
+    def build() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "convc", "build", LENET, "-o", tmp_path / "m.so"], env=env)
+
+    begun = time.monotonic()
+    assert build().wait(300) == 0
+    whole = time.monotonic() - begun
+    for fraction in (0.4, 0.6, 0.8):
+        (tmp_path / "m.so").unlink(missing_ok=True)
+        process = build()
+        time.sleep(whole * fraction)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(300) in (0, 130, -signal.SIGINT)
+        assert left(tmp_path) in ([], ["m.so"])
+        if left(tmp_path):
+            convc.load(tmp_path / "m.so")

@@ -1,0 +1,1 @@
+"""What tests share: models, oracles, tolerances, and what errors must say."""

@@ -1,0 +1,135 @@
+"""A process that calls, loads and drops models for long, and says what it took: ``python long_runs.py calls|cycles|threads ARTIFACT AMOUNT``.
+
+AMOUNT is a number of rounds, or of seconds as in ``60s``. Prints JSON: rounds, wrong answers, and resident memory, threads,
+open files and mappings after the warm-up and at the end.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import convc
+
+CALLERS = 8
+WARM_UP = 20
+"""Rounds of each caller before memory is measured: allocators and thread-local memory have settled then."""
+HANG = 600
+
+
+def main(what: str, path: str, amount: str) -> None:
+    faulthandler.dump_traceback_later(HANG, repeat=False, exit=True)  # a deadlock ends the process and shows where
+    rounds = 0
+    model = convc.load(path, threads=2)
+    shape = model.inputs[0].shape
+    images = [np.random.default_rng(i).uniform(-1, 1, shape).astype(np.float32) for i in range(CALLERS)]
+    wanted = [model(x) for x in images]
+    del model
+    run: Callable[[Callable[[], Iterator[int]]], int]
+    run = {"calls": _calls, "cycles": _cycles, "threads": _threads}[what](path, images, wanted)
+    wrong = run(lambda: iter(range(WARM_UP)))
+    before = measured()
+    done = [0]
+    wrong += run(lambda: _until(amount, done))
+    rounds = done[0]
+    print(json.dumps({"rounds": rounds, "wrong": wrong, "before": before, "after": measured()}))
+
+
+def _until(amount: str, done: list[int]) -> Iterator[int]:
+    """Counts rounds until the amount is reached; all iterators of a run add to ``done``."""
+    end = time.monotonic() + float(amount[:-1]) if amount.endswith("s") else None
+    for i in count():
+        if time.monotonic() > end if end is not None else i >= int(amount):
+            return
+        done[0] += 1  # a round more or less does not matter
+        faulthandler.dump_traceback_later(HANG, exit=True)
+        yield i
+
+
+def _calls(path: str, images: Any, wanted: Any) -> Any:
+    """Several threads call one loaded model."""
+    model = convc.load(path, threads=2)
+
+    def run(rounds: Callable[[], Iterator[int]]) -> int:
+        wrong = [0] * CALLERS
+
+        def call(i: int) -> None:
+            for _ in rounds():
+                wrong[i] += not np.array_equal(model(images[i]), wanted[i])
+
+        callers = [threading.Thread(target=call, args=(i,)) for i in range(CALLERS)]
+        for t in callers:
+            t.start()
+        for t in callers:
+            t.join()
+        return sum(wrong)
+
+    return run
+
+
+def _cycles(path: str, images: Any, wanted: Any) -> Any:
+    """A model is loaded, called and dropped; each time from a file of its own, as the loader sees it."""
+    copy, data = Path(path).with_suffix(".copy"), Path(path).read_bytes()
+
+    def run(rounds: Callable[[], Iterator[int]]) -> int:
+        wrong = 0
+        for i in rounds():
+            aside = copy.with_suffix(".aside")
+            aside.write_bytes(data)
+            aside.replace(copy)
+            model = convc.load(copy, threads=1 + i % 2)
+            wrong += not np.array_equal(model(images[i % CALLERS]), wanted[i % CALLERS])
+        return wrong
+
+    return run
+
+
+def _threads(path: str, images: Any, wanted: Any) -> Any:
+    """Threads that end after one call."""
+    model = convc.load(path, threads=2)
+
+    def run(rounds: Callable[[], Iterator[int]]) -> int:
+        wrong = [0]
+
+        def call(i: int) -> None:
+            wrong[0] += not np.array_equal(model(images[i % CALLERS]), wanted[i % CALLERS])
+
+        for i in rounds():
+            t = threading.Thread(target=call, args=(i,))
+            t.start()
+            t.join()
+        return wrong[0]
+
+    return run
+
+
+def measured() -> dict[str, int]:
+    """Resident bytes, threads, open files, mappings of this process."""
+    gc.collect()
+    return {
+        "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
+        "threads": len(os.listdir("/proc/self/task")),
+        "files": len(os.listdir("/proc/self/fd")),
+        "mappings": Path("/proc/self/maps").read_text().count("\n"),
+    }
+
+
+def answer(model: Any, path: Path, x: np.ndarray, queue: Any) -> None:
+    """What a child process computes, by the model it was given or by one it loads; and by one thread."""
+    model = model or convc.load(path, threads=2)
+    queue.put([model(x), convc.load(path, threads=1)(x)])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
