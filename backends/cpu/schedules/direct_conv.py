@@ -20,7 +20,7 @@ from ...blocks import find_block, inline_epilogue
 from ...group import Group
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..target import Target
-from ..tiles import LATENCY, SPARE, bands, register_tile, tile_size, tile_worth
+from ..tiles import CACHE_PARTS, LATENCY, SPARE, bands, register_tile, tile_size, tile_worth
 from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .conv_bytes import bytes_of, sum_of_products
 from .pad import padded, widened
@@ -88,7 +88,7 @@ def bands_of(node: Node, rows: int, target: Target) -> int:
     are more to fetch than the data, or would not stay in cache from band to band.
     """
     x, w = (v.type.nbytes for v in node.inputs[:2])
-    room = target.cache_bytes // 2
+    room = target.cache_bytes // CACHE_PARTS
     if w > x:
         return 1
     cut = bands(rows, target.threads)
