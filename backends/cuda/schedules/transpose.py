@@ -83,7 +83,6 @@ def schedule(sch: Any, out: Any, found: Turned) -> Any:
 def bind_tile(sch: Any, row: Any, column: Any) -> None:
     """Share a tile out to a thread block, with lanes along its columns."""
     for loop, size, axis in ((row, ROWS, "threadIdx.y"), (column, TILE, "threadIdx.x")):
-        _, thread = sch.split(
-            loop, [None, size]
-        )  # a short axis is cut off: all loops of a kernel's axis must be as long
+        # a short axis is padded and guarded: all loops bound to one thread axis of a kernel must be equally long
+        _, thread = sch.split(loop, [None, size])
         sch.bind(thread, axis)

@@ -1,4 +1,7 @@
-"""A model compiled for NVIDIA GPUs: built and saved on any machine, run where a GPU is. Nothing here loads TVM."""
+"""A model compiled for NVIDIA GPUs: it is built and saved on any machine, and runs on one with a GPU.
+
+Nothing here loads TVM.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ from .driver import NvidiaGpu
 from .plan import Plan
 from .program import Program
 
-if TYPE_CHECKING:  # they load TVM
+if TYPE_CHECKING:  # these modules load TVM
     from convc.backends.cuda.usage import Usage
     from convc.backends.kernels import Kernel
 
 
 class CudaModel(CompiledModel):
-    """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
+    """A model compiled for one or more GPU architectures. The first call opens the device and packs the weights on it.
 
-    Arrays in the GPU's memory are read there, by DLPack, in the order of the stream that their library works in, and then the
-    outputs stay on the GPU: objects with ``__dlpack__``, which ``torch.from_dlpack`` and ``cupy.from_dlpack`` take without a
-    copy, and ``.numpy()``. Otherwise outputs are numpy arrays.
+    Arrays in the GPU's memory are read there, through DLPack, in the order of the stream that their library works in.
+    The outputs then stay on the GPU, as objects with ``__dlpack__``, which ``torch.from_dlpack`` and
+    ``cupy.from_dlpack`` take without a copy, and with ``.numpy()``. Otherwise outputs are numpy arrays.
 
-    The details of its description: ``precision``; and for each of ``architectures`` the (offset, length) of its ``modules`` in
-    the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
+    The details of its description are ``precision``, and for each of ``architectures`` the (offset, length) of its
+    ``modules`` in the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class CudaModel(CompiledModel):
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
         self.usage: Mapping[str, Sequence[Usage]] = {}
-        """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
+        """The resources that its kernels take, by architecture; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
         self._lock = threading.Lock()
@@ -56,7 +59,7 @@ class CudaModel(CompiledModel):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """What there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
+        """The architectures that there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
         return tuple(sorted(self._description.details["architectures"], key=lambda name: (number(name), name)))
 
     @property
@@ -66,7 +69,7 @@ class CudaModel(CompiledModel):
 
     @property
     def program(self) -> Program:
-        """The model on its device; raises ``DeviceError`` with what is missing."""
+        """The model on its device, loaded at the first use; raises ``DeviceError`` when the device cannot run it."""
         with self._lock:
             if self._running is None:
                 device = self._open()
@@ -79,12 +82,12 @@ class CudaModel(CompiledModel):
 
     @property
     def nbytes(self) -> int:
-        """The memory of the GPU that it takes: packed weights and workspace, of the architecture that needs most."""
+        """Bytes of GPU memory for packed weights and workspace, of the architecture that needs most."""
         plans = [Plan.of(held["plan"]) for held in self._description.details["architectures"].values()]
         return max(p.packed + p.workspace for p in plans)
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The arrays that lie on the GPU as they are, checked when their stream is known; the others as numpy arrays."""
+        """The arrays on the GPU unchanged, to be checked once their stream is known; the others as numpy arrays."""
         return [
             given if _on_gpu(given, self.program.device.dlpack, port) else host_array(port, given)
             for port, given in zip(self.inputs, arrays, strict=True)
@@ -118,6 +121,7 @@ def _on_gpu(given: Any, device: tuple[int, int], port: Port) -> bool:
 
 
 def _view(port: Port, given: Any, stream: int) -> View:
+    """A checked view of an input on the GPU; raises ``InputError`` when it is unreadable, wrong or not contiguous."""
     try:
         found = view(given, stream)
     except (BufferError, RuntimeError, TypeError, ValueError) as e:
@@ -131,7 +135,10 @@ def _view(port: Port, given: Any, stream: int) -> View:
 
 
 def load_cuda_model(path: str | os.PathLike[str], artifact: Artifact, device: int) -> CudaModel:
-    """A model from its artifact; raises ``ArtifactError`` when its description is damaged."""
+    """The model in an artifact, for the GPU of number ``device``.
+
+    Raises ``ArtifactError`` when the artifact's description is damaged.
+    """
     try:
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])
