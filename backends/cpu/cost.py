@@ -77,8 +77,10 @@ def winograd_rows(x: TensorType, out: TensorType, op: WinogradConv, machine: Mac
 
 @dataclass(frozen=True)
 class _Sizes:
-    """The sizes both plans are computed from: elements of a transformed tile, tiles (``high`` by ``wide``), channels,
-    cycles, bytes.
+    """The sizes of a Winograd convolution on a machine, which both plans are computed from.
+
+    A transformed tile has ``elements``; an image has ``high`` by ``wide`` tiles. ``channels`` and ``outputs`` are
+    padded to whole blocks.
     """
 
     elements: int
@@ -94,6 +96,7 @@ class _Sizes:
     transforms: float
     """Cycles of the input and output transforms, and of gathering a row-major input."""
     weight_bytes: float
+    """Bytes of the transformed weights."""
 
     @staticmethod
     def of(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> _Sizes:

@@ -92,8 +92,9 @@ class Blocks:
         return Layout(f"A{self.size(node.output.type.sizes[1])}a")
 
     def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """The layout of a constant matrix: panels of ``full`` output columns, read in the order of use; ``None`` if not
-        float32.
+        """The layout of a float32 constant matrix, in panels of ``full`` output columns; ``None`` for other dtypes.
+
+        The panels are read in the order of use.
         """
         if t.dtype != "f32":
             return None

@@ -48,8 +48,9 @@ class Machine:
 
     @property
     def tile_pixels(self) -> int:
-        """Pixels of one block of channels whose accumulators fit the registers, beside the weights and the broadcast
-        input.
+        """Pixels of one block of channels whose accumulators fit the registers.
+
+        Registers stay free for the weights and the broadcast input.
         """
         vectors = max(1, self.block // self.lanes)
         return (self.registers - max(4, vectors + 2)) // vectors

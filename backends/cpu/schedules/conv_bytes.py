@@ -1,4 +1,4 @@
-"""Direct convolution of 8-bit data: four bytes, of four channels, make one int32 element of its sums."""
+"""Direct convolution of 8-bit data, in int32 elements that each hold the bytes of four channels."""
 
 from __future__ import annotations
 

@@ -109,8 +109,9 @@ class Unit:
         return right + max(left, result) if self.bytes == 4 else max(left + right, result)
 
     def step(self, tile: Tile) -> float:
-        """Cycles of a multiprocessor for one step of one block: the longer of its multiply-adds and its reads of shared
-        memory.
+        """Cycles of a multiprocessor for one step of one block.
+
+        It is the longer of its multiply-adds and its reads of shared memory.
         """
         m, n = tile.each
         read = tile.rows * tile.columns * (m + n) * tile.k * self.bytes / SHARED_BYTES

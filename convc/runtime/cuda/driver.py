@@ -109,9 +109,8 @@ class NvidiaGpu:
     def kernel(self, module: Any, name: str, shared: int) -> Any:
         kernel = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(kernel), module.handle, name.encode())
-        self._call(
-            "cuFuncLoad", kernel
-        )  # otherwise the driver loads it at the first launch, which a capture does not allow
+        # otherwise the driver loads the kernel at the first launch, which a capture does not allow
+        self._call("cuFuncLoad", kernel)
         if shared > _STATIC_SHARED:
             self._call("cuFuncSetAttribute", kernel, _MAX_DYNAMIC_SHARED, shared)
         return kernel
