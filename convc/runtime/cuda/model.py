@@ -1,4 +1,7 @@
-"""A model compiled for NVIDIA GPUs: built and saved on any machine, run where a GPU is. Nothing here loads TVM."""
+"""A model compiled for NVIDIA GPUs: it is built and saved on any machine, and runs on one with a GPU.
+
+Nothing here loads TVM.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ from .program import Program
 
 
 class CudaModel(CompiledModel):
-    """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
+    """A model compiled for one or more GPU architectures. The first call opens the device and packs the weights on it.
 
-    Arrays in the GPU's memory are read there, by DLPack, in the order of the stream that their library works in, and then the
-    outputs stay on the GPU: objects with ``__dlpack__``, which ``torch.from_dlpack`` and ``cupy.from_dlpack`` take without a
-    copy, and ``.numpy()``. Otherwise outputs are numpy arrays.
+    Arrays in the GPU's memory are read there, through DLPack, in the order of the stream that their library works in.
+    The outputs then stay on the GPU, as objects with ``__dlpack__``, which ``torch.from_dlpack`` and
+    ``cupy.from_dlpack`` take without a copy, and with ``.numpy()``. Otherwise outputs are numpy arrays.
 
-    The details of its description: ``precision``; and for each of ``architectures`` the (offset, length) of its ``modules`` in
-    the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
+    The details of its description are ``precision``, and for each of ``architectures`` the (offset, length) of its
+    ``modules`` in the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class CudaModel(CompiledModel):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """What there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
+        """The architectures that there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
         return tuple(sorted(self._description.details["architectures"], key=lambda name: (number(name), name)))
 
     @property
@@ -62,7 +65,7 @@ class CudaModel(CompiledModel):
 
     @property
     def program(self) -> Program:
-        """The model on its device; raises ``DeviceError`` with what is missing."""
+        """The model on its device, loaded at the first use; raises ``DeviceError`` when the device cannot run it."""
         with self._lock:
             if self._running is None:
                 device = self._open()
@@ -77,12 +80,12 @@ class CudaModel(CompiledModel):
 
     @property
     def nbytes(self) -> int:
-        """The memory of the GPU that it takes: packed weights and workspace, of the architecture that needs most."""
+        """Bytes of GPU memory for packed weights and workspace, of the architecture that needs most."""
         plans = [Plan.of(held["plan"]) for held in self._description.details["architectures"].values()]
         return max(p.packed + p.workspace for p in plans)
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The arrays that lie on the GPU as they are, checked when their stream is known; the others as numpy arrays."""
+        """The arrays on the GPU unchanged, to be checked once their stream is known; the others as numpy arrays."""
         return [
             given if _on_gpu(given, self.program.device.dlpack, port) else host_array(port, given)
             for port, given in zip(self.inputs, arrays, strict=True)
@@ -116,6 +119,7 @@ def _on_gpu(given: Any, device: tuple[int, int], port: Port) -> bool:
 
 
 def _view(port: Port, given: Any, stream: int) -> View:
+    """A checked view of an input on the GPU; raises ``InputError`` when it is unreadable, wrong or not contiguous."""
     try:
         found = view(given, stream)
     except (BufferError, RuntimeError, TypeError, ValueError) as e:

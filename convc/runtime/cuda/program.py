@@ -1,4 +1,4 @@
-"""Running a plan on a device: weights packed once by our own kernels, a workspace, and one graph of launches for every call."""
+"""Running a plan on a device: weights are packed once, and every call replays one graph of kernel launches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .plan import Plan, Start
 
 
 class DeviceArray:
-    """A tensor on a device that a program computed. Any library with DLPack takes it without a copy."""
+    """An output of a program on a device. Any library with DLPack takes it without a copy."""
 
     def __init__(self, pool: Pool, address: int, port: Port, stream: Stream) -> None:
         self._pool = pool
@@ -25,7 +25,7 @@ class DeviceArray:
         self.shape, self._dtype = port.sizes, np.dtype(port.dtype)
         self._nbytes = port.nbytes
         self.stream = stream
-        """The stream whose work fills it, or of the library that took it last."""
+        """The stream whose work fills the array, or the stream of the library that took it last."""
         self._ready = pool.device.mark(stream)
 
     @property
@@ -34,7 +34,7 @@ class DeviceArray:
         return str(self._dtype)
 
     def numpy(self) -> np.ndarray:
-        """A copy in the processor's memory."""
+        """A copy in host memory."""
         made: np.ndarray = np.empty(self.shape, self._dtype)
         self._pool.device.copy_out(made, self._address, self.stream)
         return made
@@ -43,7 +43,7 @@ class DeviceArray:
         return self._pool.device.dlpack
 
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule; work that the caller gives to ``stream`` waits until the tensor is there."""
+        """A DLPack capsule; work that the caller gives to ``stream`` waits until the tensor is computed."""
         taker = 0 if stream in (None, dlpack.LEGACY_STREAM) else stream
         if taker not in (-1, self.stream):
             self._pool.device.wait(taker, self._ready)
@@ -56,14 +56,14 @@ class DeviceArray:
 
 
 class Pool:
-    """Memory for outputs that is used again when nobody holds it."""
+    """Device memory for outputs, which is reused once nobody holds it."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._free: dict[int, list[tuple[int, Any]]] = {}
 
     def take(self, size: int, stream: Stream) -> int:
-        """Memory for work given to ``stream`` from now on."""
+        """The address of ``size`` bytes for work given to ``stream`` from now on."""
         free = self._free.get(size)
         if not free:
             return self.device.allocate(max(size, 1))
@@ -72,7 +72,7 @@ class Pool:
         return address
 
     def give(self, address: int, size: int, stream: Stream) -> None:
-        """Give memory back that only work given to ``stream`` so far still uses."""
+        """Return memory that only work given to ``stream`` so far still uses."""
         self._free.setdefault(size, []).append((address, self.device.mark(stream)))
 
     def __del__(self) -> None:
@@ -82,7 +82,7 @@ class Pool:
 
 
 class Program:
-    """A plan with its code and weights on a device. Safe to call from several threads: calls run one after another."""
+    """A plan with its code and weights on a device. It is thread-safe: concurrent calls run one after another."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Program:
         """Load the code, pack the weights, and capture the launches."""
         self.device = device
         self._inputs, self._outputs = inputs, outputs
-        self._modules = [device.load(code) for code in modules]  # kernels live as long as these do
+        self._modules = [device.load(code) for code in modules]  # kernels are valid only as long as their modules are
         self._kernels = {
             (s.module, s.kernel): device.kernel(self._modules[s.module], s.kernel, s.shared)
             for s in (*plan.load, *plan.run)
@@ -111,7 +111,7 @@ class Program:
         self._last, self._done = self._stream, device.mark(self._stream)
 
     def _reserve(self, plan: Plan) -> None:
-        """One piece of memory for inputs, outputs and the workspace; one for the packed weights."""
+        """Allocate one piece of memory for inputs, outputs and the workspace, and one for the packed weights."""
         at, offsets = 0, []
         for size in (*(p.nbytes for p in (*self._inputs, *self._outputs)), plan.workspace):
             offsets.append(at)
@@ -129,7 +129,10 @@ class Program:
         return self._bases[Place(place.base, 0)] + int(place.at)
 
     def _pack(self, plan: Plan, weights: Mapping[str, np.ndarray]) -> None:
-        """Copy weights to where they are read, and run what computes on weights alone; each is there only while it is read."""
+        """Copy weights to the device and run the launches that compute on weights alone.
+
+        Each weight that only those launches read is on the device just as long as they need it.
+        """
         for name, at in plan.copies:
             self.device.copy_in(self._address(Place("packed", at)), np.ascontiguousarray(weights[name]), self._stream)
         last = {place: i for i, start in enumerate(plan.load) for place in start.arguments if place.base == "weight"}
@@ -158,10 +161,10 @@ class Program:
             self.device.launch(self._kernels[s.module, s.kernel], s.grid, s.block, s.shared, addresses, stream)
 
     def __call__(self, arrays: Sequence[np.ndarray | dlpack.View], stream: Stream | None = None) -> list[Any]:
-        """Run on arrays of the right shapes and dtypes, on the device or not.
+        """Run the network on arrays of the right shapes and dtypes, in host or device memory.
 
-        With ``stream``, work is given to that one and the results stay on the device (``DeviceArray``); without, they are
-        numpy arrays, and there when this returns.
+        With ``stream``, the work is given to that stream and the results stay on the device (``DeviceArray``). Without
+        it, the results are numpy arrays, and they are complete when this returns.
         """
         with self._lock:
             work = self._stream if stream is None else stream
@@ -189,7 +192,7 @@ class Program:
         return DeviceArray(self._pool, address, port, stream)
 
     def replay(self, count: int) -> None:
-        """Run the network on whatever its inputs hold, for timing; returns when all is done."""
+        """Run the network ``count`` times on whatever its inputs hold, for timing; returns when all runs are done."""
         with self._lock:
             self.device.wait(self._stream, self._done)
             for _ in range(count):
@@ -197,7 +200,7 @@ class Program:
             self.device.synchronise(self._stream)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the process the device may have gone before
+        with suppress(Exception):  # at the end of the process the device may already be gone
             self.device.wait(self._stream, self._done)
             self.device.synchronise(self._stream)
             for address in self._allocated:
@@ -205,4 +208,4 @@ class Program:
 
 
 PAGE = 256
-"""What the memory of inputs, outputs and the workspace is aligned to, as CUDA aligns its allocations."""
+"""Alignment in bytes of inputs, outputs and the workspace, the same as CUDA gives its allocations."""
