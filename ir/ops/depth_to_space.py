@@ -23,6 +23,8 @@ class DepthToSpace(Op):
     """
 
     name = "depth_to_space"
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"
@@ -61,6 +63,8 @@ class SpaceToDepth(Op):
     """``N C H W -> N C*b**2 H/b W/b``, the inverse of ``DepthToSpace`` of the same mode; ONNX SpaceToDepth-28."""
 
     name = "space_to_depth"
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"

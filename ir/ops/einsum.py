@@ -30,6 +30,7 @@ class Einsum(Op):
     """
 
     name = "einsum"
+    contraction = True
     equation: str = ""
 
     def infer(self, *types: TensorType) -> TensorType:
