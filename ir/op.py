@@ -55,10 +55,23 @@ class Op:
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
+    contraction: ClassVar[bool] = False
+    """Whether the op sums products of two operands, as convolutions and matrix products do. Networks spend most of their time
+    in these ops, and they are computed in float16 where the target has fast instructions for it."""
+    moves_elements: ClassVar[bool] = False
+    """Whether every element of the result is an element of the only operand, chosen by its place or its rank in size, so that
+    integers at one scale may take the place of floats. ``False`` is always safe."""
+    rounds: ClassVar[bool] = True
+    """Whether right implementations may give results that differ in their last bits. It is ``False`` for ops that move or
+    choose elements, or compute each by one operation. ``True`` is always safe."""
+    normalises_rows: ClassVar[bool] = False
+    """Whether each element of the result follows from the operand's element at its place and from statistics of the row, the
+    elements along some axes, that it lies in: softmax, and layer, group and instance normalization."""
     needs_range: ClassVar[bool] = False
-    """Whether results may leave the range of float16 though the operands do not, or operands are positions, finer than it tells."""
+    """Whether the op must not be computed in float16 although its operands fit: because results may be too large for it, or
+    because operands are positions that need more digits than float16 has."""
     on_gpu: ClassVar[bool] = True
-    """Whether GPUs can compute it; programs of loops that work in large memory of their own run on CPUs alone so far."""
+    """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
     counted: ClassVar[int | None] = None
     """The axis of the first result of which only a first part counts, as many elements as the second result, int64[1], says."""

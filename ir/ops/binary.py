@@ -216,6 +216,7 @@ class Max(Variadic):
     """The larger of a and b, NaN where either is; ONNX Max-13."""
 
     name = "max"
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return maximum(k, *xs)
@@ -227,6 +228,7 @@ class Min(Variadic):
     """The smaller of a and b, NaN where either is; ONNX Min-13."""
 
     name = "min"
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return minimum(k, *xs)

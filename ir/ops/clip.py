@@ -24,6 +24,7 @@ class Clip(Elementwise):
     """``min(max(x, low), high)``; a bound of ``None`` does not bound; NaN stays NaN; ONNX Clip-13."""
 
     name = "clip"
+    rounds = False
     dtypes = FLOATS + INTEGERS
     cost = 2
     low: float | None = None

@@ -26,6 +26,7 @@ class Concat(Op):
     """
 
     name = "concat"
+    rounds = False
     injective = True
     axis: int = 1
 

@@ -28,6 +28,7 @@ class Conv(Op):
     """
 
     name = "conv"
+    contraction = True
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()

@@ -29,6 +29,7 @@ class ConvTranspose(Op):
     """
 
     name = "conv_transpose"
+    contraction = True
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()

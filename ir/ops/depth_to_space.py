@@ -24,6 +24,8 @@ class DepthToSpace(Op):
     """
 
     name = "depth_to_space"
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"
@@ -62,6 +64,8 @@ class SpaceToDepth(Op):
     """``N C H W -> N C*b**2 H/b W/b``, the inverse of ``DepthToSpace`` of the same mode; ONNX SpaceToDepth-28."""
 
     name = "space_to_depth"
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"

@@ -31,6 +31,7 @@ class Einsum(Op):
     """
 
     name = "einsum"
+    contraction = True
     equation: str = ""
 
     def infer(self, *types: TensorType) -> TensorType:

@@ -25,6 +25,7 @@ class Expand(Op):
     """
 
     name = "expand"
+    rounds = False
     elementwise = True
     injective = True
     shape: Ints = ()
@@ -66,6 +67,7 @@ class Tile(Op):
     """The operand ``repeats[a]`` times along each axis ``a``; ONNX Tile-13."""
 
     name = "tile"
+    rounds = False
     injective = True
     repeats: Ints = ()
 

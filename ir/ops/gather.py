@@ -26,6 +26,7 @@ class Gather(Op):
     """
 
     name = "gather"
+    rounds = False
     injective = True
     axis: int = 0
 

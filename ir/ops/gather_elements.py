@@ -25,6 +25,7 @@ class GatherElements(Op):
     """
 
     name = "gather_elements"
+    rounds = False
     injective = True
     axis: int = 0
 

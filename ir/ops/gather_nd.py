@@ -26,6 +26,7 @@ class GatherND(Op):
     """
 
     name = "gather_nd"
+    rounds = False
     injective = True
     batch_dims: int = 0
 

@@ -25,6 +25,7 @@ class Gemm(Op):
     """
 
     name = "gemm"
+    contraction = True
     alpha: float = 1.0
     beta: float = 1.0
     trans_a: bool = False

@@ -84,6 +84,7 @@ class GlobalMaxPool(GlobalPool):
     """``y[n,c] = max of x[n,c]``, NaN where any is NaN; ONNX GlobalMaxPool-22."""
 
     name = "global_max_pool"
+    rounds = False
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs

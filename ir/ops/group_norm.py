@@ -27,6 +27,7 @@ class GroupNorm(Op):
     """
 
     name = "group_norm"
+    normalises_rows = True
     num_groups: int
     epsilon: float = 1e-5
 

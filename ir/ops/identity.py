@@ -20,6 +20,7 @@ class Identity(Elementwise):
     """``y = x``; ONNX Identity-16. It only lives where a graph returns an input or a constant as it is."""
 
     name = "identity"
+    rounds = False
     dtypes = ALL_DTYPES
     cost = 0
 

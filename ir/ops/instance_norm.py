@@ -27,6 +27,7 @@ class InstanceNorm(Op):
     """
 
     name = "instance_norm"
+    normalises_rows = True
     epsilon: float = 1e-5
 
     def infer(self, *types: TensorType) -> TensorType:

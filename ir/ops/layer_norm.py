@@ -26,6 +26,7 @@ class LayerNorm(Op):
     """
 
     name = "layer_norm"
+    normalises_rows = True
     axis: int = -1
     epsilon: float = 1e-5
     stats: bool = False

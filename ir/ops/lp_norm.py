@@ -25,6 +25,7 @@ class LpNorm(Op):
     """
 
     name = "lp_norm"
+    normalises_rows = True
     axis: int = -1
     p: int = 2
 

@@ -25,6 +25,7 @@ class MatMul(Op):
     """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX MatMul-13."""
 
     name = "matmul"
+    contraction = True
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types

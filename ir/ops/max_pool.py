@@ -29,6 +29,8 @@ class MaxPool(Pool):
     """
 
     name = "max_pool"
+    moves_elements = True
+    rounds = False
     dtypes = (*FLOATS, "i8", "u8")
 
     indices: bool = False

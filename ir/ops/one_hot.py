@@ -25,6 +25,7 @@ class OneHot(Op):
     """
 
     name = "one_hot"
+    rounds = False
     injective = True
     depth: int = 1
     axis: int = -1

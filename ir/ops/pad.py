@@ -31,6 +31,7 @@ class Pad(Op):
     """
 
     name = "pad"
+    rounds = False
     injective = True
     pads: Pads = ()
     mode: str = "constant"

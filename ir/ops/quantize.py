@@ -79,6 +79,7 @@ class Quantize(_Linear):
     """
 
     name = "quantize"
+    rounds = False
     dtype: str = "u8"
     saturate: bool = True
 
@@ -151,6 +152,7 @@ class Dequantize(_Linear):
     """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
 
     name = "dequantize"
+    rounds = False
 
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types

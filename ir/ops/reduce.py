@@ -170,6 +170,7 @@ class ReduceMax(Reduce):
     """The maximum, NaN where any element is NaN; ONNX ReduceMax-20."""
 
     name = "reduce_max"
+    rounds = False
     reducer = maximum
     dtypes = (*FLOATS, *INTEGERS, "bool")
 
@@ -188,6 +189,7 @@ class ReduceMin(Reduce):
     """The minimum, NaN where any element is NaN; ONNX ReduceMin-20."""
 
     name = "reduce_min"
+    rounds = False
     reducer = minimum
     dtypes = (*FLOATS, *INTEGERS, "bool")
 

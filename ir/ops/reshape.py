@@ -26,6 +26,8 @@ class Reshape(Op):
     """
 
     name = "reshape"
+    moves_elements = True
+    rounds = False
     injective = True
     shape: Ints = ()
     allowzero: bool = False

@@ -29,6 +29,7 @@ class ResizeNearest(Resampling):
     """
 
     name = "resize_nearest"
+    rounds = False
     injective = True
     nearest_mode: str = "round_prefer_floor"
 

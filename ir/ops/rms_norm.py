@@ -25,6 +25,7 @@ class RmsNorm(Op):
     """
 
     name = "rms_norm"
+    normalises_rows = True
     axis: int = -1
     epsilon: float = 1e-5
 

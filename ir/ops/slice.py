@@ -30,6 +30,8 @@ class Slice(Op):
     """
 
     name = "slice"
+    moves_elements = True
+    rounds = False
     injective = True
     axes: Ints = ()
     starts: Ints = ()

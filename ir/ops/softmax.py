@@ -23,6 +23,7 @@ from ._reducers import maximum
 class Normalization(Op):
     """Along ``axis``; with ``flat`` along ``axis`` and all after it taken as one, as ONNX did before opset 13."""
 
+    normalises_rows = True
     axis: int = -1
     flat: bool = False
 
@@ -146,6 +147,7 @@ class Hardmax(Normalization):
     """1 at the first largest element, NaN counting as the largest, else 0; ONNX Hardmax-13."""
 
     name = "hardmax"
+    rounds = False
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs

@@ -27,6 +27,7 @@ class TopK(Op):
     """
 
     name = "top_k"
+    rounds = False
     count: int
     axis: int = -1
     largest: bool = True

@@ -19,6 +19,8 @@ class Transpose(Op):
     """Axis ``a`` of the result is axis ``perm[a]`` of the operand; ONNX Transpose-21."""
 
     name = "transpose"
+    moves_elements = True
+    rounds = False
     injective = True
     perm: Ints = ()
 

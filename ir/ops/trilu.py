@@ -23,6 +23,7 @@ class Trilu(Op):
     """
 
     name = "trilu"
+    rounds = False
     injective = True
     upper: bool = True
     k: int = 0

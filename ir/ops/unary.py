@@ -37,6 +37,7 @@ class Relu(Unary):
     """``max(x, 0)``; NaN stays NaN; ONNX Relu-14."""
 
     name = "relu"
+    rounds = False
     dtypes = FLOATS + SIGNED
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -54,6 +55,7 @@ class Abs(Unary):
     """The absolute value; ONNX Abs-13."""
 
     name = "abs"
+    rounds = False
     dtypes = FLOATS + INTEGERS
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -73,6 +75,7 @@ class Neg(Unary):
     """``-x``; ONNX Neg-13."""
 
     name = "neg"
+    rounds = False
     dtypes = FLOATS + SIGNED
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -91,6 +94,7 @@ class Sign(Unary):
     """-1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
 
     name = "sign"
+    rounds = False
     dtypes = FLOATS + INTEGERS
     cost = 2
 
@@ -114,6 +118,7 @@ class Ceil(Unary):
     """The next integer up; ONNX Ceil-13."""
 
     name = "ceil"
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.ceil)
@@ -125,6 +130,7 @@ class Floor(Unary):
     """The next integer down; ONNX Floor-13."""
 
     name = "floor"
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.floor)
@@ -136,6 +142,7 @@ class Round(Unary):
     """The nearest integer, halves to the even one; ONNX Round-22."""
 
     name = "round"
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.nearbyint)

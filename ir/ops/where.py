@@ -20,6 +20,7 @@ class Where(Elementwise):
     """``y = a`` where the condition holds, else ``b``: operands condition, a, b, all broadcast; ONNX Where-16."""
 
     name = "where"
+    rounds = False
     arity = 3
     dtypes = ALL_DTYPES
     cost = 0

@@ -12,20 +12,18 @@ from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.op import Op
 from convc.ir.ops.binary import Mul
 from convc.ir.ops.cast import Cast
-from convc.ir.ops.conv import Conv
-from convc.ir.ops.conv_transpose import ConvTranspose
-from convc.ir.ops.einsum import Einsum
-from convc.ir.ops.gemm import Gemm
-from convc.ir.ops.matmul import MatMul
 from convc.ir.rewrite import drop_dead
 
 WIDE, NARROW = "f32", "f16"
 LARGEST = float(np.finfo(np.float16).max)
 """The largest finite float16."""
 
+<<<<<<< HEAD
 CONTRACTIONS: tuple[type[Op], ...] = (Conv, ConvTranspose, Gemm, MatMul, Einsum)
 """The ops that take nearly all the time: float16 pays off here, wherever the operands come from."""
 
+=======
+>>>>>>> ops
 
 def convert_precision(graph: Graph) -> Graph:
     """``y = conv(x, w) -> y = cast(conv(cast(x), w'))``: f32 becomes f16, except in the graph's inputs and outputs.
@@ -75,7 +73,7 @@ class _Converter:
         """Whether a node should be computed in float16, if its op takes that."""
         if not any(v.type.dtype == WIDE for v in node.inputs) or self.overflows(node) or isinstance(node.op, Cast):
             return False
-        if isinstance(node.op, CONTRACTIONS):
+        if node.op.contraction:
             return True
         return not _needs_range(node) and not any(v.name in self.wide for v in node.inputs)
 

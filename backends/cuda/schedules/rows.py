@@ -10,21 +10,17 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from convc.ir.ops.group_norm import GroupNorm
-from convc.ir.ops.instance_norm import InstanceNorm
-from convc.ir.ops.layer_norm import LayerNorm
-from convc.ir.ops.lp_norm import LpNorm
-from convc.ir.ops.rms_norm import RmsNorm
-from convc.ir.ops.softmax import Normalization
-
 from ...blocks import all_blocks, elements, inline_cheap
 from ...group import Group
 from ..gpu import Gpu
 from .sharing import Sharing, bind_elements, in_memory_order, sharing
 from .threads import axes, extent
 
+<<<<<<< HEAD
 NORMALISATIONS = (Normalization, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm)
 """The ops that this rule takes."""
+=======
+>>>>>>> ops
 MOST_EACH = 64
 """Most elements of a row that one thread works on where there are too few rows to fill the GPU; longer rows go to
 reduce.py.
@@ -49,7 +45,7 @@ def rows(group: Group, gpu: Gpu) -> Any:
     By ptxas for sm_75, 80 and 90, float32, without spills: layer norm of 3136 rows of 96: 20, 20, 22 registers and no
     shared memory; softmax of 1000: 29, 31, 30 registers, 4356 bytes.
     """
-    if not isinstance(group.anchor.op, NORMALISATIONS) or len(group.body.outputs) != 1:
+    if not group.anchor.op.normalises_rows or len(group.body.outputs) != 1:
         return None
     sch = group.lower().schedule()
     inline_cheap(sch, repeat=False)
