@@ -18,12 +18,6 @@ WIDE, NARROW = "f32", "f16"
 LARGEST = float(np.finfo(np.float16).max)
 """The largest finite float16."""
 
-<<<<<<< HEAD
-CONTRACTIONS: tuple[type[Op], ...] = (Conv, ConvTranspose, Gemm, MatMul, Einsum)
-"""The ops that take nearly all the time: float16 pays off here, wherever the operands come from."""
-
-=======
->>>>>>> ops
 
 def convert_precision(graph: Graph) -> Graph:
     """``y = conv(x, w) -> y = cast(conv(cast(x), w'))``: f32 becomes f16, except in the graph's inputs and outputs.

@@ -16,11 +16,6 @@ from ..gpu import Gpu
 from .sharing import Sharing, bind_elements, in_memory_order, sharing
 from .threads import axes, extent
 
-<<<<<<< HEAD
-NORMALISATIONS = (Normalization, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm)
-"""The ops that this rule takes."""
-=======
->>>>>>> ops
 MOST_EACH = 64
 """Most elements of a row that one thread works on where there are too few rows to fill the GPU; longer rows go to
 reduce.py.
