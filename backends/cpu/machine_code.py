@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import tvm_ffi
+from typing import Any
 
 from convc.runtime.cpu.code import SIGNATURE, Function
 from convc.runtime.cpu.pool import LAUNCH, NEW
 
 from .lower import DIRECTORY
+from .pool import pool_module
 from .target import Target
-
-_load_ir = tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")
-
-
-class Family(NamedTuple):
-    """What LLVM IR says of a family of processors: its data layout, and the instruction for a loop that waits."""
-
-    layout: str
-    pause: str
-
-    def header(self, triple: str) -> str:
-        """What begins IR for a target, so that it is compiled for that one and not for this machine."""
-        target = json.dumps({"kind": "llvm", "mtriple": triple}).replace('"', r"\22")
-        return (
-            f'target datalayout = "{self.layout}"\ntarget triple = "{triple}"\n'
-            f'!llvm.module.flags = !{{!0}}\n!0 = !{{i32 2, !"tvm_target", !"{target}"}}'
-        )
-
-
-FAMILIES = {
-    "x86_64": Family("e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128", "pause"),
-    "aarch64": Family(
-        "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32", "yield"
-    ),
-}
 
 
 class MachineCode:
@@ -73,14 +45,3 @@ class MachineCode:
         for name, module in modules.items():
             module.write_to_file(str(folder / name))
         return [folder / name for name in modules]
-
-
-def pool_module(target: Target) -> Any:
-    """The thread pool of the runtime as a module for a target."""
-    text = (Path(__file__).parent / "pool.ll").read_text(encoding="utf-8")
-    family = FAMILIES[target.family]
-    text = f"{family.header(target.triple)}\n{text.replace('@PAUSE@', family.pause)}"
-    with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-        path = Path(folder) / "pool.ll"
-        path.write_text(text, encoding="utf-8")
-        return _load_ir(str(path), "ll")

@@ -42,4 +42,5 @@ def pool_of(code: Code) -> Pool:
             if not made:
                 raise ConvcError("there is no memory for a pool of threads")
             _pool = Pool(int(made), code.address(LAUNCH), code)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))  # workers may run until the process has ended
         return _pool
