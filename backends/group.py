@@ -21,7 +21,6 @@ from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
 from . import intrinsics as _  # noqa: F401  registers what ops call
-from .cpu.machine import Machine
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
@@ -58,12 +57,6 @@ class Group:
     def argument(self, value: Value) -> str:
         """The name of the kernel's argument that holds an input of the body."""
         return f"a{[v.name for v in self.body.inputs].index(value.name)}"
-
-    def cycles(self, machine: Machine) -> float:
-        """An estimate of the kernel's cycles on one core: its arithmetic, plus reads and writes of cache."""
-        flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)
-        moved = sum(v.type.nbytes for v in (*self.body.inputs, *self.body.outputs))
-        return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle
 
     @cached_property
     def key(self) -> str:

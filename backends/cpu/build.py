@@ -26,6 +26,7 @@ from ..group import Group
 from ..kernels import Kernel, ask, distinct
 from ..memory import aligned
 from ..network import Network, check_sizes, operands
+from .cost import kernel_cycles
 from .lower import Subroutine, call, exported, generate, lower, pointer
 from .machine_code import MachineCode
 from .rules import RULES
@@ -51,7 +52,7 @@ def build(graph: Graph, target: Target, *, trace: bool = False) -> Built:
     check_sizes(graph)
     found = distinct(graph)
     calls = {d.name: sum(n.output.name not in graph.at_load for n in d.nodes) for d in found}
-    parallel = sum(calls[d.name] * d.group.cycles(target.machine) for d in found) > target.network_cycles
+    parallel = sum(calls[d.name] * kernel_cycles(d.group, target.machine) for d in found) > target.network_cycles
     scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in found}
     try:
         lowered = lower({name: func for name, (func, _) in scheduled.items()}, target)
@@ -71,7 +72,7 @@ def schedule(group: Group, target: Target, *, parallel: bool = True) -> tuple[An
     that made it.
     """
     func, rule = ask(RULES, group, target)
-    return func if parallel and group.cycles(target.machine) > target.launch_cycles else sequential(func), rule
+    return func if parallel and kernel_cycles(group, target.machine) > target.launch_cycles else sequential(func), rule
 
 
 def sequential(func: Any) -> Any:

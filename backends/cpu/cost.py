@@ -16,6 +16,7 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.winograd_conv import WinogradConv, taps, transformed
 from convc.ir.types import TensorType
 
+from ..group import Group
 from .machine import Machine
 from .tiles import CACHE_PARTS, idle, tile_size, tile_worth
 
@@ -192,3 +193,10 @@ def winograd_candidates(node: Node) -> list[WinogradConv]:
     most = MOST_POINTS_2D if min(window) > 1 else MOST_POINTS_1D
     sizes = [(1,) if r == 1 else [m for m in OUTPUT_TILES if m + r - 1 <= most] for r in window]
     return [WinogradConv((h, w), kernel, strides, pads) for h in sizes[0] for w in sizes[1]]
+
+
+def kernel_cycles(group: Group, machine: Machine) -> float:
+    """An estimate of a kernel's cycles on one core: its arithmetic, plus reads and writes of cache."""
+    flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in group.body.nodes)
+    moved = sum(v.type.nbytes for v in (*group.body.inputs, *group.body.outputs))
+    return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle

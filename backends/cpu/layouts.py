@@ -53,7 +53,7 @@ class Blocks:
     def size(self, channels: int) -> int:
         """The block size for a tensor of this many channels."""
         count = -(-channels // self.half)
-        saved = (-channels % self.full - -channels % self.half) / channels
+        saved = (-channels % self.full - -channels % self.half) / max(channels, 1)
         fits = saved >= LEAST_SAVED and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
         return self.half if fits else self.full
 

@@ -233,7 +233,7 @@ def _as_integer(v: Any) -> Any:
 
 def _address(buffer: Any) -> Any:
     """Where a tensor lies."""
-    return tirx.call_extern("int64", _ADDRESS, tirx.address_of(tirx.BufferLoad(buffer, [0])))
+    return tirx.call_extern("int64", _ADDRESS, buffer.data)
 
 
 def _read(address: Any, index: int) -> Any:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SPARE = 4
+"""Registers kept free of accumulators: for the weights, the broadcast input, and LLVM's own temporaries."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -53,4 +56,4 @@ class Machine:
         Registers stay free for the weights and the broadcast input.
         """
         vectors = max(1, self.block // self.lanes)
-        return (self.registers - max(4, vectors + 2)) // vectors
+        return (self.registers - max(SPARE, vectors + 2)) // vectors

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from convc.ir.layout import round_up
 
-from .machine import Machine
+from .machine import SPARE, Machine
 
 LATENCY = 4
 """Accumulators a register tile needs so that its multiply-adds do not wait for each other's results."""
-SPARE = 4
-"""Registers kept free of accumulators: for the weights, the broadcast input, and LLVM's own temporaries."""
 WEIGHT_LOAD = 0.5
 """The time to load one vector of weights, in multiply-adds. An estimate: no measurement of it alone is recorded."""
 WIDENED = 0.95

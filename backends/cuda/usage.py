@@ -45,11 +45,14 @@ def usage(code: Code, gpu: Gpu) -> list[Usage]:
     """The usage of each kernel, in the order of their first launch; empty for PTX, which ptxas has not seen."""
     rules = {k.name: k.rule for k in code.variant.kernels}
     starts = (*code.variant.plan.run, *code.variant.plan.load)
-    return list(_usages(code, gpu, rules, {s.kernel: s for s in reversed(starts)}))
+    first: dict[str, Start] = {}
+    for start in starts:
+        first.setdefault(start.kernel, start)
+    return list(_usages(code, gpu, rules, first))
 
 
 def _usages(code: Code, gpu: Gpu, rules: dict[str, str], starts: dict[str, Start]) -> Iterator[Usage]:
-    for name, s in reversed(starts.items()):
+    for name, s in starts.items():
         figures = code.modules[s.module].figures.get(name)
         if figures is None:
             continue

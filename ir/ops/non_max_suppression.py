@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
 from ..types import TensorType
 from ._axes import same_size
+from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
 
-_LEFT, _PICKED, _FOUND, _BOX, _CLEAR, _PLACE, _BELOW, _HELD = range(8)
-"""What is kept for each class of an image: how many boxes are in the heap, were picked, and were in the heap at first; the box
-that is looked at, and whether it overlaps none so far; and where the heap is being put in order."""
+_PICKED, _FOUND, _CLEAR = range(SLOTS, SLOTS + 3)
+"""What is kept for each class of an image besides the heap: how many boxes were picked, and were in the heap at first; and
+whether the box that is looked at overlaps none of those so far."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class NonMaxSuppression(Op):
         groups, most = images * classes, min(self.most, count)
         if not groups * most:
             return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
-        work = [TensorType("i32", (groups, size)) for size in (most, count, 8)]
+        work = [TensorType("i32", (groups, size)) for size in (most, count, SLOTS + 3)]
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
             rows, total, picked, _, state = results
@@ -85,27 +86,32 @@ class NonMaxSuppression(Op):
         image, kind = g // classes, g % classes
         zero, one = k.const(0, "int32"), k.const(1, "int32")
         count, most = (int(m.buffer.shape[1]) for m in (left, picked))
-        heap = _Heap(k, left, state, g, lambda box: scores(image, kind, box), count)
+
+        def better(a: Any, b: Any) -> Any:
+            x, y = scores(image, kind, a), scores(image, kind, b)
+            return k.tirx.any(x > y, k.tirx.all(x == y, a < b))
+
+        heap = Heap(k, left, state, g, better, count)
 
         def compare(i: Any) -> Any:
-            close = self.overlap(k, boxes, image, picked(g, i), state(g, _BOX)) > share(0)
+            close = self.overlap(k, boxes, image, picked(g, i), state(g, TAKEN)) > share(0)
             return when(k, k.tirx.all(state(g, _CLEAR) > 0, close), state.store(zero, g, _CLEAR))
 
         def candidate(_: Any) -> Any:
             n = state(g, _PICKED)
-            keep = block(k, picked.store(state(g, _BOX), g, n), state.store(n + one, g, _PICKED))
+            keep = block(k, picked.store(state(g, TAKEN), g, n), state.store(n + one, g, _PICKED))
             trial = block(
                 k, heap.pop(), state.store(one, g, _CLEAR), loop(k, n, compare), when(k, state(g, _CLEAR) > 0, keep)
             )
             return when(k, n < most, trial)
 
         def add(i: Any) -> Any:
-            n = state(g, _LEFT)
+            n = state(g, COUNT)
             able = scores(image, kind, i) > least(0)
-            return when(k, able, block(k, left.store(i, g, n), state.store(n + one, g, _LEFT)))
+            return when(k, able, block(k, left.store(i, g, n), state.store(n + one, g, COUNT)))
 
-        start = [state.store(zero, g, slot) for slot in (_LEFT, _PICKED)]
-        candidates = [state.store(state(g, _LEFT), g, _FOUND), loop(k, state(g, _FOUND), candidate)]
+        start = [state.store(zero, g, slot) for slot in (COUNT, _PICKED)]
+        candidates = [state.store(state(g, COUNT), g, _FOUND), loop(k, state(g, _FOUND), candidate)]
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
@@ -163,56 +169,3 @@ def _export_non_max_suppression(op: NonMaxSuppression, n: ExportNode) -> None:
     most = n.ints([op.most], "most")
     inputs = [*n.inputs[:2], most, *n.inputs[2:]]
     n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(op.center))
-
-
-@dataclass(frozen=True)
-class _Heap:
-    """A binary heap of boxes, the one of the highest score on top; of equal scores the lower index."""
-
-    k: TensorExpressions
-    boxes: Memory
-    state: Memory
-    g: Any
-    score: Callable[[Any], Any]
-    most: int
-
-    def build(self) -> Any:
-        """Put the boxes in order."""
-        k, n = self.k, self.state(self.g, _LEFT)
-        return loop(k, n // 2, lambda i: self._sift(n // 2 - 1 - i))
-
-    def pop(self) -> Any:
-        """Take the best box out."""
-        k, g, last = self.k, self.g, self.state(self.g, _LEFT) - self.k.const(1, "int32")
-        return block(
-            k,
-            self.state.store(self.boxes(g, 0), g, _BOX),
-            self.boxes.store(self.boxes(g, last), g, 0),
-            self.state.store(last, g, _LEFT),
-            self._sift(k.const(0, "int32")),
-        )
-
-    def _sift(self, start: Any) -> Any:
-        """Move a box down to where it is better than those below it."""
-        k, g, state, boxes = self.k, self.g, self.state, self.boxes
-        at, below, n = state(g, _PLACE), state(g, _BELOW), state(g, _LEFT)
-        one = k.const(1, "int32")
-        swap = block(
-            k,
-            state.store(boxes(g, at), g, _HELD),
-            boxes.store(boxes(g, below), g, at),
-            boxes.store(state(g, _HELD), g, below),
-            state.store(below, g, _PLACE),
-        )
-        other = when(k, self._better(boxes(g, below + one), boxes(g, below)), state.store(below + one, g, _BELOW))
-        step = block(
-            k,
-            when(k, below + one < n, other),
-            when(k, self._better(boxes(g, below), boxes(g, at)), swap, state.store(n, g, _PLACE)),
-        )
-        level = block(k, state.store(2 * at + one, g, _BELOW), when(k, below < n, step))
-        return block(k, state.store(start, g, _PLACE), loop(k, self.most.bit_length(), lambda _: level))
-
-    def _better(self, a: Any, b: Any) -> Any:
-        k, (x, y) = self.k, map(self.score, (a, b))
-        return k.tirx.any(x > y, k.tirx.all(x == y, a < b))

@@ -137,7 +137,7 @@ class _Rewriter:
         largest = np.concatenate(_largest(whole, data).sum(axis=tuple(range(3, whole.ndim + 1))))
         cuts = list(_cuts(largest)) if op.group == 1 else [(0, largest.shape[1])]
         bounds = [int(largest[:, low:high].sum(1).max(initial=0)) for low, high in cuts]
-        if not cuts or max(bounds) > EXACT:
+        if not cuts or cuts[-1][1] < largest.shape[1] or max(bounds) > EXACT:
             return []
         plain = Conv(op.strides, op.pads, op.dilations, op.group, exact=True)
         terms = []
