@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
+from support import models
 from support.machines import (
     AVX2,
     AVX512,
@@ -84,21 +85,17 @@ def convolution(config: Config, epilogue: str, bias: bool) -> onnx.ModelProto:
     kernel, pads = (v if isinstance(v, tuple) else (v, v) for v in (kernel, pad))
     rng = np.random.default_rng(i + o)
     w = (rng.standard_normal((o, i // group, *kernel)) / np.sqrt(i // group * np.prod(kernel))).astype(np.float32)
-    initializers = [numpy_helper.from_array(w, "w")]
-    if bias:
-        initializers.append(numpy_helper.from_array(rng.standard_normal(o).astype(np.float32), "b"))
-    inputs = [helper.make_tensor_value_info("x", 1, [2, i, size, size])]
+    weights = {"w": w} | ({"b": rng.standard_normal(o).astype(np.float32)} if bias else {})
+    inputs = {"x": [2, i, size, size]}
     attrs = {"strides": [s, s], "pads": [*pads, *pads], "dilations": [dilation] * 2, "group": group}
     nodes = [helper.make_node("Conv", ["x", "w", *["b"] * bias], ["c" if epilogue else "y"], name="conv", **attrs)]
     if epilogue == "residual":
         out = [(size + 2 * p - dilation * (k - 1) - 1) // s + 1 for k, p in zip(kernel, pads, strict=True)]
-        inputs.append(helper.make_tensor_value_info("r", 1, [2, o, *out]))
+        inputs["r"] = [2, o, *out]
         nodes += [helper.make_node("Add", ["c", "r"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
     elif epilogue:
         nodes.append(helper.make_node(epilogue, ["c"], ["y"]))
-    outputs = [helper.make_tensor_value_info("y", 1, ["n", "c", "h", "w"])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return models.model(nodes, inputs, {"y": ["n", "c", "h", "w"]}, weights, opset=17)
 
 
 def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -199,10 +196,7 @@ def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> 
         helper.make_node(kind, ["c"], ["p"], **attrs),
         helper.make_node("Sigmoid", ["p"], ["y"]),
     ]
-    x = helper.make_tensor_value_info("x", 1, [2, 32, size, size])
-    y = helper.make_tensor_value_info("y", 1, ["n", "c", "h", "w"])
-    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(w, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    model = models.model(nodes, {"x": [2, 32, size, size]}, {"y": ["n", "c", "h", "w"]}, {"w": w}, opset=19)
     feeds = feeds_of(model)
     one, two = (convc.compile(model, threads=t) for t in (1, 2))
     for machine in MACHINES.values():
@@ -218,11 +212,7 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
     w = (rng.standard_normal((columns, inner)) / np.sqrt(inner)).astype(np.float32)
     b = rng.standard_normal(columns).astype(np.float32)
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["g"], transB=1), helper.make_node("Tanh", ["g"], ["y"])]
-    shapes = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [rows, inner]), ("y", [rows, columns]))]
-    graph = helper.make_graph(
-        nodes, "g", shapes[:1], shapes[1:], [numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = models.model(nodes, {"x": [rows, inner]}, {"y": [rows, columns]}, {"w": w, "b": b}, opset=17)
     feeds = feeds_of(model)
     compiled = convc.compile(model, threads=2)
     for machine in MACHINES.values():
@@ -232,10 +222,7 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
 
 def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], **weights: np.ndarray) -> onnx.ModelProto:
     """A model that returns ``y``."""
-    made = [helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()]
-    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "g", made, [helper.make_tensor_value_info("y", 1, None)], initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return models.model(nodes, inputs, {"y": (np.float32, None)}, weights, opset=17)
 
 
 def normal(*shape: int) -> np.ndarray:
