@@ -11,7 +11,8 @@ from pathlib import Path
 import networkx as nx
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
+from support import models
 
 import convc
 import convc.backends
@@ -94,10 +95,7 @@ def test_no_circles() -> None:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     node = helper.make_node("Relu", ["x"], ["y"])
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
-    proto = helper.make_model(
-        helper.make_graph([node], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 22)], ir_version=10
-    )
+    proto = models.model([node], {"x": [2]}, {"y": [2]}, opset=22)
     onnx.save(proto, tmp_path / "m.onnx")
     return tmp_path / "m.onnx"
 

@@ -15,8 +15,9 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from PIL import Image
+from support import models
 from support.commands import Capture, run, save, write_samples
 
 import convc
@@ -276,10 +277,10 @@ def test_build_with_open_sizes_and_stages(folder: Path, capsys: Capture) -> None
 
 
 def test_stages_keep_bfloat16(folder: Path) -> None:
-    w = numpy_helper.from_array(np.arange(9).astype(ml_dtypes.bfloat16), "w")
-    ports = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, [9]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ports[:1], ports[1:], [w])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10), "b.onnx")
+    w = np.arange(9).astype(ml_dtypes.bfloat16)
+    onnx.save(
+        models.model([helper.make_node("Add", ["x", "w"], ["y"])], {"x": w}, {"y": w}, {"w": w}, opset=22), "b.onnx"
+    )
     np.save("b.npy", np.ones(9, ml_dtypes.bfloat16))
     assert run("build", "b.onnx", "--dump-dir", "stages") == 0
     assert run("run", "stages/00_input.txt", "--input", "b.npy", "--output", "y.npy") == 0

@@ -81,7 +81,7 @@ def test_the_artifact_holds_the_code_it_claims(precision: str, tmp_path: Path) -
         ends += [at + length for at, length in variant["modules"]]
     assert max(ends) == len(artifact.code) == sum(n for v in held.values() for _, n in v["modules"])
     assert {name: w.tobytes() for name, w in artifact.weights.items()} == {
-        name: np.asarray(w).tobytes() for name, w in model._weights.items()
+        name: np.asarray(w).tobytes() for name, w in model.part().weights.items()
     }
 
 
@@ -108,7 +108,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
 def test_equal_kernels_are_compiled_once() -> None:
     layers = [nn.Conv2D(8, kernel_size=3, padding=1, activation="relu") for _ in range(4)]
     model = convc.compile(nn.Sequential(*layers), "cuda", {"x": (1, 8, 9, 9)}, arch="sm_80")
-    held = model._description.details["architectures"]["sm_80"]
+    held = model.description.details["architectures"]["sm_80"]
     starts = Plan.of(held["plan"]).run
     assert len(held["modules"]) < len(starts)
     assert len(model.kernels) == len({k.group.key for k in model.kernels})
@@ -122,7 +122,7 @@ def test_a_plan_comes_back_from_json() -> None:
 
 def test_a_damaged_plan(tmp_path: Path) -> None:
     model = compiled("sm_80")
-    model._description.details["architectures"]["sm_80"]["plan"].pop("run")  # type: ignore[union-attr]
+    model.description.details["architectures"]["sm_80"]["plan"].pop("run")  # type: ignore[union-attr]
     model.save(tmp_path / "m.convc")
     with raises(ArtifactError, "damaged description", "run"):
         convc.load(tmp_path / "m.convc")
@@ -247,7 +247,7 @@ def test_build_shows_what_kernels_take(
     model = convc.load("lenet.convc")
     assert isinstance(model, CudaModel)
     assert (model.architectures, model.precision) == (("compute_75", "sm_80"), "tf32")
-    plan = Plan.of(model._description.details["architectures"]["sm_80"]["plan"])
+    plan = Plan.of(model.description.details["architectures"]["sm_80"]["plan"])
     assert {line.split()[-1] for line in kernels} == {start.kernel for start in (*plan.load, *plan.run)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support import models
 
 import convc.onnx_backend as backend
 from convc.ir.errors import UnsupportedOpError
@@ -136,14 +137,9 @@ def test_compare_sees_every_difference() -> None:
 
 def reshape_model(size: int | str) -> onnx.ModelProto:
     """A model whose second input decides the shape of its output."""
-    infos = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, 4]),
-        helper.make_tensor_value_info("shape", TensorProto.INT64, [2]),
-    ]
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])
+    inputs = {"x": [size, 4], "shape": (np.int64, [2])}
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
-    opset = helper.make_opsetid("", 17)
-    return helper.make_model(helper.make_graph(nodes, "g", infos, [y]), opset_imports=[opset], ir_version=8)
+    return models.model(nodes, inputs, {"y": [None, None]}, opset=17, ir_version=8)
 
 
 @pytest.mark.parametrize("size", [3, "n"])

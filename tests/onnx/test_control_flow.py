@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from support import models
+from support.compare import check
 from support.malformed import raises
-from support.oracles import run_onnxruntime
-from support.tolerances import assert_close
 
 import convc
 from convc import LimitError, Limits, UnsupportedOpError
@@ -32,15 +32,7 @@ def infos(*names: str) -> list[onnx.ValueInfoProto]:
 
 
 def model(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str], **constants: Any) -> Any:
-    held = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
-    graph = helper.make_graph(nodes, "g", infos(*inputs), infos(*outputs), held)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def check(made: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> None:
-    got = convc.compile(made, threads=1).run(feeds)
-    for g, w in zip(got.values(), run_onnxruntime(made, feeds), strict=True):
-        assert_close(g, w)
+    return models.model(nodes, infos(*inputs), infos(*outputs), constants, opset=17, ir_version=8)
 
 
 STEP = helper.make_graph(

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
+from support import compare
+from support.models import one_node
 from support.oracles import run_onnxruntime, run_reference
-from support.tolerances import assert_close
-
-import convc
 
 rng = np.random.default_rng(0)
 
@@ -30,26 +27,8 @@ def check(
     **attrs: Any,
 ) -> None:
     """Compile one node and compare; its last ``constants`` inputs are initializers."""
-    names = [f"x{i}" for i in range(len(inputs))]
-    free = len(inputs) - constants
-    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="n", **attrs)
-    graph = helper.make_graph(
-        [node],
-        "g",
-        [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-            for name, x in zip(names[:free], inputs[:free], strict=True)
-        ],
-        [onnx.ValueInfoProto(name=o) for o in node.output],
-        [onnx.numpy_helper.from_array(x, name) for name, x in zip(names[free:], inputs[free:], strict=True)],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    made = onnx.shape_inference.infer_shapes(made)
-    feeds = dict(zip(names[:free], inputs[:free], strict=True))
-    got = convc.compile(made, threads=1)(*feeds.values())
-    want = (run_onnxruntime if oracle == "onnxruntime" else run_reference)(made, feeds)
-    for g, w in zip(got if isinstance(got, tuple) else (got,), want, strict=True):
-        assert_close(np.asarray(g), w, f"{op} {attrs}")
+    made, feeds = one_node(op, inputs, free=len(inputs) - constants, outputs=outputs, opset=opset, **attrs)
+    compare.check(made, feeds, run_onnxruntime if oracle == "onnxruntime" else run_reference, f"{op} {attrs}")
 
 
 LABELS = np.array([0, 4, 2, 4])

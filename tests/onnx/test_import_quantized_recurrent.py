@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
+from support import compare
 from support.malformed import raises
+from support.models import one_node
 from support.oracles import run_onnxruntime, run_reference
-from support.tolerances import assert_close
 
 import convc
 from convc import UnsupportedOpError
@@ -29,26 +28,13 @@ def bytes_of(dtype: Any, *shape: int) -> np.ndarray:
 
 def model(op: str, inputs: list[np.ndarray | None], outputs: int, opset: int, free: int, **attrs: Any) -> Any:
     """A model of one node whose first ``free`` inputs are the model's, the rest constants, and the feeds of those."""
-    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-    given = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
-    fed = dict(list(given.items())[:free])
-    graph = helper.make_graph(
-        [helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="n1", **attrs)],
-        "g",
-        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in fed.items()],
-        [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)],
-        [numpy_helper.from_array(x, n) for n, x in given.items() if n not in fed],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return onnx.shape_inference.infer_shapes(made), fed
+    return one_node(op, inputs, free=free, outputs=outputs, opset=opset, **attrs)
 
 
 def check(op: str, inputs: list[Any], outputs: int = 1, opset: int = 17, free: int = 1, **attrs: Any) -> None:
     oracle = attrs.pop("oracle", run_onnxruntime)
     made, feeds = model(op, inputs, outputs, opset, free, **attrs)
-    got = convc.compile(made, threads=1)(*feeds.values())
-    for g, w in zip(got if isinstance(got, tuple) else (got,), oracle(made, feeds), strict=True):
-        assert_close(np.asarray(g), w, f"{op} {attrs}")
+    compare.check(made, feeds, oracle, f"{op} {attrs}")
 
 
 # -- quantized --------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
+from support import compare, models
+from support.models import one_node
 from support.oracles import run_onnxruntime
 from support.tolerances import assert_close
 
@@ -23,29 +23,12 @@ def floats(*shape: int) -> np.ndarray:
 
 def model(op: str, opset: int, inputs: list[np.ndarray], constants: int = 0, outputs: int = 1, **attrs: Any) -> Any:
     """A model of one node; its last ``constants`` inputs are initializers. Returns it with the feeds of the others."""
-    names = [f"x{i}" for i in range(len(inputs))]
-    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="n", **attrs)
-    free = len(inputs) - constants
-    infos = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-        for name, x in zip(names, inputs, strict=True)
-    ]
-    graph = helper.make_graph(
-        [node],
-        "g",
-        infos[:free],
-        [onnx.ValueInfoProto(name=o) for o in node.output],
-        [onnx.numpy_helper.from_array(x, name) for name, x in zip(names[free:], inputs[free:], strict=True)],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return onnx.shape_inference.infer_shapes(made), dict(zip(names[:free], inputs[:free], strict=True))
+    return one_node(op, inputs, free=len(inputs) - constants, outputs=outputs, opset=opset, **attrs)
 
 
 def check(op: str, opset: int, inputs: list[np.ndarray], **options: Any) -> None:
     made, feeds = model(op, opset, inputs, **options)
-    got = convc.compile(made, threads=1)(*feeds.values())
-    for g, w in zip(got if isinstance(got, tuple) else (got,), run_onnxruntime(made, feeds), strict=True):
-        assert_close(np.asarray(g), w, f"{op} of opset {opset} with {options}")
+    compare.check(made, feeds, what=f"{op} of opset {opset} with {options}")
 
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
@@ -178,10 +161,9 @@ def test_refused(
     error: type[ConvcError], op: str, opset: int, inputs: list[tuple[int, ...]], attrs: dict[str, Any]
 ) -> None:
     """Malformed nodes end in an error that names the node."""
-    names = [f"x{i}" for i in range(len(inputs))]
-    infos = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in zip(names, inputs, strict=True)]
-    node = helper.make_node(op, names, ["y"], name="the_node", **attrs)
-    graph = helper.make_graph([node], "g", infos, [onnx.ValueInfoProto(name="y")])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    shapes = {f"x{i}": shape for i, shape in enumerate(inputs)}
+    made = models.model(
+        [models.node(op, list(shapes), ["y"], name="the_node", **attrs)], shapes, opset=opset, ir_version=8
+    )
     with pytest.raises(error, match="the_node"):
         convc.load_onnx(made)

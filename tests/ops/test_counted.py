@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from support import models
 from support.oracles import run_onnxruntime
+from support.tolerances import assert_close
 
 import convc
 from convc.ir.errors import GraphError, UnsupportedOpError
@@ -20,14 +22,10 @@ BOXES, CLASSES = 60, 4
 
 def model(nodes: list[onnx.NodeProto], outputs: list[str], **constants: Any) -> onnx.ModelProto:
     """A model of boxes ``[2,60,4]`` and scores ``[2,4,60]``."""
-    inputs = [
-        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [2, BOXES, 4]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [2, CLASSES, BOXES]),
-    ]
+    inputs = {"boxes": [2, BOXES, 4], "scores": [2, CLASSES, BOXES]}
     standard = {"most": np.array([9]), "share": np.array([0.4], np.float32), "least": np.array([0.3], np.float32)}
-    held = [numpy_helper.from_array(np.asarray(a), name) for name, a in (standard | constants).items()]
-    graph = helper.make_graph(nodes, "detector", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], held)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    held = standard | constants
+    return models.model(nodes, inputs, " ".join(outputs), held, opset=18, ir_version=10, name="detector")
 
 
 def feeds(seed: int = 0) -> dict[str, np.ndarray]:
@@ -69,8 +67,7 @@ def detector() -> onnx.ModelProto:
 def check(m: onnx.ModelProto, compiled: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
     got = list(compiled.run(given).values())
     for g, w in zip(got, run_onnxruntime(m, given), strict=True):
-        assert g.shape == w.shape
-        np.testing.assert_allclose(g, w, rtol=1e-6)
+        assert_close(g, w, tolerance=(1e-6, 0.0))
     return got
 
 

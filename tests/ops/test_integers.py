@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from support import models
 from support.oracles import run_onnxruntime, run_reference
 
 import convc
@@ -44,10 +45,7 @@ def qlinear(
 
 
 def model(nodes: Any, inputs: dict[str, Any], held: dict[str, Any]) -> onnx.ModelProto:
-    values = [helper.make_tensor_value_info(name, *what) for name, what in inputs.items()]
-    weights = [numpy_helper.from_array(np.asarray(a), name) for name, a in held.items()]
-    graph = helper.make_graph(nodes, "g", values, [onnx.ValueInfoProto(name="y")], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return models.model(nodes, inputs, "y", held, opset=18, ir_version=10)
 
 
 def data(m: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:

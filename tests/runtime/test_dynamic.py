@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import helper
 from PIL import Image
-from support import small_models
+from support import models, small_models
 from support.commands import Capture, run, save
 from support.malformed import raises
 from support.oracles import run_onnxruntime
@@ -32,9 +32,7 @@ def pyramid() -> onnx.ModelProto:
     x = s.conv("x", 8)
     small = s.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
     y = s.concat(x, s.node("Resize", small, "", s.constant([1.0, 1.0, 2.0, 2.0]), mode="nearest"))
-    outputs = [helper.make_tensor_value_info(y, 1, None)]
-    graph = helper.make_graph(s.nodes, s.name, [s.input], outputs, s.weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return s.unchecked(y)
 
 
 PYRAMID = pyramid()
@@ -81,8 +79,7 @@ def shape_arithmetic() -> onnx.ModelProto:
         helper.make_node("Concat", ["n", "ch", "w"], ["t"], axis=0),
         helper.make_node("Reshape", ["x", "t"], ["y"]),
     ]
-    infos = [helper.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])], [helper.make_tensor_value_info("y", 1, None)]
-    return helper.make_model(helper.make_graph(nodes, "g", *infos), opset_imports=[helper.make_opsetid("", 20)])
+    return models.model(nodes, {"x": ["n", 3, "h", "w"]}, {"y": (np.float32, None)})
 
 
 def test_shapes_computed_from_sizes() -> None:
@@ -118,10 +115,7 @@ def test_compiled_ahead(compilations: list[Any]) -> None:
 
 
 def two_inputs() -> onnx.ModelProto:
-    infos = [helper.make_tensor_value_info(n, 1, s) for n, s in (("a", ["n", "w"]), ("b", ["n", 1]))]
-    outputs = [helper.make_tensor_value_info("y", 1, ["n", "w"])]
-    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "g", infos, outputs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    return models.model([models.node("Add", ["a", "b"], ["y"])], {"a": ["n", "w"], "b": ["n", 1]}, {"y": ["n", "w"]})
 
 
 REFUSED: dict[str, tuple[Sequence[Any], tuple[str, ...]]] = {

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from convc.cli import main
+
+from .models import model
 
 Capture = pytest.CaptureFixture[str]
 
 
 def save(path: Path, nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[Any]], **weights: Any) -> Path:
     """Write a model of float32 inputs that returns ``y``."""
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
-    constants = [numpy_helper.from_array(np.asarray(w, np.float32), name) for name, w in weights.items()]
-    outputs = [helper.make_empty_tensor_value_info(o) for o in ("y", "z") if any(o in n.output for n in nodes)]
-    graph = helper.make_graph(nodes, "g", infos, outputs, constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10), path)
+    constants = {name: np.asarray(w, np.float32) for name, w in weights.items()}
+    outputs = [o for o in ("y", "z") if any(o in n.output for n in nodes)]
+    onnx.save(model(nodes, inputs, " ".join(outputs), constants, opset=22, ir_version=10), path)
     return path
 
 

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convc import ConvcError
 
+from . import models
+
 WEIGHT = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
 
 
@@ -29,8 +31,8 @@ def model(
     *nodes: onnx.NodeProto, inputs: Any = None, outputs: str = "y", opset: int = 22, **graph: Any
 ) -> onnx.ModelProto:
     ports = [helper.make_empty_tensor_value_info(o) for o in outputs.split()]
-    proto = helper.make_graph(nodes, "g", [info("x")] if inputs is None else inputs, ports, [WEIGHT], **graph)
-    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    inputs = [info("x")] if inputs is None else inputs
+    return models.model(nodes, inputs, ports, {"w": WEIGHT}, opset=opset, ir_version=10, **graph)
 
 
 def raises(error: type[ConvcError], *parts: str) -> Any:

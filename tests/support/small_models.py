@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .models import model
+
 OPSET = 20
 
 
@@ -83,10 +85,13 @@ class Sketch:
         return self.dense(self.node("Flatten", self.node("GlobalAveragePool", x)), self.channels[x], 10)
 
     def finish(self, *outputs: str) -> onnx.ModelProto:
-        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
-        graph = helper.make_graph(self.nodes, self.name, [self.input], infos, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        return onnx.shape_inference.infer_shapes(self.unchecked(*outputs), check_type=True, strict_mode=True)
+
+    def unchecked(self, *outputs: str) -> onnx.ModelProto:
+        """The model of which nothing was inferred: of open sizes, it may leave some to computation."""
+        weights = {w.name: w for w in self.weights}
+        infos = dict.fromkeys(outputs, (TensorProto.FLOAT, None))
+        return model(self.nodes, [self.input], infos, weights, opset=OPSET, name=self.name)
 
 
 def resnet(batch: int, width: int) -> onnx.ModelProto:
