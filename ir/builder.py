@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .counted import TRIM, axis_of_trim, is_trim
-from .errors import GraphError, ShapeError, UnsupportedOpError
+from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
 from .op import REGISTRY, Op
@@ -119,7 +119,7 @@ class Builder:
         """
         types = infer_types(node.op, inputs)
         if len(types) != len(node.outputs):
-            raise GraphError(f"{node.describe()} gives {len(types)} values, not {len(node.outputs)}")
+            raise GraphError(f"{node.describe()} gives {plural(len(types), 'value')}, not {len(node.outputs)}")
         outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
         self._add(Node(node.op, tuple(inputs), outputs))
         return outputs

@@ -57,6 +57,11 @@ def tvm_dtype(dtype: str) -> str:
     return "uint8" if dtype in _SMALL else str(_NUMPY[dtype])
 
 
+def dtype_names(*dtypes: str) -> str:
+    """Dtypes as people read them: numpy's names, with commas between them."""
+    return ", ".join(str(_NUMPY.get(d, d)) for d in dtypes)
+
+
 def dtype_of(array_or_dtype: object) -> str:
     """The short name of a numpy dtype (or of an array's); raises ``ShapeError`` for one that convc lacks."""
     dtype = np.dtype(getattr(array_or_dtype, "dtype", array_or_dtype))  # type: ignore[call-overload]

@@ -73,7 +73,8 @@ class Initializer:
 class Constant:
     """A tensor known at compile time, compared by content. Its data may be lazy, made on first use, or absent.
 
-    It is absent when a graph was parsed from text without its data: shapes can then be studied, values not.
+    The data is absent when a graph was parsed from text without it: shapes can then be studied, values cannot. Such a
+    constant equals another one without data of the same type and ``sha``, and none that has data.
     """
 
     def __init__(self, type: TensorType, data: np.ndarray | Initializer | None, sha: str | None = None) -> None:
@@ -125,11 +126,16 @@ class Constant:
         digest.update(self.array.reshape(-1).view(np.uint8).data if self.array.size else b"")
         return digest.hexdigest()
 
+    @property
+    def _identity(self) -> tuple[TensorType, bool, str]:
+        """The type and the whole digest; of a constant without data, the ``sha`` that stands for it."""
+        return self.type, self.has_data, self.digest if self.has_data else self.sha
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Constant) and self.type == other.type and self.sha == other.sha
+        return isinstance(other, Constant) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.type, self.sha))
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         return f"Constant({self.type}, sha={self.sha})"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
+from .dtypes import dtype_names
 from .errors import LimitError, ShapeError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def check_type(type: TensorType, what: str) -> None:
     Sizes of 0, and symbolic ones, count as 1. A type may be of more bytes than a tensor: to look at it costs nothing.
     """
     if len(type.shape) > _current.get().rank:
-        check("rank", len(type.shape), f"{what} ({type.dtype})")
+        check("rank", len(type.shape), f"{what} ({dtype_names(type.dtype)})")
     if _nbytes(type) >= 1 << 62:
         raise ShapeError(f"{what} ({type}) is too large: it has 2^62 bytes or more")
 

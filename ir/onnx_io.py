@@ -282,7 +282,8 @@ class ImportNode:
         try:
             return self.builder.emit(op, *inputs)
         except ConvcError as e:
-            raise type(e)(f"{self.describe()}: {e}") from e
+            e.within(self.describe())
+            raise
 
     def filled(self, shape: Sequence[int], value: float, dtype: str, name: str = "filled") -> Value:
         """A constant of one number everywhere; raises ``LimitError`` when it has too many bytes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .errors import plural
+
 Dim = int | str
 """A size in elements, or the name of a dynamic size."""
 
@@ -19,7 +21,7 @@ def mismatch(owner: str, stated: Sequence[Dim], given: Sequence[Dim], bound: Bou
     of each name from one call to the next, and grows.
     """
     if len(stated) != len(given):
-        axes = "1 axis" if len(given) == 1 else f"{len(given)} axes"
+        axes = plural(len(given), "axis", "axes")
         return f"{owner} has {axes}, {described(given)}; the model takes {len(stated)}, {described(stated)}"
     bound = {} if bound is None else bound
     for axis, (expected, size) in enumerate(zip(stated, given, strict=True)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_of, numpy_dtype, tvm_dtype
+from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_names, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
 from .sizes import Dim
@@ -81,7 +81,7 @@ class TensorType:
     def check_computed(self) -> None:
         """Raises ``ShapeError`` for a small dtype, which cannot be computed with."""
         if self.dtype in SMALL:
-            raise ShapeError(f"does not take {self.dtype}; convert it to a larger dtype first")
+            raise ShapeError(f"does not take {dtype_names(self.dtype)}; convert it to a larger dtype first")
 
     @property
     def physical_shape(self) -> tuple[int, ...]:

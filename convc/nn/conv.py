@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from convc.ir.errors import ShapeError
+from convc.ir.errors import ShapeError, plural
 from convc.ir.op import Op
 from convc.ir.ops._window import Ints
 from convc.ir.ops.conv import Conv
@@ -42,7 +42,9 @@ class Convolution(Module):
         per_axis(self.channels, 1, "channels")
         per_axis(self.groups, 1, "groups")
         if self.channels % self.groups:
-            raise ShapeError(f"{self.channels} channels do not divide into {self.groups} groups")
+            raise ShapeError(
+                f"{plural(self.channels, 'channel')} cannot be divided into {plural(self.groups, 'group')}"
+            )
         check_activation(self.activation)
         self._op()
 
@@ -62,7 +64,9 @@ class Convolution(Module):
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x, self.rank)
         if x.shape[1] % self.groups:
-            raise ShapeError(f"the data's {x.shape[1]} channels do not divide into {self.groups} groups")
+            raise ShapeError(
+                f"the data's {plural(x.shape[1], 'channel')} cannot be divided into {plural(self.groups, 'group')}"
+            )
         shape = self._weight_shape(x.shape[1])
         operands = [self.parameter(x, "weight", shape, glorot(shape))]
         if self.use_bias:

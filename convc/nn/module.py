@@ -128,7 +128,8 @@ class Module:
         try:
             tensors, names = tensors_of(self(*inputs))
         except ConvcError as e:
-            raise type(e)(f"{trace.where()}: {e}") from e
+            e.within(trace.where())
+            raise
         self._check_weights(trace)
         if not names:
             names = [trace.builder.fresh(f"output{i}" if len(tensors) > 1 else "output") for i in range(len(tensors))]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from convc.ir.builder import Builder
+from convc.ir.dtypes import dtype_names
 from convc.ir.errors import GraphError, ShapeError
 from convc.ir.graph import Constant, Initializer, Value
 from convc.ir.op import Op
@@ -116,7 +117,7 @@ class Tensor:
             raise GraphError(f"a {type(data).__name__} is no tensor, number or array: {e}") from None
         if not self.type.is_float and given.dtype.kind not in "iub":
             raise GraphError(
-                f"a tensor of {self.dtype} does not combine with {given.dtype} numbers: it would cut them off"
+                f"a tensor of {dtype_names(self.dtype)} does not combine with {given.dtype} numbers: it would cut them off"
             )
         return Tensor(self.trace, self.trace.builder.constant(array))
 

@@ -47,7 +47,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with guarded():
             return {name: as_array(name, array) for name, array in read(data).items()}
     except ConvcError as e:
-        raise type(e)(f"'{path}': {e}") from None
+        e.within(f"'{path}'")
+        raise
     except Exception as e:  # zip, numpy and safetensors each raise their own for a damaged file
         raise ModelFileError(f"'{path}' is damaged or no {_suffix(path)} file: {e}") from None
 

@@ -166,7 +166,8 @@ class _Importer:
         try:
             return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
         except ConvcError as e:
-            raise type(e)(f"input '{info.name}': {e}") from None
+            e.within(f"input '{info.name}'")
+            raise
 
     def nodes(
         self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
@@ -239,8 +240,7 @@ class _Importer:
         try:
             result = read(n)
         except ConvcError as e:
-            if n.describe() not in str(e):
-                e.args = (f"{n.describe()}: {e}",)
+            e.within(n.describe())
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as e:
             raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e

@@ -25,7 +25,8 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     try:
         dtype = dtype_from_onnx(proto.data_type)
     except ConvcError as e:
-        raise type(e)(f"tensor '{proto.name}': {e}") from None
+        e.within(f"tensor '{proto.name}'")
+        raise
     shape = tuple(int(d) for d in proto.dims)
     if min(shape, default=0) < 0:
         raise ModelFileError(f"tensor '{proto.name}' has a negative size in its shape {list(shape)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..types import Dim, TensorType
@@ -41,7 +42,7 @@ def same_size(a: Dim, b: Dim) -> bool:
 def check_index(type: TensorType) -> None:
     """Raises ``ShapeError`` unless a tensor may hold indices."""
     if type.dtype not in ("i32", "i64"):
-        raise ShapeError(f"indices must be i32 or i64, not {type.dtype}")
+        raise ShapeError(f"indices must be int32 or int64, not {dtype_names(type.dtype)}")
 
 
 def data_index(k: TensorExpressions, index: Any, size: int) -> Any:

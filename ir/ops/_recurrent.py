@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..loops import Memory, block, loop, program, vector_loop, when
 from ..lowering import Operand, TensorExpressions
@@ -82,11 +83,11 @@ class Recurrent(Op):
         lengths = rest[len(extra)]
         if lengths.dtype != "i32" or {t.dtype for t in types if t is not lengths} != {gates.dtype}:
             raise ShapeError(
-                f"takes lengths of i32, and all else of one dtype, not {', '.join(t.dtype for t in types)}"
+                f"takes lengths of int32, and all else of one dtype, not {dtype_names(*(t.dtype for t in types))}"
             )
         known = all(name in GATES for name, _, _ in self.activations)
         if len(self.activations or self.functions) != len(self.functions) or not known:
-            raise ShapeError(f"takes {len(self.functions)} activations out of {', '.join(GATES)}")
+            raise ShapeError(f"takes {plural(len(self.functions), 'activation')} out of {', '.join(GATES)}")
         state = gates.with_shape((batch, hidden))
         return (gates.with_shape((steps, batch, hidden)), *[state] * self.states)
 
@@ -185,7 +186,9 @@ def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summ
     reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[n.attr("direction", "forward")]
     (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
     if w.type.sizes[:2] != (len(reverse), op.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
-        raise n.error(f"weights {w.type} and {r.type} do not fit {len(reverse)} directions of {op.gates} gates")
+        raise n.error(
+            f"weights {w.type} and {r.type} do not fit {plural(len(reverse), 'direction')} of {plural(op.gates, 'gate')}"
+        )
     if lengths is None:
         lengths = n.filled((batch,), steps, "i32", "lengths")
     states = [n.optional(5 + i) for i in range(op.states)]

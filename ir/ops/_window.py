@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ConvcError, ShapeError
+from ..errors import ConvcError, ShapeError, plural
 from ..layout import Layout
 from ..limits import check
 from ..lowering import Operand, TensorExpressions
@@ -25,7 +25,9 @@ def full(value: Ints, rank: int, default: int = 1) -> Ints:
     if not value:
         return (default,) * rank
     if len(value) != rank:
-        raise ShapeError(f"{len(value)} sizes {list(value)} given for {rank} spatial axes")
+        raise ShapeError(
+            f"{plural(len(value), 'size')} {list(value)} given for {plural(rank, 'spatial axis', 'spatial axes')}"
+        )
     return value
 
 
@@ -34,7 +36,9 @@ def full_pads(pads: Pads, rank: int) -> Pads:
     if not pads:
         return ((0, 0),) * rank
     if len(pads) != rank:
-        raise ShapeError(f"{len(pads)} pairs of pads given for {rank} spatial axes")
+        raise ShapeError(
+            f"{plural(len(pads), 'pair')} of pads given for {plural(rank, 'spatial axis', 'spatial axes')}"
+        )
     return pads
 
 
@@ -99,7 +103,9 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
     if not flat:
         return ((0, 0),) * rank
     if len(flat) != 2 * rank:
-        raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+        raise n.error(
+            f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis are needed"
+        )
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
@@ -43,7 +43,9 @@ class Col2Im(Op):
 
     def _by_axis(self) -> tuple[Ints, Pads, Ints]:
         if len(self.kernel) != len(self.image) or not self.image:
-            raise ShapeError(f"a kernel {list(self.kernel)} does not fit an image of {len(self.image)} axes")
+            raise ShapeError(
+                f"a kernel {list(self.kernel)} does not fit an image of {plural(len(self.image), 'axis', 'axes')}"
+            )
         return self.geometry()
 
     def infer(self, *types: TensorType) -> TensorType:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -46,7 +46,8 @@ class Conv(Op):
             x.shape[1] != channels * self.group or outputs % self.group or self.group < 1
         ):
             raise ShapeError(
-                f"data has {x.shape[1]} channels, but the weight wants {channels} for each of {self.group} groups (and {outputs} outputs)"
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in each of "
+                f"{plural(self.group, 'group')} and gives {plural(outputs, 'channel')}"
             )
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..graph import Value
 from ..lowering import Operand, TensorExpressions
@@ -41,7 +42,9 @@ class ConvInteger(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x, w, x_zero, w_zero = types
         if x.dtype not in ("i8", "u8") or w.dtype not in ("i8", "u8"):
-            raise ShapeError(f"takes data and weight of i8 or u8, not {x.dtype} and {w.dtype}")
+            raise ShapeError(
+                f"takes data and weight of int8 or uint8, not {dtype_names(x.dtype)} and {dtype_names(w.dtype)}"
+            )
         if (x_zero.dtype, w_zero.dtype) != (x.dtype, w.dtype):
             raise ShapeError("a zero point must have the dtype of what it belongs to")
         if x_zero.shape not in ((), (1,)) or w_zero.shape not in ((), (1,), w.shape[:1]):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
@@ -45,7 +45,9 @@ class ConvTranspose(Op):
             raise ShapeError("takes no operands in blocks")
         channels, per_group = w.sizes[:2]
         if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
-            raise ShapeError(f"data has {x.shape[1]} channels, but the weight takes {channels} in {self.group} groups")
+            raise ShapeError(
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in {plural(self.group, 'group')}"
+            )
         outputs = per_group * self.group
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
@@ -182,7 +184,9 @@ def _onnx_pads(
     if not wanted and not same:
         flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
         if len(flat) != 2 * rank:
-            raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+            raise n.error(
+                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis are needed"
+            )
         return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
     sizes = [d for d in spatial if isinstance(d, int)]
     if len(sizes) < rank:

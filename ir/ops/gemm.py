@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -36,7 +37,7 @@ class Gemm(Op):
         if a.rank != 2 or b.rank != 2 or len(c) > 1:
             raise ShapeError("takes two matrices and an optional third operand")
         if {t.dtype for t in types} != {a.dtype} or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}")
+            raise ShapeError(f"takes operands of one dtype out of {dtype_names(*DTYPES)}")
         rows, inner = a.shape[::-1] if self.trans_a else a.shape
         inner_b, columns = b.shape[::-1] if self.trans_b else b.shape
         if not same_size(inner, inner_b):

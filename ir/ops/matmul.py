@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
@@ -30,7 +30,9 @@ class MatMul(Op):
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
         if a.dtype != b.dtype or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}, not {a.dtype} and {b.dtype}")
+            raise ShapeError(
+                f"takes operands of one dtype out of {dtype_names(*DTYPES)}, not {dtype_names(a.dtype)} and {dtype_names(b.dtype)}"
+            )
         if not a.rank or not b.rank:
             raise ShapeError("takes no scalars")
         inner = b.shape[-2 if b.rank > 1 else 0]

@@ -42,7 +42,7 @@ class NonMaxSuppression(Op):
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
         boxes, scores, *limits = types
         if len(limits) != 2 or any(t.dtype != "f32" for t in types) or any(t.shape != (1,) for t in limits):
-            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of f32")
+            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of float32")
         if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
             raise ShapeError(f"takes boxes [N,B,4] and scores [N,C,B], not {boxes} and {scores}")
         if not same_size(boxes.shape[0], scores.shape[0]) or not same_size(boxes.shape[1], scores.shape[2]):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import numpy_dtype
-from ..errors import ShapeError
+from ..dtypes import dtype_names, numpy_dtype
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -42,9 +42,11 @@ class Pad(Op):
         if self.mode not in MODES:
             raise ShapeError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
         if len(self.pads) != x.rank:
-            raise ShapeError(f"{len(self.pads)} pairs of pads given for {x.rank} axes")
+            raise ShapeError(f"{plural(len(self.pads), 'pair')} of pads given for {plural(x.rank, 'axis', 'axes')}")
         if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
-            raise ShapeError(f"takes one constant of dtype {x.dtype} beside the data, in mode constant alone")
+            raise ShapeError(
+                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, in mode constant alone"
+            )
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)
 

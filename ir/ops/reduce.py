@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -49,7 +49,7 @@ class Reduce(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if x.dtype not in self.dtypes:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         axes = self.reduced(x.rank)
         if self.keepdims:
             layout = x.layout if x.layout and self.layouts([x], x.layout) else None

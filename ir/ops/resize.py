@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i32, sample, u8
@@ -93,7 +94,9 @@ class Resize(Resampling):
 
     def infer(self, *types: TensorType) -> TensorType:
         if self.mode not in ("linear", "cubic") or types[0].dtype == "bool":
-            raise ShapeError(f"takes numbers and mode linear or cubic, not {types[0].dtype} and {self.mode!r}")
+            raise ShapeError(
+                f"takes numbers and mode linear or cubic, not {dtype_names(types[0].dtype)} and {self.mode!r}"
+            )
         return super().infer(*types)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -269,7 +272,7 @@ def _import_old(n: ImportNode) -> Any:
     x, mode = n.input(0), n.attr("mode", "nearest")
     given = n.attr("scales") if n.opset < 9 else n.const(1, "scales")
     if given is None or len(given) != x.type.rank:
-        raise n.error(f"it must have {x.type.rank} scales")
+        raise n.error(f"it must have {plural(x.type.rank, 'scale')}")
     if mode not in ("nearest", "linear"):
         raise n.error(f"unknown mode {mode!r}; known: nearest, linear")
     scales = {axis: float(s) for axis, s in enumerate(given) if s != 1}

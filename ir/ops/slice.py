@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -135,11 +135,11 @@ def _split(n: ImportNode) -> list[Value]:
     total = size_of(x.type, axis)
     if sizes is None:
         if n.attr("num_outputs", count) != count:
-            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {count} outputs")
+            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {plural(count, 'output')}")
         part = -(-total // count)
         sizes = (part,) * (count - 1) + (total - part * (count - 1),)
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
-        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {count} outputs")
+        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {plural(count, 'output')}")
     if count == 1:
         return [x]
     ends = list(accumulate(sizes))

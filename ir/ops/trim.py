@@ -28,7 +28,7 @@ class Trim(Op):
         x, count = types
         axis_of(self.axis, x.rank)
         if count != TensorType("i64", (1,)):
-            raise ShapeError(f"takes how many elements count as i64[1], not {count}")
+            raise ShapeError(f"takes how many elements count as int64[1], not {count}")
         return x
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import onnx_op
@@ -27,7 +28,7 @@ class Where(Elementwise):
 
     def check_dtypes(self, *types: TensorType) -> None:
         if types[0].dtype != "bool":
-            raise ShapeError(f"the condition is {types[0].dtype}, not bool")
+            raise ShapeError(f"the condition is {dtype_names(types[0].dtype)}, not bool")
         super().check_dtypes(*types[1:])
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
