@@ -50,7 +50,7 @@ _FOLDED: set[str] = set()
 
 
 def onnx_op(
-    *operators: str, read: Callable[[type[AnyOp], ImportNode], Any] | None = None, folds: bool = False
+    *operators: str, read: Callable[[Any, ImportNode], Any] | None = None, folds: bool = False
 ) -> Callable[[type[AnyOp]], type[AnyOp]]:
     """Class decorator: the op is the ONNX operator of this name, and reads what the other names stand for too.
 

@@ -8,7 +8,8 @@ from typing import Any
 from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 Ints = tuple[int, ...]
 

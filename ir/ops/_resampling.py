@@ -19,7 +19,8 @@ from ..layout import Layout
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Op
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
 POLICIES = ("stretch", "not_larger", "not_smaller")

@@ -14,7 +14,8 @@ from ..layout import Layout
 from ..limits import check
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]

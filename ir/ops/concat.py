@@ -12,7 +12,8 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import axis_of, same_size, size_of
 
 

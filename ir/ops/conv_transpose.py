@@ -11,7 +11,8 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._accumulate import accumulator
 from ._transposed import Axis
 from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result

@@ -11,7 +11,8 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, f16, f32, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 
 @onnx_op("DepthToSpace")

@@ -13,7 +13,8 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import same_size
 from ._reducers import total

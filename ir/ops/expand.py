@@ -12,7 +12,8 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType, broadcast
+from ..sizes import Dim
+from ..types import TensorType, broadcast
 from ._axes import Ints
 
 

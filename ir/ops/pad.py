@@ -14,7 +14,8 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import axes_of, axis_of
 from ._window import Pads, flat_pads
 

@@ -12,7 +12,8 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of
 
 

@@ -13,7 +13,8 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
 END = (1 << 63) - 1
