@@ -98,8 +98,8 @@ class Builder:
     def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
         """Add a node; returns its output, or a tuple of them when the op has several.
 
-        ``names`` are hints for the output names. What is counted is trimmed (``counted.py``). Raises ``ShapeError`` when the
-        operands do not fit, ``UnsupportedOpError`` when the op cannot take what is trimmed.
+        ``names`` are hints for the output names. What is counted is trimmed (``counted.py``). Raises ``ShapeError``
+        when the operands do not fit, ``UnsupportedOpError`` when the op cannot take what is trimmed.
         """
         if any(v.name in self._trims for v in inputs):
             return _emit_behind(self, op, inputs, self._trims, names)
@@ -170,7 +170,8 @@ def _emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str
     if moved is None:
         which = next(v for v, t in zip(inputs, found, strict=True) if t is not None)
         raise UnsupportedOpError(
-            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the model end "
+            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the "
+            "model end "
             "there, and do the rest outside"
         )
     made = b.emit(op, *(v if t is None else t.inputs[0] for v, t in zip(inputs, found, strict=True)))

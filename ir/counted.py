@@ -1,8 +1,8 @@
 """Tensors whose size along one axis is known only when the model runs: held as the most there can be, with a count.
 
-What makes such a tensor (``Op.counted``) gives the whole of it and how many elements count, and a ``Trim`` says so to what reads
-it. Trims move to the outputs as a graph is built, past ops that compute each element along the axis by itself
-(``Op.counted_axes``): memory, layouts and schedules know nothing of them.
+What makes such a tensor (``Op.counted``) gives the whole of it and how many elements count, and a ``Trim`` says so to
+what reads it. Trims move to the outputs as a graph is built, past ops that compute each element along the axis by
+itself (``Op.counted_axes``): memory, layouts and schedules know nothing of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def counted_outputs(graph: Graph) -> tuple[int | None, ...]:
 
 
 def check_trimmed(graph: Graph) -> None:
-    """Raise ``UnsupportedOpError`` when an output depends on what is not trimmed: an ONNX model's tensors hold what counts alone."""
+    """Raise ``UnsupportedOpError`` when an output depends on what is not trimmed: an ONNX model's tensors hold what
+    counts alone.
+    """
     whole: set[str] = set()
     for node in graph.nodes:
         if node.op.counted is not None or (not is_trim(node) and any(v.name in whole for v in node.inputs)):

@@ -31,8 +31,9 @@ DTYPES = tuple(_NUMPY)
 COMPUTED = tuple(_COMPUTED)
 """The dtypes that ops compute with."""
 SMALL = tuple(_SMALL)
-"""The dtypes of fewer bits than ops compute with. They are stored, moved and converted; each element takes a byte, of which the
-low bits count."""
+"""The dtypes of fewer bits than ops compute with.
+
+They are stored, moved and converted; each element takes a byte, of which the low bits count."""
 SMALL_FLOATS = tuple(d for d in SMALL if d.startswith("f"))
 """The floats among the small dtypes."""
 SMALL_INTEGERS = tuple(d for d in SMALL if not d.startswith("f"))
@@ -71,6 +72,8 @@ def dtype_of(array_or_dtype: object) -> str:
 
 
 def described(dtype: str, shape: Sequence[object], layout: object = None) -> str:
-    """A tensor's type as people read it: ``float32[1, 64, 56, 56]``, with a memory layout ``float32[1, 64, 56, 56]{NCHW16c}``."""
+    """A tensor's type as people read it: ``float32[1, 64, 56, 56]``, with a memory layout
+    ``float32[1, 64, 56, 56]{NCHW16c}``.
+    """
     sizes = ", ".join(map(str, shape))
     return f"{_NUMPY.get(dtype, dtype)}[{sizes}]" + (f"{{{layout}}}" if layout else "")

@@ -102,10 +102,14 @@ class Constant:
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The values; raises ``GraphError`` when they are absent, ``LimitError`` when they would be too many to make."""
+        """The values.
+
+        Raises ``GraphError`` when they are absent, ``LimitError`` when they would be too many to make.
+        """
         if self._data is None:
             raise GraphError(
-                f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text without its data"
+                f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text "
+                "without its data"
             )
         if isinstance(self._data, Initializer):
             check_made(self.type, f"a constant {self._data}")
@@ -184,7 +188,9 @@ class Graph:
 
     @cached_property
     def at_load(self) -> frozenset[str]:
-        """The names of the values that follow from constants alone, and are not returned: they are computed once, at load."""
+        """The names of the values that follow from constants alone, and are not returned: they are computed once, at
+        load.
+        """
         known = set(self.constants)
         for n in self.nodes:
             if all(v.name in known for v in n.inputs) and not any(v.name in self.output_set for v in n.outputs):

@@ -1,7 +1,7 @@
 """Limits on what a model may ask of the compiler, so that a hostile file costs an error and not the machine.
 
-They hold in importers, the text form, inference, folding and building, for the code inside ``with using(limits)``. Sizes are
-counted in Python's integers, which do not overflow, and before anything of that size is allocated.
+They hold in importers, the text form, inference, folding and building, for the code inside ``with using(limits)``.
+Sizes are counted in Python's integers, which do not overflow, and before anything of that size is allocated.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused with a ``LimitError``. The defaults are far above what real networks need; trust a model to raise one."""
+    """What is refused with a ``LimitError``.
+
+    The defaults are far above what real networks need; trust a model to raise one.
+    """
 
     file_bytes: int = (1 << 31) - 1
-    """Bytes of a model's file, or of constants beside a text form, unpacked. Protobuf itself ends here; weights in external
-    data do not count."""
+    """Bytes of a model's file, or of constants beside a text form, unpacked.
+
+    Protobuf itself ends here; weights in external data do not count."""
     text_bytes: int = 1 << 26
     """Bytes of a graph in text form."""
     nodes: int = 20_000
@@ -42,7 +46,9 @@ class Limits:
     window: int = 1 << 14
     """How far a window of a convolution or pooling, or its padding, extends along an axis."""
     constant_bytes: int = 1 << 32
-    """Bytes of constants that are made while importing, by one pass, or at load: weights as the code reads them among these."""
+    """Bytes of constants that are made while importing, by one pass, or at load: weights as the code reads them among
+    these.
+    """
     folded_bytes: int = 1 << 33
     """Bytes that computing constants reads and writes in all, while importing or in one pass: it bounds time."""
     constant_flops: int = 1 << 37
@@ -58,10 +64,19 @@ class Limits:
 
 
 _WHAT = {
-    "file_bytes": "bytes", "text_bytes": "bytes of text", "nodes": "nodes", "operands": "inputs or outputs", "depth": "levels of nesting", "rank": "axes",
-    "tensor_bytes": "bytes", "window": "elements along an axis", "constant_bytes": "bytes of constants",
-    "folded_bytes": "bytes read and written to fold constants", "constant_flops": "operations on constants", "workspace_bytes": "bytes of workspace",
-}  # fmt: skip
+    "file_bytes": "bytes",
+    "text_bytes": "bytes of text",
+    "nodes": "nodes",
+    "operands": "inputs or outputs",
+    "depth": "levels of nesting",
+    "rank": "axes",
+    "tensor_bytes": "bytes",
+    "window": "elements along an axis",
+    "constant_bytes": "bytes of constants",
+    "folded_bytes": "bytes read and written to fold constants",
+    "constant_flops": "operations on constants",
+    "workspace_bytes": "bytes of workspace",
+}
 _DEFAULT = Limits()
 _current: ContextVar[Limits] = ContextVar("limits", default=_DEFAULT)
 
@@ -79,8 +94,8 @@ def using(limits: Limits | None) -> Iterator[None]:
 
 @contextmanager
 def guarded(limits: Limits | None = None) -> Iterator[None]:
-    """As ``using``, around code that works on a model: what gets past the limits and meets the end of Python's stack or of
-    memory is a ``LimitError`` as well.
+    """As ``using``, around code that works on a model: what gets past the limits and meets the end of Python's stack or
+    of memory is a ``LimitError`` as well.
     """
     try:
         with using(limits):
@@ -102,12 +117,14 @@ def check(name: str, met: int, what: str) -> None:
     if met > limit:
         number = str(met) if met < 1 << 200 else "more than 2^200"
         raise LimitError(
-            f"{what} has {number} {_WHAT[name]}; the limit is {limit}. If you trust the model, raise it with limits=convc.Limits({name}=...) (--limit {name}=...)"
+            f"{what} has {number} {_WHAT[name]}; the limit is {limit}. If you trust the model, raise it with "
+            f"limits=convc.Limits({name}=...) (--limit {name}=...)"
         )
 
 
 def check_type(type: TensorType, what: str) -> None:
-    """Raises ``LimitError`` when a type has too many axes, and ``ShapeError`` when its bytes cannot be counted in 62 bits.
+    """Raises ``LimitError`` when a type has too many axes, and ``ShapeError`` when its bytes cannot be counted in 62
+    bits.
 
     Sizes of 0, and symbolic ones, count as 1. A type may be of more bytes than a tensor: to look at it costs nothing.
     """

@@ -1,7 +1,7 @@
 """The mapping between ops and ONNX operators: who reads and writes each, and the nodes that they read and write.
 
-A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of an
-ONNX operator of one form says so in a line::
+A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of
+an ONNX operator of one form says so in a line::
 
     @onnx_op("Det")
     @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def onnx_op(
 ) -> Callable[[type[AnyOp]], type[AnyOp]]:
     """Class decorator: the op is the ONNX operator of this name, and reads what the other names stand for too.
 
-    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the first
-    name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside ONNX's own
-    domain are ``domain::name``. For ``folds`` see ``imports``.
+    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the
+    first name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside
+    ONNX's own domain are ``domain::name``. For ``folds`` see ``imports``.
     """
 
     def register(op: type[AnyOp]) -> type[AnyOp]:
@@ -140,8 +140,8 @@ def export_fields(op: Op, n: ExportNode) -> None:
 
 
 EXPORT_OPSET = 22
-"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
-and dilations.
+"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take
+float16 and dilations.
 """
 EXPORT_IR_VERSION = 10
 
@@ -260,7 +260,8 @@ class ImportNode:
         array = self.builder.constant_of(value)
         if array is None:
             raise NotConstantError(
-                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)",
+                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If "
+                "it follows from an input's size, fix that size with shapes={...} (--shape)",
                 self.builder.inputs_behind(value),
             )
         return array

@@ -2,8 +2,8 @@
 
 To add an op, write a frozen dataclass deriving from ``Op`` in a file under ``ir/ops``; nothing else needs to change.
 Its fields are its attributes. The class says how types follow (``infer``) and what it computes (``compute``), and gives
-sample inputs (``cases``) that every generic test runs over. The same file registers how the op maps to ONNX and back, with
-the decorators of ``onnx_io.py``.
+sample inputs (``cases``) that every generic test runs over. The same file registers how the op maps to ONNX and back,
+with the decorators of ``onnx_io.py``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ REGISTRY: dict[str, type[Op]] = {}
 
 @dataclass(frozen=True)
 class Case:
-    """Sample operands of an op for the generic tests: each input a shape and dtype (values drawn at random) or an array.
+    """Sample operands of an op for the generic tests: each input a shape and dtype (values drawn at random) or an
+    array.
 
     ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` is ``"onnxruntime"``,
-    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both. ``opset`` is an
-    older one that ONNX Runtime is given, for ops whose newest form it lacks.
+    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both.
+    ``opset`` is an older one that ONNX Runtime is given, for ops whose newest form it lacks.
     """
 
     op: Op
@@ -56,25 +57,32 @@ class Op:
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
     contraction: ClassVar[bool] = False
-    """Whether the op sums products of two operands, as convolutions and matrix products do. Networks spend most of their time
-    in these ops, and they are computed in float16 where the target has fast instructions for it."""
+    """Whether the op sums products of two operands, as convolutions and matrix products do.
+
+    Networks spend most of their time in these ops, and they are computed in float16 where the target has fast
+    instructions for it."""
     moves_elements: ClassVar[bool] = False
-    """Whether every element of the result is an element of the only operand, chosen by its place or its rank in size, so that
-    integers at one scale may take the place of floats. ``False`` is always safe."""
+    """Whether every element of the result is an element of the only operand, chosen by its place or its rank in size,
+    so that integers at one scale may take the place of floats.
+
+    ``False`` is always safe."""
     rounds: ClassVar[bool] = True
-    """Whether right implementations may give results that differ in their last bits. It is ``False`` for ops that move or
-    choose elements, or compute each by one operation. ``True`` is always safe."""
+    """Whether right implementations may give results that differ in their last bits.
+
+    It is ``False`` for ops that move or choose elements, or compute each by one operation. ``True`` is always safe."""
     normalises_rows: ClassVar[bool] = False
-    """Whether each element of the result follows from the operand's element at its place and from statistics of the row, the
-    elements along some axes, that it lies in: softmax, and layer, group and instance normalization."""
+    """Whether each element of the result follows from the operand's element at its place and from statistics of the
+    row, the elements along some axes, that it lies in: softmax, and layer, group and instance normalization."""
     needs_range: ClassVar[bool] = False
-    """Whether the op must not be computed in float16 although its operands fit: because results may be too large for it, or
-    because operands are positions that need more digits than float16 has."""
+    """Whether the op must not be computed in float16 although its operands fit: because results may be too large for
+    it, or because operands are positions that need more digits than float16 has."""
     on_gpu: ClassVar[bool] = True
     """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
     counted: ClassVar[int | None] = None
-    """The axis of the first result of which only a first part counts, as many elements as the second result, int64[1], says."""
+    """The axis of the first result of which only a first part counts, as many elements as the second result, int64[1],
+    says.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,14 +111,18 @@ class Op:
         return False
 
     def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        """The counted axis of each result, ``axes`` being those of the operands; ``None`` when results depend on what does not count.
+        """The counted axis of each result, ``axes`` being those of the operands; ``None`` when results depend on what
+        does not count.
 
-        Every element of the results at a place along that axis may depend only on those of the operands at the same place.
+        Every element of the results at a place along that axis may depend only on those of the operands at the same
+        place.
         """
         return None
 
     def held_as(self, dtype: str) -> bool:
-        """Whether results of a dtype may be held in a layout: floats, and small integers where each element is computed by itself."""
+        """Whether results of a dtype may be held in a layout: floats, and small integers where each element is computed
+        by itself.
+        """
         return dtype in FLOATS or (self.injective and dtype in ("i8", "u8", "i32"))
 
     def reads_any_layout(self) -> bool:

@@ -15,8 +15,8 @@ from .graph import Graph
 
 @dataclass(frozen=True)
 class Layer:
-    """One node. ``parameters`` and ``nbytes`` count the elements and bytes of the constants it is the first to read, scalars
-    left out; ``flops`` is ``None`` while a size is symbolic.
+    """One node. ``parameters`` and ``nbytes`` count the elements and bytes of the constants it is the first to read,
+    scalars left out; ``flops`` is ``None`` while a size is symbolic.
     """
 
     name: str

@@ -16,7 +16,9 @@ from .sizes import Dim
 
 @dataclass(frozen=True)
 class TensorType:
-    """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as ``float32[1, 64, 56, 56]{NCHW16c}``."""
+    """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as
+    ``float32[1, 64, 56, 56]{NCHW16c}``.
+    """
 
     dtype: str
     shape: tuple[Dim, ...]
@@ -45,7 +47,8 @@ class TensorType:
         for d in self.shape:
             if not isinstance(d, int):
                 raise ShapeError(
-                    f"size {d!r} in shape {self} is symbolic here; fix it with shapes={{...}} (--shape on the command line)"
+                    f"size {d!r} in shape {self} is symbolic here; fix it with shapes={{...}} (--shape on the command "
+                    "line)"
                 )
         return self.shape  # type: ignore[return-value]
 

@@ -40,7 +40,8 @@ def verify(graph: Graph, stage: str = "") -> None:
         stated = tuple(v.type for v in node.outputs)
         if derived != stated:
             raise GraphError(
-                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as stated{where}"
+                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as "
+                f"stated{where}"
             )
         for v in node.outputs:
             define(v)

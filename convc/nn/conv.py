@@ -22,10 +22,10 @@ from .tensor import Tensor, apply
 class Convolution(Module):
     """``y[n,o,i] = b[o] + sum over c, k of x[n, c, stride*i + dilation*k - pad] * w[o,c,k]``, a cross-correlation.
 
-    Data ``(batch, channels, *spatial)``; parameters ``weight (channels, in channels / groups, *kernel)`` and ``bias
-    (channels,)``. An axis of n becomes ``floor((n - k + p + s) / s)``, p being the padding of both ends and k the extent
-    of the dilated kernel. ``padding`` is ``"valid"``, ``"same"`` (k - 1 in all, the larger half first), a size, or for
-    each axis a size or a pair (begin, end).
+    Data ``(batch, channels, *spatial)``; parameters ``weight (channels, in channels / groups, *kernel)`` and
+    ``bias (channels,)``. An axis of n becomes ``floor((n - k + p + s) / s)``, p being the padding of both ends and k
+    the extent of the dilated kernel. ``padding`` is ``"valid"``, ``"same"`` (k - 1 in all, the larger half first), a
+    size, or for each axis a size or a pair (begin, end).
     """
 
     rank: ClassVar[int]
@@ -94,10 +94,12 @@ class Conv3D(Convolution):
 
 @dataclass(eq=False)
 class TransposedConvolution(Convolution):
-    """The transpose of a convolution of the same attributes: ``y[n, o, stride*i + dilation*k - pad] += x[n,c,i] * w[c,o,k]``.
+    """The transpose of a convolution of the same attributes:
+    ``y[n, o, stride*i + dilation*k - pad] += x[n,c,i] * w[c,o,k]``.
 
-    Data ``(batch, channels, *spatial)``; parameters ``weight (in channels, channels / groups, *kernel)`` and ``bias
-    (channels,)``. An axis of n becomes ``s * (n - 1) + k - p + output_padding``; with ``padding="same"`` it becomes ``s * n``.
+    Data ``(batch, channels, *spatial)``; parameters ``weight (in channels, channels / groups, *kernel)`` and
+    ``bias (channels,)``. An axis of n becomes ``s * (n - 1) + k - p + output_padding``; with ``padding="same"`` it
+    becomes ``s * n``.
     """
 
     output_padding: Size | None = None

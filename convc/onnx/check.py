@@ -27,8 +27,10 @@ def check_text(message: Any, where: str = "the model") -> None:
 
 
 def check_names(graph: onnx.GraphProto) -> None:
-    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of the
-    first two. That two nodes write one name is found when they are sorted.
+    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of
+    the first two.
+
+    That two nodes write one name is found when they are sorted.
     """
     inputs = _unique("inputs", (v.name for v in graph.input))
     initializers = _unique("initializers", (t.name for t in graph.initializer))

@@ -36,7 +36,10 @@ def branch(n: ImportNode, body: Body) -> list[Value]:
 
 
 def loop(n: ImportNode, body: Body) -> list[Value]:
-    """``Loop``, its steps one after the other. Trip count and conditions must be constant, as they are in a counted loop."""
+    """``Loop``, its steps one after the other.
+
+    Trip count and conditions must be constant, as they are in a counted loop.
+    """
     graph = _subgraph(n, "body")
     trips, given = n.ints(0, "trip count"), n.const(1, "condition")
     steps = None if trips is None else trips[0]

@@ -44,7 +44,9 @@ Activations = tuple[tuple[str, float, float], ...]
 
 
 def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) -> list[Activations]:
-    """The activations of a node for each direction; parameters are handed out in the order of the functions that have them."""
+    """The activations of a node for each direction; parameters are handed out in the order of the functions that have
+    them.
+    """
     names = n.attr("activations") or tuple(defaults) * directions
     if len(names) != len(defaults) * directions:
         raise n.error(f"{plural(len(names), 'activation')} given; for each direction, {len(defaults)} must be")

@@ -21,8 +21,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 class Pool(Op):
     """One output element from the window at ``stride * i - pad``, for each channel on its own.
 
-    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs over
-    the end padding, unless it would start there.
+    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs
+    over the end padding, unless it would start there.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
@@ -48,7 +48,8 @@ class Pool(Op):
             raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         if x.rank < 3 or x.rank - 2 != len(self.kernel):
             raise ShapeError(
-                f"data of rank {x.rank} does not fit a kernel of {plural(len(self.kernel), 'spatial axis', 'spatial axes')}"
+                f"data of rank {x.rank} does not fit a kernel of "
+                f"{plural(len(self.kernel), 'spatial axis', 'spatial axes')}"
             )
         strides, pads, dilations = self.geometry()
         if any(p < 0 for pair in pads for p in pair):

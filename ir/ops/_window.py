@@ -1,7 +1,7 @@
 """Sliding windows: the geometry that convolutions and poolings share.
 
-Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1``
-with ``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
+Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1`` with
+``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def full(value: Ints, rank: int, default: int = 1) -> Ints:
-    """An attribute for each spatial axis, the default when it was left empty; raises ``ShapeError`` on a wrong length."""
+    """An attribute for each spatial axis, the default when it was left empty.
+
+    Raises ``ShapeError`` on a wrong length.
+    """
     if not value:
         return (default,) * rank
     if len(value) != rank:
@@ -105,7 +108,8 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
         return ((0, 0),) * rank
     if len(flat) != 2 * rank:
         raise n.error(
-            f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis are needed"
+            f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
+            "are needed"
         )
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 

@@ -19,7 +19,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, out_size
 
 @dataclass(frozen=True)
 class Col2Im(Op):
-    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18, PyTorch ``fold``.
+    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18,
+    PyTorch ``fold``.
 
     Data ``N C*prod(kernel) windows``, both last axes row-major; result ``N C image``.
     """

@@ -23,8 +23,8 @@ class Conv(Op):
 
     Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
     says how the result is held: with a block of outputs (``OIHW16i16o``) blocked alike (``NCHW16c``), without one
-    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no algorithm
-    that rounds will do.
+    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no
+    algorithm that rounds will do.
     """
 
     name = "conv"

@@ -19,8 +19,9 @@ from .conv import Conv
 class ConvBytes(Conv):
     """The convolution of uint8 data ``N C H W`` with int8 weights, summed in int32; the data is padded with ``zero``.
 
-    Weights are held as int32 ``O C/4 kh kw``, each with those of four channels, the first in its low bits; channels that the
-    data lacks have weight 0. It stands for a ``ConvInteger`` where the processor multiplies so; no model holds it.
+    Weights are held as int32 ``O C/4 kh kw``, each with those of four channels, the first in its low bits; channels
+    that the data lacks have weight 0. It stands for a ``ConvInteger`` where the processor multiplies so; no model holds
+    it.
     """
 
     name = "conv_bytes"

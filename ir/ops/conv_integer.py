@@ -25,8 +25,8 @@ from .conv import Conv, conv_geometry
 class ConvInteger(Op):
     """The convolution of ``x - x_zero`` with ``w - w_zero``, summed in int32; ONNX ConvInteger-10.
 
-    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one number;
-    those of the weight, one number or a vector ``O``. Padding counts as the zero point.
+    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one
+    number; those of the weight, one number or a vector ``O``. Padding counts as the zero point.
     """
 
     name = "conv_integer"
@@ -95,7 +95,9 @@ def _export_conv_integer(op: ConvInteger, n: ExportNode) -> None:
 
 @imports("QLinearConv")
 def _import_q_linear_conv(n: ImportNode) -> Any:
-    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX QLinearConv-10."""
+    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX
+    QLinearConv-10.
+    """
     (x, x_scale, x_zero), (w, w_scale, w_zero), bias = operand(n, 0), operand(n, 3), n.optional(8)
     total = _emit(n, x, w, x_zero, w_zero)
     if bias is not None:

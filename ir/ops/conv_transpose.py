@@ -23,8 +23,8 @@ class ConvTranspose(Op):
     """The gradient of a convolution with respect to its data, as an op of its own; ONNX ConvTranspose-22.
 
     ``y[n, o, s*i + d*k - pad] += x[n,c,i] * w[c,o,k]``, plus an optional bias. Data ``N C spatial``, weight
-    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the result
-    then has its channels last. Sizes follow
+    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the
+    result then has its channels last. Sizes follow
     ``out = s * (in - 1) + output_padding + d * (kernel - 1) + 1 - pad_begin - pad_end``.
     """
 
@@ -47,7 +47,8 @@ class ConvTranspose(Op):
         channels, per_group = w.sizes[:2]
         if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
             raise ShapeError(
-                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in {plural(self.group, 'group')}"
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in "
+                f"{plural(self.group, 'group')}"
             )
         outputs = per_group * self.group
         if bias and bias[0].shape != (outputs,):
@@ -186,7 +187,8 @@ def _onnx_pads(
         flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
         if len(flat) != 2 * rank:
             raise n.error(
-                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis are needed"
+                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each "
+                "axis are needed"
             )
         return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
     sizes = [d for d in spatial if isinstance(d, int)]

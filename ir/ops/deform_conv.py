@@ -22,11 +22,13 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class DeformConv(Op):
-    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision ``deform_conv2d``.
+    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision
+    ``deform_conv2d``.
 
-    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and horizontal
-    by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW`` that multiplies
-    what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated linearly; outside it is 0.
+    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and
+    horizontal by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW``
+    that multiplies what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated
+    linearly; outside it is 0.
     """
 
     name = "deform_conv"

@@ -42,7 +42,9 @@ class Einsum(Op):
         return TensorType(types[0].dtype, tuple(sizes[label] for label in result))
 
     def labels(self, ranks: Sequence[int]) -> tuple[list[Labels], Labels]:
-        """The label of every axis of the operands and of the result; axes under an ellipsis are numbered from the right."""
+        """The label of every axis of the operands and of the result; axes under an ellipsis are numbered from the
+        right.
+        """
         left, arrow, right = self.equation.replace(" ", "").partition("->")
         given = left.split(",")
         if len(given) != len(ranks):

@@ -39,7 +39,8 @@ class GatherND(Op):
         depth = size_of(indices, indices.rank - 1)
         if not 1 <= depth <= x.rank - batch:
             raise ShapeError(
-                f"index tuples of {depth} do not fit the {plural(x.rank - batch, 'axis', 'axes')} of {x} after the batch"
+                f"index tuples of {depth} do not fit the {plural(x.rank - batch, 'axis', 'axes')} of {x} after the "
+                "batch"
             )
         if not all(same_size(a, b) for a, b in zip(x.shape[:batch], indices.shape[:batch], strict=True)):
             raise ShapeError(f"data {x} and indices {indices} differ in their batch axes")

@@ -31,8 +31,8 @@ class GridSample(Op):
     """``y[n, c, o] = x[n, c]`` at the place ``grid[n, o]``; ONNX GridSample-22, PyTorch ``grid_sample``.
 
     Data ``N C spatial``, grid ``N out... r`` with ``r`` coordinates in [-1, 1] a point, the last axis' first. With
-    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what lies
-    outside: zeros, the border element, or the reflection.
+    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what
+    lies outside: zeros, the border element, or the reflection.
     """
 
     name = "grid_sample"

@@ -20,7 +20,8 @@ from ._axes import size_of
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
-    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX GroupNormalization-21.
+    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX
+    GroupNormalization-21.
 
     Operands x, scale, b: data ``N C ...`` in any layout and two vectors, one element a channel, or a group (as ONNX had
     it in opset 18), of one float dtype.

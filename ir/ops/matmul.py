@@ -22,7 +22,9 @@ DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 @onnx_op("MatMul")
 @dataclass(frozen=True)
 class MatMul(Op):
-    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX MatMul-13."""
+    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX
+    MatMul-13.
+    """
 
     name = "matmul"
     contraction = True
@@ -31,7 +33,8 @@ class MatMul(Op):
         a, b = types
         if a.dtype != b.dtype or a.dtype not in DTYPES:
             raise ShapeError(
-                f"takes operands of one dtype out of {dtype_names(*DTYPES)}, not {dtype_names(a.dtype)} and {dtype_names(b.dtype)}"
+                f"takes operands of one dtype out of {dtype_names(*DTYPES)}, not {dtype_names(a.dtype)} and "
+                f"{dtype_names(b.dtype)}"
             )
         if not a.rank or not b.rank:
             raise ShapeError("takes no scalars")

@@ -18,17 +18,18 @@ from ._axes import same_size
 from .reshape import Reshape
 
 _LEFT, _PICKED, _FOUND, _BOX, _CLEAR, _PLACE, _BELOW, _HELD = range(8)
-"""What is kept for each class of an image: how many boxes are in the heap, were picked, and were in the heap at first; the box
-that is looked at, and whether it overlaps none so far; and where the heap is being put in order."""
+"""What is kept for each class of an image: how many boxes are in the heap, were picked, and were in the heap at first;
+the box that is looked at, and whether it overlaps none so far; and where the heap is being put in order."""
 
 
 @dataclass(frozen=True)
 class NonMaxSuppression(Op):
     """Indices (image, class, box) of the boxes picked for each class by falling score; ONNX NonMaxSuppression-11.
 
-    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have in common,
-    and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its centre and size
-    (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index first.
+    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have
+    in common, and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its
+    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index
+    first.
 
     Results: int64 of shape ``N*C*min(most, B) 3``, and how many of its rows count. The others are 0.
     """
@@ -109,7 +110,10 @@ class NonMaxSuppression(Op):
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
-        """The area that two boxes share over that of their union; 0 where a box has no area. As ONNX Runtime rounds it."""
+        """The area that two boxes share over that of their union; 0 where a box has no area.
+
+        As ONNX Runtime rounds it.
+        """
         sides = [self.sides(k, [boxes(image, box, i) for i in range(4)]) for box in (a, b)]
         inner = [
             k.tirx.min(high, top) - k.tirx.max(low, bottom) for (low, high), (bottom, top) in zip(*sides, strict=True)

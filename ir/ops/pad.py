@@ -26,8 +26,9 @@ MODES = ("constant", "edge", "reflect", "wrap")
 class Pad(Op):
     """The operand with ``pads[a]`` = (begin, end) elements added at the ends of each axis; ONNX Pad-24.
 
-    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one element of
-    an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap`` (periodic).
+    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one
+    element of an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap``
+    (periodic).
     """
 
     name = "pad"

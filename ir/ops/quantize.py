@@ -27,8 +27,8 @@ SMALL_ALONE = {"oracle": "reference", "note": "ONNX Runtime's numpy interface ha
 class _Linear(Op):
     """Operands: data, scale, and a zero point shaped like the scale, zero when it is left out.
 
-    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block of
-    that many elements along ``axis``.
+    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block
+    of that many elements along ``axis``.
     """
 
     elementwise = True
@@ -72,10 +72,11 @@ class _Linear(Op):
 
 @dataclass(frozen=True)
 class Quantize(_Linear):
-    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16 bits.
+    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16
+    bits.
 
-    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0; without
-    ``saturate`` what is beyond its range becomes infinity or NaN.
+    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0;
+    without ``saturate`` what is beyond its range becomes infinity or NaN.
     """
 
     name = "quantize"
@@ -149,7 +150,9 @@ def _export_quantize(op: Quantize, n: ExportNode) -> None:
 
 @dataclass(frozen=True)
 class Dequantize(_Linear):
-    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
+    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up
+    to 32 bits.
+    """
 
     name = "dequantize"
     rounds = False

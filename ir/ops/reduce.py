@@ -23,8 +23,8 @@ from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, t
 class Reduce(Op):
     """``y = finish(reduce of prepare(x) over axes)``; ``axes`` None means all of them, empty none.
 
-    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over no
-    elements the result is the reduction's identity.
+    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over
+    no elements the result is the reduction's identity.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = (*FLOATS, "i32", "i64", "u32", "u64")

@@ -121,7 +121,9 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
 
 
 def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
-    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``, ``(2)->(1)``."""
+    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
+    ``(2)->(1)``.
+    """
     groups: list[tuple[list[int], list[int]]] = []
     s = t = 0
     while s < len(sources) or t < len(targets):

@@ -25,8 +25,8 @@ from ._resampling import CROP, Line, Resampling, export_resampling
 class ResizeNearest(Resampling):
     """Each output is the input element nearest to its position; ONNX Resize-19 of mode nearest, any dtype.
 
-    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which differ
-    where two are equally near.
+    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which
+    differ where two are equally near.
     """
 
     name = "resize_nearest"
@@ -81,9 +81,10 @@ class Resize(Resampling):
     """Each output is a weighted sum of the input elements around its position, axis by axis; ONNX Resize-19.
 
     ``mode`` linear weighs the two nearest elements along an axis, cubic the four nearest by Keys' kernel with
-    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias`` stretches
-    the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with ``exclude_outside``
-    weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and saturate.
+    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias``
+    stretches the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with
+    ``exclude_outside`` weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and
+    saturate.
     """
 
     name = "resize"

@@ -64,7 +64,8 @@ class _Scatter(Op):
 @onnx_op("ScatterElements")
 @dataclass(frozen=True)
 class ScatterElements(_Scatter):
-    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX ScatterElements-18.
+    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX
+    ScatterElements-18.
 
     Indices are int32 or int64 of the updates' shape, negative ones count from the end.
     """
@@ -108,7 +109,8 @@ def _import_scatter_elements(n: ImportNode) -> Any:
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
 
-    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written whole.
+    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written
+    whole.
     """
 
     name = "scatter_nd"

@@ -41,4 +41,6 @@ class Where(Elementwise):
         yield sample(cls(), boolean[()], i64[4], i64[3, 1])
         yield sample(cls(), boolean[40], u8[40], u8[40])
         yield sample(cls(), boolean[40], f16[40], f16[40], oracle="reference", note="ONNX Runtime has no float16 Where")
-        yield sample(cls(), boolean[3], boolean[3], boolean[3], oracle="reference", note="ONNX Runtime has no bool Where")  # fmt: skip
+        yield sample(
+            cls(), boolean[3], boolean[3], boolean[3], oracle="reference", note="ONNX Runtime has no bool Where"
+        )

@@ -39,7 +39,8 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     def fixed(d: Dim, owner: str) -> Dim:
         if isinstance(d, str) and d not in sizes:
             raise ShapeError(
-                f"size '{d}' of input '{owner}' is symbolic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
+                f"size '{d}' of input '{owner}' is symbolic; fix it with shapes={{'{owner}': ...}} (--shape "
+                f"{owner}=...)"
             )
         return sizes.get(d, d)
 
