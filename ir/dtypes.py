@@ -31,9 +31,10 @@ DTYPES = tuple(_NUMPY)
 COMPUTED = tuple(_COMPUTED)
 """The dtypes that ops compute with."""
 SMALL = tuple(_SMALL)
-"""The dtypes of fewer bits than ops compute with.
+"""The dtypes of 8 bits or fewer that ops do not compute with.
 
-They are stored, moved and converted; each element takes a byte, of which the low bits count."""
+They are stored, moved and converted. Each element takes a byte, and lies in its low bits.
+"""
 SMALL_FLOATS = tuple(d for d in SMALL if d.startswith("f"))
 """The floats among the small dtypes."""
 SMALL_INTEGERS = tuple(d for d in SMALL if not d.startswith("f"))
@@ -54,7 +55,7 @@ def numpy_dtype(dtype: str) -> np.dtype:
 
 
 def tvm_dtype(dtype: str) -> str:
-    """The name that generated code has for a dtype: numpy's, where a small dtype is a byte."""
+    """The name of a dtype in generated code: numpy's name, or ``uint8`` for a small dtype."""
     return "uint8" if dtype in _SMALL else str(_NUMPY[dtype])
 
 

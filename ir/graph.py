@@ -1,4 +1,7 @@
-"""The graph records: ``Value``, ``Node``, ``Constant``, ``Graph``. All immutable; a pass makes a new graph."""
+"""The records that a graph consists of: ``Value``, ``Node``, ``Constant``, ``Graph``.
+
+They are immutable: a pass makes a new graph.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +47,17 @@ class Node:
         return self.outputs[0]
 
     def describe(self) -> str:
-        """How an error names this node."""
+        """The node's op, output and operands, as errors name it."""
         operands = ", ".join(str(v) for v in self.inputs)
         return f"{self.op.name} node '{self.output.name}' ({operands})"
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """How a parameter that was never given values gets them: ``uniform`` in +-bound, or a constant ``fill``."""
+    """How a parameter that was given no values gets some.
+
+    ``uniform`` draws from [-amount, amount] with ``seed``; ``fill`` repeats ``amount``.
+    """
 
     KINDS: ClassVar[tuple[str, ...]] = ("uniform", "fill")
     kind: str
@@ -149,7 +155,8 @@ class Constant:
 class Graph:
     """A model: inputs, nodes in topological order, outputs, and the constants by value name.
 
-    ``output_names`` are what the caller knows the outputs by; a value may be returned twice, or be an input.
+    ``output_names`` are the names under which the caller knows the outputs. A value may be returned twice, and an
+    output may be an input.
     """
 
     name: str
@@ -174,7 +181,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that read each value, by value name, each node once."""
+        """The nodes that read each value, by value name; each node is listed once."""
         found: dict[str, list[Node]] = defaultdict(list)
         for n in self.nodes:
             for name in dict.fromkeys(v.name for v in n.inputs):
@@ -188,8 +195,8 @@ class Graph:
 
     @cached_property
     def at_load(self) -> frozenset[str]:
-        """The names of the values that follow from constants alone, and are not returned: they are computed once, at
-        load.
+        """The names of the values that depend on constants only and are not returned: they are computed once, when the
+        model is loaded.
         """
         known = set(self.constants)
         for n in self.nodes:
@@ -198,7 +205,7 @@ class Graph:
         return frozenset(known - set(self.constants))
 
     def values(self) -> list[Value]:
-        """Inputs, constants and node outputs, each once."""
+        """All inputs, constants and node outputs, each of them once."""
         constants = [Value(name, c.type) for name, c in self.constants.items()]
         return [*self.inputs, *constants, *(v for n in self.nodes for v in n.outputs)]
 
@@ -208,7 +215,9 @@ class Graph:
         return constant.array if constant is not None and constant.has_data else None
 
     def as_networkx(self) -> nx.MultiDiGraph:
-        """Nodes are indices into ``nodes``; each edge carries the value it stands for."""
+        """The graph for networkx: its vertices are indices into ``nodes``, and each edge carries a value under
+        ``value``.
+        """
         g = nx.MultiDiGraph()
         index = {v.name: i for i, n in enumerate(self.nodes) for v in n.outputs}
         g.add_nodes_from(range(len(self.nodes)))
@@ -224,7 +233,9 @@ def sort_topologically(
     writes: Callable[[int], Sequence[str]],
     what: Callable[[int], str],
 ) -> list[int]:
-    """Indices of ``items`` in an order where each comes after what it reads; keeps the given order where it can.
+    """The indices of ``items`` in an order in which each item comes after those whose results it reads.
+
+    The given order is kept where possible.
 
     Raises ``GraphError`` naming the items on a cycle, or a value written twice.
     """

@@ -44,7 +44,7 @@ def load_onnx(
 ) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or a ``ModelProto``.
 
-    ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when
+    ``shapes`` fixes the sizes of inputs by name, for models whose sizes are dynamic. Raises ``ModelFileError`` when
     the file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile,
     ``LimitError`` when it goes beyond ``limits``.
     """

@@ -1,4 +1,4 @@
-"""Shared by ops that name axes: negative axes, symbolic sizes, and indices that are themselves data."""
+"""Shared by ops that name axes: negative axes, dynamic sizes, and indices that are themselves data."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def axes_of(axes: Sequence[int], rank: int) -> Ints:
 
 
 def size_of(type: TensorType, axis: int) -> int:
-    """The size of one axis; raises ``ShapeError`` when it is symbolic."""
+    """The size of one axis; raises ``ShapeError`` when it is dynamic."""
     size = type.shape[axis]
     return size if isinstance(size, int) else type.sizes[axis]
 
 
 def same_size(a: Dim, b: Dim) -> bool:
-    """Whether two sizes may be equal; a symbolic one may be anything."""
+    """Whether two sizes may be equal; a dynamic one may be anything."""
     return a == b or isinstance(a, str) or isinstance(b, str)
 
 

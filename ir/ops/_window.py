@@ -54,7 +54,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
         if (kernel, stride, pads) == (1, 1, (0, 0)):
             return size
         raise ShapeError(
-            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     extent = dilation * (kernel - 1) + 1
     check("window", max(extent, stride, *map(abs, pads)), f"a window of {kernel}, stride {stride}, pads {list(pads)}")
@@ -70,7 +70,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
 def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
     """Whether one of the ``count`` windows along an axis holds padding alone."""
     if isinstance(size, str) or isinstance(count, str):
-        return False  # only windows of one element and no padding pass symbolic sizes on
+        return False  # only windows of one element and no padding pass dynamic sizes on
     # a window that starts inside holds its first element
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
@@ -81,7 +81,7 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
     """Pads for which ``out = ceil(in / stride)``; an odd one goes to the end (``upper``) or the beginning."""
     if isinstance(size, str):
-        raise ShapeError(f"padding for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"padding for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
     total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)

@@ -159,7 +159,7 @@ def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilati
         if (stride, grown) == (1, 1):
             return size
         raise ShapeError(
-            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     out = stride * (size - 1) + grown
     if out < 1:
@@ -194,7 +194,7 @@ def _onnx_pads(
     sizes = [d for d in spatial if isinstance(d, int)]
     if len(sizes) < rank:
         raise n.unsupported(
-            f"padding for symbolic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
+            f"padding for dynamic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
         )
     if wanted and len(wanted) != rank:
         raise n.error(f"output_shape {list(wanted)} must give the {rank} spatial sizes")

@@ -119,7 +119,7 @@ def _export_slice(op: Slice, n: ExportNode) -> None:
 
 
 def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
-    """Whether a slice keeps an axis as it is; for a symbolic size, whatever it will be."""
+    """Whether a slice keeps an axis as it is; for a dynamic size, whatever it will be."""
     beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
     return (
         step == 1
