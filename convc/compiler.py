@@ -115,7 +115,8 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicM
                 return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
         except ConvcError as e:
             sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            raise e.within(f"for {sizes}") from e.__cause__
+            e.within(f"for {sizes}")
+            raise
 
     return DynamicModel(found.name, found.inputs, found.outputs, make, keep)
 

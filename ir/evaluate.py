@@ -1,4 +1,4 @@
-"""Evaluating ops on arrays at compile time, by onnx's own reference implementation: the oracle also folds constants."""
+"""Evaluate ops on arrays at compile time, with onnx's reference implementation, which is also an oracle of the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]) -> list[np.ndarray]:
-    """The op's outputs on these arrays; raises ``UnsupportedOpError`` for an op that has no ONNX form."""
+    """The op's outputs on these arrays. Raises ``UnsupportedOpError`` for an op that has no ONNX form."""
     from onnx import helper
 
     names = [f"i{i}" for i in range(len(inputs))]
@@ -40,7 +40,10 @@ def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]
 def run_reference(
     graph: onnx.GraphProto, opsets: Sequence[onnx.OperatorSetIdProto], feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """The outputs of an ONNX graph by onnx's reference evaluator; raises ``UnsupportedOpError`` when it cannot."""
+    """The outputs of an ONNX graph, computed by onnx's reference evaluator.
+
+    Raises ``UnsupportedOpError`` when it fails.
+    """
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 

@@ -1,7 +1,7 @@
 """The mapping between ops and ONNX operators: who reads and writes each, and the nodes that they read and write.
 
-A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of an
-ONNX operator of one form says so in a line::
+A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of
+an ONNX operator of one form says so in a line::
 
     @onnx_op("Det")
     @dataclass(frozen=True)
@@ -50,13 +50,13 @@ _FOLDED: set[str] = set()
 
 
 def onnx_op(
-    *operators: str, read: Callable[[type[AnyOp], ImportNode], Any] | None = None, folds: bool = False
+    *operators: str, read: Callable[[Any, ImportNode], Any] | None = None, folds: bool = False
 ) -> Callable[[type[AnyOp]], type[AnyOp]]:
     """Class decorator: the op is the ONNX operator of this name, and reads what the other names stand for too.
 
-    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the first
-    name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside ONNX's own
-    domain are ``domain::name``. For ``folds`` see ``imports``.
+    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the
+    first name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside
+    ONNX's own domain are ``domain::name``. For ``folds`` see ``imports``.
     """
 
     def register(op: type[AnyOp]) -> type[AnyOp]:
@@ -140,18 +140,20 @@ def export_fields(op: Op, n: ExportNode) -> None:
 
 
 EXPORT_OPSET = 22
-"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
-and dilations.
+"""The opset that convc writes unless an op needs a newer one: the first in which AveragePool, MaxPool and LpPool all
+take float16 and dilations.
 """
 EXPORT_IR_VERSION = 10
 
 
 _DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
-"""The opsets that first had a dtype, where ``EXPORT_OPSET`` lacks it."""
+"""The first opset that has each of the dtypes that ``EXPORT_OPSET`` lacks."""
 
 
 def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
-    """The opset and the IR version that a model of these nodes, as convc writes them, and tensors is of."""
+    """The opset and the IR version that a model needs which holds these nodes, as convc writes them, and tensors of
+    these types.
+    """
     from onnx import helper
 
     opset = max(
@@ -163,7 +165,7 @@ def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType])
 
 @lru_cache(maxsize=1024)
 def _introduced(op_type: str) -> int:
-    """The opset that first had an operator."""
+    """The first opset that has an operator."""
     from onnx import defs
 
     history = defs.get_all_schemas_with_history()
@@ -206,16 +208,16 @@ class ImportNode:
         return self.proto.op_type
 
     def describe(self) -> str:
-        """How errors name this node."""
+        """The node's operator and name, as errors begin: ``Conv node 'n1'``."""
         name = self.proto.name or next((o for o in self.proto.output if o), "")
         return f"{self.proto.op_type} node '{name}'"
 
     def error(self, message: str) -> ConvcError:
-        """An error about what this node says: ``raise n.error(...)``."""
+        """A ``ModelFileError`` about this node, for what the ONNX standard does not allow: ``raise n.error(...)``."""
         return ModelFileError(f"{self.describe()}: {message}")
 
     def unsupported(self, message: str) -> ConvcError:
-        """An error about a valid form that convc does not compile."""
+        """An ``UnsupportedOpError`` about this node, for a valid form that convc does not compile."""
         return UnsupportedOpError(f"{self.describe()}: {message}")
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -236,7 +238,7 @@ class ImportNode:
         return value
 
     def input(self, index: int) -> Value:
-        """A required input; raises when the node lacks it."""
+        """A required input. Raises ``ModelFileError`` when the node lacks it."""
         value = self.optional(index)
         if value is None:
             raise self.error(f"input {index} is missing")
@@ -247,26 +249,30 @@ class ImportNode:
         return self.inputs[index] if index < len(self.inputs) else None
 
     def present_inputs(self) -> list[Value]:
-        """All inputs; raises when one in the middle is left out."""
+        """All inputs. Raises ``ModelFileError`` when one in the middle is left out."""
         while self.inputs and self.inputs[-1] is None:
             self.inputs.pop()
         return [self.input(i) for i in range(len(self.inputs))]
 
     def const(self, index: int, what: str) -> np.ndarray | None:
-        """The values of an input that must be known at compile time; ``None`` when it is left out."""
+        """The values of an input that must be known at compile time; ``None`` when the input is left out.
+
+        ``what`` names the input in the ``NotConstantError`` that is raised when it is computed at run time.
+        """
         value = self.optional(index)
         if value is None:
             return None
         array = self.builder.constant_of(value)
         if array is None:
             raise NotConstantError(
-                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)",
+                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If "
+                "it follows from an input's size, fix that size with shapes={...} (--shape)",
                 self.builder.inputs_behind(value),
             )
         return array
 
     def ints(self, index: int, what: str) -> tuple[int, ...] | None:
-        """As ``const``, for a list of integers."""
+        """The values of an input, as ``const`` gives them, as a tuple of integers."""
         array = self.const(index, what)
         return None if array is None else tuple(int(v) for v in array.reshape(-1))
 
@@ -278,20 +284,21 @@ class ImportNode:
         return self.ints(index, name)
 
     def emit(self, op: Op, *inputs: Value) -> Any:
-        """Add an op; returns its output, or a tuple when it has several. Errors name this ONNX node."""
+        """Add an op, and return its output, or a tuple of several outputs. Errors name this ONNX node."""
         try:
             return self.builder.emit(op, *inputs)
         except ConvcError as e:
-            raise type(e)(f"{self.describe()}: {e}") from e
+            e.within(self.describe())
+            raise
 
     def filled(self, shape: Sequence[int], value: float, dtype: str, name: str = "filled") -> Value:
-        """A constant of one number everywhere; raises ``LimitError`` when it has too many bytes."""
+        """Add a constant that holds one number everywhere. Raises ``LimitError`` when it has too many bytes."""
         made = TensorType(dtype, tuple(shape))
         check_made(made, f"{self.describe()}: its '{name}'")
         return self.constant(np.full(made.sizes, value, made.numpy_dtype), name)
 
     def constant(self, array: np.ndarray, hint: str = "const") -> Value:
-        """Add a constant."""
+        """Add a constant, named after the hint."""
         return self.builder.constant(array, hint)
 
     def scalar(self, value: float, like: Value) -> Value:
@@ -319,7 +326,10 @@ class ExportNode:
         self.fresh = fresh
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
-        """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
+        """Write one ONNX node, and return the name of its first output.
+
+        Without ``outputs`` it has one output of a new name.
+        """
         from onnx import helper
 
         outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
@@ -332,7 +342,7 @@ class ExportNode:
         return outputs[0]
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
-        """Write an initializer; returns its name."""
+        """Write an initializer, and return its name."""
         from onnx import numpy_helper
 
         name = self.fresh(hint)
@@ -340,5 +350,5 @@ class ExportNode:
         return name
 
     def ints(self, values: Sequence[int], hint: str = "ints") -> str:
-        """Write an int64 list as an initializer."""
+        """Write a list of integers as an int64 initializer, and return its name."""
         return self.constant(np.array(values, np.int64), hint)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .errors import plural
+
 Dim = int | str
 """A size in elements, or the name of a dynamic size."""
 
@@ -14,12 +16,12 @@ Bound = dict[str, tuple[Dim, str]]
 def mismatch(owner: str, stated: Sequence[Dim], given: Sequence[Dim], bound: Bound | None = None) -> str:
     """Why a shape does not fit the stated one, as a sentence without its full stop; the empty string when it fits.
 
-    ``owner`` says whose shape it is, as in ``input 'x'``. A stated number must be given as it is; a stated name fits any
-    size, but the same one wherever the name stands. Pass the same ``bound`` for all tensors of a model: it keeps the size
-    of each name from one call to the next, and grows.
+    ``owner`` says whose shape it is, as in ``input 'x'``. A stated number must be given as it is; a stated name fits
+    any size, but the same one wherever the name stands. Pass the same ``bound`` for all tensors of a model: it keeps
+    the size of each name from one call to the next, and grows.
     """
     if len(stated) != len(given):
-        axes = "1 axis" if len(given) == 1 else f"{len(given)} axes"
+        axes = plural(len(given), "axis", "axes")
         return f"{owner} has {axes}, {described(given)}; the model takes {len(stated)}, {described(stated)}"
     bound = {} if bound is None else bound
     for axis, (expected, size) in enumerate(zip(stated, given, strict=True)):

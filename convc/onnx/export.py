@@ -20,7 +20,10 @@ MAX_PROTO = (1 << 31) - 1
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs; raises ``UnsupportedOpError`` for an op with no ONNX form."""
+    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs.
+
+    Raises ``UnsupportedOpError`` for an op with no ONNX form.
+    """
     check_trimmed(graph)
     names = Builder()
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import FLOATS
-from ..errors import ShapeError
+from ..dtypes import FLOATS, dtype_names
+from ..errors import ShapeError, plural
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
@@ -21,8 +21,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 class Pool(Op):
     """One output element from the window at ``stride * i - pad``, for each channel on its own.
 
-    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs over
-    the end padding, unless it would start there.
+    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs
+    over the end padding, unless it would start there.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
@@ -45,9 +45,12 @@ class Pool(Op):
     def infer(self, *types: TensorType) -> Any:
         (x,) = types
         if x.dtype not in self.dtypes:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         if x.rank < 3 or x.rank - 2 != len(self.kernel):
-            raise ShapeError(f"data of rank {x.rank} does not fit a kernel of {len(self.kernel)} spatial axes")
+            raise ShapeError(
+                f"data of rank {x.rank} does not fit a kernel of "
+                f"{plural(len(self.kernel), 'spatial axis', 'spatial axes')}"
+            )
         strides, pads, dilations = self.geometry()
         if any(p < 0 for pair in pads for p in pair):
             raise ShapeError(f"pads {pads} must not be negative")

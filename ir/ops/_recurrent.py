@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..loops import Memory, block, loop, program, vector_loop, when
 from ..lowering import Operand, TensorExpressions
@@ -48,10 +49,12 @@ class Recurrent(Op):
     """A layer in one direction. Operands, of one float dtype but for the lengths:
 
     gates ``T B G*H``, the inputs times the input weights with their biases; the recurrence weight ``H G*H``; what is
-    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero; the
-    first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed in float32.
+    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero;
+    the first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed
+    in float32.
 
-    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to, where it is not 0.
+    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to,
+    where it is not 0.
     """
 
     on_gpu = False
@@ -82,16 +85,19 @@ class Recurrent(Op):
         lengths = rest[len(extra)]
         if lengths.dtype != "i32" or {t.dtype for t in types if t is not lengths} != {gates.dtype}:
             raise ShapeError(
-                f"takes lengths of i32, and all else of one dtype, not {', '.join(t.dtype for t in types)}"
+                f"takes lengths of int32, and all else of one dtype, not {dtype_names(*(t.dtype for t in types))}"
             )
         known = all(name in GATES for name, _, _ in self.activations)
         if len(self.activations or self.functions) != len(self.functions) or not known:
-            raise ShapeError(f"takes {len(self.functions)} activations out of {', '.join(GATES)}")
+            raise ShapeError(f"takes {plural(len(self.functions), 'activation')} out of {', '.join(GATES)}")
         state = gates.with_shape((batch, hidden))
         return (gates.with_shape((steps, batch, hidden)), *[state] * self.states)
 
     def activate(self, k: TensorExpressions, place: int, x: Any) -> Any:
-        """The activation at a place in the equations. That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime."""
+        """The activation at a place in the equations.
+
+        That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime.
+        """
         name, alpha, beta = (self.activations or [(f, 0.0, 0.0) for f in self.functions])[place]
         if self.clip and place < 2:
             x = bounded(k, x, -self.clip, self.clip)
@@ -166,8 +172,8 @@ def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b
 
 
 Vectors = Callable[[ImportNode, "Value | None", int, int], "tuple[Value | None, list[Value]]"]
-"""``vectors(n, bias, d, hidden)``: what is added to the gates, and the extra parameters, for direction d, whose biases are one
-vector of the node; ``hidden`` is the size of the state.
+"""``vectors(n, bias, d, hidden)``: what is added to the gates, and the extra parameters, for direction d, whose biases
+are one vector of the node; ``hidden`` is the size of the state.
 """
 
 
@@ -185,7 +191,10 @@ def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summ
     reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[n.attr("direction", "forward")]
     (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
     if w.type.sizes[:2] != (len(reverse), op.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
-        raise n.error(f"weights {w.type} and {r.type} do not fit {len(reverse)} directions of {op.gates} gates")
+        raise n.error(
+            f"weights {w.type} and {r.type} do not fit {plural(len(reverse), 'direction')} of "
+            f"{plural(op.gates, 'gate')}"
+        )
     if lengths is None:
         lengths = n.filled((batch,), steps, "i32", "lengths")
     states = [n.optional(5 + i) for i in range(op.states)]
@@ -200,7 +209,9 @@ def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summ
 
 
 Written = Callable[[ExportNode, str, int], "tuple[str, str]"]
-"""``written(n, extra, hidden)`` writes the extra parameters as the inputs B and P of the node; the one left out is empty."""
+"""``written(n, extra, hidden)`` writes the extra parameters as the inputs B and P of the node; the one left out is
+empty.
+"""
 
 
 def export_recurrent(op: Recurrent, n: ExportNode, operator: str, written: Written | None = None, **attrs: Any) -> None:

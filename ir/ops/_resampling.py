@@ -1,7 +1,7 @@
 """Shared by the resizing ops: output sizes, and where in the input each output position lies.
 
-A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile time,
-so that rounding and fractions are exact: no float error decides which pixel is the nearest.
+A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile
+time, so that rounding and fractions are exact: no float error decides which pixel is the nearest.
 """
 
 from __future__ import annotations

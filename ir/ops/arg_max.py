@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, onnx_op
@@ -34,7 +34,7 @@ class ArgExtreme(Op):
         (x,) = types
         axis = axis_of(self.axis, x.rank)
         if x.dtype not in FLOATS + INTEGERS:
-            raise ShapeError(f"does not take {x.dtype}; it takes numbers")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes numbers")
         if x.shape[axis] == 0:
             raise ShapeError(f"axis {axis} of {x} has no elements to choose from")
         return TensorType("i64", (*x.shape[:axis], *((1,) if self.keepdims else ()), *x.shape[axis + 1 :]))

@@ -19,8 +19,8 @@ from ._pool import Pool, export_pool, pool_geometry
 class AveragePool(Pool):
     """``y[n,c,i] = mean over k of x[n, c, s*i + d*k - pad]``; ONNX AveragePool-22.
 
-    The mean is over the elements inside the data; with ``count_include_pad`` over those inside data and pads, pads being
-    zero. Where ``ceil_mode`` makes a window hang over the end of the pads, what hangs over is never counted.
+    The mean is over the elements inside the data; with ``count_include_pad`` over those inside data and pads, pads
+    being zero. Where ``ceil_mode`` makes a window hang over the end of the pads, what hangs over is never counted.
     """
 
     name = "average_pool"

@@ -28,9 +28,9 @@ from .reshape import Reshape
 class BatchNorm(Op):
     """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15.
 
-    Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of rank
-    1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and an
-    addition. With ``training_mode=1`` it reads statistics that other ops make.
+    Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of
+    rank 1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and
+    an addition. With ``training_mode=1`` it reads statistics that other ops make.
     """
 
     name = "batch_norm"

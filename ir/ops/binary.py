@@ -45,7 +45,10 @@ def import_binary(op: type[Elementwise], n: ImportNode) -> Any:
 
 
 def aligned(n: ImportNode) -> tuple[Value, Value]:
-    """The operands of a binary node. Before opset 7 attribute ``axis`` says which axis of a the first of b lines up with."""
+    """The operands of a binary node.
+
+    Before opset 7 attribute ``axis`` says which axis of a the first of b lines up with.
+    """
     a, b = n.input(0), n.input(1)
     if n.opset >= 7 or not n.attr("broadcast", 0) or n.attr("axis") is None:
         return a, b
@@ -126,7 +129,13 @@ class Div(Binary):
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
-        yield sample(cls(), np.array([100, -128, 7, -7], np.int8), np.array([7, -1, -2, 2], np.int8), oracle="reference", note="ONNX Runtime traps on -128 / -1")  # fmt: skip
+        yield sample(
+            cls(),
+            np.array([100, -128, 7, -7], np.int8),
+            np.array([7, -1, -2, 2], np.int8),
+            oracle="reference",
+            note="ONNX Runtime traps on -128 / -1",
+        )
         yield sample(cls(), u8[9], np.array([1, 2, 3, 200, 5, 6, 7, 8, 9], np.uint8), low=0, high=255)
 
 
@@ -206,7 +215,15 @@ class Pow(Binary):
         yield sample(cls(), f64[9], f32[9], low=0.1)
         yield sample(cls(), f16[9], f16[9], low=0.1, oracle="reference", note="ONNX Runtime has no float16 Pow")
         yield sample(cls(), i32[3, 9], np.array([0, 1, 2, 3, 5, 7, 8, 4, 6], np.int32), low=-7, high=7)
-        yield sample(cls(), i64[9], np.array([[0], [2], [19]]), low=-8, high=8, oracle="reference", note="ONNX Runtime computes in float64")  # fmt: skip
+        yield sample(
+            cls(),
+            i64[9],
+            np.array([[0], [2], [19]]),
+            low=-8,
+            high=8,
+            oracle="reference",
+            note="ONNX Runtime computes in float64",
+        )
         yield sample(cls(), i32[9], f32[9], low=0, high=9)
 
 

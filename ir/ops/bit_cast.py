@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import COMPUTED, SMALL_FLOATS
+from ..dtypes import COMPUTED, SMALL_FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
@@ -33,7 +33,7 @@ class BitCast(Elementwise):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if self.to not in WHOLE or TensorType(self.to, ()).numpy_dtype.itemsize != x.numpy_dtype.itemsize:
-            raise ShapeError(f"{x.dtype} and {self.to} are not equally wide")
+            raise ShapeError(f"{dtype_names(x.dtype)} and {dtype_names(self.to)} are not equally wide")
         return super().infer(x).with_dtype(self.to)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:

@@ -23,10 +23,10 @@ from ._small import ROUND_MODES, decoded, encoded
 class Cast(Elementwise):
     """``x`` in dtype ``to``; ONNX Cast-21.
 
-    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what is
-    not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8 bits what is
-    beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode`` (``up``, ``down``,
-    ``nearest``) is for f8e8m0, which holds powers of two.
+    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what
+    is not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8
+    bits what is beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode``
+    (``up``, ``down``, ``nearest``) is for f8e8m0, which holds powers of two.
     """
 
     name = "cast"

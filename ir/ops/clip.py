@@ -71,10 +71,9 @@ def _export_clip(op: Clip, n: ExportNode) -> None:
 def _bound(n: ImportNode, index: int) -> float | Value | None:
     """A bound: its number when it is constant, else the value."""
     value = n.optional(index)
-    array = None if value is None else n.builder.constant_of(value)
-    if array is None:
+    if value is None or (array := n.builder.constant_of(value)) is None:
         return value
     if array.size != 1:
-        raise n.error(f"bound '{value.name}' has shape {list(array.shape)}; a scalar is needed")  # type: ignore[union-attr]
+        raise n.error(f"bound '{value.name}' has shape {list(array.shape)}; a scalar is needed")
     number: float = array.reshape(-1)[0].item()
     return number

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
@@ -19,7 +19,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, out_size
 
 @dataclass(frozen=True)
 class Col2Im(Op):
-    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18, PyTorch ``fold``.
+    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18,
+    PyTorch ``fold``.
 
     Data ``N C*prod(kernel) windows``, both last axes row-major; result ``N C image``.
     """
@@ -43,7 +44,9 @@ class Col2Im(Op):
 
     def _by_axis(self) -> tuple[Ints, Pads, Ints]:
         if len(self.kernel) != len(self.image) or not self.image:
-            raise ShapeError(f"a kernel {list(self.kernel)} does not fit an image of {len(self.image)} axes")
+            raise ShapeError(
+                f"a kernel {list(self.kernel)} does not fit an image of {plural(len(self.image), 'axis', 'axes')}"
+            )
         return self.geometry()
 
     def infer(self, *types: TensorType) -> TensorType:

@@ -85,7 +85,7 @@ def _import_concat(n: ImportNode) -> Any:
 
 
 def _common(sizes: Sequence[Dim], axis: int) -> Dim:
-    """The one size that all have; where some are symbolic, a known one."""
+    """The one size that all have; where some are dynamic, a known one."""
     known = next((s for s in sizes if isinstance(s, int)), sizes[0])
     if not all(same_size(known, s) for s in sizes):
         raise ShapeError(f"operands differ in size on axis {axis}: {', '.join(map(str, sizes))}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -23,8 +23,8 @@ class Conv(Op):
 
     Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
     says how the result is held: with a block of outputs (``OIHW16i16o``) blocked alike (``NCHW16c``), without one
-    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no algorithm
-    that rounds will do.
+    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no
+    algorithm that rounds will do.
     """
 
     name = "conv"
@@ -46,7 +46,8 @@ class Conv(Op):
             x.shape[1] != channels * self.group or outputs % self.group or self.group < 1
         ):
             raise ShapeError(
-                f"data has {x.shape[1]} channels, but the weight wants {channels} for each of {self.group} groups (and {outputs} outputs)"
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in each of "
+                f"{plural(self.group, 'group')} and gives {plural(outputs, 'channel')}"
             )
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..graph import Value
 from ..lowering import Operand, TensorExpressions
@@ -24,8 +25,8 @@ from .conv import Conv, conv_geometry
 class ConvInteger(Op):
     """The convolution of ``x - x_zero`` with ``w - w_zero``, summed in int32; ONNX ConvInteger-10.
 
-    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one number;
-    those of the weight, one number or a vector ``O``. Padding counts as the zero point.
+    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one
+    number; those of the weight, one number or a vector ``O``. Padding counts as the zero point.
     """
 
     name = "conv_integer"
@@ -41,7 +42,9 @@ class ConvInteger(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x, w, x_zero, w_zero = types
         if x.dtype not in ("i8", "u8") or w.dtype not in ("i8", "u8"):
-            raise ShapeError(f"takes data and weight of i8 or u8, not {x.dtype} and {w.dtype}")
+            raise ShapeError(
+                f"takes data and weight of int8 or uint8, not {dtype_names(x.dtype)} and {dtype_names(w.dtype)}"
+            )
         if (x_zero.dtype, w_zero.dtype) != (x.dtype, w.dtype):
             raise ShapeError("a zero point must have the dtype of what it belongs to")
         if x_zero.shape not in ((), (1,)) or w_zero.shape not in ((), (1,), w.shape[:1]):
@@ -92,7 +95,9 @@ def _export_conv_integer(op: ConvInteger, n: ExportNode) -> None:
 
 @imports("QLinearConv")
 def _import_q_linear_conv(n: ImportNode) -> Any:
-    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX QLinearConv-10."""
+    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX
+    QLinearConv-10.
+    """
     (x, x_scale, x_zero), (w, w_scale, w_zero), bias = operand(n, 0), operand(n, 3), n.optional(8)
     total = _emit(n, x, w, x_zero, w_zero)
     if bias is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
@@ -23,8 +23,8 @@ class ConvTranspose(Op):
     """The gradient of a convolution with respect to its data, as an op of its own; ONNX ConvTranspose-22.
 
     ``y[n, o, s*i + d*k - pad] += x[n,c,i] * w[c,o,k]``, plus an optional bias. Data ``N C spatial``, weight
-    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the result
-    then has its channels last. Sizes follow
+    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the
+    result then has its channels last. Sizes follow
     ``out = s * (in - 1) + output_padding + d * (kernel - 1) + 1 - pad_begin - pad_end``.
     """
 
@@ -46,7 +46,10 @@ class ConvTranspose(Op):
             raise ShapeError("takes no operands in blocks")
         channels, per_group = w.sizes[:2]
         if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
-            raise ShapeError(f"data has {x.shape[1]} channels, but the weight takes {channels} in {self.group} groups")
+            raise ShapeError(
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in "
+                f"{plural(self.group, 'group')}"
+            )
         outputs = per_group * self.group
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
@@ -156,7 +159,7 @@ def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilati
         if (stride, grown) == (1, 1):
             return size
         raise ShapeError(
-            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     out = stride * (size - 1) + grown
     if out < 1:
@@ -183,12 +186,15 @@ def _onnx_pads(
     if not wanted and not same:
         flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
         if len(flat) != 2 * rank:
-            raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+            raise n.error(
+                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each "
+                "axis are needed"
+            )
         return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
     sizes = [d for d in spatial if isinstance(d, int)]
     if len(sizes) < rank:
         raise n.unsupported(
-            f"padding for symbolic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
+            f"padding for dynamic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
         )
     if wanted and len(wanted) != rank:
         raise n.error(f"output_shape {list(wanted)} must give the {rank} spatial sizes")

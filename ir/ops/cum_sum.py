@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
@@ -36,7 +36,7 @@ class Cumulative(Op):
         (x,) = types
         axis_of(self.axis, x.rank)
         if x.dtype not in (*FLOATS, "i32", "i64", "u32", "u64"):
-            raise ShapeError(f"does not take {x.dtype}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}")
         return TensorType(x.dtype, x.shape)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
@@ -22,11 +22,13 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class DeformConv(Op):
-    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision ``deform_conv2d``.
+    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision
+    ``deform_conv2d``.
 
-    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and horizontal
-    by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW`` that multiplies
-    what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated linearly; outside it is 0.
+    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and
+    horizontal by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW``
+    that multiplies what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated
+    linearly; outside it is 0.
     """
 
     name = "deform_conv"
@@ -49,9 +51,13 @@ class DeformConv(Op):
             raise ShapeError("operands must have one float dtype")
         (batch, channels), (outputs, per_group, *kernel) = x.sizes[:2], w.sizes
         if min(self.group, self.offset_group) < 1 or channels != per_group * self.group or outputs % self.group:
-            raise ShapeError(f"{channels} channels do not fit a weight {w} of {self.group} groups")
+            raise ShapeError(
+                f"{plural(channels, 'channel')} cannot be fitted to a weight {w} of {plural(self.group, 'group')}"
+            )
         if channels % self.offset_group:
-            raise ShapeError(f"{channels} channels do not divide into {self.offset_group} offset groups")
+            raise ShapeError(
+                f"{plural(channels, 'channel')} cannot be divided into {plural(self.offset_group, 'offset group')}"
+            )
         strides, pads, dilations = self.geometry()
         spatial = tuple(out_size(*sizes) for sizes in zip(x.sizes[2:], kernel, strides, dilations, pads, strict=True))
         places = self.offset_group * math.prod(kernel)

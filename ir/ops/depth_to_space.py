@@ -113,7 +113,7 @@ def _multiplied(size: Dim, factor: int) -> Dim:
     if factor == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
     return size * factor
 
 
@@ -126,7 +126,7 @@ def _divided(size: Dim, factor: int) -> Dim:
     if factor == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
     if size % factor:
         raise ShapeError(f"size {size} is not divisible by {factor}")
     return size // factor

@@ -115,5 +115,5 @@ def _times(size: Dim, repeat: int) -> Dim:
     if repeat == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"symbolic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"dynamic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
     return size * repeat

@@ -24,8 +24,8 @@ LONGEST = 2048
 def _import_dft(n: ImportNode) -> Any:
     """The transform of complex (last axis of size 2) or real (size 1) numbers along an axis; ONNX DFT-20.
 
-    ``inverse`` divides by the length; ``onesided`` keeps the first half and one, and ``inverse`` with it makes real numbers
-    from these. Imported as a matrix product.
+    ``inverse`` divides by the length; ``onesided`` keeps the first half and one, and ``inverse`` with it makes real
+    numbers from these. Imported as a matrix product.
     """
     x, sides = n.input(0), (bool(n.attr("inverse", 0)), bool(n.attr("onesided", 0)))
     given = n.ints(2, "axis") if n.opset >= 20 else (n.attr("axis", 1),)
@@ -88,7 +88,9 @@ def check_length(n: ImportNode, length: int) -> None:
 
 
 def basis(length: int, given: int, inverse: bool, onesided: bool) -> np.ndarray:
-    """The transform as a tensor ``[point, part, bin, part]`` in float64, for the first of ``given`` points that it reads."""
+    """The transform as a tensor ``[point, part, bin, part]`` in float64, for the first of ``given`` points that it
+    reads.
+    """
     points, bins = min(given, length), length
     if onesided and inverse:
         points = min(given, length // 2 + 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -36,7 +37,7 @@ class Gemm(Op):
         if a.rank != 2 or b.rank != 2 or len(c) > 1:
             raise ShapeError("takes two matrices and an optional third operand")
         if {t.dtype for t in types} != {a.dtype} or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}")
+            raise ShapeError(f"takes operands of one dtype out of {dtype_names(*DTYPES)}")
         rows, inner = a.shape[::-1] if self.trans_a else a.shape
         inner_b, columns = b.shape[::-1] if self.trans_b else b.shape
         if not same_size(inner, inner_b):
@@ -58,7 +59,9 @@ class Gemm(Op):
         return self.scale_and_add(k, k.operand(k.compute(acc, element, "gemm"), acc), c, outs[0])
 
     def scale_and_add(self, k: TensorExpressions, product: Operand, c: Sequence[Operand], out: TensorType) -> Any:
-        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to do."""
+        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to
+        do.
+        """
         acc = product.type
         c = c if self.beta else []
         if acc == out and self.alpha == 1 and not c:

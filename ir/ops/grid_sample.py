@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -31,8 +31,8 @@ class GridSample(Op):
     """``y[n, c, o] = x[n, c]`` at the place ``grid[n, o]``; ONNX GridSample-22, PyTorch ``grid_sample``.
 
     Data ``N C spatial``, grid ``N out... r`` with ``r`` coordinates in [-1, 1] a point, the last axis' first. With
-    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what lies
-    outside: zeros, the border element, or the reflection.
+    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what
+    lies outside: zeros, the border element, or the reflection.
     """
 
     name = "grid_sample"
@@ -46,7 +46,7 @@ class GridSample(Op):
         if self.mode not in MODES.values() or self.padding not in PADDINGS:
             raise ShapeError(f"unknown mode {self.mode!r} or padding {self.padding!r}")
         if x.dtype not in FLOATS or grid.dtype not in FLOATS:
-            raise ShapeError(f"takes floats, not {x.dtype} and {grid.dtype}")
+            raise ShapeError(f"takes floats, not {dtype_names(x.dtype)} and {dtype_names(grid.dtype)}")
         if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2 or grid.shape[0] != x.shape[0]:
             raise ShapeError(
                 "the grid must have the data's rank and batch size, and as many coordinates as spatial axes"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_dtype
@@ -20,7 +20,8 @@ from ._axes import size_of
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
-    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX GroupNormalization-21.
+    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX
+    GroupNormalization-21.
 
     Operands x, scale, b: data ``N C ...`` in any layout and two vectors, one element a channel, or a group (as ONNX had
     it in opset 18), of one float dtype.
@@ -37,7 +38,7 @@ class GroupNorm(Op):
             raise ShapeError("takes data of rank 2 or more, scale and b, of one float dtype")
         channels = size_of(x, 1)
         if self.num_groups < 1 or channels % self.num_groups:
-            raise ShapeError(f"{channels} channels do not make {self.num_groups} groups")
+            raise ShapeError(f"{plural(channels, 'channel')} cannot be divided into {plural(self.num_groups, 'group')}")
         if any(t.shape not in ((channels,), (self.num_groups,)) for t in params):
             raise ShapeError(f"scale and b must have shape [{channels}], or [{self.num_groups}] for each group")
         return x

@@ -19,7 +19,8 @@ from ._axes import axis_of
 
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX LayerNormalization-17.
+    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX
+    LayerNormalization-17.
 
     Operands x, scale and an optional b, of one float dtype, row-major, scale and b broadcast to x. ``stats`` adds two
     float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the axes reduced.

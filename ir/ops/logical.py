@@ -178,8 +178,22 @@ class BitShift(Elementwise):
         for direction in ("LEFT", "RIGHT"):
             yield sample(cls(direction), u8[3, 4], np.array([0, 1, 3, 7], np.uint8), low=0, high=255)
             yield sample(cls(direction), np.arange(5, dtype=np.uint64), np.array([[1], [40]], np.uint64))
-            yield sample(cls(direction), np.array([255, 3], np.uint8), np.array([8, 9], np.uint8), oracle="reference", note="undefined in ONNX Runtime")  # fmt: skip
-            yield sample(cls(direction), i8[5, 1], shifts, low=-128, high=127, oracle="reference", note="ONNX Runtime has no 8-bit Min")  # fmt: skip
+            yield sample(
+                cls(direction),
+                np.array([255, 3], np.uint8),
+                np.array([8, 9], np.uint8),
+                oracle="reference",
+                note="undefined in ONNX Runtime",
+            )
+            yield sample(
+                cls(direction),
+                i8[5, 1],
+                shifts,
+                low=-128,
+                high=127,
+                oracle="reference",
+                note="ONNX Runtime has no 8-bit Min",
+            )
             yield sample(cls(direction), i32[5, 1], shifts.astype(np.int32), low=-999, high=999)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -33,7 +34,7 @@ class LpNorm(Op):
         (x,) = types
         axis_of(self.axis, x.rank)
         if not x.is_float or self.p not in (1, 2):
-            raise ShapeError(f"takes float data and p of 1 or 2, not {x.dtype} and {self.p}")
+            raise ShapeError(f"takes float data and p of 1 or 2, not {dtype_names(x.dtype)} and {self.p}")
         return x
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

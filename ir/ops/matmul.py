@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
@@ -22,7 +22,9 @@ DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 @onnx_op("MatMul")
 @dataclass(frozen=True)
 class MatMul(Op):
-    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX MatMul-13."""
+    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX
+    MatMul-13.
+    """
 
     name = "matmul"
     contraction = True
@@ -30,7 +32,10 @@ class MatMul(Op):
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
         if a.dtype != b.dtype or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}, not {a.dtype} and {b.dtype}")
+            raise ShapeError(
+                f"takes operands of one dtype out of {dtype_names(*DTYPES)}, not {dtype_names(a.dtype)} and "
+                f"{dtype_names(b.dtype)}"
+            )
         if not a.rank or not b.rank:
             raise ShapeError("takes no scalars")
         inner = b.shape[-2 if b.rank > 1 else 0]

@@ -23,9 +23,11 @@ FAR = 1e6
 
 @dataclass(frozen=True)
 class MaxRoiPool(Op):
-    """``y[r, c, i, j]``: the maximum in bin (i, j) of region r, 0 in an empty one; ONNX MaxRoiPool-22, Fast R-CNN's RoI pooling.
+    """``y[r, c, i, j]``: the maximum in bin (i, j) of region r, 0 in an empty one; ONNX MaxRoiPool-22, Fast R-CNN's RoI
+    pooling.
 
-    Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and rounded.
+    Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and
+    rounded.
     """
 
     on_gpu = False
@@ -80,7 +82,9 @@ class MaxRoiPool(Op):
         return program(k, [outs[0], edges], xs, body, self.name)[0].tensor
 
     def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: int) -> tuple[Any, Any]:
-        """The first element of bin i along an axis, and the one after the last; computed as ONNX Runtime does, in floats."""
+        """The first element of bin i along an axis, and the one after the last; computed as ONNX Runtime does, in
+        floats.
+        """
         low, high = (_whole(k, rois(r, 2 - axis + end) * k.like(self.scale, rois(r, 0))) for end in (0, 2))
         extent = k.tirx.max(high - low + 1, 1).astype("float32") / k.const(self.pooled[axis], "float32")
         first = k.tirx.floor(i.astype("float32") * extent).astype("int32") + low

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..errors import plural
 from ..onnx_io import ImportNode, imports
 from ._window import full
 from .pad import Pad
@@ -16,17 +17,20 @@ from .scatter import ScatterElements
 def _import_max_unpool(n: ImportNode) -> Any:
     """Zeros, with the elements of x where MaxPool found them, by its flat indices; ONNX MaxUnpool-22.
 
-    Imported as a scatter. The indices count in a result of the natural size; what ``output_shape`` has beyond it is zeros at
-    the end, as by onnx's reference.
+    Imported as a scatter. The indices count in a result of the natural size; what ``output_shape`` has beyond it is
+    zeros at the end, as by onnx's reference.
     """
     x, indices = n.input(0), n.input(1)
     kernel = n.attr("kernel_shape") or ()
     rank = len(kernel)
     if rank != x.type.rank - 2 or indices.type.shape != x.type.shape:
-        raise n.error(f"a kernel of {rank} axes and indices {indices.type} do not fit data {x.type}")
+        raise n.error(f"a kernel of {plural(rank, 'axis', 'axes')} and indices {indices.type} do not fit data {x.type}")
     strides, pads = full(n.attr("strides", ()), rank), n.attr("pads") or (0,) * (2 * rank)
     if len(pads) != 2 * rank:
-        raise n.error(f"{len(pads)} pads given for {rank} spatial axes; two an axis are needed")
+        raise n.error(
+            f"{plural(len(pads), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
+            "are needed"
+        )
     sizes = zip(x.type.sizes[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
     natural = (*x.type.sizes[:2], *((size - 1) * s - begin - end + k for size, s, k, begin, end in sizes))
     wanted = n.ints(2, "output_shape") or natural

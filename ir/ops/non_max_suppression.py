@@ -27,9 +27,10 @@ whether the box that is looked at overlaps none of those so far."""
 class NonMaxSuppression(Op):
     """Indices (image, class, box) of the boxes picked for each class by falling score; ONNX NonMaxSuppression-11.
 
-    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have in common,
-    and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its centre and size
-    (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index first.
+    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have
+    in common, and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its
+    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index
+    first.
 
     Results: int64 of shape ``N*C*min(most, B) 3``, and how many of its rows count. The others are 0.
     """
@@ -43,7 +44,7 @@ class NonMaxSuppression(Op):
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
         boxes, scores, *limits = types
         if len(limits) != 2 or any(t.dtype != "f32" for t in types) or any(t.shape != (1,) for t in limits):
-            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of f32")
+            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of float32")
         if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
             raise ShapeError(f"takes boxes [N,B,4] and scores [N,C,B], not {boxes} and {scores}")
         if not same_size(boxes.shape[0], scores.shape[0]) or not same_size(boxes.shape[1], scores.shape[2]):
@@ -115,7 +116,10 @@ class NonMaxSuppression(Op):
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
-        """The area that two boxes share over that of their union; 0 where a box has no area. As ONNX Runtime rounds it."""
+        """The area that two boxes share over that of their union; 0 where a box has no area.
+
+        As ONNX Runtime rounds it.
+        """
         sides = [self.sides(k, [boxes(image, box, i) for i in range(4)]) for box in (a, b)]
         inner = [
             k.tirx.min(high, top) - k.tirx.max(low, bottom) for (low, high), (bottom, top) in zip(*sides, strict=True)

@@ -24,7 +24,8 @@ from .cast import Cast
 class NonZero(Op):
     """The index of each element that is not zero, in row-major order, a column each; ONNX NonZero-13.
 
-    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others are 0.
+    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others
+    are 0.
     """
 
     on_gpu = False

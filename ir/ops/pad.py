@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import numpy_dtype
-from ..errors import ShapeError
+from ..dtypes import dtype_names, numpy_dtype
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -26,8 +26,9 @@ MODES = ("constant", "edge", "reflect", "wrap")
 class Pad(Op):
     """The operand with ``pads[a]`` = (begin, end) elements added at the ends of each axis; ONNX Pad-24.
 
-    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one element of
-    an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap`` (periodic).
+    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one
+    element of an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap``
+    (periodic).
     """
 
     name = "pad"
@@ -43,9 +44,11 @@ class Pad(Op):
         if self.mode not in MODES:
             raise ShapeError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
         if len(self.pads) != x.rank:
-            raise ShapeError(f"{len(self.pads)} pairs of pads given for {x.rank} axes")
+            raise ShapeError(f"{plural(len(self.pads), 'pair')} of pads given for {plural(x.rank, 'axis', 'axes')}")
         if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
-            raise ShapeError(f"takes one constant of dtype {x.dtype} beside the data, in mode constant alone")
+            raise ShapeError(
+                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, in mode constant alone"
+            )
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)
 
@@ -54,7 +57,7 @@ class Pad(Op):
         if begin == end == 0:
             return size
         if isinstance(size, str):
-            raise ShapeError(f"symbolic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
+            raise ShapeError(f"dynamic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
         left = size + min(begin, 0) + min(end, 0)
         if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
             raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")

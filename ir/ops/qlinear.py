@@ -1,4 +1,6 @@
-"""ONNX Runtime's operators on quantized tensors, which its quantizer writes beside ONNX's own (domain ``com.microsoft``)."""
+"""ONNX Runtime's operators on quantized tensors, which its quantizer writes beside ONNX's own (domain
+``com.microsoft``).
+"""
 
 from __future__ import annotations
 

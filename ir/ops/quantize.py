@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS
+from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -27,8 +27,8 @@ SMALL_ALONE = {"oracle": "reference", "note": "ONNX Runtime's numpy interface ha
 class _Linear(Op):
     """Operands: data, scale, and a zero point shaped like the scale, zero when it is left out.
 
-    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block of
-    that many elements along ``axis``.
+    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block
+    of that many elements along ``axis``.
     """
 
     elementwise = True
@@ -43,7 +43,7 @@ class _Linear(Op):
         if len(zero) > 1 or any(z.shape not in shapes or z.dtype != zero_dtype for z in zero):
             raise ShapeError(f"the zero point must be {zero_dtype} and shaped like the scale, {list(scale.shape)}")
         if scale.dtype not in FLOATS:
-            raise ShapeError(f"the scale is {scale.dtype}, not a float")
+            raise ShapeError(f"the scale is {dtype_names(scale.dtype)}, not a float")
         if scale.shape in single:
             return
         if not -x.rank <= self.axis < x.rank:
@@ -72,10 +72,11 @@ class _Linear(Op):
 
 @dataclass(frozen=True)
 class Quantize(_Linear):
-    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16 bits.
+    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16
+    bits.
 
-    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0; without
-    ``saturate`` what is beyond its range becomes infinity or NaN.
+    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0;
+    without ``saturate`` what is beyond its range becomes infinity or NaN.
     """
 
     name = "quantize"
@@ -86,9 +87,9 @@ class Quantize(_Linear):
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
         if self.dtype not in QUANTIZED:
-            raise ShapeError(f"does not make {self.dtype}; it makes {', '.join(QUANTIZED)}")
+            raise ShapeError(f"does not make {dtype_names(self.dtype)}; it makes {dtype_names(*QUANTIZED)}")
         if x.dtype not in (*FLOATS, "i32"):
-            raise ShapeError(f"does not take {x.dtype}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}")
         self.check(x, scale, zero, self.dtype)
         return x.with_dtype(self.dtype)
 
@@ -149,7 +150,9 @@ def _export_quantize(op: Quantize, n: ExportNode) -> None:
 
 @dataclass(frozen=True)
 class Dequantize(_Linear):
-    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
+    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up
+    to 32 bits.
+    """
 
     name = "dequantize"
     rounds = False
@@ -157,7 +160,7 @@ class Dequantize(_Linear):
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
         if x.dtype not in (*QUANTIZED, "i32"):
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join((*QUANTIZED, 'i32'))}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*QUANTIZED, 'i32')}")
         self.check(x, scale, zero, x.dtype)
         return x.with_dtype(scale.dtype)
 

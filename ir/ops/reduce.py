@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -23,8 +23,8 @@ from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, t
 class Reduce(Op):
     """``y = finish(reduce of prepare(x) over axes)``; ``axes`` None means all of them, empty none.
 
-    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over no
-    elements the result is the reduction's identity.
+    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over
+    no elements the result is the reduction's identity.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = (*FLOATS, "i32", "i64", "u32", "u64")
@@ -49,7 +49,7 @@ class Reduce(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if x.dtype not in self.dtypes:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         axes = self.reduced(x.rank)
         if self.keepdims:
             layout = x.layout if x.layout and self.layouts([x], x.layout) else None

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i32, sample, u8
@@ -24,8 +25,8 @@ from ._resampling import CROP, Line, Resampling, export_resampling
 class ResizeNearest(Resampling):
     """Each output is the input element nearest to its position; ONNX Resize-19 of mode nearest, any dtype.
 
-    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which differ
-    where two are equally near.
+    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which
+    differ where two are equally near.
     """
 
     name = "resize_nearest"
@@ -80,9 +81,10 @@ class Resize(Resampling):
     """Each output is a weighted sum of the input elements around its position, axis by axis; ONNX Resize-19.
 
     ``mode`` linear weighs the two nearest elements along an axis, cubic the four nearest by Keys' kernel with
-    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias`` stretches
-    the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with ``exclude_outside``
-    weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and saturate.
+    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias``
+    stretches the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with
+    ``exclude_outside`` weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and
+    saturate.
     """
 
     name = "resize"
@@ -93,7 +95,9 @@ class Resize(Resampling):
 
     def infer(self, *types: TensorType) -> TensorType:
         if self.mode not in ("linear", "cubic") or types[0].dtype == "bool":
-            raise ShapeError(f"takes numbers and mode linear or cubic, not {types[0].dtype} and {self.mode!r}")
+            raise ShapeError(
+                f"takes numbers and mode linear or cubic, not {dtype_names(types[0].dtype)} and {self.mode!r}"
+            )
         return super().infer(*types)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -269,7 +273,7 @@ def _import_old(n: ImportNode) -> Any:
     x, mode = n.input(0), n.attr("mode", "nearest")
     given = n.attr("scales") if n.opset < 9 else n.const(1, "scales")
     if given is None or len(given) != x.type.rank:
-        raise n.error(f"it must have {x.type.rank} scales")
+        raise n.error(f"it must have {plural(x.type.rank, 'scale')}")
     if mode not in ("nearest", "linear"):
         raise n.error(f"unknown mode {mode!r}; known: nearest, linear")
     scales = {axis: float(s) for axis, s in enumerate(given) if s != 1}

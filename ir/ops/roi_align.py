@@ -21,18 +21,19 @@ MODES = ("avg", "max")
 MOST_SAMPLES = 4096
 """A region has at most this many samples along a side of a bin, whatever its size: garbage must not run for years."""
 _START, _BIN, _LOW, _WEIGHT, _COUNT = range(5)
-"""What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from that,
-and the samples of a bin."""
+"""What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from
+that, and the samples of a bin."""
 
 
 @dataclass(frozen=True)
 class RoiAlign(Op):
-    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision ``roi_align``.
+    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision
+    ``roi_align``.
 
-    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A bin has
-    ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated linearly, and 0
-    more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In mode ``max`` it is the
-    largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
+    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A
+    bin has ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated
+    linearly, and 0 more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In
+    mode ``max`` it is the largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
     """
 
     on_gpu = False

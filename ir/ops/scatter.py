@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOATS, INTEGERS
-from ..errors import ShapeError
+from ..dtypes import FLOATS, INTEGERS, dtype_names
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
@@ -31,11 +31,11 @@ class _Scatter(Op):
         """Raises ``ShapeError`` unless the dtypes and the reduction fit."""
         check_index(indices)
         if x.dtype != updates.dtype:
-            raise ShapeError(f"data is {x.dtype}, the updates {updates.dtype}")
+            raise ShapeError(f"data is {dtype_names(x.dtype)}, the updates {dtype_names(updates.dtype)}")
         if self.reduction not in REDUCTIONS:
             raise ShapeError(f"unknown reduction {self.reduction!r}")
         if self.reduction != "none" and x.dtype not in FLOATS + INTEGERS:
-            raise ShapeError(f"reduction {self.reduction!r} does not take {x.dtype}")
+            raise ShapeError(f"reduction {self.reduction!r} does not take {dtype_names(x.dtype)}")
 
     def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
         """Where in the data the update at index ``i`` goes."""
@@ -64,7 +64,8 @@ class _Scatter(Op):
 @onnx_op("ScatterElements")
 @dataclass(frozen=True)
 class ScatterElements(_Scatter):
-    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX ScatterElements-18.
+    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX
+    ScatterElements-18.
 
     Indices are int32 or int64 of the updates' shape, negative ones count from the end.
     """
@@ -108,7 +109,8 @@ def _import_scatter_elements(n: ImportNode) -> Any:
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
 
-    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written whole.
+    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written
+    whole.
     """
 
     name = "scatter_nd"
@@ -118,7 +120,7 @@ class ScatterND(_Scatter):
         self.check(*types)
         depth = size_of(indices, indices.rank - 1) if indices.rank else 0
         if not 1 <= depth <= x.rank:
-            raise ShapeError(f"index tuples of {depth} do not fit the {x.rank} axes of the data")
+            raise ShapeError(f"index tuples of {depth} do not fit the {plural(x.rank, 'axis', 'axes')} of the data")
         shape = (*indices.shape[:-1], *x.shape[depth:])
         if updates.rank != len(shape) or not all(map(same_size, updates.shape, shape)):
             raise ShapeError(f"the updates have shape {list(updates.shape)}, not {list(shape)}")

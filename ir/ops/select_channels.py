@@ -25,10 +25,11 @@ MAX_PERIOD = 8
 
 @dataclass(frozen=True)
 class SelectChannels(Op):
-    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the other.
+    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the
+    other.
 
-    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of ops
-    that move whole channels, such as splitting and shuffling them; a model never holds it.
+    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of
+    ops that move whole channels, such as splitting and shuffling them; a model never holds it.
     """
 
     name = "select_channels"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
@@ -119,7 +119,7 @@ def _export_slice(op: Slice, n: ExportNode) -> None:
 
 
 def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
-    """Whether a slice keeps an axis as it is; for a symbolic size, whatever it will be."""
+    """Whether a slice keeps an axis as it is; for a dynamic size, whatever it will be."""
     beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
     return (
         step == 1
@@ -136,11 +136,11 @@ def _split(n: ImportNode) -> list[Value]:
     total = size_of(x.type, axis)
     if sizes is None:
         if n.attr("num_outputs", count) != count:
-            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {count} outputs")
+            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {plural(count, 'output')}")
         part = -(-total // count)
         sizes = (part,) * (count - 1) + (total - part * (count - 1),)
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
-        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {count} outputs")
+        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {plural(count, 'output')}")
     if count == 1:
         return [x]
     ends = list(accumulate(sizes))

@@ -20,7 +20,8 @@ MODES = ("linear", "circular")
 
 @dataclass(frozen=True)
 class TensorScatter(Op):
-    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX TensorScatter-24.
+    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX
+    TensorScatter-24.
 
     Operands: cache, update, start. ``mode="circular"`` goes on at the front where the cache ends.
     """

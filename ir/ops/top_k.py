@@ -37,7 +37,7 @@ class TopK(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         if x.dtype not in DTYPES:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(DTYPES)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*DTYPES)}")
         if not -x.rank <= self.axis < x.rank:
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
         axis = self.axis % x.rank

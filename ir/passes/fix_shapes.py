@@ -1,4 +1,4 @@
-"""Give symbolic sizes their values."""
+"""Give dynamic sizes their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, 
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """The graph with its inputs at these shapes, and every type derived anew.
 
-    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays symbolic.
+    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays dynamic.
     """
     known = {v.name: v for v in graph.inputs}
     bound: Bound = {}
@@ -39,7 +39,7 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     def fixed(d: Dim, owner: str) -> Dim:
         if isinstance(d, str) and d not in sizes:
             raise ShapeError(
-                f"size '{d}' of input '{owner}' is symbolic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
+                f"size '{d}' of input '{owner}' is dynamic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
             )
         return sizes.get(d, d)
 

@@ -38,8 +38,8 @@ class QuantizedAgain:
 
 
 class MovedQuantized:
-    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for what only moves or chooses elements, when it is quantized alike
-    after that.
+    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for what only moves or chooses elements, when it is
+    quantized alike after that.
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
