@@ -59,6 +59,8 @@ class Backend:
     """Compile a graph of static shapes for a unit; the text of every stage goes to the folder where one is given."""
     for_here: Callable[[Options], Options]
     """The same for the one of several targets that this machine runs best; raises ``CompileError`` when it runs none."""
+    reports_usage: bool = False
+    """Whether the models that it builds have ``usage``: what each kernel takes of the machine."""
 
 
 @cache

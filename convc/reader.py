@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
     an ``nn`` module needs it for all of its inputs.
     """
     given = checked(shapes)
+    if isinstance(source, Reader):
+        return replace(source, inputs=narrowed(source.inputs, given))
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
@@ -54,11 +56,17 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
             model.graph.name or "main", narrowed(inputs, given), outputs, lambda s: import_model(model, folder, s)
         )
     if isinstance(source, Graph):
-        values = [Value(n, v.type) for n, v in zip(source.output_names, source.outputs, strict=True)]
-        inputs = narrowed(_ports(source.inputs), given)
-        return Reader(source.name, inputs, _ports(values), lambda s: as_graph(source, s))
-    inputs = tuple(Port(name, tuple(s), "float32") for name, s in given.items())
-    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))
+        verify(source)
+        return _of_graph(source, given)
+    if all(isinstance(size, int) for shape in given.values() for size in shape):
+        return _of_graph(as_graph(source, given), {})
+    inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items())
+    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced for each size
+
+
+def _of_graph(graph: Graph, given: Mapping[str, Sequence[Dim]]) -> Reader:
+    outputs = [Value(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
+    return Reader(graph.name, narrowed(_ports(graph.inputs), given), _ports(outputs), lambda s: fix_shapes(graph, s))
 
 
 def _ports(values: Sequence[Value]) -> tuple[Port, ...]:

@@ -56,4 +56,5 @@ BACKEND = Backend(
     key=_key,
     build=_build,
     for_here=lambda options: options,
+    reports_usage=True,
 )

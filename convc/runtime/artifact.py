@@ -37,7 +37,9 @@ from .processors import available_processors
 
 _MARK = b"convc-artifact-"
 """What the magic of every format begins with."""
-MAGIC = _MARK + b"5"
+FORMAT = 5
+"""The version of the format that is written and read."""
+MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
 _PLACE = struct.Struct("<QQ")
 _ALIGN = 64
@@ -138,13 +140,12 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
 def _of_another_format(magic: bytes, text: bytes) -> str:
     """What to say of an artifact whose format is not this one: the formats since the fourth name the version that made them."""
     made = magic.removeprefix(_MARK).decode("ascii", "replace")
-    reads = MAGIC.removeprefix(_MARK).decode()
     try:
         version = f"convc {json.loads(text)['parts'][0]['version']}"
     except (LookupError, TypeError, ValueError, RecursionError):
         version = "another version of convc"
     return (
-        f"was written by {version} in format {made}, and convc {__version__} reads format {reads}: build it again from its "
+        f"was written by {version} in format {made}, and convc {__version__} reads format {FORMAT}: build it again from its "
         "model, or load it with the convc that made it"
     )
 

@@ -62,6 +62,12 @@ def model_of(models: Sequence[CompiledModel]) -> Model:
     return ModelSet(models, [models[i] for i in best_here([m.description for m in models])])
 
 
+def facts(description: Description) -> list[tuple[str, str]]:
+    """What there is to know of a compiled model besides its ports, as names and values for people to read."""
+    found: list[tuple[str, str]] = _runtime(description.kind).facts(description)
+    return found
+
+
 def _runtime(kind: str) -> ModuleType:
     """The module that runs code of a kind: ``lacks`` and ``suits`` judge a description, ``load`` makes the model."""
     name = f"{__package__}.{kind}.model"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions

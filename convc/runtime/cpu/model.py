@@ -99,6 +99,20 @@ def suits(description: Description) -> int:
     return -1 if lacks(description) else len(description.details["features"])
 
 
+def facts(description: Description) -> list[tuple[str, str]]:
+    """What there is to know of a model for processors, as names and values for people to read."""
+    details, plan = description.details, Plan.of(description.details["memory"])
+    threads = details["threads"] or "as many as there are" if plan.parallel else 1
+    per_thread = f", and {plan.part:,} for each thread of it" if plan.part else ""
+    return [
+        ("processor", f"{details['mcpu']} ({details['triple']})"),
+        ("needs", ", ".join(details["features"])),
+        ("here", lacks(description) or "it can run on this machine"),
+        ("threads", str(threads)),
+        ("memory", f"{plan.packed:,} bytes of packed weights, {plan.workspace:,} for each calling thread{per_thread}"),
+    ]
+
+
 def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CpuModel:
     """A model from a part of an artifact that runs here; raises ``ArtifactError`` when it does not start."""
     try:

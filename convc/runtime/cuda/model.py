@@ -142,6 +142,18 @@ def suits(description: Description) -> int:
     return 0
 
 
+def facts(description: Description) -> list[tuple[str, str]]:
+    """What there is to know of a model for GPUs, as names and values for people to read."""
+    held = description.details["architectures"]
+    plans = [Plan.of(each["plan"]) for each in held.values()]
+    packed, workspace = max(p.packed for p in plans), max(p.workspace for p in plans)
+    return [
+        ("architectures", ", ".join(sorted(held, key=lambda name: (number(name), name)))),
+        ("precision", str(description.details["precision"])),
+        ("memory", f"{packed:,} bytes of packed weights, {workspace:,} of workspace"),
+    ]
+
+
 def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CudaModel:
     """A model from its artifact; raises ``ArtifactError`` when its description is damaged, ``InputError`` when ``threads`` is given."""
     if threads is not None:
