@@ -13,12 +13,14 @@ node = helper.make_node
 
 
 def port(name: str, what: Any) -> onnx.ValueInfoProto:
-    """A tensor by its shape, of float32; by ``(dtype, shape)``; or by an array like it. ``None`` says nothing of it."""
+    """A tensor by its shape, of float32; by the tuple ``(dtype, shape)``; or by an array like it. ``None`` says nothing
+    of it, and for a shape nothing of that.
+    """
     if what is None:
         return onnx.ValueInfoProto(name=name)
     if isinstance(what, np.ndarray | np.generic):
         what = what.dtype, what.shape
-    typed = len(what) == 2 and isinstance(what[1], list | tuple | None)
+    typed = isinstance(what, tuple) and len(what) == 2 and isinstance(what[1], list | tuple | None)
     dtype, shape = what if typed else (TensorProto.FLOAT, what)
     code = dtype if isinstance(dtype, int) else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return helper.make_tensor_value_info(name, code, shape)
