@@ -35,7 +35,9 @@ MODULES = {
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:
-    """The modules that a module imports at run time, wherever the statement stands; our own ones by their full names."""
+    """The modules that a module imports at run time, wherever the statement stands;
+    our own ones by their full names.
+    """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while todo:
