@@ -1,8 +1,9 @@
-"""What ptxas says of every kernel of some networks: ``python tests/cuda_figures.py MODEL.onnx... [--arch sm_75,sm_80,sm_90] [--precision fp32,tf32,fp16]``.
+"""What ptxas says of every kernel of some networks: ``python tests/cuda_figures.py MODEL.onnx... [--arch
+sm_75,sm_80,sm_90] [--precision fp32,tf32,fp16]``.
 
-One line a network, architecture and precision: seconds to build, kernels, how many fall to the rule that takes every group, most registers and shared
-memory, the least occupancy of a kernel that fills the GPU, bytes spilled. ``--kernels`` adds a line for each kernel. The exit code is 1 when
-a kernel spills. No GPU is needed.
+One line a network, architecture and precision: seconds to build, kernels, how many fall to the rule that takes every
+group, most registers and shared memory, the least occupancy of a kernel that fills the GPU, bytes spilled.
+``--kernels`` adds a line for each kernel. The exit code is 1 when a kernel spills. No GPU is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from pathlib import Path
 import convc
 from convc.backends.cuda.usage import Usage
 
-HEADER = f"{'model':20} {'arch':6} {'precision':9} {'build':>7} {'kernels':>7} {'fallback':>8} {'regs':>4} {'shared':>7} {'occupancy':>9} {'spilled':>7}"
+HEADER = (
+    f"{'model':20} {'arch':6} {'precision':9} {'build':>7} {'kernels':>7} {'fallback':>8} {'regs':>4} {'shared':>7} "
+    f"{'occupancy':>9} {'spilled':>7}"
+)
 
 
 def main() -> int:
@@ -44,8 +48,10 @@ def main() -> int:
 def _line(model: str, arch: str, precision: str, seconds: float, kernels: list[Usage]) -> str:
     full = [k.occupancy for k in kernels if k.waves >= 1]
     return (
-        f"{model:20} {arch:6} {precision:9} {seconds:6.1f}s {len(kernels):7} {sum(k.rule == 'fallback' for k in kernels):8}"
-        f" {max(k.registers for k in kernels):4} {max(k.shared for k in kernels):7} {min(full, default=1.0):9.0%} {sum(k.spills for k in kernels):7}"
+        f"{model:20} {arch:6} {precision:9} {seconds:6.1f}s {len(kernels):7}"
+        f" {sum(k.rule == 'fallback' for k in kernels):8}"
+        f" {max(k.registers for k in kernels):4} {max(k.shared for k in kernels):7}"
+        f" {min(full, default=1.0):9.0%} {sum(k.spills for k in kernels):7}"
     )
 
 

@@ -1,9 +1,10 @@
 """Everything that needs a GPU, in one command and one table: ``python tests/gpu_suite.py FOLDER [NAME...]``.
 
-For each network of ``tests/model_zoo.py`` (written to FOLDER where it is not there yet), batch size and precision: the largest error against the logits of
-the same network in float64, as a multiple of what ``LIMITS`` allows (above 1 fails); milliseconds of convc and of PyTorch (cuDNN,
-channels_last, in a CUDA graph) and the ratio, medians of turns; with ``--compile`` of ``torch.compile(mode="max-autotune")`` too. ``--sanitize`` runs
-each network once under compute-sanitizer's memcheck, racecheck and synccheck instead. Needs torch with CUDA and torchvision. The exit code is 1
+For each network of ``tests/model_zoo.py`` (written to FOLDER where it is not there yet), batch size and precision: the
+largest error against the logits of the same network in float64, as a multiple of what ``LIMITS`` allows (above 1
+fails); milliseconds of convc and of PyTorch (cuDNN, channels_last, in a CUDA graph) and the ratio, medians of turns;
+with ``--compile`` of ``torch.compile(mode="max-autotune")`` too. ``--sanitize`` runs each network once under
+compute-sanitizer's memcheck, racecheck and synccheck instead. Needs torch with CUDA and torchvision. The exit code is 1
 when an answer is wrong or the sanitizer finds something.
 """
 

@@ -1,9 +1,10 @@
-"""torchvision's convolutional families as ONNX files with seeded random weights: `python tests/model_zoo.py OUTDIR [NAME...]`.
+"""torchvision's convolutional families as ONNX files with seeded random weights: `python tests/model_zoo.py OUTDIR
+[NAME...]`.
 
-Needs torch, torchvision and onnx (TorchScript exporter) and no network. The weights are random, but the values inside the
-networks are like those of trained ones: BatchNorm statistics come from a batch (see `calibrate`), scales and shifts are drawn
-around 1 and 0, and the last layer is scaled so that the logits have deviation 1. The default sizes are those the networks were
-published with; `--size 96` makes cheaper files.
+Needs torch, torchvision and onnx (TorchScript exporter) and no network. The weights are random, but the values inside
+the networks are like those of trained ones: BatchNorm statistics come from a batch (see `calibrate`), scales and shifts
+are drawn around 1 and 0, and the last layer is scaled so that the logits have deviation 1. The default sizes are those
+the networks were published with; `--size 96` makes cheaper files.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def build(name: str, size: int) -> nn.Module:
 def calibrate(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     """Gives a BatchNorm the statistics of its first batch: the mean square as its variance, a mean near 0.
 
-    Taking the true mean away in every layer would have random networks magnify rounding errors from layer to layer, which
-    trained ones do not (Yang et al., "A Mean Field Theory of Batch Normalization", 2019): sixfold in inception_v3.
+    Taking the true mean away in every layer would have random networks magnify rounding errors from layer to layer,
+    which trained ones do not (Yang et al., "A Mean Field Theory of Batch Normalization", 2019): sixfold in
+    inception_v3.
     """
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None

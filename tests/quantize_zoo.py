@@ -1,4 +1,5 @@
-"""Quantizes models to 8 bits, as QDQ by ONNX Runtime: ``python tests/quantize_zoo.py DIR MODEL.onnx...`` writes ``DIR/MODEL_int8.onnx``.
+"""Quantizes models to 8 bits, as QDQ by ONNX Runtime: ``python tests/quantize_zoo.py DIR MODEL.onnx...`` writes
+``DIR/MODEL_int8.onnx``.
 
 Calibrated on two random images: for timings, and for comparing engines, not for accuracy.
 """

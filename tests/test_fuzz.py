@@ -1,4 +1,6 @@
-"""Random graphs, compiled in several ways, against ONNX Runtime; and the graphs that once failed. More: ``python -m tests.fuzz``."""
+"""Random graphs, compiled in several ways, against ONNX Runtime; and the graphs that once failed. More: ``python -m
+tests.fuzz``.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_mutants_give_a_result_or_a_convc_error() -> None:
         assert found.counts[kind, "good"] > 0.05 * sum(n for (k, _), n in found.counts.items() if k == kind)
 
 
-# -- bombs --------------------------------------------------------------------------------------------------------------
+# -- bombs -------------------------------------------------------------------------------------------------------------
 
 TERA = 10**6
 BOMBS: dict[str, onnx.ModelProto] = {
@@ -186,12 +186,13 @@ def test_constants_whose_header_lies(tmp_path: Path) -> None:
         as_graph(path)
 
 
-# -- what the fuzzer and measurements found --------------------------------------------------------------------------------
+# -- what the fuzzer and measurements found ----------------------------------------------------------------------------
 
 
 def test_a_constant_that_is_only_described() -> None:
     graph = parse_graph(
-        "graph @g(%x: f32[1]) { %c: f32[1000000000000] = const uniform(1, 2) %y: f32[1000000000000] = add(%x, %c) return %y }"
+        "graph @g(%x: f32[1]) { %c: f32[1000000000000] = const uniform(1, 2) "
+        "%y: f32[1000000000000] = add(%x, %c) return %y }"
     )
     with raises(LimitError, "uniform", "4000000000000 bytes", "tensor_bytes"):
         convc.compile(graph)

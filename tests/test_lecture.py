@@ -1,4 +1,6 @@
-"""The systems of a lecture on convolutional networks (Dive into Deep Learning, chapter 7), each with the lecture's own numbers."""
+"""The systems of a lecture on convolutional networks (Dive into Deep Learning, chapter 7), each with the lecture's own
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def out_shape(net: nn.Module, *shape: int) -> tuple[object, ...]:
     return net.to_graph({"x": shape}).outputs[0].type.shape
 
 
-# -- cross-correlation ----------------------------------------------------------------------------------------------------
+# -- cross-correlation -------------------------------------------------------------------------------------------------
 
 
 def test_two_dimensional_cross_correlation() -> None:
@@ -65,7 +67,9 @@ def test_one_dimensional_cross_correlation() -> None:
 
 
 def test_three_dimensional_cross_correlation() -> None:
-    """y[0, 0, 0] = 0*0 + 1*1 + 3*2 + 4*3 + 9*4 + 10*5 + 12*6 + 13*7 = 268; one step along an axis adds 28 times its stride."""
+    """y[0, 0, 0] = 0*0 + 1*1 + 3*2 + 4*3 + 9*4 + 10*5 + 12*6 + 13*7 = 268; one step along an axis adds 28 times its
+    stride.
+    """
     volume, cube = np.arange(27).reshape(3, 3, 3), np.arange(8).reshape(2, 2, 2)
     assert run(kernel(cube), volume) == [[[268, 296], [352, 380]], [[520, 548], [604, 632]]]
 
@@ -76,7 +80,7 @@ def test_bias_is_added_to_every_pixel() -> None:
     assert run(layer, X3) == [[19.5, 25.5], [37.5, 43.5]]
 
 
-# -- padding and strides --------------------------------------------------------------------------------------------------
+# -- padding and strides -----------------------------------------------------------------------------------------------
 
 
 def test_padding_of_one_all_round() -> None:
@@ -128,13 +132,15 @@ def test_a_32x32_image_shrinks_to_4x4_in_seven_layers() -> None:
 
 
 def test_a_224x224_image_shrinks_to_4x4_in_55_layers() -> None:
-    """The lecture says 44. By its own formula each layer takes off 4 pixels: (224 - 4) / 4 = 55; after 44, 48 are left."""
+    """The lecture says 44. By its own formula each layer takes off 4 pixels: (224 -
+    4) / 4 = 55; after 44, 48 are left.
+    """
     layers = [nn.Conv2D(1, kernel_size=5) for _ in range(55)]
     assert out_shape(nn.Sequential(*layers), 1, 1, 224, 224) == (1, 1, 4, 4)
     assert out_shape(nn.Sequential(*layers[:44]), 1, 1, 224, 224) == (1, 1, 48, 48)
 
 
-# -- channels -------------------------------------------------------------------------------------------------------------
+# -- channels ----------------------------------------------------------------------------------------------------------
 
 
 def test_several_input_channels() -> None:
@@ -167,7 +173,7 @@ def test_a_1x1_convolution_is_a_dense_layer_on_pixels() -> None:
     np.testing.assert_allclose(on_image, on_pixels.reshape(1, 4, 5, 2).transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
 
 
-# -- pooling --------------------------------------------------------------------------------------------------------------
+# -- pooling -----------------------------------------------------------------------------------------------------------
 
 
 def test_max_pooling() -> None:
@@ -203,11 +209,13 @@ def test_max_pooling_bears_a_shift_of_one_pixel() -> None:
     assert run(pooled, moved) == [[0, 1, 1]] * 3
 
 
-# -- cost -----------------------------------------------------------------------------------------------------------------
+# -- cost --------------------------------------------------------------------------------------------------------------
 
 
 def test_cost_of_a_convolution() -> None:
-    """100 to 100 channels, 5x5 kernels, 64x64 pixels: the lecture's 1 GFLOP counts each multiply-add once, convc counts two."""
+    """100 to 100 channels, 5x5 kernels, 64x64 pixels: the lecture's 1 GFLOP counts each multiply-add once, convc counts
+    two.
+    """
     layer = nn.Conv2D(100, kernel_size=5, padding="same", use_bias=False)
     shapes = {"x": (1, 100, 64, 64)}
     assert layer.summary(shapes).flops == 2 * 1_024_000_000
@@ -235,7 +243,7 @@ def test_a_dense_layer_on_a_photo_has_billions_of_parameters() -> None:
     assert peak < 10_000_000, "bytes of Python's memory"
 
 
-# -- LeNet ----------------------------------------------------------------------------------------------------------------
+# -- LeNet -------------------------------------------------------------------------------------------------------------
 
 
 def lenet() -> nn.Module:

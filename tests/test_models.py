@@ -35,7 +35,9 @@ def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def check(model: onnx.ModelProto, feeds: Feeds) -> None:
-    """convc and ONNX Runtime agree on every output; the absolute tolerance grows with values that deviate by more than 1."""
+    """convc and ONNX Runtime agree on every output; the absolute tolerance grows with values that deviate by more than
+    1.
+    """
     compiled = convc.compile(model, shapes={name: x.shape for name, x in feeds.items()})
     got = compiled.run(feeds)
     for port, want in zip(model.graph.output, run_onnxruntime(model, feeds), strict=True):
@@ -70,7 +72,9 @@ def test_zoo(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_error_against_float64(name: str, tmp_path: Path) -> None:
-    """The root mean square error of the logits as a multiple of ONNX Runtime's own: PyTorch's in float64 are the truth."""
+    """The root mean square error of the logits as a multiple of ONNX Runtime's own:
+    PyTorch's in float64 are the truth.
+    """
     model = zoo_model(name, tmp_path)
     truth = zoo_truth(name, tmp_path)
     feeds = {"x": truth["x"]}

@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# -- general ------------------------------------------------------------------------------------------------------------
+# -- general -----------------------------------------------------------------------------------------------------------
 
 
 def test_version(capsys: Capture) -> None:
@@ -246,7 +246,7 @@ def test_progress_only_on_a_terminal(folder: Path, capsys: Capture, monkeypatch:
     assert [line.split()[1] for line in sys.stderr.getvalue().splitlines()] == ["reading", "compiling", "writing"]  # type: ignore[attr-defined]
 
 
-# -- build, run, export -------------------------------------------------------------------------------------------------
+# -- build, run, export ------------------------------------------------------------------------------------------------
 
 
 def test_build_and_run(folder: Path, capsys: Capture) -> None:
@@ -378,7 +378,7 @@ def test_models_made_in_python(model: str, folder: Path, capsys: Capture, monkey
     assert Path(model.split(":")[1] + ".so").exists()
 
 
-# -- bench --------------------------------------------------------------------------------------------------------------
+# -- bench -------------------------------------------------------------------------------------------------------------
 
 
 def test_bench_names_the_worst_layer(folder: Path, capsys: Capture) -> None:

@@ -88,7 +88,10 @@ def test_a_large_dense_layer(folder: Path, capsys: Capture) -> None:
 
 
 def test_shared_weights_are_counted_once() -> None:
-    text = "graph @g(%x: f32[1,3]) { %w: f32[3] = const [1,2,3] %a: f32[1,3] = add(%x, %w) %y: f32[1,3] = add(%a, %w) return %y }"
+    text = (
+        "graph @g(%x: f32[1,3]) { %w: f32[3] = const [1,2,3] "
+        "%a: f32[1,3] = add(%x, %w) %y: f32[1,3] = add(%a, %w) return %y }"
+    )
     assert [layer.parameters for layer in summarize(parse_graph(text)).layers] == [3, 0]
 
 

@@ -1,4 +1,6 @@
-"""Schedule rules: that each fires where it should, gives what ONNX Runtime gives, and the same bits on any number of threads."""
+"""Schedule rules: that each fires where it should, gives what ONNX Runtime gives, and the same bits on any number of
+threads.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,13 @@ from convc.ir.op import f32
 from convc.ir.ops.unary import Relu
 from convc.runtime.cpu.memory import Plan
 
-# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected, or that for each machine
+# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected, or that
+# of each machine
 Config = tuple[Any, ...]
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
-"""Half a block of channels a group: a block where vectors of eight reach the full rate, and elsewhere half of a whole one."""
+"""Half a block of channels a group: a block where vectors of eight reach the full rate, and elsewhere half of a whole
+one.
+"""
 CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),

@@ -149,7 +149,9 @@ def test_a_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_the_command(
     path: Path, model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    """With real measurements: whatever they are, what is printed and what is kept agree; other kernels' choices stay."""
+    """With real measurements: whatever they are, what is printed and what is kept
+    agree; other kernels' choices stay.
+    """
     monkeypatch.setattr("convc.tuning.tune.TURN", 0.01)
     write(path, CPU, Choices({"another": "direct"}))
     onnx.save(model, tmp_path / "m.onnx")

@@ -54,7 +54,7 @@ def compiled(arch: str, precision: str = "fp32") -> CudaModel:
     return model
 
 
-# -- the artifact -------------------------------------------------------------------------------------------------------
+# -- the artifact ------------------------------------------------------------------------------------------------------
 
 
 def kernels_in(code: bytes) -> set[str]:
@@ -137,7 +137,7 @@ def test_damaged_machine_code(tmp_path: Path) -> None:
         convc.load(tmp_path / "m.convc")
 
 
-# -- architectures ------------------------------------------------------------------------------------------------------
+# -- architectures -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_no_architecture() -> None:
         convc.compile(LENET, "cuda", arch=[])
 
 
-# -- what does not go together ------------------------------------------------------------------------------------------
+# -- what does not go together -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_options_that_do_not_fit(options: dict[str, Any], parts: tuple[str, ...]
         convc.compile(LENET, **options)
 
 
-# -- running where no GPU is --------------------------------------------------------------------------------------------
+# -- running where no GPU is -------------------------------------------------------------------------------------------
 
 
 def test_without_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_loading_for_a_gpu_needs_no_compiler(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.convc")], check=True)
 
 
-# -- the command line ---------------------------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------------------------
 
 
 def test_build_shows_what_kernels_take(

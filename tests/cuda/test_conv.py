@@ -111,7 +111,9 @@ def convolution(
     bias: bool = True,
     plain: bool = False,
 ) -> Graph:
-    """A convolution held channels-last, with a bias, and what follows it; ops of two operands read an input of the result's type."""
+    """A convolution held channels-last, with a bias, and what follows it; ops of two operands read an input of the
+    result's type.
+    """
     layouts = ChannelsLast()
     b = Builder("g")
     x = b.input("x", TensorType(dtype, data))
@@ -300,10 +302,11 @@ def test_which_rule_fires(graph: Graph, gpu: Gpu, rule: str) -> None:
     assert ask(RULES, Group(graph), gpu)[1] == rule
 
 
-# -- the cost model ---------------------------------------------------------------------------------------------------------
+# -- the cost model ----------------------------------------------------------------------------------------------------
 
 RESNET50 = [  # m, n, k at batch 1
-    (12544, 64, 147), (3136, 64, 64), (3136, 64, 576), (3136, 256, 64), (784, 128, 1152), (784, 512, 128), (196, 256, 2304),
+    (12544, 64, 147), (3136, 64, 64), (3136, 64, 576), (3136, 256, 64), (784, 128, 1152), (784, 512, 128),
+    (196, 256, 2304),
     (196, 1024, 256), (49, 512, 4608), (49, 2048, 512),
 ]  # fmt: skip
 
@@ -335,7 +338,9 @@ def test_choices_stay_within_the_limits(gpu: Gpu, dtype: str) -> None:
 @pytest.mark.parametrize("gpu", [SM80, SM90], ids=lambda g: g.name)
 @pytest.mark.parametrize("unit", [implicit_gemm, tensor_core], ids=["cores", "tensor_core"])
 def test_batch_1_fills_the_machine(gpu: Gpu, unit: ModuleType) -> None:
-    """Where there is work enough: a third of the multiprocessors have a block where a tile of 128x128 would leave most idle."""
+    """Where there is work enough: a third of the multiprocessors have a block where a tile of 128x128 would leave most
+    idle.
+    """
     for m, n, k in [s for s in RESNET50 if math.prod(s) > 5e7]:
         product = product_of(Group(graph_of(m, n, k, "f32" if unit is implicit_gemm else "f16")))
         assert product is not None
@@ -358,13 +363,15 @@ def test_a_tile_that_does_not_fit_is_not_chosen() -> None:
     assert choose(Sizes(1, 4096, 4096, 4096), [huge], unit_of(1024, 32, 4), SM90) is not None
 
 
-# -- what the assembler says ------------------------------------------------------------------------------------------------
+# -- what the assembler says -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gpu", [SM75, SM80, SM90], ids=lambda g: g.name)
 @pytest.mark.parametrize("kind", ["cores", "f16", "tf32"])
 def test_no_tile_spills(gpu: Gpu, kind: str) -> None:
-    """The largest tiles, on a convolution with everything that takes registers; shared memory as the cost model says, at most."""
+    """The largest tiles, on a convolution with everything that takes registers; shared memory as the cost model says,
+    at most.
+    """
     if kind == "tf32" and not gpu.has_async_copy:
         return
     stages = 3 if gpu.has_async_copy else 1

@@ -159,7 +159,9 @@ def test_memory_of_results_is_used_again_when_nobody_holds_it(folder: Path) -> N
 
 
 def test_values_pass_through_the_copies(folder: Path) -> None:
-    """Kernels do nothing here, so outputs are what the memory holds: what was copied in is at the place of the input."""
+    """Kernels do nothing here, so outputs are what the memory holds: what was
+    copied in is at the place of the input.
+    """
     code = """
     import ctypes
     from convc.backends.network import Place
@@ -237,7 +239,7 @@ def test_bench_takes_no_artifact_for_a_processor(tmp_path: Path, capsys: pytest.
     assert "compiled for a processor" in capsys.readouterr().err
 
 
-# -- DLPack -------------------------------------------------------------------------------------------------------------
+# -- DLPack ------------------------------------------------------------------------------------------------------------
 
 
 class Owner:

@@ -30,7 +30,8 @@ REVERSE = (
 COPY = """
   extern __shared__ __align__(64) uchar buffer[];
   unsigned to = __cvta_generic_to_shared((char*)buffer + threadIdx.x * 16);
-  if (threadIdx.x < 16) __asm__ __volatile__("cp.async.cg.shared.global [%%0], [%%1], %%2;" :: "r"(to), "l"(x + threadIdx.x * 4), "n"(16));
+  if (threadIdx.x < 16)
+    __asm__ __volatile__("cp.async.cg.shared.global [%%0], [%%1], %%2;" :: "r"(to), "l"(x + threadIdx.x * 4), "n"(16));
   %s
   %s
   __syncthreads();
@@ -61,7 +62,10 @@ def test_a_copy_not_waited_for_has_not_landed(kept: tuple[str, str]) -> None:
 
 
 def test_shuffles_sum_a_warp() -> None:
-    body = "float v = x[threadIdx.x]; for (int d = 16; d; d /= 2) v += __shfl_down_sync(~0u, v, d, 32); v = __shfl_sync(~0u, v, 0, 32); y[threadIdx.x] = v;"
+    body = (
+        "float v = x[threadIdx.x]; for (int d = 16; d; d /= 2) v += __shfl_down_sync(~0u, v, d, 32); "
+        "v = __shfl_sync(~0u, v, 0, 32); y[threadIdx.x] = v;"
+    )
     np.testing.assert_array_equal(result(one(body), X), np.repeat([X[:32].sum(), X[32:].sum()], 32))
 
 
@@ -137,10 +141,13 @@ MMA = """
   __shared__ alignas(64) half s[384];
   for (int i = threadIdx.x; i < 384; i += 32) s[i] = half(x[i]);
   __syncthreads();
-  unsigned pa = __cvta_generic_to_shared(s + threadIdx.x % 16 * 16 + threadIdx.x / 16 * 8), pb = __cvta_generic_to_shared(s + 256 + threadIdx.x % 16 * 8);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(pa));
+  unsigned pa = __cvta_generic_to_shared(s + threadIdx.x % 16 * 16 + threadIdx.x / 16 * 8);
+  unsigned pb = __cvta_generic_to_shared(s + 256 + threadIdx.x % 16 * 8);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+    : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(pa));
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(b[0]), "=r"(b[1]) : "r"(pb));
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+  asm volatile(
+    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
     : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
   for (int i = 0; i < 4; i++) y[(threadIdx.x / 4 + i / 2 * 8) * 8 + threadIdx.x % 4 * 2 + i % 2] = c[i];

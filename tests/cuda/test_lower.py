@@ -32,7 +32,7 @@ from convc.ir.types import TensorType
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA makes no compiler for macOS")
 
 
-# -- lowering -----------------------------------------------------------------------------------------------------------
+# -- lowering ----------------------------------------------------------------------------------------------------------
 
 
 def architecture_of(code: bytes) -> str:
@@ -106,9 +106,12 @@ def test_vectors_of_one_value_repeated(dtype: str, lanes: int) -> None:
     nvrtc.compile_source(lower(sch.mod["main"], GPUS["sm_80"], "k").source, "sm_80", "k")
 
 
-# -- the compiler -------------------------------------------------------------------------------------------------------
+# -- the compiler ------------------------------------------------------------------------------------------------------
 
-KERNEL = 'extern "C" __global__ void k(float* x) { __shared__ float s[64]; s[threadIdx.x] = x[0]; __syncthreads(); x[1] = s[63 - threadIdx.x]; }'
+KERNEL = (
+    'extern "C" __global__ void k(float* x) { __shared__ float s[64]; s[threadIdx.x] = x[0]; '
+    "__syncthreads(); x[1] = s[63 - threadIdx.x]; }"
+)
 
 
 @pytest.mark.parametrize("arch", GPUS)

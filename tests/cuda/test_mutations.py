@@ -1,4 +1,6 @@
-"""The emulator sees what is missing: every barrier, wait and commit of a kernel is dropped in turn, and each time something fails."""
+"""The emulator sees what is missing: every barrier, wait and commit of a kernel is dropped in turn, and each time
+something fails.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whole networks as they are built for a GPU: planned memory, weights packed by kernels, every kernel in emulation, twice."""
+"""Whole networks as they are built for a GPU: planned memory, weights packed by kernels, every kernel in emulation,
+twice.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_dense_weights_have_their_outputs_innermost() -> None:
     assert str(packed.nodes[0].output.type.layout) == "BA"
 
 
-# -- float16 --------------------------------------------------------------------------------------------------------------
+# -- float16 -----------------------------------------------------------------------------------------------------------
 
 
 def dtypes(g: Graph) -> list[tuple[str, str]]:
@@ -121,7 +121,8 @@ def test_infinite_constants_are_representable() -> None:
 def test_a_softmax_spelt_out_is_computed_in_float32_up_to_the_product() -> None:
     text = (
         "%s: f32[32,8] = matmul(%x, %w)\n%e: f32[32,8] = exp(%s)\n%t: f32[32,1] = reduce_sum(%e) {axes=[1]}\n"
-        "%p: f32[32,8] = div(%e, %t)\n%r: f32[8,32] = transpose(%p) {perm=[1,0]}\n%y: f32[8,8] = matmul(%r, %s)\nreturn %y"
+        "%p: f32[32,8] = div(%e, %t)\n%r: f32[8,32] = transpose(%p) {perm=[1,0]}\n"
+        "%y: f32[8,8] = matmul(%r, %s)\nreturn %y"
     )
     made = convert_precision(graph(text, "%x: f32[32,16]", w=weights(16, 8)))
     assert [d for _, d in dtypes(made)] == ["f16", "f32", "f32", "f32", "f32", "f16"]
@@ -135,7 +136,10 @@ def test_what_is_no_float32_stays() -> None:
 
 def test_sums_are_kept_in_float32() -> None:
     """In float16 a sum of ones stops at 2048."""
-    text = "%y: f32[1,2,1,1] = global_average_pool(%x)\n%z: f32[1,2] = reduce_mean(%x) {axes=[2,3], keepdims=false}\nreturn %y, %z"
+    text = (
+        "%y: f32[1,2,1,1] = global_average_pool(%x)\n"
+        "%z: f32[1,2] = reduce_mean(%x) {axes=[2,3], keepdims=false}\nreturn %y, %z"
+    )
     made = convert_precision(graph(text, "%x: f32[1,2,300,300]"))
     assert dtypes(made) == [("global_average_pool", "f16"), ("reduce_mean", "f16")]
     for y in convc.compile(made)(np.ones((1, 2, 300, 300), np.float32)):

@@ -39,10 +39,12 @@ from convc.ir.types import TensorType, type_of
 
 A100 = GPUS["sm_80"]
 TINY = replace(A100, sms=1)
-"""On a GPU of one multiprocessor small tensors are shared out as large ones are on others: vectors, many pixels to a thread."""
+"""On a GPU of one multiprocessor small tensors are shared out as large ones are on others: vectors, many pixels to a
+thread.
+"""
 
 
-# -- every op -------------------------------------------------------------------------------------------------------------
+# -- every op ----------------------------------------------------------------------------------------------------------
 
 LOOSER: dict[str, tuple[float, float]] = {
     # a half to be rounded to an integer, which multiply-add, rounding once, does not hit
@@ -87,7 +89,7 @@ def test_no_work() -> None:
     assert lower(ask(RULES, group, A100)[0], A100, "k").launches == ()
 
 
-# -- each rule ------------------------------------------------------------------------------------------------------------
+# -- each rule ---------------------------------------------------------------------------------------------------------
 
 
 def op(name: str, *args: Any, **attrs: Any) -> Op:
@@ -104,7 +106,9 @@ def held(t: TensorType, layout: str) -> TensorType:
 
 
 def group_of(types: Sequence[TensorType], first: Op, *rest: tuple[Op, int] | Op) -> Group:
-    """The group of an op of the operands that it takes, and of ops that follow, each with the number of another operand."""
+    """The group of an op of the operands that it takes, and of ops that follow, each with the number of another
+    operand.
+    """
     b = Builder("rules")
     inputs = [b.input(f"x{i}", t) for i, t in enumerate(types)]
     others = {n for r in rest if isinstance(r, tuple) for n in r[1:]}

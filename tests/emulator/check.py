@@ -51,8 +51,8 @@ def check_code(
 ) -> None:
     """Run the code of a group, and compare every output with ONNX Runtime's.
 
-    ``low`` is the least value of the inputs, for ops of a limited domain. The tolerance is that of TF32 where tensor cores
-    round float32 factors, else the dtype's own, unless one is given.
+    ``low`` is the least value of the inputs, for ops of a limited domain. The tolerance is that of TF32 where tensor
+    cores round float32 factors, else the dtype's own, unless one is given.
     """
     inputs = random_inputs(group.body, low)
     arguments = [physical(x, v.type) for x, v in zip(inputs, group.body.inputs, strict=True)]

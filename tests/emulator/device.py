@@ -1,4 +1,6 @@
-"""An emulated GPU that runs whole plans: memory is one file, a module is the CUDA source itself, a stream does its work at once."""
+"""An emulated GPU that runs whole plans: memory is one file, a module is the CUDA source itself, a stream does its work
+at once.
+"""
 
 from __future__ import annotations
 

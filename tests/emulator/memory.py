@@ -1,4 +1,6 @@
-"""The emulated GPU's memory: one file, mapped by this process and by the emulator's; every buffer between red zones of 0xFF."""
+"""The emulated GPU's memory: one file, mapped by this process and by the emulator's; every buffer between red zones of
+0xFF.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,8 @@ class Memory:
             written = np.flatnonzero(self.bytes[end:start] != 0xFF)
             if len(written):
                 raise EmulationError(
-                    f"{len(written)} bytes written out of bounds: from {written[0]} bytes after the end of buffer {i - 1}, "
+                    f"{len(written)} bytes written out of bounds: from {written[0]} bytes "
+                    f"after the end of buffer {i - 1}, "
                     f"{start - end - written[-1]} bytes before the start of buffer {i}"
                 )
 

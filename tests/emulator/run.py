@@ -25,7 +25,8 @@ FLAGS = ("-std=c++17", "-w", "-fno-strict-aliasing", "-march=native", f"-I{HERE 
 RUNTIME_FLAGS = ("-O2",)
 KERNEL_FLAGS = (
     "-O1", "-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-ffp-contract=fast",
-    "-ftrivial-auto-var-init=pattern",  # a register read before it is written holds 0xFE: NaN in half precision, -1.7e38 in single
+    # a register read before it is written holds 0xFE: NaN in half precision, -1.7e38 in single
+    "-ftrivial-auto-var-init=pattern",
 )  # fmt: skip
 WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 """Each access is reported to the runtime; nothing of the thread sanitizer's own is linked."""
@@ -34,7 +35,8 @@ _lock = threading.Lock()
 
 
 def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
-    """Run a group's launches on its arguments (inputs, then outputs), which are C-contiguous; outputs are written in place.
+    """Run a group's launches on its arguments (inputs, then outputs), which are C-contiguous; outputs are written in
+    place.
 
     Scratch memory starts as NaN. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
     unaligned access, one out of bounds, a race.

@@ -26,7 +26,9 @@ _TRANSLATIONS: tuple[tuple[str, str], ...] = (
     (r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.f32\.(f16|tf32)\.\2\.f32", r"ptx_mma_\1_\2({all})"),
     (r"cvt\.rna\.tf32\.f32\s+%0, %1;", "ptx_to_tf32({0}, {1})"),
 )
-"""Each template of an ``asm`` statement that is known, and the call that stands for it; its operands are numbered as there."""
+"""Each template of an ``asm`` statement that is known, and the call that stands for it; its operands are numbered as
+there.
+"""
 
 
 def kernels(source: str) -> list[str]:
@@ -35,7 +37,9 @@ def kernels(source: str) -> list[str]:
 
 
 def translate(source: str) -> str:
-    """The source as C++ that compiles with ``shim.h`` before it; raises ``EmulationError`` for PTX that is not known."""
+    """The source as C++ that compiles with ``shim.h`` before it; raises
+    ``EmulationError`` for PTX that is not known.
+    """
     source = _DYNAMIC.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared());", source)
     source = _STATIC.sub(
         lambda m: (

@@ -1,4 +1,6 @@
-"""Differential fuzzing: random valid graphs, compiled in several ways, against ONNX Runtime. From the root: ``python -m tests.fuzz``."""
+"""Differential fuzzing: random valid graphs, compiled in several ways, against ONNX Runtime. From the root: ``python -m
+tests.fuzz``.
+"""
 
 import sys
 from pathlib import Path

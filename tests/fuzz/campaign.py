@@ -1,4 +1,6 @@
-"""Many seeds, each checked in a process that may die: models per hour, and every failure with its seed and a small graph."""
+"""Many seeds, each checked in a process that may die: models per hour, and every failure with its seed and a small
+graph.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def report(seed: int, outcome: Outcome, counts: Counter[str], known: set[str]) -
 
 
 def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
-    """Check seeds in turn and send the outcome of each; a failure is made small first, unless it is an error seen before."""
+    """Check seeds in turn and send the outcome of each; a failure is made small first, unless it is an error seen
+    before.
+    """
     for seed in range(first, end):
         try:
             wrong = check(generate(seed), some_variants(seed))

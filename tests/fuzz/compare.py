@@ -1,8 +1,8 @@
 """What is right, and how far off may be: by ONNX Runtime, which also runs the graph with noise where arithmetic rounds.
 
 The noise is of the size by which right implementations of each node may differ, so what it does to the outputs is what
-rounding may do to them, whatever the graph amplifies. Where ONNX Runtime takes float32 alone, it runs float16 and float64
-graphs in float32.
+rounding may do to them, whatever the graph amplifies. Where ONNX Runtime takes float32 alone, it runs float16 and
+float64 graphs in float32.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def loses_digits(graph: Graph) -> bool:
 
 
 def exonerates(graph: Graph, feeds: Feeds, truths: Sequence[Truth], got: Sequence[np.ndarray]) -> bool:
-    """Whether onnx's reference in float64 is on the side of results that ONNX Runtime's differ from: its own can be off, as where
-    it takes a variance for a difference of squares.
+    """Whether onnx's reference in float64 is on the side of results that ONNX Runtime's differ from: its own can be
+    off, as where it takes a variance for a difference of squares.
     """
     wide = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in feeds.items()}
     try:
@@ -108,7 +108,9 @@ def exonerates(graph: Graph, feeds: Feeds, truths: Sequence[Truth], got: Sequenc
 
 
 def held_in(dtype: str, graph: Graph, noise: int | None = None) -> Graph:
-    """The graph with every float held as one dtype; with ``noise``, a seed, each node that rounds has some added to its result."""
+    """The graph with every float held as one dtype; with ``noise``, a seed, each node that rounds has some added to its
+    result.
+    """
     rng = np.random.default_rng(noise)
     b = Builder(graph.name)
     env: dict[str, Value] = {}

@@ -1,8 +1,8 @@
 """What the generator draws from: seeded choices, and a graph under construction.
 
 A value is *exact* when every right implementation gives the same bits: an input, or made from exact values by moving,
-selecting and comparing alone. Only exact values go into ops that jump, such as Round and ArgMax, so that no rounding error
-can flip a result.
+selecting and comparing alone. Only exact values go into ops that jump, such as Round and ArgMax, so that no rounding
+error can flip a result.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Draw:
         return v
 
     def emit(self, op: Op, *inputs: Value, exact: bool = False) -> Value:
-        """Add a node; returns its first result. With ``exact`` results are exact if operands are. Raises ``ShapeError``."""
+        """Add a node; returns its first result. With ``exact`` results are exact if operands are. Raises
+        ``ShapeError``.
+        """
         types = infer_types(op, inputs)
         if max(t.numel for t in types) > LARGEST or min(t.numel for t in types) < 1:
             raise ShapeError("too large, or empty")

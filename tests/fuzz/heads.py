@@ -1,4 +1,6 @@
-"""Draws of what stands at the ends of networks, or between their halves: recurrent layers, sampling at places, quantization."""
+"""Draws of what stands at the ends of networks, or between their halves: recurrent layers, sampling at places,
+quantization.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,9 @@ def dequantized_conv(d: Draw, x: Value) -> Value:
 
 
 def quantized(d: Draw) -> Value:
-    """What is exact, quantized, perhaps convolved as integers, and made floats again; ONNX Runtime has no 3-D ConvInteger."""
+    """What is exact, quantized, perhaps convolved as integers, and made floats again; ONNX Runtime has no 3-D
+    ConvInteger.
+    """
     x = d.exactly(lambda v: v.type.dtype == "f32" and 2 <= v.type.rank <= 4)
     channels = x.type.sizes[1]
     dtype = d.pick(("u8", "u8", "i8"))

@@ -26,8 +26,10 @@ def activation(d: Draw) -> Value:
         (
             u.Relu(), u.Relu(), u.Relu(), Clip(0.0, 6.0), Clip(-1.0, d.number(0, 2)), Clip(high=0.5), u.Abs(), u.Neg(),
             a.LeakyRelu(alpha), a.Elu(alpha), a.Selu(), a.Celu(alpha), a.HardSigmoid(), a.HardSigmoid(alpha, 0.5),
-            a.HardSwish(), a.Silu(), a.Silu(alpha), a.Gelu(), a.Gelu("tanh"), a.Mish(), a.Softsign(), a.Shrink(0.5, 0.5),
-            a.ThresholdedRelu(0.0), t.Sigmoid(), t.Sigmoid(), t.Tanh(), t.Erf(), t.Softplus(), t.Sin(), t.Cos(), t.Atan(),
+            a.HardSwish(), a.Silu(), a.Silu(alpha), a.Gelu(), a.Gelu("tanh"), a.Mish(), a.Softsign(),
+            a.Shrink(0.5, 0.5),
+            a.ThresholdedRelu(0.0), t.Sigmoid(), t.Sigmoid(), t.Tanh(), t.Erf(), t.Softplus(), t.Sin(), t.Cos(),
+            t.Atan(),
         )
     )  # fmt: skip
     return d.emit(op, x, exact=isinstance(op, u.Relu | u.Abs | u.Neg | Clip))

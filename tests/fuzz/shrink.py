@@ -1,6 +1,8 @@
-"""Making a graph that fails small: fewer outputs and nodes, plain attributes, small sizes, as long as it fails in the same way.
+"""Making a graph that fails small: fewer outputs and nodes, plain attributes, small sizes, as long as it fails in the
+same way.
 
-Delta debugging (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002), by one change at a time.
+Delta debugging (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002), by one change at a
+time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""``python -m hostile --mutants 100000`` (in ``tests/``): mutants of all kinds; prints what failed, shrunk and saved with ``--save``."""
+"""``python -m hostile --mutants 100000`` (in ``tests/``): mutants of all kinds; prints what failed, shrunk and saved
+with ``--save``.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ from convc.runtime.hashing import tree_hash
 from . import corpus
 
 KINDS = ("bytes", "proto", "text", "artifact")
-INTS = (0, 1, -1, 2, 3, 7, 16, 255, 1000, 65535, 65536, 10**6, 2**31 - 1, 2**31, -(2**31), 2**32, 10**12, 2**62, 2**63 - 1, -(2**63))  # fmt: skip
+INTS = (
+    0, 1, -1, 2, 3, 7, 16, 255, 1000, 65535, 65536, 10**6, 2**31 - 1, 2**31, -(2**31), 2**32, 10**12, 2**62, 2**63 - 1,
+    -(2**63),
+)  # fmt: skip
 FLOATS = (0.0, -0.0, 1e-45, 1.0, -1.0, 1e9, 1e38, float("inf"), float("-inf"), float("nan"))
 NAMES = ("", "x", "y", "w", "x0", "x1", "../x", "/etc/passwd", "a" * 5000, "\x00", "é", "-1", "?")
 LOCATIONS = (
@@ -45,7 +48,7 @@ def mutant(kind: str, seed: int) -> bytes:
     return {"bytes": _bytes, "proto": _proto, "text": _text, "artifact": _artifact}[kind](r)
 
 
-# -- bytes --------------------------------------------------------------------------------------------------------------
+# -- bytes -------------------------------------------------------------------------------------------------------------
 
 
 def _damaged(r: random.Random, data: bytes, other: bytes) -> bytes:
@@ -81,7 +84,7 @@ def _bytes(r: random.Random) -> bytes:
     return _damaged(r, r.choice(corpus.models()), r.choice(corpus.models()))
 
 
-# -- the structure of ONNX ----------------------------------------------------------------------------------------------
+# -- the structure of ONNX ---------------------------------------------------------------------------------------------
 
 
 def _proto(r: random.Random) -> bytes:
@@ -259,7 +262,7 @@ _STRUCTURAL: tuple[Callable[[random.Random, onnx.ModelProto], None], ...] = (
     _attribute, _attribute, _tensor, _tensor, _port, _node, _node, _header, _bomb,
 )  # fmt: skip
 
-# -- text ---------------------------------------------------------------------------------------------------------------
+# -- text --------------------------------------------------------------------------------------------------------------
 
 _TOKENS = re.compile(r'\s+|"(?:[^"\\\n]|\\.)*"|[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?|%?[A-Za-z_][\w./:]*|.', re.DOTALL)
 _WORDS = (
@@ -338,7 +341,7 @@ def _text(r: random.Random) -> bytes:
     return "".join(tokens).encode("utf-8", "replace")
 
 
-# -- artifacts ----------------------------------------------------------------------------------------------------------
+# -- artifacts ---------------------------------------------------------------------------------------------------------
 
 
 def _artifact(r: random.Random) -> bytes:

@@ -17,7 +17,9 @@ from .shrink import smaller
 
 DEFAULT_SPLIT = {"bytes": 0.3, "proto": 0.45, "text": 0.15, "artifact": 0.1}
 WALL = 900
-"""Seconds without a word from a process after which it is taken to hang; mutants have a limit of processor time besides."""
+"""Seconds without a word from a process after which it is taken to hang; mutants have a limit of processor time
+besides.
+"""
 
 Job = tuple[str, int]
 
@@ -84,7 +86,9 @@ def attempt_all(
     every: int,
     heard: Callable[[str, Any, str], Any],
 ) -> None:
-    """Run lists of jobs, a process each at a time; one that dies is replaced and goes on behind the job that it died of."""
+    """Run lists of jobs, a process each at a time; one that dies is replaced and goes on behind the job that it died
+    of.
+    """
     context = multiprocessing.get_context("fork")
     running: dict[Any, tuple[Any, list[Any]]] = {}
 

@@ -22,7 +22,12 @@ from convc.reader import as_graph
 
 OPEN = model(node("Relu", "x"), inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])])
 THREE = model(node("Relu", "x", "a"), node("Tanh", "a", "b", name="n2"), node("Conv", "b w", name="n3"))
-FOLDED = with_constants(node("Tile", "c n", "t"), node("Add", "x t", name="n2"), c=np.ones((1, 3, 8, 1), np.float32), n=ints("n", 1, 1, 1, 8))  # fmt: skip
+FOLDED = with_constants(
+    node("Tile", "c n", "t"),
+    node("Add", "x t", name="n2"),
+    c=np.ones((1, 3, 8, 1), np.float32),
+    n=ints("n", 1, 1, 1, 8),
+)
 TEXT = "graph @g(%x: f32[3]) { %y: f32[3] = relu(%x) return %y }"
 
 LIMITS: dict[str, tuple[Any, int, int, str]] = {

@@ -1,4 +1,6 @@
-"""Passes, text in and text out: what each rewrites, what it leaves alone, and that every stage can be compiled again."""
+"""Passes, text in and text out: what each rewrites, what it leaves alone, and
+that every stage can be compiled again.
+"""
 
 from __future__ import annotations
 
@@ -127,10 +129,13 @@ ACTIVATIONS = [
     ("s = hard_sigmoid(%x) {alpha=0.16666667, beta=0.4}; y = mul(%x, %s)", ["hard_sigmoid", "mul"]),
     ("a = add(%x, 3.0); s = clip(%a) {low=0.0, high=6.0}; y = mul(%x, %s)", ["add", "clip", "mul"]),
     ("a = add(%x, 3.0); s = clip(%a) {low=0.0}; p = mul(%x, %s); y = div(%p, 6.0)", ["add", "clip", "mul", "div"]),
-    ("a = div(%x, 1.4); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["div", "erf", "add", "mul", "mul"]),
+    ("a = div(%x, 1.4); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)",
+     ["div", "erf", "add", "mul", "mul"]),
     ("a = div(%x, 1.41421356); t = erf(%a); o = add(%t, 1.0); y = mul(%x, %o)", ["div", "erf", "add", "mul"]),
-    ("a = div(%q, 1.41421356); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["div", "erf", "add", "mul", "mul"]),
-    (TANH.format(slope="0.8") + "h = mul(0.5, %x); y = mul(%h, %o)", ["pow", "mul", "add", "mul", "tanh", "add", "mul", "mul"]),
+    ("a = div(%q, 1.41421356); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)",
+     ["div", "erf", "add", "mul", "mul"]),
+    (TANH.format(slope="0.8") + "h = mul(0.5, %x); y = mul(%h, %o)",
+     ["pow", "mul", "add", "mul", "tanh", "add", "mul", "mul"]),
 ]  # fmt: skip
 
 
@@ -155,7 +160,10 @@ def test_recognise_activations_says_why_not() -> None:
 
 
 def test_share_keeps_equal_nodes_and_constants_once() -> None:
-    text = "%p: f32[3] = tanh(%x)\n%q: f32[3] = tanh(%x)\n%r: f32[3] = add(%p, %a)\n%s: f32[3] = add(%q, %b)\nreturn %r, %s"
+    text = (
+        "%p: f32[3] = tanh(%x)\n%q: f32[3] = tanh(%x)\n"
+        "%r: f32[3] = add(%p, %a)\n%s: f32[3] = add(%q, %b)\nreturn %r, %s"
+    )
     shared = share(graph(text, "%x: f32[3]", a=weights(3), b=weights(3)))
     assert ops(shared) == ["tanh", "add"]
     assert len(shared.constants) == 1
@@ -217,7 +225,8 @@ def test_a_shuffle_that_something_else_reads_is_one_op() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "%t: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%y: f32[1,8,32,8] = transpose(%t) {perm=[0,1,3,2]}\nreturn %y",
+        "%t: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n"
+        "%y: f32[1,8,32,8] = transpose(%t) {perm=[0,1,3,2]}\nreturn %y",
         "%t: f32[1,32,64] = reshape(%x) {shape=[1,32,64]}\n%y: f32[1,64,32] = reshape(%t) {shape=[1,64,32]}\nreturn %y",
         "%y: f32[1,32,3,8] = slice(%x) {axes=[2], starts=[1], ends=[4]}\nreturn %y",
         "%y: f32[1,9,8,8] = slice(%x) {axes=[1], starts=[1], ends=[10]}\nreturn %y",
@@ -238,7 +247,10 @@ def test_an_order_of_channels_in_many_pieces_stays_with_its_ops() -> None:
 
 
 def test_transposes_read_blocked_data() -> None:
-    text = "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%y: f32[1,8,8,32] = transpose(%a) {perm=[0,2,3,1]}\nreturn %y"
+    text = (
+        "%a: f32[1,32,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n"
+        "%y: f32[1,8,8,32] = transpose(%a) {perm=[0,2,3,1]}\nreturn %y"
+    )
     placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3)), BLOCKS)
     assert str(placed.nodes[-1].inputs[0].type.layout) == "NCHW16c"
     assert placed.nodes[-1].op.name == "transpose"
@@ -300,12 +312,22 @@ def test_outputs_are_made_by_a_node_each() -> None:
         (CONV + "\n%s: f32[1,16,8,8] = sigmoid(%y)\n%z: f32[1,16,8,8] = mul(%y, %s)\nreturn %z", ["conv+sigmoid+mul"]),
         (CONV + "\n%z: f32[1,16,8,8] = relu(%y)\nreturn %z, %y", ["conv", "relu"]),
         (CONV + "\n%z: f32[16,8,8] = reshape(%y) {shape=[16,8,8]}\nreturn %z", ["conv", "reshape"]),
-        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[64,32] = reshape(%a) {shape=[64,32]}\n%z: f32[64,32] = relu(%b)\nreturn %z", ["transpose+reshape+relu"]),
-        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\n%z: f32[1,32,8,8] = transpose(%b) {perm=[0,3,1,2]}\nreturn %z", ["transpose+layer_norm+transpose"]),
-        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%b: f32[1,8,8,32] = layer_norm(%a, %scale)\nreturn %b, %a", ["transpose", "layer_norm"]),
-        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n%z: f32[3,8,8,32] = expand(%a) {shape=[3,8,8,32]}\nreturn %z", ["transpose+expand"]),
-        ("%a: f32[1,32,8,8] = tanh(%x)\n%z: f32[3,32,8,8] = expand(%a) {shape=[3,32,8,8]}\nreturn %z", ["tanh", "expand"]),
-        (CONV + "\n%u: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%z: f32[1,16,8,8] = add(%y, %u)\nreturn %z", ["conv", "conv+add"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n"
+         "%b: f32[64,32] = reshape(%a) {shape=[64,32]}\n%z: f32[64,32] = relu(%b)\nreturn %z",
+         ["transpose+reshape+relu"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n"
+         "%b: f32[1,8,8,32] = layer_norm(%a, %scale)\n%z: f32[1,32,8,8] = transpose(%b) {perm=[0,3,1,2]}\nreturn %z",
+         ["transpose+layer_norm+transpose"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n"
+         "%b: f32[1,8,8,32] = layer_norm(%a, %scale)\nreturn %b, %a",
+         ["transpose", "layer_norm"]),
+        ("%a: f32[1,8,8,32] = transpose(%x) {perm=[0,2,3,1]}\n"
+         "%z: f32[3,8,8,32] = expand(%a) {shape=[3,8,8,32]}\nreturn %z",
+         ["transpose+expand"]),
+        ("%a: f32[1,32,8,8] = tanh(%x)\n%z: f32[3,32,8,8] = expand(%a) {shape=[3,32,8,8]}\nreturn %z",
+         ["tanh", "expand"]),
+        (CONV + "\n%u: f32[1,16,8,8] = conv(%x, %w) {pads=[[1,1],[1,1]]}\n%z: f32[1,16,8,8] = add(%y, %u)\nreturn %z",
+         ["conv", "conv+add"]),
     ],
 )  # fmt: skip
 def test_fuse(text: str, groups: list[str]) -> None:
@@ -318,8 +340,10 @@ def test_fuse(text: str, groups: list[str]) -> None:
     ("reader", "groups"),
     [
         ("%y: f32[1,16,8,8] = conv(%j, %w)\nreturn %y", ["concat+conv"]),
-        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%u: f32[1,16,4,4] = conv(%j, %w) {strides=[2,2]}\nreturn %y, %u", ["concat+conv"] * 2),
-        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%p: f32[1,40,7,7] = max_pool(%j) {kernel=[2,2]}\nreturn %y, %p", ["concat"]),
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%u: f32[1,16,4,4] = conv(%j, %w) {strides=[2,2]}\nreturn %y, %u",
+         ["concat+conv"] * 2),
+        ("%y: f32[1,16,8,8] = conv(%j, %w)\n%p: f32[1,40,7,7] = max_pool(%j) {kernel=[2,2]}\nreturn %y, %p",
+         ["concat"]),
         ("%y: f32[1,16,10,10] = conv(%j, %w) {pads=[[1,1],[1,1]]}\nreturn %y", ["concat"]),
         ("%y: f32[1,16,8,8] = conv(%j, %w)\nreturn %y, %j", ["concat"]),
     ],

@@ -1,4 +1,6 @@
-"""The layer API: numbers against ONNX Runtime, names and laziness of parameters, weights in files, and error messages."""
+"""The layer API: numbers against ONNX Runtime, names and laziness of parameters,
+weights in files, and error messages.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,7 @@ def check(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndar
     return outputs
 
 
-# -- numbers --------------------------------------------------------------------------------------------------------------
+# -- numbers -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -247,7 +249,7 @@ def test_other_dtypes(dtype: str) -> None:
     np.testing.assert_allclose(got.astype(np.float32), exact, rtol=0.05, atol=0.05)
 
 
-# -- laziness -------------------------------------------------------------------------------------------------------------
+# -- laziness ----------------------------------------------------------------------------------------------------------
 
 
 def test_importing_nn_loads_no_tvm() -> None:
@@ -280,7 +282,7 @@ def test_initial_values_follow_from_the_names() -> None:
     assert not one["0.bias"].any()
 
 
-# -- weights --------------------------------------------------------------------------------------------------------------
+# -- weights -----------------------------------------------------------------------------------------------------------
 
 SHAPES = {"x": (1, 2, 5, 5)}
 

@@ -34,7 +34,8 @@ PASSING = [
     "layer_normalization_2d_axis0_expanded_ver18", "layer_normalization_4d_axis_negative_1", "leakyrelu_default",
     "logsoftmax_axis_2", "lpnormalization_default", "lppool_2d_same_upper", "lrn", "matmul_1d_1d", "max_uint32",
     "maxpool_2d_pads", "mish", "mod_int64_fmod", "mul_uint8", "mvn", "nllloss_NCd1d2_with_weight_reduction_mean",
-    "nonmaxsuppression_two_batches", "nonzero_example", "not_4d", "onehot_with_negative_axis", "pow_types_int64_float32", "prelu_broadcast", "quantizelinear_uint16",
+    "nonmaxsuppression_two_batches", "nonzero_example", "not_4d", "onehot_with_negative_axis",
+    "pow_types_int64_float32", "prelu_broadcast", "quantizelinear_uint16",
     "reduce_l2_negative_axes_keep_dims_random", "reduce_log_sum_exp_default_axes_keepdims_random_expanded",
     "reduce_log_sum_exp_negative_axes_keepdims_random", "reduce_max_empty_set_bool",
     "reduce_max_negative_axes_keepdims_random", "reduce_mean_do_not_keepdims_random",
@@ -65,8 +66,9 @@ PART = (
     "|depthtospace|spacetodepth|col2im|roialign|gridsample|affine_grid|softmax|lstm|gru|rnn|simple_rnn|cast_|dft|stft"
     "|[A-Z]|operator)"
 )
-"""The cases about convolution, pooling, normalisation, resizing, padding, quantization, space and depth, recurrent layers and
-conversion, and all that were converted from PyTorch: a third of the suite."""
+"""The cases about convolution, pooling, normalisation, resizing, padding, quantization, space and depth, recurrent
+layers and conversion, and all that were converted from PyTorch: a third of the suite.
+"""
 PART_FLOOR = 583
 """How many cases that is in onnx 1.23."""
 

@@ -75,7 +75,8 @@ def test_loops_of_unknown_length_are_refused() -> None:
         node("Add", ["state", "x"], ["next"]),
     ]
     body = helper.make_graph(total, "body", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3"))
-    made = model([node("Loop", ["", "yes", "x"], ["last"], name="n1", body=body)], ["x:f4,3"], ["last:f4,3"], yes=True, limit=np.float32(9))  # fmt: skip
+    loop = node("Loop", ["", "yes", "x"], ["last"], name="n1", body=body)
+    made = model([loop], ["x:f4,3"], ["last:f4,3"], yes=True, limit=np.float32(9))
     with raises(UnsupportedOpError, "Loop node 'n1'", "whether it goes on is computed at run time"):
         convc.load_onnx(made)
 

@@ -202,7 +202,7 @@ def test_two_initializers_of_one_name() -> None:
         convc.load_onnx(proto)
 
 
-# -- shapes -------------------------------------------------------------------------------------------------------------
+# -- shapes ------------------------------------------------------------------------------------------------------------
 
 SYMBOLIC = model(node("Relu", "x"), inputs=[info("x", ["n", 3])])
 
@@ -236,7 +236,7 @@ def test_tensor_too_large(size: int) -> None:
         convc.compile(SYMBOLIC, shapes={"x": (size, 3)}, limits=Limits(tensor_bytes=1 << 70, workspace_bytes=1 << 70))
 
 
-# -- graphs -------------------------------------------------------------------------------------------------------------
+# -- graphs ------------------------------------------------------------------------------------------------------------
 
 X, Y, INTS = Value("x", f32[2]), Value("y", f32[2]), Value("i", i64[2])
 ADD, RELU_NODE = Node(Add(), (X, Value("z", f32[2])), (Y,)), Node(Relu(), (X,), (Value("z", f32[2]),))
@@ -328,7 +328,7 @@ def test_text_file_that_is_no_text(tmp_path: Path) -> None:
         convc.compile(tmp_path / "g.txt")
 
 
-# -- compiling ----------------------------------------------------------------------------------------------------------
+# -- compiling ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", [None, 3, [1], object()])

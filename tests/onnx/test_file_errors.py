@@ -1,4 +1,6 @@
-"""Files that are missing, torn or damaged, and external data that leaves the model's folder: one tiny test a mistake."""
+"""Files that are missing, torn or damaged, and external data that leaves the
+model's folder: one tiny test a mistake.
+"""
 
 from __future__ import annotations
 

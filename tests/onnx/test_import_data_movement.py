@@ -79,7 +79,8 @@ FORMS = {
         13,
         "float[1,1,4,5] x",
         "r = Constant<value_floats=[0.,0.,-0.2,0.1,1.,1.,1.3,0.9]>() s = Constant<value_ints=[1,1,5,4]>()"
-        'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear", extrapolation_value=5.0>(x, r, , s)',
+        'y = Resize<coordinate_transformation_mode="tf_crop_and_resize", mode="linear", '
+        "extrapolation_value=5.0>(x, r, , s)",
     ),
     "resize 18 axes": (
         18,
@@ -123,7 +124,8 @@ FORMS = {
     "range": (
         11,
         "float[4] x",
-        "n = Size(x) z = Constant<value=int64 {0}>() o = Constant<value=int64 {1}>() r = Range(z, n, o) f = Cast<to=1>(r)"
+        "n = Size(x) z = Constant<value=int64 {0}>() o = Constant<value=int64 {1}>() "
+        "r = Range(z, n, o) f = Cast<to=1>(r)"
         "y = Add(x, f)",
     ),
     "part of a shape": (

@@ -21,7 +21,8 @@ FORMS = {
     "clip attributes": (6, "float[9] x", "y = Clip<min=0.5, max=2.0>(x)"),
     "clip attributes, one": (10, "float[9] x", "y = Clip<max=2.0>(x)"),
     "clip nothing": (13, "float[9] x", "y = Clip(x)"),
-    "clip constants": (13, "float[9] x", "a = Constant<value_float=0.5>() b = Constant<value_float=2.0>() y = Clip(x, a, b)"),
+    "clip constants": (13, "float[9] x", "a = Constant<value_float=0.5>() "
+                       "b = Constant<value_float=2.0>() y = Clip(x, a, b)"),
     "clip second constant": (13, "float[9] x", 'b = Constant<value_float=2.0>() y = Clip(x, "", b)'),
     "clip computed": (13, "float[9] x, float[] a, float[] b", "y = Clip(x, a, b)"),
     "clip computed and constant": (13, "float[9] x, float[] a", "b = Constant<value_float=2.0>() y = Clip(x, a, b)"),
@@ -128,7 +129,8 @@ def test_refused(name: str) -> None:
 
 FLOAT_IMMEDIATES = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.0, np.inf, -np.inf, np.nan]
 FLOAT_OPS: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "pow": np.power, "max": np.maximum, "min": np.minimum,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "pow": np.power, "max": np.maximum,
+    "min": np.minimum,
     "greater": np.greater, "less_or_equal": np.less_equal, "equal": np.equal,
 }  # fmt: skip
 
@@ -171,7 +173,9 @@ def test_integer_division_never_traps(dtype: type) -> None:
 
 
 def test_long_chains_compile_quickly() -> None:
-    """Functions that read their argument more than once, nested and read twice again: nothing grows with their product."""
+    """Functions that read their argument more than once, nested and read twice again:
+    nothing grows with their product.
+    """
     x = np.linspace(-3, 3, 64).astype(np.float32)
     b = Builder()
     value = b.input("x", type_of(x))

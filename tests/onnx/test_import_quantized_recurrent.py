@@ -45,7 +45,9 @@ SCALE, ZERO = np.float32(0.02), np.uint8(117)
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("weights", [np.uint8, np.int8])
 def test_qlinear_conv(weights: Any, each: bool) -> None:
-    """Scales of the weight for all outputs, and one for each; signed weights have no zero point in ONNX Runtime then."""
+    """Scales of the weight for all outputs, and one for each; signed weights have
+    no zero point in ONNX Runtime then.
+    """
     w_scale = rng.uniform(0.001, 0.02, 6).astype(np.float32) if each else np.float32(0.004)
     w_zero = np.zeros(6, weights) if each else weights(3)
     data = [bytes_of(np.uint8, 2, 4, 9, 8), SCALE, ZERO, bytes_of(weights, 6, 2, 3, 3), w_scale, w_zero]

@@ -1,4 +1,6 @@
-"""What poolings, transposed convolutions, matrix products and normalisations mean in each opset, against ONNX Runtime."""
+"""What poolings, transposed convolutions, matrix products and normalisations
+mean in each opset, against ONNX Runtime.
+"""
 
 from __future__ import annotations
 

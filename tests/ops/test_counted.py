@@ -1,4 +1,6 @@
-"""Outputs whose size follows from data: NonMaxSuppression, NonZero, Compress, and what models compute of their results."""
+"""Outputs whose size follows from data: NonMaxSuppression, NonZero, Compress, and
+what models compute of their results.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Ops that can hold data in a layout compute there what they compute row-major: in blocks of channels, and channels last."""
+"""Ops that can hold data in a layout compute there what they compute row-major: in blocks of channels, and channels
+last.
+"""
 
 from __future__ import annotations
 

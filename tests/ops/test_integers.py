@@ -62,15 +62,19 @@ def data(m: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
 
 CONVS = {
     "3x3": {"channels": 32, "outputs": 32, "kernel": 3, "size": 9, "pads": [1, 1, 1, 1]},
-    "padded with another zero": {"channels": 16, "outputs": 20, "kernel": 3, "size": 7, "zero": 113, "pads": [2, 0, 1, 1]},
+    "padded with another zero": {"channels": 16, "outputs": 20, "kernel": 3, "size": 7, "zero": 113,
+                                 "pads": [2, 0, 1, 1]},
     "1x1, strided": {"channels": 64, "outputs": 24, "kernel": 1, "size": 8, "strides": [2, 2]},
-    "an image": {"channels": 3, "outputs": 16, "kernel": 7, "size": 20, "zero": 128, "strides": [2, 2], "pads": [3] * 4},
+    "an image": {"channels": 3, "outputs": 16, "kernel": 7, "size": 20, "zero": 128, "strides": [2, 2],
+                 "pads": [3] * 4},
     "one channel": {"channels": 1, "outputs": 8, "kernel": 3, "size": 6, "zero": 255},
     "channels that fill no block": {"channels": 21, "outputs": 5, "kernel": 3, "size": 6, "zero": 7, "pads": [1] * 4},
     "half blocks": {"channels": 24, "outputs": 24, "kernel": 3, "size": 6},
     "dilated": {"channels": 16, "outputs": 16, "kernel": 3, "size": 9, "dilations": [2, 2], "bias": False},
-    "unsigned weights": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 128, "largest": 255},
-    "weights of nine bits": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 3, "largest": 255},
+    "unsigned weights": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 128,
+                         "largest": 255},
+    "weights of nine bits": {"channels": 16, "outputs": 16, "kernel": 3, "size": 6, "w_dtype": np.uint8, "w_zero": 3,
+                             "largest": 255},
     "more than float32 counts": {"channels": 256, "outputs": 8, "kernel": 3, "size": 5, "zero": 3},
     "three times as much": {"channels": 512, "outputs": 8, "kernel": 3, "size": 4},
     "groups": {"channels": 32, "outputs": 32, "kernel": 3, "size": 6, "group": 2, "zero": 9, "pads": [1] * 4},
@@ -145,7 +149,8 @@ def qdq(**other: Any) -> onnx.ModelProto:
     w = rng.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
     held = {
         "xs": np.float32(0.05), "xz": np.uint8(120), "w": w, "ws": rng.uniform(0.001, 0.01, 16).astype(np.float32),
-        "wz": np.zeros(16, np.int8), "b": rng.standard_normal(16).astype(np.float32), "ys": np.float32(0.07), "yz": np.uint8(9),
+        "wz": np.zeros(16, np.int8), "b": rng.standard_normal(16).astype(np.float32), "ys": np.float32(0.07),
+        "yz": np.uint8(9),
     }  # fmt: skip
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["xf"]),
@@ -158,7 +163,9 @@ def qdq(**other: Any) -> onnx.ModelProto:
 
 
 def test_dequantized_operands() -> None:
-    """Multiplied as bytes where that is fast; results may differ by one where a sum lies between two, for floats round."""
+    """Multiplied as bytes where that is fast; results may differ by one where a sum
+    lies between two, for floats round.
+    """
     ops = [op.name for op in nodes_of(qdq(), DOTS)]
     assert "conv_bytes" in ops
     assert "dequantize" not in ops
@@ -237,7 +244,8 @@ def test_operators_of_onnx_runtime(what: str) -> None:
 def test_matrix_product_of_onnx_runtime(quantized: bool) -> None:
     rng = np.random.default_rng(0)
     held = {
-        "xs": np.float32(0.02), "xz": np.uint8(99), "w": rng.integers(-127, 128, (5, 16)).astype(np.int8), "wz": np.zeros(5, np.int8),
+        "xs": np.float32(0.02), "xz": np.uint8(99), "w": rng.integers(-127, 128, (5, 16)).astype(np.int8),
+        "wz": np.zeros(5, np.int8),
         "ws": rng.uniform(0.001, 0.01, 5).astype(np.float32), "b": rng.integers(-999, 999, 5).astype(np.int32),
         "ys": np.float32(0.1), "yz": np.uint8(128),
     }  # fmt: skip

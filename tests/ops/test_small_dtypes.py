@@ -26,11 +26,14 @@ from convc.ir.text import parse_graph, print_graph
 from convc.ir.types import TensorType, type_of
 
 MOVING = {
-    "bit_cast", "cast", "concat", "depth_to_space", "dequantize", "expand", "eye_like", "gather", "gather_elements", "gather_nd", "identity",
+    "bit_cast", "cast", "concat", "depth_to_space", "dequantize", "expand", "eye_like", "gather", "gather_elements",
+    "gather_nd", "identity",
     "one_hot", "quantize", "reshape", "reverse_sequence", "scatter_elements", "scatter_nd", "select_channels", "slice",
     "space_to_depth", "tensor_scatter", "tile", "transpose", "where",
 }  # fmt: skip
-"""The ops that take them: conversions, those that move elements whatever they are, and eye_like, which reads the shape alone."""
+"""The ops that take them: conversions, those that move elements whatever they are, and eye_like, which reads the shape
+alone.
+"""
 
 
 def accepts(case: Any, small: str) -> bool:

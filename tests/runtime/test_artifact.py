@@ -80,7 +80,7 @@ def equal_bits(got: Any, want: Any) -> None:
         assert g.tobytes() == w.tobytes()
 
 
-# -- saving and loading -------------------------------------------------------------------------------------------------
+# -- saving and loading ------------------------------------------------------------------------------------------------
 
 
 def test_a_new_process_computes_the_same_bits(compiled: convc.CompiledModel, artifact: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.
         convc.load(artifact)
 
 
-# -- arrays in ----------------------------------------------------------------------------------------------------------
+# -- arrays in ---------------------------------------------------------------------------------------------------------
 
 
 class OnlyDLPack:

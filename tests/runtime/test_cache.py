@@ -202,7 +202,7 @@ def test_a_limit_that_is_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch
         convc.compile(network())(X)
 
 
-# -- the bound ----------------------------------------------------------------------------------------------------------
+# -- the bound ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_oldest_are_deleted(folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,9 @@ SIZES = ((1, 16, 20), (2, 16, 20), (1, 24, 12))
 
 
 def pyramid() -> onnx.ModelProto:
-    """A level down and up again by scales, joined to what did not go there; of open sizes, and nothing said of the output's."""
+    """A level down and up again by scales, joined to what did not go there; of open sizes, and nothing said of the
+    output's.
+    """
     s = small_models.Sketch("pyramid", ("n", 3, "h", "w"))
     x = s.conv("x", 8)
     small = s.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
@@ -56,7 +58,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-# -- sizes as they come -------------------------------------------------------------------------------------------------
+# -- sizes as they come ------------------------------------------------------------------------------------------------
 
 
 def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
@@ -169,7 +171,7 @@ def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
         convc.compile(PYRAMID, "neoverse-n1")(image(1, 16, 20))
 
 
-# -- what is kept in memory ---------------------------------------------------------------------------------------------
+# -- what is kept in memory --------------------------------------------------------------------------------------------
 
 
 class Fake:
@@ -234,7 +236,7 @@ def test_threads_that_need_one_size_compile_it_once(compilations: list[Any]) -> 
     assert len(results) == 4
 
 
-# -- several sizes in one artifact --------------------------------------------------------------------------------------
+# -- several sizes in one artifact -------------------------------------------------------------------------------------
 
 
 def test_several_sizes_share_their_weights(tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_several_sizes_share_their_weights(tmp_path: Path) -> None:
     assert (tmp_path / "again.so").read_bytes() == (tmp_path / "set.so").read_bytes()
 
 
-# -- on the command line ------------------------------------------------------------------------------------------------
+# -- on the command line -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

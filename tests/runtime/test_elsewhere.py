@@ -40,7 +40,7 @@ def machine(code: bytes | memoryview) -> int:
     return int(struct.unpack_from("<H", code, 18)[0])
 
 
-# -- targets ------------------------------------------------------------------------------------------------------------
+# -- targets -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*X86_LEVELS, *AARCH64])
@@ -99,7 +99,7 @@ def test_no_linker_for_another_family(monkeypatch: pytest.MonkeyPatch) -> None:
         link(None, target, host_target())
 
 
-# -- several in one artifact --------------------------------------------------------------------------------------------
+# -- several in one artifact -------------------------------------------------------------------------------------------
 
 
 @needs_x86
@@ -135,7 +135,7 @@ def test_what_this_processor_lacks_is_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(convc.load(tmp_path / "both.so")(X), network("x86-64-v2")(X))
 
 
-# -- the same bytes, the same bits --------------------------------------------------------------------------------------
+# -- the same bytes, the same bits -------------------------------------------------------------------------------------
 
 BUILD = """
 import sys; sys.path.insert(0, {tests!r})

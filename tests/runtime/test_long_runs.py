@@ -1,5 +1,5 @@
-"""Models that run for long: flat memory, right answers, forks, and builds that are interrupted. ``CONVC_LONG_RUN`` is the
-seconds that each slow test takes.
+"""Models that run for long: flat memory, right answers, forks, and builds that are interrupted. ``CONVC_LONG_RUN`` is
+the seconds that each slow test takes.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_memory_stays_flat_for_long(what: str, artifact: Path) -> None:
     check(what, artifact, os.environ.get("CONVC_LONG_RUN", "60") + "s", 2 * SLACK)
 
 
-# -- processes ----------------------------------------------------------------------------------------------------------
+# -- processes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -142,10 +142,18 @@ def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
     assert done.stdout == "200\n", done.stderr
 
 
-# -- interrupts ---------------------------------------------------------------------------------------------------------
+# -- interrupts --------------------------------------------------------------------------------------------------------
 
-STAGES = ["convc.onnx_import.verify", "convc.ir.pipeline.apply", "convc.backends.cpu.build.schedule", "convc.backends.cpu.build.lower",
-          "convc.backends.cpu.build.generate", "convc.runtime.cpu.model.Program", "convc.runtime.cpu.model.link", "convc.files.os.fdopen"]  # fmt: skip
+STAGES = [
+    "convc.onnx.importer.verify",
+    "convc.ir.pipeline.apply",
+    "convc.backends.cpu.build.schedule",
+    "convc.backends.cpu.build.lower",
+    "convc.backends.cpu.build.generate",
+    "convc.runtime.cpu.model.Program",
+    "convc.runtime.cpu.model.link",
+    "convc.files.os.fdopen",
+]
 
 
 def left(folder: Path) -> list[str]:

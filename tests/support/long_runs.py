@@ -1,7 +1,8 @@
-"""A process that calls, loads and drops models for long, and says what it took: ``python long_runs.py calls|cycles|threads ARTIFACT AMOUNT``.
+"""A process that calls, loads and drops models for long, and says what it took: ``python long_runs.py
+calls|cycles|threads ARTIFACT AMOUNT``.
 
-AMOUNT is a number of rounds, or of seconds as in ``60s``. Prints JSON: rounds, wrong answers, and resident memory, threads,
-open files and mappings after the warm-up and at the end.
+AMOUNT is a number of rounds, or of seconds as in ``60s``. Prints JSON: rounds, wrong answers, and resident memory,
+threads, open files and mappings after the warm-up and at the end.
 """
 
 from __future__ import annotations

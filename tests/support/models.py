@@ -13,12 +13,14 @@ node = helper.make_node
 
 
 def port(name: str, what: Any) -> onnx.ValueInfoProto:
-    """A tensor by its shape, of float32; by ``(dtype, shape)``; or by an array like it. ``None`` says nothing of it."""
+    """A tensor by its shape, of float32; by the tuple ``(dtype, shape)``; or by an array like it. ``None`` says nothing
+    of it, and for a shape nothing of that.
+    """
     if what is None:
         return onnx.ValueInfoProto(name=name)
     if isinstance(what, np.ndarray | np.generic):
         what = what.dtype, what.shape
-    typed = len(what) == 2 and isinstance(what[1], list | tuple | None)
+    typed = isinstance(what, tuple) and len(what) == 2 and isinstance(what[1], list | tuple | None)
     dtype, shape = what if typed else (TensorProto.FLOAT, what)
     code = dtype if isinstance(dtype, int) else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return helper.make_tensor_value_info(name, code, shape)
@@ -42,7 +44,9 @@ def model(
     name: str = "g",
     **parts: Any,
 ) -> onnx.ModelProto:
-    """A model of some nodes. ``weights`` are arrays, or tensors that are ready; ``parts`` are further ones of the graph."""
+    """A model of some nodes. ``weights`` are arrays, or tensors that are ready; ``parts`` are further ones of the
+    graph.
+    """
     held = [
         w if isinstance(w, TensorProto) else numpy_helper.from_array(np.asarray(w), n)
         for n, w in (weights or {}).items()
@@ -54,8 +58,8 @@ def model(
 def one_node(
     op: str, inputs: Sequence[Any], *, free: int | None = None, outputs: int = 1, opset: int = 20, **attrs: Any
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A model of one node, and what it is fed. ``None`` is an input left out; the first ``free`` of the others are the model's
-    (by default all), the rest are weights.
+    """A model of one node, and what it is fed. ``None`` is an input left out; the first ``free`` of the others are the
+    model's (by default all), the rest are weights.
     """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     given = {n: np.asarray(x) for n, x in zip(names, inputs, strict=True) if n}

@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 LIGHT = tuple(sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx")))
 """The onnx package's networks, which hold ``ConstantOfShape`` nodes in place of weights."""
 ZOO = (
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet1_0", "mobilenet_v2",
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet1_0",
+    "mobilenet_v2",
     "mobilenet_v3_large", "regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x1_0", "squeezenet1_1", "vgg16",
 )  # fmt: skip
 
@@ -33,7 +34,9 @@ def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
 
 
 def zoo_truth(name: str, folder: Path) -> dict[str, np.ndarray]:
-    """An input of ``zoo_model(name, folder)``, already made, and its logits in float64; skips where the file is not there."""
+    """An input of ``zoo_model(name, folder)``, already made, and its logits in float64; skips where the file is not
+    there.
+    """
     path = Path(os.environ.get("CONVC_ZOO") or folder) / f"{name}.npz"
     if not path.exists():
         pytest.skip(f"no {path.name}: make it with model_zoo.py")
@@ -44,8 +47,8 @@ def zoo_truth(name: str, folder: Path) -> dict[str, np.ndarray]:
 def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its ``ConstantOfShape`` nodes replaced by random initializers.
 
-    Matrices and filters keep the variance of what passes through; what a channel is scaled with, and its variance, is around
-    1; what is added is around 0.
+    Matrices and filters keep the variance of what passes through; what a channel is scaled with, and its variance, is
+    around 1; what is added is around 0.
     """
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     readers = {name: (node, i) for node in model.graph.node for i, name in enumerate(node.input)}

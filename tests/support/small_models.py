@@ -173,7 +173,9 @@ def shufflenet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def convnext(batch: int, width: int) -> onnx.ModelProto:
-    """A block with channels last inside: depthwise 7x7, LayerNormalization, two matrix products with GELU, scaled skip."""
+    """A block with channels last inside: depthwise 7x7, LayerNormalization, two
+    matrix products with GELU, scaled skip.
+    """
     s = Sketch("convnext", (batch, width, 14, 14))
     x = s.node("Transpose", s.conv("x", width, 7, group=width), perm=[0, 2, 3, 1])
     scale, shift = s.constant(s.rng.uniform(0.5, 1.5, width)), s.constant(s.rng.standard_normal(width))

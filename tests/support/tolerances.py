@@ -14,12 +14,15 @@ TOLERANCES: dict[str, tuple[float, float]] = {
 """All else must be equal: integers, booleans, and the small floats, which are only converted to."""
 
 WINOGRAD = (1e-4, 4e-5)
-"""For a convolution by Winograd's algorithms on data of deviation 1: they round two to twenty times more than the direct form,
-whose errors against float64 are 1.5e-7 in the mean and 1.5e-6 at most; F(4, 7) reaches 2.7e-5 (convc/ir/ops/_winograd.py)."""
+"""For a convolution by Winograd's algorithms on data of deviation 1: they round two to twenty times more than the
+direct form, whose errors against float64 are 1.5e-7 in the mean and 1.5e-6 at most; F(4, 7) reaches 2.7e-5
+(convc/ir/ops/_winograd.py).
+"""
 
 TF32 = (2e-3, 3e-3)
-"""For sums of products of deviation 1 whose float32 factors tensor cores round to 11 bits: a product moves by up to 1e-3 of itself, and
-the sum, of terms that move either way, by 5e-4 in the mean."""
+"""For sums of products of deviation 1 whose float32 factors tensor cores round to 11 bits: a product moves by up to
+1e-3 of itself, and the sum, of terms that move either way, by 5e-4 in the mean.
+"""
 
 MODEL_RTOL, MODEL_ATOL = 1e-3, 1e-4
 """For whole networks in float32 against ONNX Runtime: some fifty layers deep, errors of single ops add up."""
@@ -29,13 +32,17 @@ GPU_NETWORKS: dict[str, tuple[float, float]] = {
     "tf32": (0.0, 4e-3),  # factors of 11 bits, sums in 24
     "fp16": (0.0, 5e-3),  # weights and every result of 11 bits, sums in 24: 5e-4 to 2e-3 was seen
 }
-"""For small networks, some ten layers deep, against ONNX Runtime in float32, as shares of the largest output, by precision."""
+"""For small networks, some ten layers deep, against ONNX Runtime in float32, as shares of the largest output, by
+precision.
+"""
 
 
 def assert_close(
     got: np.ndarray, want: np.ndarray, what: str = "", tolerance: tuple[float, float] | None = None
 ) -> None:
-    """Same shape, same dtype, and values within a tolerance, the dtype's own by default; NaN and infinities in the same places."""
+    """Same shape, same dtype, and values within a tolerance, the dtype's own by default; NaN and infinities in the same
+    places.
+    """
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
     assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, expected {want.dtype}"
     tolerance = tolerance or TOLERANCES.get(str(want.dtype))
