@@ -31,7 +31,7 @@ def link(code: MachineCode) -> bytes:
         with tempfile.TemporaryDirectory(prefix="convc-") as folder:
             objects = [path.name for path in code.write(Path(folder))]
             (Path(folder) / "exports").write_text(_EXPORTS)
-            command = [*_linker(family, host().family), *objects]
+            command = [*linker(family, host().family), *objects]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
             if done.returncode:
                 raise ArtifactError(f"{command[0]} failed to link the artifact: {(done.stderr or done.stdout).strip()}")
@@ -46,7 +46,7 @@ _AS_COMPILER = [*_OPTIONS, "-nostdlib", "-Wl,--version-script=exports"]
 _AS_LINKER = [*_OPTIONS, "--version-script=exports"]
 
 
-def _linker(family: str, here: str) -> list[str]:
+def linker(family: str, here: str) -> list[str]:
     """The command that links code for a family of processors: a C compiler, which knows how, or a linker by itself."""
     if family == here:
         found = next((c for c in (os.environ.get("CXX", ""), *_HERE) if c and shutil.which(c)), None)

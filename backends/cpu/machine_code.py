@@ -39,6 +39,10 @@ class MachineCode:
             return int(self._pool[name]())
         return int(self._module[DIRECTORY](self._places[name]))
 
+    def assembly(self) -> str:
+        """The code as the target's assembler reads it."""
+        return str(self._module.inspect_source("asm"))
+
     def write(self, folder: Path) -> list[Path]:
         """Write the object files that a shared library of the code is linked from; the exported symbols begin with ``convc_``."""
         modules = {"model.o": self._module} | ({"pool.o": pool_module(self.target)} if self._parallel else {})

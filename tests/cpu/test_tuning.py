@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ from support.tolerances import WINOGRAD, assert_close
 import convc
 from convc.backends.cpu.build import Built
 from convc.backends.cpu.choices import Choices, algorithm
+from convc.backends.cpu.database import database, read, write
 from convc.backends.cpu.target import Target, host_target
+from convc.backends.cpu.tuning import Effort, Outcome, tune
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 from convc.reader import as_graph
-from convc.tuning.database import database, read, write
-from convc.tuning.tune import Outcome, tune
 
 CPU = host_target().mcpu
 
@@ -47,21 +48,24 @@ def algorithms(model: onnx.ModelProto, **options: object) -> set[str]:
     return {algorithm(k.group.anchor.op) for k in kernels if k.rule in ("winograd", "direct_conv")}
 
 
-def tuned_to(wanted: str, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, target: Target) -> Outcome:
+ALL = Effort(worth=10.0)
+"""Tries every candidate."""
+
+
+def tuned_to(wanted: str, model: onnx.ModelProto, target: Target, effort: Effort = ALL) -> Outcome:
     """Tune by a measurement in which every kernel takes a second, and what has this algorithm, half of one."""
 
     def measure(built: Built, final: Graph, threads: int, seconds: float) -> Mapping[str, float]:
         return {u: 1.0 - 0.5 * (algorithm(k.group.anchor.op) == wanted) for k in built.kernels for u in k.uses}
 
-    monkeypatch.setattr("convc.tuning.tune.WORTH", 10.0)
-    return tune(as_graph(model), target, 60.0, lambda _: None, measure)
+    return tune(as_graph(model), target, 60.0, lambda _: None, measure, effort)
 
 
 @pytest.mark.parametrize("wanted", ["winograd 1x2", "direct"])
 def test_compile_uses_what_was_measured(
     wanted: str, path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = tuned_to(wanted, model, monkeypatch, host_target())
+    outcome = tuned_to(wanted, model, host_target())
     assert [(t.uses, t.winner) for t in outcome.kernels] == [(1, wanted)]
     assert outcome.after < outcome.before
     assert algorithms(model) == {"winograd 1x4"}
@@ -79,8 +83,7 @@ def test_compile_uses_what_was_measured(
 
 
 def test_small_gains_are_noise(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convc.tuning.tune.GAIN", 0.6)
-    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+    outcome = tuned_to("winograd 1x2", model, host_target(), replace(ALL, gain=0.6))
     assert outcome.choices == Choices()
     assert outcome.kernels[0].winner == "winograd 1x4"
 
@@ -91,7 +94,7 @@ def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto, monke
     other.graph.node[0].output[0] = other.graph.node[1].input[0] = "renamed"
     wider = convolution((48, 64, (1, 3), 1, 8, (0, 2), 1, 1), "Relu", bias=True)
     keys = [
-        set(tuned_to("winograd 1x2", m, monkeypatch, host_target(threads)).choices.algorithms)
+        set(tuned_to("winograd 1x2", m, host_target(threads)).choices.algorithms)
         for m, threads in ((model, 1), (other, 1), (model, 2), (wider, 1))
     ]
     assert keys[0] == keys[1] == keys[2] != keys[3]
@@ -100,7 +103,7 @@ def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto, monke
 def test_an_algorithm_that_is_not_there_is_ignored(
     path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+    outcome = tuned_to("winograd 1x2", model, host_target())
     write(path, CPU, Choices(dict.fromkeys(outcome.choices.algorithms, "winograd 9x9")))
     assert algorithms(model) == {"winograd 1x4"}
 
@@ -152,7 +155,6 @@ def test_the_command(
     """With real measurements: whatever they are, what is printed and what is kept
     agree; other kernels' choices stay.
     """
-    monkeypatch.setattr("convc.tuning.tune.TURN", 0.01)
     write(path, CPU, Choices({"another": "direct"}))
     onnx.save(model, tmp_path / "m.onnx")
     assert run("tune", str(tmp_path / "m.onnx"), "--budget", "0.01") == 0

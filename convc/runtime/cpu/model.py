@@ -40,7 +40,7 @@ class CpuModel(CompiledModel):
     ) -> None:
         """``link`` makes a shared library of code that was just compiled; an ``artifact`` holds its own."""
         super().__init__(description, weights, kernels, artifact)
-        self._machine_code = code
+        self.machine_code = code
         self._link = link
         if threads is not None and not (isinstance(threads, int) and threads >= 1):
             raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
@@ -61,7 +61,7 @@ class CpuModel(CompiledModel):
                     raise DeviceError(f"the model {missing}: save it, and load it there")
                 release = self._artifact.release if self._artifact else lambda: None
                 self._running = Program(
-                    self._machine_code,
+                    self.machine_code,
                     self.plan,
                     self._weights,
                     self.inputs,
