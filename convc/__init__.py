@@ -91,9 +91,15 @@ _MODULES = {
 def __getattr__(name: str) -> _Any:
     if name not in __all__:
         raise AttributeError(f"module 'convc' has no attribute {name!r}")
-    if name == "nn":
-        return _import_module("convc.nn")
-    found = getattr(_import_module(_MODULES.get(name, "convc.ir.errors")), name)
+    try:
+        module = _import_module("convc.nn" if name == "nn" else _MODULES.get(name, "convc.ir.errors"))
+    except ModuleNotFoundError as e:
+        if not str(e.name).startswith("convc"):
+            raise
+        raise ImportError(
+            f"convc.{name} is not part of convc-runtime, which only runs compiled models: pip install convc"
+        ) from None
+    found = module if name == "nn" else getattr(module, name)
     globals()[name] = found
     return found
 

@@ -17,7 +17,8 @@ from support.malformed import raises
 from support.tolerances import assert_close
 
 import convc.cache
-from convc import CompileError, compiler
+from convc import CompileError
+from convc.backends.cpu import build
 from convc.cache import DiskCache, cache_key, disk_cache
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
@@ -47,13 +48,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each compilation."""
     found: list[int] = []
-    original = compiler.build
+    original = build.build
 
-    def build(*arguments: Any, **options: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         found.append(len(found))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(compiler, "build", build)
+    monkeypatch.setattr(build, "build", counted)
     return found
 
 
@@ -73,10 +74,10 @@ def test_found_again_by_another_process(folder: Path, tmp_path: Path) -> None:
     written = file.stat().st_ino
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import convc.compiler, numpy as np
+import convc.backends.cpu.build, numpy as np
 from runtime.test_cache import X, network
 def build(*_, **__): raise AssertionError("it is compiled again")
-convc.compiler.build = build
+convc.backends.cpu.build.build = build
 np.save({str(tmp_path / "y.npy")!r}, convc.compile(network())(X))
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,8 @@ from support.oracles import run_onnxruntime
 from support.tolerances import assert_close
 
 import convc
-from convc import InputError, Keep, ShapeError, compiler, nn
+from convc import InputError, Keep, ShapeError, nn
+from convc.backends.cpu import build
 from convc.dynamic import Kept
 from convc.runtime.artifact import read_artifact
 
@@ -48,13 +49,13 @@ def image(n: int, h: int, w: int, channels: int = 3) -> np.ndarray:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The shapes of what is compiled."""
     found: list[Any] = []
-    original = compiler.build
+    original = build.build
 
-    def build(graph: Any, *rest: Any, **options: Any) -> Any:
+    def counted(graph: Any, *rest: Any, **options: Any) -> Any:
         found.append(tuple(v.type.shape for v in graph.inputs))
         return original(graph, *rest, **options)
 
-    monkeypatch.setattr(compiler, "build", build)
+    monkeypatch.setattr(build, "build", counted)
     return found
 
 
@@ -129,7 +130,7 @@ REFUSED: dict[str, tuple[Sequence[Any], tuple[str, ...]]] = {
         (np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32)),
         ("axis 1 of input 'b' has size 2", "takes 1"),
     ),
-    "rank": ((np.zeros(2, np.float32), np.zeros((2, 1), np.float32)), ("input 'a' has 1 axes", "float32[n, w]")),
+    "rank": ((np.zeros(2, np.float32), np.zeros((2, 1), np.float32)), ("input 'a' has 1 axis", "[n, w]")),
     "dtype": ((np.zeros((2, 3)), np.zeros((2, 1), np.float32)), ("input 'a' has dtype float64", "float32")),
     "count": ((np.zeros((2, 3), np.float32),), ("takes 2 inputs (a, b), not 1",)),
     "text": (("no array", np.zeros((2, 1), np.float32)), ("input 'a' cannot be read",)),
@@ -163,7 +164,7 @@ def test_a_size_that_cannot_be_is_named(compilations: list[Any]) -> None:
 def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
     with raises(convc.ArtifactError, "x: float32[n, 3, h, w]", "--shape"):
         convc.compile(PYRAMID).save(tmp_path / "m.so")
-    with raises(ShapeError, "input x: float32[n, 3, h, w] leaves sizes open"):
+    with raises(ShapeError, "input x: float32[n, 3, h, w] leaves sizes dynamic"):
         convc.compile(PYRAMID, shapes=[{"x": (1, 3, 16, 20)}, {}])
     with raises(InputError, "the shape of input 'x' is missing"):
         convc.compile(PYRAMID).at({})
@@ -286,10 +287,10 @@ def test_pictures_of_any_size(folder: Path, capsys: Capture) -> None:
 def test_building_several_sizes(folder: Path, capsys: Capture) -> None:
     assert run("build", "open.onnx", "--shape", "x=2,3,5,6", "--shape", "x=1,3,10,20") == 0
     assert "x: float32[2|1, 3, 5|10, 6|20]" in capsys.readouterr().out
-    assert run("run", "open.so", "--input", "x.npy", "--output", "y.npy") == 0
+    assert run("run", "open.convc", "--input", "x.npy", "--output", "y.npy") == 0
     np.testing.assert_array_equal(np.load("y.npy"), np.maximum(image(2, 5, 6), 0))
     np.save("odd.npy", image(1, 5, 6))
-    assert run("run", "open.so", "--input", "odd.npy") == 1
+    assert run("run", "open.convc", "--input", "odd.npy") == 1
     assert "x [2, 3, 5, 6]; x [1, 3, 10, 20]" in capsys.readouterr().err
 
 

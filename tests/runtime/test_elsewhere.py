@@ -113,7 +113,7 @@ def test_the_best_of_several_is_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     for able in X86_LEVELS[:2]:
         t = parse_target(able)
         if not host().lacks(t.family, t.features):
-            monkeypatch.setattr(cpu_model, "host", lambda t=t: Host(t.family, able, t.features))
+            monkeypatch.setattr(cpu_model, "host", lambda t=t: Host(t.family, t.mcpu, t.features))
             loaded = convc.load(tmp_path / "m.so")
             assert loaded.description.details["mcpu"] == able  # type: ignore[attr-defined]
             assert_close(loaded(X), network(able)(X), tolerance=(1e-6, 0.0))
