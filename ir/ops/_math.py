@@ -17,8 +17,7 @@ from typing import Any
 
 from ..lowering import TensorExpressions
 
-# -- building blocks
-# ------------------------------------------------------------------------------------------------------
+# -- building blocks ---------------------------------------------------------------------------------------------------
 
 
 def wide(x: Any) -> Any:
@@ -73,8 +72,7 @@ def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:
     return narrowed(k, xs[0], k.tirx.call_pure_extern(k.dtype(x), symbol, x, *rest))
 
 
-# -- functions
-# ------------------------------------------------------------------------------------------------------------
+# -- functions ---------------------------------------------------------------------------------------------------------
 
 
 def exp(k: TensorExpressions, x: Any) -> Any:
