@@ -19,8 +19,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, out_size
 
 @dataclass(frozen=True)
 class Col2Im(Op):
-    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18,
-    PyTorch ``fold``.
+    """The sum of overlapping windows, ``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``; ONNX Col2Im-18, PyTorch
+    ``fold``.
 
     Data ``N C*prod(kernel) windows``, both last axes row-major; result ``N C image``.
     """
@@ -33,12 +33,12 @@ class Col2Im(Op):
     dilations: Ints = ()
 
     def geometry(self) -> tuple[Ints, Pads, Ints]:
-        """Strides, pads and dilations for each spatial axis."""
+        """Strides, pads and dilations, one per spatial axis."""
         rank = len(self.image)
         return full(self.strides, rank), full_pads(self.pads, rank), full(self.dilations, rank)
 
     def windows(self) -> Ints:
-        """How many windows there are along each axis."""
+        """The number of windows along each axis."""
         sizes = zip(self.image, self.kernel, *self._by_axis(), strict=True)
         return tuple(int(out_size(size, kernel, s, d, p)) for size, kernel, s, p, d in sizes)
 

@@ -18,7 +18,7 @@ from .unary import SPECIAL
 
 @dataclass(frozen=True)
 class Comparison(Elementwise):
-    """``y = a ? b``."""
+    """A comparison of two operands, for example ``y = a < b``."""
 
     arity = 2
     dtypes: ClassVar[tuple[str, ...]] = FLOATS + INTEGERS
@@ -28,7 +28,7 @@ class Comparison(Elementwise):
         return self.holds(k, wide(xs[0]), wide(xs[1]))
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
-        """The comparison as a bool expression."""
+        """The comparison of two scalars, as a bool expression."""
         raise NotImplementedError(self.name)
 
     @classmethod

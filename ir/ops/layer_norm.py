@@ -22,8 +22,8 @@ class LayerNorm(Op):
     """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX
     LayerNormalization-17.
 
-    Operands x, scale and an optional b, of one float dtype, row-major, scale and b broadcast to x. ``stats`` adds two
-    float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the axes reduced.
+    Operands x, scale and an optional b are row-major and of one float dtype; scale and b are broadcast to x. ``stats``
+    adds two float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the reduced axes.
     """
 
     name = "layer_norm"

@@ -21,7 +21,7 @@ from ._axes import size_of
 class Lrn(Op):
     """``x / (bias + alpha / size * s) ** beta``, s the sum of squares over ``size`` channels around; ONNX LRN-13.
 
-    Data ``N C ...`` in any layout. The channels are ``c - (size-1)//2`` to ``c + size//2``, those outside left out.
+    Data ``N C ...`` in any layout. The channels are ``c - (size-1)//2`` to ``c + size//2``, as far as they exist.
     """
 
     name = "lrn"
@@ -59,7 +59,7 @@ class Lrn(Op):
         return k.compute(outs[0], element, "lrn", mask=True)
 
     def _raised(self, k: TensorExpressions, base: Any) -> Any:
-        """``base ** beta``; the usual 3/4 by square roots, which vectorise."""
+        """``base ** beta``. The usual 3/4 is computed by square roots, which have vector instructions."""
         if self.beta != 0.75:
             return k.tirx.pow(base, k.like(self.beta, base))
         half = k.tirx.sqrt(base)
