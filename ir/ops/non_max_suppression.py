@@ -1,4 +1,4 @@
-"""Boxes that overlap no better one too much."""
+"""Selection of the best of overlapping boxes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from ._axes import same_size
 from .reshape import Reshape
 
 _LEFT, _PICKED, _FOUND, _BOX, _CLEAR, _PLACE, _BELOW, _HELD = range(8)
-"""What is kept for each class of an image: how many boxes are in the heap, were picked, and were in the heap at first;
-the box that is looked at, and whether it overlaps none so far; and where the heap is being put in order."""
+"""The slots of the working memory of each class of an image: the numbers of boxes in the heap, picked, and in the heap
+at first; the current box, and whether it overlaps no picked box so far; and the position at which the heap is put in
+order.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class NonMaxSuppression(Op):
 
     Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have
     in common, and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its
-    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index
-    first.
+    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked. Of boxes with equal scores the
+    one with the lower index comes first.
 
-    Results: int64 of shape ``N*C*min(most, B) 3``, and how many of its rows count. The others are 0.
+    The results are int64 of shape ``N*C*min(most, B) 3``, and the number of its rows in use. The other rows are 0.
     """
 
     on_gpu = False
@@ -80,7 +82,9 @@ class NonMaxSuppression(Op):
         return [r.tensor for r in program(k, [*outs, *work], xs, body, self.name)[:2]]
 
     def pick(self, k: TensorExpressions, ins: Sequence[Memory], results: Sequence[Memory], g: Any, classes: int) -> Any:
-        """The boxes of one class of one image: candidates from a heap, best first, each against those picked before."""
+        """The loop over the boxes of one class of one image: candidates come from a heap, the best first, and are
+        compared with the boxes picked before.
+        """
         boxes, scores, share, least = ins
         _, _, picked, left, state = results
         image, kind = g // classes, g % classes
@@ -110,9 +114,9 @@ class NonMaxSuppression(Op):
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
-        """The area that two boxes share over that of their union; 0 where a box has no area.
+        """The intersection of two boxes over their union; 0 where a box has no area.
 
-        As ONNX Runtime rounds it.
+        It is rounded as in ONNX Runtime.
         """
         sides = [self.sides(k, [boxes(image, box, i) for i in range(4)]) for box in (a, b)]
         inner = [
@@ -126,7 +130,7 @@ class NonMaxSuppression(Op):
         return k.select(meet, shared / k.select(meet, union, k.const(1, "float32")), zero)
 
     def sides(self, k: TensorExpressions, box: Sequence[Any]) -> list[tuple[Any, Any]]:
-        """Where a box begins and ends along each axis."""
+        """The begin and the end of a box along each axis."""
         if self.center:
             half = [size / k.const(2, "float32") for size in box[2:]]
             return [(middle - h, middle + h) for middle, h in zip(box[:2], half, strict=True)]
@@ -171,7 +175,7 @@ def _export_non_max_suppression(op: NonMaxSuppression, n: ExportNode) -> None:
 
 @dataclass(frozen=True)
 class _Heap:
-    """A binary heap of boxes, the one of the highest score on top; of equal scores the lower index."""
+    """A binary heap of boxes with the highest score on top, or of equal scores the lowest index."""
 
     k: TensorExpressions
     boxes: Memory
@@ -181,12 +185,12 @@ class _Heap:
     most: int
 
     def build(self) -> Any:
-        """Put the boxes in order."""
+        """Establish the order of the heap."""
         k, n = self.k, self.state(self.g, _LEFT)
         return loop(k, n // 2, lambda i: self._sift(n // 2 - 1 - i))
 
     def pop(self) -> Any:
-        """Take the best box out."""
+        """Remove the best box."""
         k, g, last = self.k, self.g, self.state(self.g, _LEFT) - self.k.const(1, "int32")
         return block(
             k,
@@ -197,7 +201,7 @@ class _Heap:
         )
 
     def _sift(self, start: Any) -> Any:
-        """Move a box down to where it is better than those below it."""
+        """Move a box down until it is better than the boxes below it."""
         k, g, state, boxes = self.k, self.g, self.state, self.boxes
         at, below, n = state(g, _PLACE), state(g, _BELOW), state(g, _LEFT)
         one = k.const(1, "int32")

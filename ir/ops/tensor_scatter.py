@@ -1,4 +1,4 @@
-"""Writing to a cache, a run of places in each sequence."""
+"""Update of a cache: a range of positions in each sequence is written."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ MODES = ("linear", "circular")
 
 @dataclass(frozen=True)
 class TensorScatter(Op):
-    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX
+    """The cache with ``update`` written along ``axis`` from position ``start[b]`` on, for each b of axis 0; ONNX
     TensorScatter-24.
 
-    Operands: cache, update, start. ``mode="circular"`` goes on at the front where the cache ends.
+    Operands: cache, update, start. With ``mode="circular"`` positions beyond the end of the cache continue at its
+    front.
     """
 
     name = "tensor_scatter"

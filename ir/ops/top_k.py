@@ -16,7 +16,9 @@ from ..op import Case, Op, f16, f32, f64, i64, sample, u8
 from ..types import TensorType
 
 SORTED_AS = {"bf16": "f32", "i16": "i32", "u16": "i32", "u32": "i64", "u64": "i64"}
-"""What TVM's sort does not take is sorted as a dtype that holds every value, uint64 less 2**63."""
+"""The dtypes that TVM's sort does not take, and the dtype as which each is sorted, which holds every value; 2**63 is
+subtracted from uint64.
+"""
 DTYPES = ("f16", "f32", "f64", "i8", "i32", "i64", "u8", *SORTED_AS)
 
 
@@ -87,7 +89,7 @@ def _export_top_k(op: TopK, n: ExportNode) -> None:
 
 
 def _casts(k: TensorExpressions, narrow: str, wide: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """From a dtype to one that TVM sorts, and back; both keep the order."""
+    """Conversions from a dtype to one that TVM sorts, and back, which keep the order."""
     if narrow != "uint64":
         return lambda v: v.astype(wide), lambda v: v.astype(narrow)
     half = k.const(1, wide) << 63
