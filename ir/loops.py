@@ -86,7 +86,7 @@ def loop(k: TensorExpressions, extent: Any, body: Callable[[Any], Any], *, paral
 
 
 def vector_loop(k: TensorExpressions, extent: int, body: Callable[[Any], Any]) -> Any:
-    """The loop of ``body(i)`` for iterations that do not depend on each other, in vectors where the extent allows it."""
+    """The loop of ``body(i)`` for independent iterations, in vectors where the extent allows it."""
     if extent % LANES:
         return loop(k, extent, body)
     vectorized = k.tirx.ForKind.VECTORIZED

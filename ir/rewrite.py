@@ -21,7 +21,7 @@ Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
 
 @dataclass(frozen=True)
 class Match:
-    """The place where a rule fires: the root, the inner nodes that it drops besides the root, and data for ``rewrite``."""
+    """The place where a rule fires: the root, the inner nodes that are dropped with it, and data for ``rewrite``."""
 
     root: Node
     inner: tuple[Node, ...] = ()

@@ -55,7 +55,7 @@ def divided(k: TensorExpressions, x: Any, y: Any) -> Any:
 
 
 def _unfolded(k: TensorExpressions, x: Any) -> Any:
-    """``x``, with a constant zero hidden from TVM, which simplifies ``x * 0`` and ``0 / x`` to 0 and refuses ``x / 0``."""
+    """``x``, with a constant zero hidden from TVM, which takes ``x * 0`` and ``0 / x`` for 0 and refuses ``x / 0``."""
     if not isinstance(x, k.tirx.FloatImm) or x.value != 0:
         return x
     bits = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}[k.dtype(x)]

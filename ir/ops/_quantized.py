@@ -22,7 +22,7 @@ def shifted(n: ImportNode, x: Value, zero: Value | None, axis: int) -> Value:
 
 
 def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
-    """A vector reshaped to lie along an axis of a tensor of this rank, so that it broadcasts; any other value as it is."""
+    """A vector reshaped to lie along an axis of a tensor of this rank, to be broadcast; any other value as it is."""
     if vector.type.rank != 1:
         return vector
     shape = [1] * rank

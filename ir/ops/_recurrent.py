@@ -68,7 +68,7 @@ class Recurrent(Op):
     reverse: bool = False
 
     def extra(self, hidden: int) -> tuple[int, ...]:
-        """The shape of the vector of parameters that this kind of layer has beside the weights; empty if there is none."""
+        """The shape of the vector of parameters that the layer has beside the weights; empty if there is none."""
         return ()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -276,7 +276,7 @@ def _first(n: ImportNode, state: Value | None, d: int, batch_first: bool) -> Val
 
 
 def _joined(n: ImportNode, parts: list[Value], is_state: bool, batch_first: bool) -> Value:
-    """The results of all directions in ONNX's order of axes: outputs ``T D B H`` and states ``D B H``, or with B first."""
+    """The results of all directions, with ONNX's axes: outputs ``T D B H`` and states ``D B H``, or B first."""
     axis = 0 if is_state else 1
     apart = [n.emit(Reshape((*p.type.sizes[:axis], 1, *p.type.sizes[axis:])), p) for p in parts]
     joined: Value = n.emit(Concat(axis), *apart) if len(apart) > 1 else apart[0]

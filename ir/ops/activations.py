@@ -243,7 +243,7 @@ def _export_silu(op: Silu, n: ExportNode) -> None:
 @onnx_op("Gelu")
 @dataclass(frozen=True)
 class Gelu(Activation):
-    """``x`` times the normal distribution function of x, exactly or by tanh with ``approximate="tanh"``; ONNX Gelu-20."""
+    """``x`` times the normal distribution function of x, or with ``approximate="tanh"`` nearly so; ONNX Gelu-20."""
 
     name = "gelu"
     cost = 16

@@ -269,7 +269,7 @@ def _import(n: ImportNode) -> Any:
 
 
 def _import_old(n: ImportNode) -> Any:
-    """Import Resize-10, Upsample-9 and Upsample-7 as ONNX Runtime has them, since ONNX does not define their positions."""
+    """Import Resize-10, Upsample-9 and Upsample-7 as ONNX Runtime does, since ONNX leaves positions undefined."""
     x, mode = n.input(0), n.attr("mode", "nearest")
     given = n.attr("scales") if n.opset < 9 else n.const(1, "scales")
     if given is None or len(given) != x.type.rank:

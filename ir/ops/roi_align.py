@@ -117,7 +117,7 @@ class RoiAlign(Op):
         )
 
     def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: int) -> Any:
-        """The element before sample s of bin i, or -1 if the sample is outside, and the distance of the sample from it."""
+        """The element before sample s of bin i, or -1 if the sample is outside, and the distance between them."""
         number = state(r, axis, _COUNT)
         begin, width = state(r, axis, _START), state(r, axis, _BIN)
         i, s = (v.astype(k.dtype(number)) for v in (i, s))

@@ -150,7 +150,7 @@ class _Mover:
         return self.viewed(b, node, _View(moved[back], restored, direct=False))
 
     def memory_order(self, channels: np.ndarray) -> np.ndarray:
-        """A sort key of channels: by the value that they lie in, in order of appearance, and by their position in it."""
+        """A sort key of channels: the value that they lie in, in order of appearance, and their position in it."""
         owners = np.searchsorted(self.starts, channels, side="right")
         _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
         return np.lexsort((channels, first[inverse]))
