@@ -59,7 +59,7 @@ class Pool(Op):
         if self.needs_elements() and any(
             some_window_is_empty(count, *axis) for axis, count in zip(axes, spatial, strict=True)
         ):
-            raise ShapeError(f"pads {pads} are so large that a window of {self.kernel} holds padding alone")
+            raise ShapeError(f"pads {pads} are so large that a window of {self.kernel} holds only padding")
         return x.with_shape((*x.shape[:2], *spatial))
 
     def taps(self, k: TensorExpressions) -> list[Any]:

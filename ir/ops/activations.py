@@ -93,7 +93,7 @@ class PRelu(Elementwise):
         yield sample(cls(), f32[2, 3, 4, 5], f32[3, 1, 1])
         yield sample(cls(), f32[2, 3], f32[()])
         yield sample(cls(), SPECIAL, f32[1])
-        yield sample(cls(), i32[20], i32[20], oracle="reference", note="ONNX Runtime takes floats alone")
+        yield sample(cls(), i32[20], i32[20], oracle="reference", note="ONNX Runtime takes only floats")
         yield sample(cls(), f16[20], f16[1], **NO_F16)
 
 

@@ -87,8 +87,8 @@ class Col2Im(Op):
         yield sample(cls((5, 6), (2, 3)), f32[2, 18, 16])
         yield sample(cls((6, 5), (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), f32[1, 12, 15])
         yield sample(cls((4, 4, 5), (2, 2, 2), (2, 2, 1)), f32[1, 8, 16])
-        yield sample(cls((9,), (3,), (3,)), f64[1, 6, 3], oracle="reference", note="ONNX Runtime takes float32 alone")
-        yield sample(cls((4, 4), (3, 3)), f16[1, 9, 4], oracle="reference", note="ONNX Runtime takes float32 alone")
+        yield sample(cls((9,), (3,), (3,)), f64[1, 6, 3], oracle="reference", note="ONNX Runtime takes only float32")
+        yield sample(cls((4, 4), (3, 3)), f16[1, 9, 4], oracle="reference", note="ONNX Runtime takes only float32")
 
 
 @imports("Col2Im")

@@ -74,7 +74,7 @@ class ConvInteger(Op):
         three, none = np.array(3, np.uint8), np.array(0, np.int8)
         yield sample(cls(), u8[1, 3, 7, 6], u8[4, 3, 3, 2], three, np.array(200, np.uint8), **high)
         yield sample(cls((2, 1), ((1, 0), (2, 1)), (1, 2)), u8[2, 4, 9, 9], u8[6, 4, 3, 3], three, three, **high)
-        signed = {"low": -128, "high": 127, "oracle": "reference", "note": "ONNX Runtime takes uint8 data alone"}
+        signed = {"low": -128, "high": 127, "oracle": "reference", "note": "ONNX Runtime takes only uint8 data"}
         yield sample(cls(group=2, pads=((1, 1),)), i8[1, 4, 9], i8[6, 2, 3], np.array(-7, np.int8), none, **signed)
         vector = np.array([1, 0, -128, 127], np.int8)
         yield sample(cls(pads=((1, 1), (1, 1))), i8[1, 2, 5, 5], i8[4, 2, 3, 3], none, vector, **signed)

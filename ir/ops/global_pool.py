@@ -101,7 +101,7 @@ class GlobalMaxPool(GlobalPool):
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         for x in (f32[2, 3, 7], f32[2, 3, 2, 3, 4]):
-            yield sample(cls(), x, oracle="onnxruntime", note="the reference reduces the right axes for rank 4 alone")
+            yield sample(cls(), x, oracle="onnxruntime", note="the reference reduces the right axes only for rank 4")
 
 
 @dataclass(frozen=True)

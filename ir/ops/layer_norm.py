@@ -85,7 +85,7 @@ class LayerNorm(Op):
 def _import_layer_norm(n: ImportNode) -> Any:
     stats = any(n.proto.output[1:])
     if stats and n.attr("stash_type", 1) != 1:
-        raise n.unsupported("the outputs Mean and InvStdDev are computed as float32 (stash_type=1) alone")
+        raise n.unsupported("the outputs Mean and InvStdDev are computed only as float32 (stash_type=1)")
     return n.emit(LayerNorm(n.attr("axis", -1), n.attr("epsilon", 1e-5), stats), *n.present_inputs())
 
 

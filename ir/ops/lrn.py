@@ -78,4 +78,4 @@ class Lrn(Op):
         yield sample(cls(3, 0.5, 0.6, 2.0), f32[2, 4, 3, 3], **wrong)
         yield sample(cls(11, 0.1), f32[1, 5, 3, 3], **wrong)
         yield sample(cls(3), f16[1, 5, 3, 3], **wrong)
-        yield sample(cls(4, 0.3), f32[5, 5, 2, 3], oracle="reference", note="ONNX Runtime takes odd sizes alone")
+        yield sample(cls(4, 0.3), f32[5, 5, 2, 3], oracle="reference", note="ONNX Runtime takes only odd sizes")

@@ -47,7 +47,7 @@ class Pad(Op):
             raise ShapeError(f"{plural(len(self.pads), 'pair')} of pads given for {plural(x.rank, 'axis', 'axes')}")
         if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
             raise ShapeError(
-                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, in mode constant alone"
+                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, and only in mode constant"
             )
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)

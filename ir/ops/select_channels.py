@@ -39,7 +39,7 @@ class SelectChannels(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x = types[0]
         if x.rank < 2 or len({(t.dtype, t.layout, t.shape[:1], t.shape[2:]) for t in types}) > 1:
-            raise ShapeError("takes operands N C ... that differ in their channels alone")
+            raise ShapeError("takes operands N C ... that differ only in their channels")
         total = sum(size_of(t, 1) for t in types)
         if any(not 0 <= c < total for c in self.channels):
             raise ShapeError(f"the operands have {total} channels, and channels has others")

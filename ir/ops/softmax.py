@@ -179,4 +179,4 @@ class Hardmax(Normalization):
         yield sample(cls(), f32[2, 3, 7])
         yield sample(cls(1, flat=True), f32[2, 3, 4, 2])
         yield sample(cls(0, flat=True), f32[4, 5, 2], low=0, high=0)
-        yield sample(cls(0), f64[5, 2], oracle="reference", note="ONNX Runtime has Hardmax for float32 alone")
+        yield sample(cls(0), f64[5, 2], oracle="reference", note="ONNX Runtime has Hardmax only for float32")

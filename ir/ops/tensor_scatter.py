@@ -42,7 +42,7 @@ class TensorScatter(Op):
             raise ShapeError("takes cache and update of one dtype and rank, and an axis that is not the first")
         others = [a for a in range(cache.rank) if a != axis]
         if not all(same_size(cache.shape[a], update.shape[a]) for a in others):
-            raise ShapeError(f"cache {cache} and update {update} may differ in axis {axis} alone")
+            raise ShapeError(f"cache {cache} and update {update} may differ only in axis {axis}")
         if size_of(update, axis) > size_of(cache, axis):
             raise ShapeError(f"{size_of(update, axis)} elements do not fit {size_of(cache, axis)}")
         if start.rank != 1 or not same_size(start.shape[0], cache.shape[0]):
