@@ -18,7 +18,7 @@ def separate_counts(graph: Graph) -> Graph:
     for node in graph.nodes:
         for v in node.inputs:
             if v.name in trims:
-                raise GraphError(f"{node.describe()} reads '{v.name}', but a trim node stands only before outputs")
+                raise GraphError(f"{node.describe()} reads '{v.name}', but a trim node stands before outputs alone")
     outputs = [trims[v.name].inputs[0] if v.name in trims else v for v in graph.outputs]
     counts = [trims[v.name].inputs[1] for v in graph.outputs if v.name in trims]
     names = [*graph.output_names, *(f"count {i}" for i in range(len(counts)))]
