@@ -47,7 +47,7 @@ class PreparedModel(BackendRep):
                 self._compiled[self._key({}, shapes)] = self._compile(model, shapes)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs for one array an input, in order, or for a mapping by name, as a named tuple."""
+        """The outputs as a named tuple. ``inputs`` are arrays, one per input in order, or a mapping by name."""
         feeds = self._feeds(inputs)
         compiled = self._find(feeds)
         made = compiled(*(feeds[p.name] for p in compiled.inputs))
@@ -64,7 +64,10 @@ class PreparedModel(BackendRep):
         return {i.name: x for i, x in zip(self._inputs, given, strict=True)}
 
     def _find(self, feeds: Mapping[str, np.ndarray]) -> Model:
-        """The model compiled for these shapes; compiled now, inputs fixed to their values as they prove to be needed."""
+        """The compiled model for these inputs, which is compiled on first use.
+
+        Inputs are fixed to their values when compiling shows that the values are needed.
+        """
         while True:
             fixed = {name: feeds[name] for name in self.specialized}
             shapes = {name: x.shape for name, x in feeds.items() if name not in fixed}
@@ -76,7 +79,7 @@ class PreparedModel(BackendRep):
             except NotConstantError as e:
                 more = tuple(name for name in e.inputs if name not in fixed)
                 if not more or len(fixed) + len(more) == len(feeds):
-                    raise Refused(str(e)) from e  # with no input left, nothing would be compiled
+                    raise Refused(str(e)) from e  # nothing would be left to compile with every input fixed
                 self.specialized += more
 
     @staticmethod
@@ -111,7 +114,7 @@ class ConvcBackend(Backend):
     def prepare(
         cls, model: onnx.ModelProto, device: str = "CPU", *, threads: int | None = None, **kwargs: Any
     ) -> PreparedModel:
-        """Check the model, and compile it unless that takes shapes or values that only the inputs give.
+        """Check the model, and compile it unless compiling needs shapes or values that are known only from inputs.
 
         Raises ``Refused`` when it needs what convc does not compile, other ``ConvcError`` when it is malformed.
         """
@@ -122,7 +125,7 @@ class ConvcBackend(Backend):
     def run_node(
         cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Any, ...]:
-        """Run one node on arrays, one for each of its inputs that is not left out."""
+        """Run one node on arrays, one per input that the node has."""
         super().run_node(node, inputs, device, outputs_info, **kwargs)
         names = list(dict.fromkeys(name for name in node.input if name))
         arrays = [_array(x) for x in inputs]

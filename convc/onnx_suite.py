@@ -1,8 +1,9 @@
 """onnx's backend test suite through convc: ``python -m convc.onnx_suite``.
 
-Every case ends as one of: ``pass``; ``refused``, a ``ConvcError`` that names what convc does not compile, before
-anything ran; ``wrong``, other numbers, shapes or dtypes than the suite's; ``crashed``, any other exception, a dead
-process, or no answer in time. Cases run in worker processes, so that a crash is seen and named.
+Every case ends in one of four ways. ``pass``: the outputs agree with the suite's. ``refused``: a ``ConvcError`` named a
+feature that convc does not compile, before anything ran. ``wrong``: numbers, shapes or dtypes differ from the suite's.
+``crashed``: another exception, a process that ended, or no answer in time. Cases run in worker processes, so that a
+crash is attributed to its case.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ STATUSES = ("pass", "refused", "wrong", "crashed")
 BF16_RTOL = 2**-6
 """Two units in the last place of bfloat16, as onnx's own runner allows."""
 ATOL = 1e-4
-"""At least this much absolute error is allowed, where onnx's runner has 1e-7: sums in another order give more."""
+"""The least absolute tolerance. onnx's runner has 1e-7, which sums in another order can exceed."""
 
 DataSets = Sequence[tuple[Sequence[Any], Sequence[Any]]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """How one case ended, and why."""
+    """The result of one case, and its reason."""
 
     name: str
     kind: str
@@ -52,7 +53,7 @@ class Result:
     """The class of the error that refused or crashed."""
     message: str = ""
     specialized: tuple[str, ...] = ()
-    """Inputs that were made constants, because convc needs their values at compile time."""
+    """The inputs that were made constants because convc needs their values at compile time."""
     seconds: float = 0.0
 
 
@@ -97,7 +98,10 @@ def run_case(kind: str, case: Any) -> Result:
 
 
 def case_data(case: Any) -> tuple[onnx.ModelProto, DataSets]:
-    """The model of a case, and its inputs and outputs: held by the case, in files beside the model, or made up for it."""
+    """The model of a case with its inputs and outputs.
+
+    They are in the case, in files beside the model, or generated.
+    """
     if case.model is not None:
         return case.model, case.data_sets
     root = Path(onnx.__file__).parent.parent
@@ -134,7 +138,7 @@ def _load_tensor(path: Path) -> np.ndarray:
 
 
 def op_of(kind: str, model: onnx.ModelProto) -> str:
-    """What a case is counted under: the op of a single node, else its kind."""
+    """The group in which a case is counted: the operator of a single node, else the kind of the case."""
     nodes = model.graph.node
     if len(nodes) == 1:
         return str(nodes[0].op_type)
@@ -195,12 +199,15 @@ class _Worker:
         self.connection.recv()
 
     def give(self, key: tuple[str, str]) -> None:
-        """Start on a case."""
+        """Give a case to the worker."""
         self.key, self.deadline = key, time.monotonic() + self.limit
         self.connection.send(key)
 
     def take(self) -> Result | str | None:
-        """The result; when the process died or is late, why, after starting another; ``None`` while it is at work."""
+        """The result of the case, or ``None`` while the worker is busy.
+
+        A process that ended or took too long is replaced, and the result says so.
+        """
         late = time.monotonic() > self.deadline
         if not self.connection.poll() and not late:
             return None
@@ -258,7 +265,9 @@ def table(results: Sequence[Result]) -> str:
     by_op: dict[str, Counter[str]] = defaultdict(Counter)
     ops = {r.name: r.op for r in results}
     for r in results:
-        whole, expanded, _ = r.name.partition("_expanded")  # the same case, its op replaced by the body of its function
+        whole, expanded, _ = r.name.partition(
+            "_expanded"
+        )  # the same case with its operator expanded to its function body
         by_op[f"{ops[whole]} (expanded)" if expanded and whole in ops else r.op][r.status] += 1
     total = Counter(r.status for r in results)
     lines = [f"{'op':32}" + "".join(f"{s:>9}" for s in STATUSES)]

@@ -1,6 +1,4 @@
-"""How a backend wants convolutional data and weights held: what `passes/assign_layouts.py` and `passes/pack_dense.py`
-ask.
-"""
+"""The interface by which the layout passes ask a backend how it holds the data and weights of convolutions."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from .types import TensorType
 
 
 class DataLayouts(Protocol):
-    """The layouts of one backend. Convolutions alone decide where data is converted; other ops follow."""
+    """The layouts of one backend. Only convolutions decide where data is converted; other ops follow them."""
 
     def of(self, graph: Graph) -> DataLayouts:
         """The layouts for the tensors of this graph, where they depend on it."""
@@ -27,7 +25,7 @@ class DataLayouts(Protocol):
         """Whether a convolution reads row-major data although its result is in the backend's layout."""
 
     def worth(self, node: Node) -> float:
-        """What running a convolution in the backend's layout saves, in bytes converted."""
+        """The time that a convolution saves in the backend's layout, in bytes that could be converted in it."""
 
     def weight(self, node: Node) -> Layout:
         """The layout of a convolution's weight."""

@@ -1,4 +1,4 @@
-"""Evaluate ops on arrays at compile time, with onnx's reference implementation, which is also an oracle of the tests."""
+"""Evaluate ops on arrays at compile time, with onnx's reference implementation."""
 
 from __future__ import annotations
 

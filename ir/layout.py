@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether a block is split off some axis; without, the layout is a permutation of the axes."""
+        """Whether a block is split off some axis; otherwise the layout is a permutation of the axes."""
         return any(block for _, block in self.dims)
 
     def block(self, axis: int) -> int:
@@ -64,7 +64,7 @@ class Layout:
         return tuple(block or -(-shape[axis] // self.block(axis)) for axis, block in self.dims)
 
     def physical_index(self, index: Sequence[Any]) -> tuple[Any, ...]:
-        """Where a logical index lies in memory."""
+        """The position in memory of a logical index."""
         out = []
         for axis, block in self.dims:
             size = self.block(axis)
@@ -73,7 +73,7 @@ class Layout:
         return tuple(out)
 
     def logical_index(self, index: Sequence[Any]) -> tuple[Any, ...]:
-        """The logical index of a position in memory; may lie in the zero padding."""
+        """The logical index of a position in memory. It exceeds the logical shape where the position is padding."""
         outer = {axis: i for (axis, block), i in zip(self.dims, index, strict=True) if not block}
         for (axis, block), i in zip(self.dims, index, strict=True):
             if block:
@@ -89,5 +89,5 @@ class Layout:
 
 
 def round_up(size: int, multiple: int) -> int:
-    """The least multiple that is no less than ``size``."""
+    """The least multiple of a number that is not less than ``size``."""
     return -(-size // multiple) * multiple

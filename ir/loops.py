@@ -1,6 +1,7 @@
-"""Programs of loops and stores, for what no tensor expression says: recurrences, and loops whose length is data.
+"""Programs of loops and stores, for computations that tensor expressions cannot describe: recurrences, and loops whose
+length depends on data.
 
-Like ``lowering`` this knows TVM only by the modules handed to it.
+As in ``lowering``, TVM is known only by the modules that are handed in.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from .lowering import Operand, TensorExpressions
 from .types import TensorType
 
 LANES = 8
-"""How many iterations a vector loop takes at a time, where they divide into so many."""
+"""The number of iterations that a vector loop does at a time, if it divides the number of iterations."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A tensor that a program reads and writes, its elements read as ``dtype`` where that is given."""
+    """A tensor that a program reads and writes. Its elements are read as ``dtype`` where that is given."""
 
     k: TensorExpressions
     buffer: Any
@@ -45,7 +46,10 @@ def program(
     body: Callable[[Sequence[Memory], Sequence[Memory]], Any],
     name: str,
 ) -> list[Operand]:
-    """The tensors that the statement ``body(inputs, outs)`` writes; what it only works in counts among ``outs``."""
+    """The tensors that the statement ``body(inputs, outs)`` writes.
+
+    Tensors for intermediate results are among ``outs``.
+    """
     tensors = [k.compute(x.type, lambda *i, x=x: x(*i)) if x.tensor is None else x.tensor for x in inputs]
     buffers = [
         [k.tirx.decl_buffer(t.shape, t.dtype, f"{name}_{what}{i}", layout=None) for i, t in enumerate(some)]
@@ -64,25 +68,25 @@ def program(
 
 
 class _Shaped:
-    """Shape and dtype of a tensor to be, by the names that TVM's tensors have them."""
+    """The shape and dtype of a tensor that does not exist yet, under the names of the fields of TVM's tensors."""
 
     def __init__(self, k: TensorExpressions, type: TensorType) -> None:
         self.shape, self.dtype = list(type.sizes), type.tvm_dtype
 
 
 def block(k: TensorExpressions, *statements: Any) -> Any:
-    """The statements one after the other."""
+    """The statements in sequence."""
     return statements[0] if len(statements) == 1 else k.tirx.SeqStmt(list(statements))
 
 
 def loop(k: TensorExpressions, extent: Any, body: Callable[[Any], Any], *, parallel: bool = False) -> Any:
-    """``body(i)`` for i from 0 up to ``extent``, a number or an int32 expression."""
+    """The loop of ``body(i)`` for i from 0 to ``extent - 1``. ``extent`` is a number or an int32 expression."""
     kind = k.tirx.ForKind.PARALLEL if parallel else k.tirx.ForKind.SERIAL
     return _for(k, extent, kind, body)
 
 
 def vector_loop(k: TensorExpressions, extent: int, body: Callable[[Any], Any]) -> Any:
-    """As ``loop``, for iterations that do not depend on each other; in vectors where the extent allows."""
+    """The loop of ``body(i)`` for independent iterations, in vectors where the extent allows it."""
     if extent % LANES:
         return loop(k, extent, body)
     vectorized = k.tirx.ForKind.VECTORIZED
@@ -90,7 +94,7 @@ def vector_loop(k: TensorExpressions, extent: int, body: Callable[[Any], Any]) -
 
 
 def when(k: TensorExpressions, condition: Any, yes: Any, no: Any = None) -> Any:
-    """One statement or the other."""
+    """A conditional statement: the first where the condition holds, else the second."""
     return k.tirx.IfThenElse(condition, yes, no)
 
 

@@ -1,6 +1,6 @@
-"""What an op's ``compute`` is handed: tensor expressions that speak in logical indices, whatever the layout in memory.
+"""The arguments of an op's ``compute``: tensor expressions over logical indices, whatever the layout in memory.
 
-This file knows TVM only by the modules handed to it, so that ``ir`` imports without TVM.
+This file knows TVM only by the modules that are handed in, so that ``ir`` can be imported without TVM.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .types import TensorType
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor and its type. Calling it with a logical index gives the element there."""
+    """A tensor and its type. A call with a logical index gives the element at that index."""
 
     k: TensorExpressions
     tensor: Any
@@ -26,7 +26,7 @@ class Operand:
         return self.tensor(*(self.k.simplify(i) for i in self.type.layout.physical_index(index)))
 
     def at(self, index: Sequence[Any]) -> Any:
-        """The element that lines up with ``index`` when this operand is broadcast to that rank (numpy's rule)."""
+        """The element that belongs to ``index`` of a result to which this operand is broadcast, by numpy's rule."""
         tail = index[len(index) - self.type.rank :]
         return self(*(0 if size == 1 else i for size, i in zip(self.type.shape, tail, strict=True)))
 
@@ -41,7 +41,9 @@ class Operand:
 
 
 class TensorExpressions:
-    """TVM's tensor-expression namespace as ops see it: ``te``, ``tirx`` (scalar expressions), ``topi``, and helpers."""
+    """TVM's namespaces of tensor expressions as ops use them: ``te``, ``tirx`` (scalar expressions), ``topi``; and
+    helpers.
+    """
 
     def __init__(self, te: Any, tirx: Any, topi: Any, analyzer: Any, make_range: Callable[[int, int], Any]) -> None:
         self.te = te
@@ -52,7 +54,7 @@ class TensorExpressions:
         self._names = 0
 
     def simplify(self, expr: Any) -> Any:
-        """An index expression simplified with what is known of the axes it runs over."""
+        """An index expression, simplified by the known ranges of its variables."""
         return expr if isinstance(expr, int) else self._analyzer.simplify(expr)
 
     def _bind(self, var: Any, extent: int) -> None:
@@ -65,7 +67,7 @@ class TensorExpressions:
         return axis
 
     def const(self, value: float, dtype: str) -> Any:
-        """A scalar constant of a TVM dtype; infinities included."""
+        """A scalar constant of a TVM dtype, which may be infinite."""
         return self.tirx.const(value, dtype)
 
     def like(self, value: float, expr: Any) -> Any:
@@ -77,7 +79,7 @@ class TensorExpressions:
         return str(expr.ty.dtype)
 
     def intrinsic(self, name: str, *xs: Any, dtype: str = "float32") -> Any:
-        """A function of scalars that the backend implements so that it vectorises: see ``ops/_math.py``."""
+        """A call of a scalar function that the backend implements in vector instructions: see ``ops/_math.py``."""
         return self.tirx.call_intrin(dtype, f"convc.{name}", *xs)
 
     def compute(
@@ -85,9 +87,9 @@ class TensorExpressions:
     ) -> Any:
         """The tensor of type ``out`` whose element at a logical index is ``element(*index)``.
 
-        ``mask`` writes zeros into layout padding; leave it off where ``element`` already gives zero there because it
-        gives zero for zero inputs. With ``guard``, ``element`` is not even evaluated there: for operands that are
-        themselves not padded, and so end where the padding begins.
+        ``mask`` writes zeros into the padding of the layout; it is not needed where ``element`` gives zero for zero
+        inputs. With ``guard``, ``element`` is not evaluated in the padding: this is for operands without padding, which
+        end where the padding begins.
         """
         masked = (mask or guard) and out.layout is not None and out.layout.is_padded(out.sizes)
         choose = self.guarded if guard else self.select
@@ -116,7 +118,7 @@ class TensorExpressions:
         return getattr(expr, "value", None) == 0
 
     def operand(self, tensor: Any, type: TensorType) -> Operand:
-        """An intermediate tensor as an operand, so that it too is indexed logically."""
+        """An intermediate tensor as an operand, which is read by logical indices too."""
         return Operand(self, tensor, type)
 
     def select(self, condition: Any, yes: Any, no: Any) -> Any:
@@ -124,5 +126,8 @@ class TensorExpressions:
         return self.tirx.Select(condition, yes, no)
 
     def guarded(self, condition: Any, yes: Any, no: Any) -> Any:
-        """As ``select``, but ``yes`` is only evaluated where the condition holds: for reads at a border."""
+        """``yes`` where the condition holds, else ``no``.
+
+        ``yes`` is evaluated only where the condition holds, so it may read beyond a border elsewhere.
+        """
         return self.tirx.if_then_else(condition, yes, no)

@@ -116,7 +116,7 @@ class Op:
         return 0
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
-        """Whether the op computes correctly and efficiently when its data operands and results are held in ``layout``."""
+        """Whether the op computes correctly and efficiently with data operands and results in ``layout``."""
         return False
 
     def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:

@@ -1,4 +1,4 @@
-"""A pipeline of passes: a value, which a backend makes and tests change."""
+"""Pipelines of passes, as values: a backend makes one, and tests make variants of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .verify import verify
 
 @dataclass(frozen=True)
 class Pass:
-    """A pure function from graph to graph, and the name that dumps and errors give it."""
+    """A pure function from graph to graph, and its name in dumps and errors."""
 
     name: str
     run: Callable[[Graph], Graph]
@@ -33,7 +33,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in the order in which they run; the verifier runs after each."""
+    """Passes in the order in which they run. The verifier runs after each of them."""
 
     passes: tuple[Pass, ...]
 
@@ -57,14 +57,14 @@ class Pipeline:
         return tuple(p.name for p in self.passes)
 
     def without(self, *names: str) -> Pipeline:
-        """The pipeline less the passes of these names; raises ``KeyError`` for a name that it lacks."""
+        """The pipeline without the passes of these names. Raises ``KeyError`` for a name that it lacks."""
         unknown = set(names) - set(self.names)
         if unknown:
             raise KeyError(f"no pass is called {', '.join(sorted(unknown))}; the passes are {', '.join(self.names)}")
         return Pipeline(tuple(p for p in self.passes if p.name not in names))
 
     def split(self, name: str) -> tuple[Pipeline, Pipeline]:
-        """The passes before the one of this name, and those from it on.
+        """The pipeline split in two before the pass of this name.
 
         Raises ``ValueError`` for a name that it lacks.
         """
@@ -86,11 +86,11 @@ GROUP = (
     Pass("materialize_outputs", materialize_outputs),
     Pass("fuse", fuse),
 )
-"""The passes that every target runs last: they make kernels of nodes."""
+"""The passes that every target runs last: they group nodes into kernels."""
 
 
 def _dump(graph: Graph, folder: Path, stage: str) -> None:
-    """Write a stage: its text, and the data of its constants by sha as .npz."""
+    """Write a stage: its text form, and the data of its constants, by sha, as an .npz file."""
     arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
     try:
         folder.mkdir(parents=True, exist_ok=True)

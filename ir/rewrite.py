@@ -1,8 +1,10 @@
-"""The rewrite driver: walks a graph, rebuilding it, and applies rules that match a node with what leads to it.
+"""The rewrite driver: it rebuilds a graph node by node and applies rules, which match a node together with its
+producers.
 
-A rule is a class with a docstring that shows before and after, and two methods: ``match(graph, node)`` returns what it
-found, or a reason string why it does not fire (``None``: the node is of no interest); ``rewrite(b, match)`` emits the
-replacement. The driver, not the rule, checks that nothing inside the match is used outside it.
+A rule is a class whose docstring shows the graph before and after, with two methods. ``match(graph, node)`` returns a
+``Match``, or the reason why the rule does not fire as a string, or ``None`` when the node has nothing to do with the
+rule. ``rewrite(b, match, env)`` emits the replacement. The driver, not the rule, checks that nothing inside the match
+is used outside it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
 
 @dataclass(frozen=True)
 class Match:
-    """What a rule found: the inner nodes it will drop besides the root, and whatever ``rewrite`` needs."""
+    """The place where a rule fires: the root, the inner nodes that are dropped with it, and data for ``rewrite``."""
 
     root: Node
     inner: tuple[Node, ...] = ()
@@ -27,7 +29,7 @@ class Match:
 
 
 class Rule(Protocol):
-    """One rewrite."""
+    """A rewrite rule."""
 
     def match(self, graph: Graph, node: Node) -> Match | str | None: ...
 
@@ -36,7 +38,7 @@ class Rule(Protocol):
 
 @dataclass
 class Report:
-    """Why rules fired or did not: ``(rule, node, reason)``; an empty reason means that it fired."""
+    """A record of rules that fired or did not: ``(rule, node, reason)``. An empty reason means that the rule fired."""
 
     entries: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -48,9 +50,11 @@ class Report:
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """Copy a graph node by node; ``visit`` may emit replacements and return the values that stand for the outputs.
+    """Copy a graph node by node.
 
-    Returning ``None`` keeps the node. Dead nodes and constants are dropped at the end.
+    ``visit`` may emit replacements of a node and return the values that take the place of its outputs.
+
+    The node is kept when ``visit`` returns ``None``. Dead nodes and constants are dropped at the end.
     """
     b = Builder(graph.name)
     b.reserve([v.name for v in graph.values()])
@@ -83,7 +87,7 @@ def drop_dead(graph: Graph) -> Graph:
 
 
 def apply_rules(graph: Graph, rules: Sequence[Rule], report: Report | None = None, limit: int = 20) -> Graph:
-    """Apply rules in order at every node, over and over until none fires."""
+    """Apply the rules in order at every node, again and again until none fires."""
     report = report if report is not None else Report()
     for _ in range(limit):
         matches = _find(graph, rules, report)

@@ -1,6 +1,6 @@
-"""What a model costs: parameters, floating-point operations and bytes, layer by layer, without computing anything.
+"""The cost of a model, layer by layer: parameters, floating-point operations and bytes. Nothing is computed.
 
-Only types are read, never a constant's values, so that a model too large for this machine can still be studied.
+Only types are read, and never the values of constants, so that a model too large for the machine can be studied.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from .graph import Graph
 
 @dataclass(frozen=True)
 class Layer:
-    """One node. ``parameters`` and ``nbytes`` count the elements and bytes of the constants it is the first to read,
-    scalars left out; ``flops`` is ``None`` while a size is dynamic.
+    """The cost of one node.
+
+    ``parameters`` and ``nbytes`` count the elements and bytes of the constants that the node is the first to read,
+    without scalars. ``flops`` is ``None`` when a size is dynamic.
     """
 
     name: str
@@ -44,12 +46,12 @@ class Summary:
 
     @property
     def flops(self) -> int | None:
-        """Floating-point operations of one run, a multiply-add counting two; ``None`` when a layer's are not known."""
+        """Floating-point operations of one run, a multiply-add counting as two; ``None`` when a size is dynamic."""
         counts = [layer.flops for layer in self.layers if layer.flops is not None]
         return sum(counts) if len(counts) == len(self.layers) else None
 
     def table(self) -> str:
-        """The layers as text, one a line, with the totals below."""
+        """A table of the layers, one per line, with the totals below."""
         rows = [("layer", "op", "output", "parameters", "FLOPs", "bytes")]
         for n in self.layers:
             weights = (f"{n.parameters:,}", human(n.nbytes)) if n.parameters else ("", "")
@@ -88,7 +90,7 @@ def summarize(graph: Graph) -> Summary:
 
 
 def human(count: float | None) -> str:
-    """``14400000000`` as ``14.4 G``; powers of 1000, three digits."""
+    """A number with three digits and a prefix for a power of 1000: ``14.4 G`` for 14400000000."""
     if count is None:
         return "?"
     for unit in ("", "k", "M", "G", "T", "P"):
@@ -100,7 +102,7 @@ def human(count: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``66600`` as ``18.5 hours``."""
+    """A time in seconds, in words: ``18.5 hours`` for 66600."""
     for limit, size, unit in (
         (1e-3, 1e-6, "microseconds"),
         (1, 1e-3, "milliseconds"),

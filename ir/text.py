@@ -9,7 +9,7 @@ The grammar; blanks and ``// comments`` separate tokens:
              | value ("," value)* "=" op "(" ["%" ident ("," "%" ident)*] ")" ["{" named ("," named)* "}"]
     named   := name "=" attr
     data    := "[" [number ("," number)*] "]"          the elements in row-major order, for small constants
-             | "sha=" hex                              looked up in ``constants=``, else absent
+             | "sha=" hex                              data given by ``constants=``, else absent
              | ident "(" number "," number ")"         an initializer not yet made: kind, amount, seed
     attr    := number | "true" | "false" | "none" | string | "[" [attr ("," attr)*] "]" | graph
     return  := "return" [result ("," result)*]
@@ -59,8 +59,7 @@ def _ident(name: str) -> str:
     return name if _IDENT.fullmatch(name) else json.dumps(name)
 
 
-# -- printing
-# -----------------------------------------------------------------------------------------------------------
+# -- printing ----------------------------------------------------------------------------------------------------------
 
 
 def print_graph(graph: Graph, indent: str = "") -> str:
@@ -104,7 +103,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Ints | None": ("a list of integers or none", lambda v: v is None or _are_whole(v)),
     "Pads": ("a list of pairs of integers", lambda v: isinstance(v, tuple) and all(_are_whole(p) for p in v)),
 }
-"""What the fields of ops hold, by their annotation, and whether a value is that."""
+"""For each annotation of a field of an op, its meaning in words, and a test whether a value has that type."""
 
 
 def print_attr(value: Any, indent: str = "") -> str:
@@ -152,14 +151,13 @@ def _data(c: Constant) -> str:
     return f"sha={c.sha}"
 
 
-# -- parsing
-# ------------------------------------------------------------------------------------------------------------
+# -- parsing -----------------------------------------------------------------------------------------------------------
 
 
 def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph that a text describes. ``constants`` gives the data of large constants by their sha.
 
-    Raises ``ParseError`` with the line and what was expected there.
+    Raises ``ParseError`` with the line and what was expected in it.
     """
     with guarded():
         check("text_bytes", len(text), "the text")
@@ -180,7 +178,7 @@ class _Parser:
         self.advance()
 
     def advance(self) -> str:
-        """Move to the next token; returns the one left behind."""
+        """Move to the next token, and return the current one."""
         before = self.token
         while True:
             m = _TOKEN.match(self.text, self.pos)
@@ -214,7 +212,7 @@ class _Parser:
         return False
 
     def listed(self, end: str, item: Callable[[], Any]) -> list[Any]:
-        """Items between commas up to ``end``, which is consumed."""
+        """The items of a list with commas between them, up to the token ``end``, which is consumed too."""
         out: list[Any] = []
         while not self.accept(end):
             if out:
@@ -250,7 +248,7 @@ class _Parser:
         return name
 
     def quoted(self, name: str) -> str:
-        """A name, without the quotes when it has them."""
+        """An identifier, without quotes."""
         try:
             return str(json.loads(name)) if name.startswith('"') else name
         except ValueError:
@@ -386,7 +384,7 @@ class _Parser:
         if self.kind == "sha":
             sha = self.advance()[4:]
             data = self.data.get(sha)
-            if data is not None and data.dtype.kind == "V":  # how .npz keeps bfloat16
+            if data is not None and data.dtype.kind == "V":  # an .npz file holds bfloat16 in this form
                 data = data.view(numpy_dtype(type.dtype))
             return Constant(type, data, sha)
         if self.accept("["):

@@ -1,4 +1,4 @@
-"""The verifier: re-derives every type from the ops' own rules and checks that each value is defined once, before use."""
+"""The verifier: it derives every type anew and checks that each value is defined once, before its use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .limits import check, check_type
 
 
 def verify(graph: Graph, stage: str = "") -> None:
-    """Raises ``GraphError`` naming the node, and the stage that made it, when the graph is malformed."""
+    """Raises ``GraphError`` when the graph is malformed, naming the node and the stage that made it."""
     where = f" after {stage}" if stage else ""
     defined: dict[str, Value] = {}
 

@@ -226,7 +226,7 @@ def test_attribute_of_another_kind(node: str, what: str) -> None:
 
 def test_outputs_that_the_op_does_not_give() -> None:
     graph = parse_graph("graph @g(%x: f32[2]) { %y: f32[2], %z: f32[2] = relu(%x) return %y }")
-    with raises(GraphError, "relu node 'y'", "1 values, not 2"):
+    with raises(GraphError, "relu node 'y'", "1 value, not 2"):
         rebuild(graph, lambda b, node, inputs: b.reinfer(node, inputs))
 
 

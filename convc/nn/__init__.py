@@ -1,4 +1,7 @@
-"""Layers and networks in Python: sizes are inferred, parameters are lazy, weights are named and laid out as torch's."""
+"""Layers and networks in Python.
+
+Sizes are inferred, parameters are lazy, and weights have the names and shapes of torch's.
+"""
 
 from __future__ import annotations
 

@@ -12,11 +12,13 @@ from .tensor import Tensor
 
 Size = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
-"""``"valid"`` (none), ``"same"``, one size, a size an axis, or a pair (begin, end) an axis."""
+"""``"valid"`` (no padding), ``"same"``, one size, one size per axis, or one pair (begin, end) per axis."""
 
 
 def per_axis(value: Size, rank: int, what: str, least: int = 1) -> Ints:
-    """A size for each axis; raises ``ShapeError`` naming ``what`` when there are too few or one is too small."""
+    """One size per axis. Raises ``ShapeError``, naming ``what``, for a wrong number of sizes or a size that is too
+    small.
+    """
     sizes = (value,) * rank if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
     if len(sizes) != rank or not all(_is_size(s, least) for s in sizes):
         raise ShapeError(f"{what} must be an integer of at least {least} or {rank} of them, not {value!r}")
@@ -26,8 +28,8 @@ def per_axis(value: Size, rank: int, what: str, least: int = 1) -> Ints:
 def window_pads(padding: Padding, kernel: Ints, dilations: Ints) -> Pads:
     """Pads (begin, end) for each axis.
 
-    ``"same"`` adds ``dilation * (kernel - 1)`` in all, so that stride 1 keeps sizes and stride s gives
-    ``ceil(size / s)``; of an odd number the larger half goes to the beginning.
+    ``"same"`` adds ``dilation * (kernel - 1)`` elements in all, so that stride 1 keeps sizes and stride s gives
+    ``ceil(size / s)``. The larger half of an odd number goes to the beginning.
     """
     rank = len(kernel)
     if padding == "valid":

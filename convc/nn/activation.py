@@ -1,4 +1,4 @@
-"""Activations: by name, as functions of tensors, and as a module."""
+"""Activation functions by name, and as a module."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
         F.hardswish,
     )
 }
-"""The activations that go by a name."""
+"""The activations that have a name."""
 
 
 def check_activation(activation: ActivationLike) -> None:
-    """Raises ``GraphError`` for a name that is no activation's."""
+    """Raises ``GraphError`` for a name that no activation has."""
     if isinstance(activation, str) and activation not in ACTIVATIONS:
         raise GraphError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
     if activation is not None and not isinstance(activation, str) and not callable(activation):

@@ -1,4 +1,4 @@
-"""Modules made of modules."""
+"""Modules that are composed of other modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Layer = Callable[..., Any]
 
 
 class _Layers(Module):
-    """A module holding layers by position, which name them: ``0``, ``1``, ..."""
+    """A module that holds layers by position and names them ``0``, ``1``, ..."""
 
     def __init__(self, *layers: Layer) -> None:
         for layer in layers:
@@ -39,7 +39,7 @@ class _Layers(Module):
 
 
 class Sequential(_Layers):
-    """Layers one after the other."""
+    """Layers in sequence: each takes the result of the one before."""
 
     def forward(self, x: Tensor) -> Any:
         return reduce(lambda x, layer: layer(x), self.layers, x)
@@ -70,7 +70,7 @@ class Parallel(_Layers):
 
 @dataclass(eq=False)
 class Residual(Module):
-    """``activation(branch(x) + shortcut(x))``, the input itself where there is no shortcut; He et al. 2015.
+    """``activation(branch(x) + shortcut(x))``, where the shortcut may be left out as the identity; He et al. 2015.
 
     Raises ``ShapeError`` when the two sides differ in shape.
     """

@@ -1,4 +1,4 @@
-"""Functions of symbolic tensors, for ``forward``. Activations compute what torch's of the same name compute."""
+"""Functions of symbolic tensors, for use in ``forward``. Activations compute the same as torch's of the same name."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def hardswish(x: Tensor) -> Tensor:
 
 
 def concat(tensors: Sequence[Tensor], axis: int = 1) -> Tensor:
-    """The tensors one after the other along an axis, by default the channels."""
+    """The tensors joined along an axis, by default the channels."""
     return apply(Concat(axis), *tensors)
 
 
 def flatten(x: Tensor) -> Tensor:
-    """``(batch, ...)`` to ``(batch, features)``."""
+    """Reshape ``(batch, ...)`` to ``(batch, features)``."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))

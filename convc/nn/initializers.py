@@ -1,4 +1,4 @@
-"""Initial values of parameters, lazy: a name and a bound until someone reads them."""
+"""Initial values of parameters. They are lazy: only a kind and a bound are kept until the values are read."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def glorot(shape: Sequence[int]) -> Initializer:
 
 
 def fill(value: float) -> Initializer:
-    """The same value everywhere."""
+    """The same value for every element."""
     return Initializer("fill", float(value))

@@ -1,4 +1,4 @@
-"""Losses: modules of two inputs, a prediction and a target, that give their mean over the batch."""
+"""Losses: modules that take a prediction and a target, and give the mean loss over the batch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class MSE(Module):
 class SoftmaxCrossEntropy(Module):
     """The mean over the batch of ``-sum over c of target[c] * log softmax(x)[c]``, a scalar.
 
-    ``x`` holds scores ``(batch, classes, ...)``; the target is of the same shape, probabilities, or without the class
-    axis, class numbers from 0 (as whole numbers of any dtype).
+    ``x`` holds scores ``(batch, classes, ...)``. The target holds probabilities of the same shape, or class numbers
+    from 0, as whole numbers of any dtype, in a shape without the class axis.
     """
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:

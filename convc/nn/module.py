@@ -1,4 +1,4 @@
-"""``Module``: a network, or a layer of one."""
+"""``Module``, the base class of networks and layers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Module:
     _complete: bool = False
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that this one holds in its attributes, also in lists, tuples and dicts there, by name."""
+        """The modules in the attributes of this one, and in lists, tuples and dicts there, with their names."""
         for name, held in vars(self).items():
             if isinstance(held, Module):
                 yield name, held
@@ -59,7 +59,7 @@ class Module:
                 yield from ((f"{name}.{key}", m) for key, m in held.items() if isinstance(m, Module))
 
     def modules(self, path: str = "", within: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:
-        """This module and all below it, by path; a shared one comes under each of its paths.
+        """This module and all modules below it, with their paths. A shared module comes once for each of its paths.
 
         Raises ``GraphError`` for a module that contains itself.
         """
@@ -108,19 +108,23 @@ class Module:
     # -- graphs -----------------------------------------------------------------------------------------------------
 
     def to_graph(self, shapes: Shapes, dtype: str = "f32", name: str | None = None) -> Graph:
-        """The network as a graph with inputs of these shapes, named as ``forward`` names them (a single one as you
-        like).
+        """The network as a graph with inputs of these shapes, under the names of the parameters of ``forward``.
+
+        A single input may have any name.
 
         Raises ``ShapeError`` when a shape is missing or does not fit a layer, naming the layer.
         """
         return self._trace(shapes, dtype, name)[0]
 
     def parameters(self, shapes: Shapes, dtype: str = "f32") -> dict[str, TensorType]:
-        """The type of every parameter, by name; no values are made."""
+        """The type of every parameter, by name. No values are computed."""
         return {name: v.type for name, v in self._trace(shapes, dtype)[1].parameters.items()}
 
     def summary(self, shapes: Shapes, dtype: str = "f32") -> Summary:
-        """What the network costs, node by node: parameters, bytes, floating-point operations; no values are made."""
+        """The cost of the network, node by node: parameters, bytes, floating-point operations.
+
+        No values are computed.
+        """
         return summarize(self.to_graph(shapes, dtype))
 
     def _trace(self, shapes: Shapes, dtype: str, name: str | None = None) -> tuple[Graph, Trace]:
@@ -171,11 +175,14 @@ class Module:
         self._assign({name: as_array(name, value).copy() for name, value in weights.items()}, strict)
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> None:
-        """As ``set_weights``, from an .npz or .safetensors file; raises ``ModelFileError`` when it cannot be read."""
+        """Give parameters the values in an .npz or .safetensors file, as ``set_weights`` does.
+
+        Raises ``ModelFileError`` when the file cannot be read.
+        """
         self._assign(read_weights(path), strict)
 
     def get_weights(self, shapes: Shapes, dtype: str = "f32") -> dict[str, np.ndarray]:
-        """The values of every parameter, by name; initial ones are made now."""
+        """The values of every parameter, by name. Initial values that are still lazy are computed now."""
         trace = self._trace(shapes, dtype)[1]
         return {name: trace.builder.constants[v.name].array for name, v in trace.parameters.items()}
 
@@ -202,7 +209,7 @@ class Module:
         self._complete = self._complete or strict
 
     def _check_weights(self, trace: Trace) -> None:
-        """Weights of a layer that was called must be its parameters'; those of a layer left out may lie idle."""
+        """Raises ``GraphError`` when weights were set that a layer which was called has no parameter for."""
         for path, module in self.modules():
             first = trace.paths[id(module)]
             idle = [

@@ -49,7 +49,7 @@ class Pooling(Module):
 
 @dataclass(eq=False)
 class MaxPooling(Pooling):
-    """The maximum of each window; padding never counts."""
+    """The maximum of each window, padding left out."""
 
     def _pool(self, **geometry: Any) -> Op:
         return MaxPool(**geometry)
@@ -57,7 +57,7 @@ class MaxPooling(Pooling):
 
 @dataclass(eq=False)
 class AvgPooling(Pooling):
-    """The mean of each window; padding counts as zeros, unless ``count_include_pad`` is false."""
+    """The mean of each window. Padding counts as zeros, unless ``count_include_pad`` is false."""
 
     count_include_pad: bool = True
 

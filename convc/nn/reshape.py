@@ -1,4 +1,4 @@
-"""Layers that only rearrange."""
+"""Layers that change the shape of data, or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tensor import Tensor
 
 
 class Flatten(Module):
-    """``(batch, ...)`` to ``(batch, features)``."""
+    """Reshape ``(batch, ...)`` to ``(batch, features)``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.flatten(x)
@@ -20,7 +20,7 @@ class Flatten(Module):
 
 @dataclass(eq=False)
 class Dropout(Module):
-    """The identity: dropout acts in training alone. ``rate`` is the probability that training drops an element with."""
+    """The identity, since dropout acts only in training, where it drops an element with probability ``rate``."""
 
     rate: float = 0.5
 

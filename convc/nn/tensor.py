@@ -1,4 +1,4 @@
-"""Symbolic tensors: what ``forward`` computes with while a network's graph is built."""
+"""Symbolic tensors, which ``forward`` computes with while the graph of a network is built."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ from convc.ir.types import TensorType
 
 
 class Trace:
-    """One walk through a network's ``forward``: the graph so far, the layers being called, the parameters met."""
+    """The state of one call of a network's ``forward``: the graph so far, the layers being called, the parameters
+    found.
+    """
 
     def __init__(self, builder: Builder, network: object, modules: Iterable[tuple[str, object]]) -> None:
         """``modules`` are those of the network, itself included, by path; they must live as long as the trace."""
         self.builder = builder
         self.paths: dict[int, str] = {}
-        """The name of each module by its ``id``: the first one, for a module that is shared."""
+        """The name of each module, by its ``id``. A shared module has the first of its names."""
         for path, module in modules:
             self.paths.setdefault(id(module), path)
         self.stack: list[object] = [network]
@@ -40,21 +42,21 @@ class Trace:
 
     @contextmanager
     def calling(self, module: object) -> Iterator[None]:
-        """The time of one call of a module."""
+        """A context for one call of a module."""
         depth = len(self.stack)
         self.stack.append(module)
         self.called.add(id(module))
         yield
-        del self.stack[depth:]  # not when there was an error: the stack then says where
+        del self.stack[depth:]  # after an error the stack stays, to tell the layer
 
     def where(self) -> str:
-        """How an error names the module being called."""
+        """The module being called, as errors name it."""
         module = self.stack[-1]
         path = self.paths.get(id(module), "")
         return f"layer '{path}' ({type(module).__name__})" if path else type(module).__name__
 
     def path(self, module: object) -> str:
-        """A module's name; raises ``GraphError`` for one that no attribute leads to."""
+        """The name of a module. Raises ``GraphError`` for a module that no attribute leads to."""
         if id(module) not in self.paths:
             raise GraphError(
                 f"{type(module).__name__} is no part of {type(self.stack[0]).__name__}, so its parameters have no "
@@ -85,7 +87,7 @@ class Trace:
         return Tensor(self, value)
 
     def emit(self, op: Op, *inputs: Value) -> tuple[Tensor, ...]:
-        """Add a node, named after the layer being called; returns its outputs."""
+        """Add a node that is named after the layer being called, and return its outputs."""
         layer = self.paths.get(id(self.stack[-1]), "")
         self.builder.emit(op, *inputs, names=[join(layer, op.name)])
         return tuple(Tensor(self, v) for v in self.builder.nodes[-1].outputs)
@@ -131,7 +133,7 @@ class Tensor:
         return Tensor(self.trace, self.trace.builder.constant(array))
 
     def reshape(self, *shape: int) -> Tensor:
-        """The same elements in another shape; one size may be -1."""
+        """The same elements in another shape, of which one size may be -1."""
         return apply(Reshape(shape, allowzero=0 in shape), self)
 
     def transpose(self, *axes: int) -> Tensor:
@@ -199,7 +201,7 @@ def apply_all(op: Op, *inputs: Any) -> tuple[Tensor, ...]:
 
 
 def apply(op: Op, *inputs: Any) -> Tensor:
-    """As ``apply_all``, for an op of one output."""
+    """Add an op of one output to the graph, as ``apply_all`` does, and return the output."""
     return apply_all(op, *inputs)[0]
 
 
@@ -214,5 +216,5 @@ def tensors_of(made: Any) -> tuple[tuple[Tensor, ...], list[str]]:
 
 
 def join(*parts: str) -> str:
-    """``a.b`` of the parts that are not empty."""
+    """The parts that are not empty, joined by dots."""
     return ".".join(p for p in parts if p)

@@ -1,4 +1,4 @@
-"""Weights in files: .npz and .safetensors, arrays by parameter name."""
+"""Weights in .npz and .safetensors files: arrays by the names of parameters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays in a file, by name; raises ``ModelFileError`` when it is missing, damaged, or of another kind."""
+    """The arrays in a file, by name. Raises ``ModelFileError`` when it is missing, damaged, or of another kind."""
     read = read_npz if _suffix(path) == ".npz" else _read_safetensors
     try:
         data = Path(path).read_bytes()
@@ -52,7 +52,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except ConvcError as e:
         e.within(f"'{path}'")
         raise
-    except Exception as e:  # zip, numpy and safetensors each raise their own for a damaged file
+    except Exception as e:  # zip, numpy and safetensors each raise errors of their own for a damaged file
         raise ModelFileError(f"'{path}' is damaged or no {_suffix(path)} file: {e}") from None
 
 

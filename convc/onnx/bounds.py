@@ -1,4 +1,4 @@
-"""How large the results of folding an ONNX node are, from its inputs and before it is computed."""
+"""Bounds on the size of the results of folding an ONNX node, from its inputs, before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from convc.ir.onnx_io import ImportNode
 from convc.ir.types import broadcast
 
 HUGE = 1 << 62
-"""Stands for a size that is not known to be small."""
+"""A size that stands for one that is not known to be small."""
 _ANY_DTYPE = frozenset(["Cast", "CastLike", "ConstantOfShape", "EyeLike", "NonZero", "OneHot", "TopK", "Unique"])
-"""Ops whose result is not of their first operand's dtype, and may be wider."""
+"""Operators whose results may have a wider dtype than their first operand."""
 _SLOW = frozenset(["GatherND", "ScatterElements", "ScatterND"])
 _SLOW_WEIGHT = 1 << 8
-"""onnx's reference computes some ops element by element: a byte of theirs counts as this many."""
+"""The weight of a byte of the operators that onnx's reference computes element by element."""
 
 
 def folded_bytes(n: ImportNode) -> int:
-    """A bound on the bytes that folding this node makes; its inputs are constant."""
+    """A bound on the bytes of the results of this node, whose inputs are constant."""
     types = [v.type for v in n.inputs if v is not None]
     data = types[1:] if n.op_type == "Where" else types
     itemsize = 8 if n.op_type in _ANY_DTYPE or not data else data[0].numpy_dtype.itemsize
@@ -42,7 +42,10 @@ def _values(n: ImportNode, index: int) -> Sequence[int]:
 
 
 def _broadcast(n: ImportNode) -> int:
-    """Operands that broadcast; where they do not, the result is no larger than all of them."""
+    """The elements of a result of operands that broadcast.
+
+    Where they do not, the result has at most the elements of all of them.
+    """
     shapes = [v.type.sizes for v in n.inputs if v is not None]
     try:
         return prod(d for d in broadcast(*shapes) if isinstance(d, int))

@@ -1,4 +1,4 @@
-"""Checks of ONNX models against the standard's own schemas, so that importers meet only nodes of the form they expect."""
+"""Checks of ONNX models against the schemas of the standard, so that importers can rely on the form of nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convc.ir.onnx_io import ImportNode
 
 
 def check_text(message: Any, where: str = "the model") -> None:
-    """Raises ``ModelFileError`` when a text field somewhere is not UTF-8: protobuf then gives bytes for it."""
+    """Raises ``ModelFileError`` when a text field of a message is not UTF-8, for which protobuf gives bytes."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             for text in [value] if isinstance(value, str | bytes) else value:
@@ -27,10 +27,10 @@ def check_text(message: Any, where: str = "the model") -> None:
 
 
 def check_names(graph: onnx.GraphProto) -> None:
-    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of
-    the first two.
+    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs have one name, or a node writes an
+    input or an initializer.
 
-    That two nodes write one name is found when they are sorted.
+    Two nodes that write one name are found when nodes are sorted.
     """
     inputs = _unique("inputs", (v.name for v in graph.input))
     initializers = _unique("initializers", (t.name for t in graph.initializer))
@@ -56,7 +56,7 @@ def _unique(what: str, names: Iterable[str]) -> set[str]:
 def check_node(n: ImportNode) -> None:
     """Raises ``ModelFileError`` unless the node has the inputs, outputs and attributes that its ONNX schema lists.
 
-    A node that onnx has no schema for passes.
+    A node for which onnx has no schema passes.
     """
     schema = _schema(n.op_type, n.opset, "" if n.proto.domain == "ai.onnx" else n.proto.domain)
     check("operands", max(len(n.proto.input), len(n.proto.output)), n.describe())

@@ -1,4 +1,4 @@
-"""Control flow: If, Loop and Scan are imported as the nodes that they run, in place."""
+"""Import of control flow: If, Loop and Scan are replaced by the nodes of their subgraphs, with loops unrolled."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from convc.ir.ops.slice import Slice
 from convc.ir.ops.where import Where
 
 Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
-"""``body(graph, values)`` imports a subgraph of the node, which sees these values besides those around the node."""
+"""``body(graph, values)`` imports a subgraph of the node. The subgraph sees these values and those around the node."""
 
 
 def branch(n: ImportNode, body: Body) -> list[Value]:
-    """``If``: the branch taken, when the condition is constant; else both, and of each pair of outputs the one chosen."""
+    """Import ``If``: the branch that is taken, when the condition is constant; else both, and a Where for each pair of
+    outputs.
+    """
     condition = n.builder.constant_of(n.input(0))
     branches = [_subgraph(n, name) for name in ("then_branch", "else_branch")]
     if condition is not None:
@@ -36,10 +38,7 @@ def branch(n: ImportNode, body: Body) -> list[Value]:
 
 
 def loop(n: ImportNode, body: Body) -> list[Value]:
-    """``Loop``, its steps one after the other.
-
-    Trip count and conditions must be constant, as they are in a counted loop.
-    """
+    """Import ``Loop``, unrolled. The trip count and the conditions must be constant, as they are in a counted loop."""
     graph = _subgraph(n, "body")
     trips, given = n.ints(0, "trip count"), n.const(1, "condition")
     steps = None if trips is None else trips[0]
@@ -65,7 +64,7 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
 
 
 def scan(n: ImportNode, body: Body) -> list[Value]:
-    """``Scan``, its steps one after the other."""
+    """Import ``Scan``, unrolled. The length of the scanned axis must be known."""
     if n.opset < 9:
         raise n.unsupported("Scan before opset 9 is not supported; convert the model to a newer opset")
     graph, count = _subgraph(n, "body"), n.attr("num_scan_inputs")
@@ -103,7 +102,7 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
 
 
 CONTROL: Mapping[str, Callable[[ImportNode, Body], list[Value]]] = {"If": branch, "Loop": loop, "Scan": scan}
-"""By the ONNX operator."""
+"""The importer of each ONNX operator of control flow."""
 
 
 def _subgraph(n: ImportNode, name: str) -> onnx.GraphProto:
@@ -111,7 +110,7 @@ def _subgraph(n: ImportNode, name: str) -> onnx.GraphProto:
 
 
 def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
-    """An attribute that has a number for each of ``count`` tensors, zeros when it is left out."""
+    """The values of an attribute that has one number for each of ``count`` tensors; zeros when it is left out."""
     given: Any = n.attr(name) or (0,) * count
     if len(given) != count:
         raise n.error(f"attribute '{name}' has {plural(len(given), 'number')}, not {count}")
@@ -119,7 +118,7 @@ def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
 
 
 def _known(n: ImportNode, condition: Value) -> bool:
-    """The condition to go on that a step gives; raises when it is computed at run time."""
+    """The condition for another step. Raises ``UnsupportedOpError`` when it is computed at run time."""
     array = n.builder.constant_of(condition)
     if array is None:
         raise n.unsupported("whether it goes on is computed at run time, so the number of its steps is not known")
@@ -127,7 +126,7 @@ def _known(n: ImportNode, condition: Value) -> bool:
 
 
 def _element(n: ImportNode, x: Value, axis: int, at: int) -> Value:
-    """One element along an axis, without that axis."""
+    """The element at position ``at`` along an axis, without that axis."""
     shape = x.type.sizes
     piece = n.emit(Slice((axis,), (at,), (at + 1,)), x) if shape[axis] > 1 else x
     made: Value = n.emit(Reshape((*shape[:axis], *shape[axis + 1 :]), True), piece)
@@ -135,7 +134,7 @@ def _element(n: ImportNode, x: Value, axis: int, at: int) -> Value:
 
 
 def _stacked(n: ImportNode, parts: Sequence[Value], axis: int) -> Value:
-    """The parts along a new axis."""
+    """The parts stacked along a new axis."""
     if not parts:
         raise n.unsupported("it takes no step, so the size of what it stacks is not known")
     shape = parts[0].type.sizes

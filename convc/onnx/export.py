@@ -1,4 +1,4 @@
-"""Writing graphs as ONNX models."""
+"""Write graphs as ONNX models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))
     nodes: list[onnx.NodeProto] = []
     initializers = [numpy_helper.from_array(c.array, name) for name, c in graph.constants.items()]
-    # an output takes its public name where it can; an alias needs an Identity
+    # a value takes the public name of the output where it can; a second name for a value needs an Identity
     renamed: dict[str, str] = {}
     taken = {v.name for v in graph.inputs} | set(graph.constants)
     aliases = []
@@ -78,7 +78,10 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
 
 
 def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the graph as an ONNX file, whole or not at all; raises ``ModelFileError`` when it cannot be written."""
+    """Write the graph as an ONNX file, completely or not at all.
+
+    Raises ``ModelFileError`` when it cannot be written.
+    """
     size = sum(c.type.nbytes for c in graph.constants.values())
     if size > MAX_PROTO:
         raise ModelFileError(f"the weights take {size} bytes; a single ONNX file holds at most {MAX_PROTO}")

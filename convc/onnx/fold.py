@@ -1,4 +1,4 @@
-"""Evaluating ONNX nodes whose inputs are all constant while importing, by onnx's reference implementation."""
+"""Evaluation of ONNX nodes with constant inputs while importing, by onnx's reference implementation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from .tensors import read_tensor
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
 _ONLY_FOLDED = frozenset(["Constant", "Shape", "Size", "Unique"])
-"""ONNX operators that are computed while importing or not at all; others say so by ``imports(..., folds=True)``."""
+"""ONNX operators that are only ever computed while importing.
+
+Operators that ops import too say so by ``imports(..., folds=True)``.
+"""
 
 
 def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
-    """The outputs as constants, when the node is ``Shape``, ``Size``, or reads constants alone.
+    """The outputs of a node as constants, when it is ``Shape`` or ``Size`` of a static shape or reads constants only;
+    else ``None``.
 
-    ``folder`` is the model's. Raises ``LimitError`` when computing goes beyond what ``folding`` counts.
+    ``folder`` is the model's folder. ``folding`` counts the bytes; ``LimitError`` is raised when they exceed a limit.
     """
     proto = n.proto
     if (
@@ -64,7 +68,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
             n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
         ]
     except ConvcError:
-        return None  # the op's own importer says what is wrong, or compiles it
+        return None  # the op's importer raises a better error, or compiles the node
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Reading ONNX models into graphs.
+"""Read ONNX models into graphs.
 
-Nodes are imported in topological order. A node whose inputs are all constant is evaluated on the spot by onnx's
-reference implementation, so that shape arithmetic is gone when the shapes it made are needed. A node that no op class
-imports is expanded by the function body that its ONNX schema carries, when there is one.
+Nodes are imported in topological order. Shape arithmetic, nodes whose inputs are all constant, is evaluated at once by
+onnx's reference implementation, so that its results are known where they are needed as shapes. A node that no function
+imports is expanded to the function body of its ONNX schema, if there is one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load_onnx(
 
 
 def import_model(model: onnx.ModelProto, folder: Path | None, shapes: Shapes | None = None) -> Graph:
-    """The graph of a model that was read; ``folder`` is where its external data lies. Raises as ``load_onnx`` does."""
+    """The graph of a model that was read. ``folder`` holds its external data. Raises the errors of ``load_onnx``."""
     with guarded():
         graph = _Importer(model, folder, shapes or {}).run()
         verify(graph, "import")
@@ -61,9 +61,9 @@ def import_model(model: onnx.ModelProto, folder: Path | None, shapes: Shapes | N
 
 
 def model_inputs(model: onnx.ModelProto, shapes: Shapes | None = None) -> list[Value]:
-    """The inputs of a model, of which ``shapes`` fixes some.
+    """The inputs of a model, some of whose shapes are given by ``shapes``.
 
-    Raises ``ModelFileError`` for what is no tensor of a shape.
+    Raises ``ModelFileError`` for an input without a shape, ``UnsupportedOpError`` for one that is no tensor.
     """
     importer = _Importer(model, None, shapes or {})
     weights = {t.name for t in model.graph.initializer}
@@ -71,7 +71,7 @@ def model_inputs(model: onnx.ModelProto, shapes: Shapes | None = None) -> list[V
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
-    """The parsed model, external data not yet read, and the folder that external data must lie in."""
+    """The parsed model, and the folder in which its external data must lie. External data is not read yet."""
     if isinstance(source, onnx.ModelProto):
         return source, None
     folder = None
@@ -196,7 +196,7 @@ class _Importer:
             self.node(protos[i], env, opsets, depth)
 
     def count(self) -> None:
-        """One more node, or step of a loop: raises ``LimitError`` when they are too many."""
+        """Count one more node, or one more step of a loop. Raises ``LimitError`` when there are too many."""
         self.imported += 1
         check("nodes", self.imported, "the model, its functions expanded and its loops unrolled,")
 
@@ -241,7 +241,7 @@ class _Importer:
             raise n.unsupported(f"output '{missing[0]}' is not supported")
 
     def convert(self, n: ImportNode, read: Callable[[ImportNode], Any]) -> list[Value]:
-        """The outputs that ``read`` makes of the node; its errors name the node."""
+        """The outputs that ``read`` makes of the node. Errors name the node."""
         try:
             result = read(n)
         except ConvcError as e:
@@ -260,7 +260,10 @@ class _Importer:
         graph: onnx.GraphProto,
         given: Mapping[str, Value],
     ) -> list[Value]:
-        """The outputs of a subgraph of a node, in place; it sees the values of ``env``, and those it is given."""
+        """Import a subgraph of a node in place, and return its outputs.
+
+        It sees the values of ``env`` and of ``given``.
+        """
         self.count()
         scope = {**env, **given}
         for tensor in graph.initializer:
@@ -272,7 +275,7 @@ class _Importer:
         return [scope[o.name] for o in graph.output]
 
     def expand(self, n: ImportNode, key: str, opsets: Mapping[str, int], depth: int) -> list[Value]:
-        """A node as the function body of its ONNX schema; raises ``UnsupportedOpError`` when it has none."""
+        """Import a node as the function body of its ONNX schema. Raises ``UnsupportedOpError`` when it has none."""
         proto, version = n.proto, n.opset
         why = f"ONNX op {key} (opset {version}) is not supported"
         if all(v is None or self.builder.constant_of(v) is not None for v in n.inputs):
@@ -310,7 +313,7 @@ class _Importer:
         depth: int,
         defaults: Mapping[str, onnx.AttributeProto] | None = None,
     ) -> list[Value]:
-        """A function's body in place of its call, its attributes bound."""
+        """Import the body of a function in place of a call, with the call's attributes, and return its outputs."""
         bound = {**(defaults or {}), **{a.name: a for a in f.attribute_proto}, **{a.name: a for a in n.proto.attribute}}
         given = {name: v for name, v in zip(f.input, inputs, strict=False) if v is not None}
         left_out = set(f.input) - set(given)

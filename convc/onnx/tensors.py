@@ -1,4 +1,4 @@
-"""The values of ONNX tensors, in the model or in a file beside it."""
+"""Read the values of ONNX tensors, from the model or from a file of external data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.onnx_io import dtype_from_onnx
 
 _PACKED = {"i4": 2, "u4": 2, "f4e2m1": 2, "i2": 4, "u2": 4}
-"""How many elements share a byte, of dtypes of which several do."""
+"""The number of elements that share a byte, for dtypes of fewer than 8 bits."""
 
 
 def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
-    """The values of a tensor; ``folder`` is the model's, ``None`` when it did not come from a file.
+    """The values of a tensor. ``folder`` is the model's folder, or ``None`` when the model did not come from a file.
 
-    Raises ``ModelFileError`` naming the tensor when its data is damaged, missing, or lies outside the folder, links
-    resolved.
+    Raises ``ModelFileError``, naming the tensor, when its data is damaged or missing, or lies outside the folder once
+    links are resolved.
     """
     try:
         dtype = dtype_from_onnx(proto.data_type)

@@ -1,4 +1,4 @@
-"""Shared by ops that reduce: the type that sums are kept in, powers for norms, mean and variance."""
+"""Helpers of ops that reduce: the type of accumulators, powers for norms, mean and variance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..types import TensorType
 from ._reducers import WIDER
 
 Read = Callable[[Sequence[Any], Sequence[Any]], Any]
-"""An element, from the index of the statistic that it belongs to and its position among those that are reduced."""
+"""Reads an element, given the index of the statistic that it belongs to and its position among the reduced elements."""
 
 
 def accumulator(t: TensorType) -> TensorType:
@@ -20,7 +20,7 @@ def accumulator(t: TensorType) -> TensorType:
 
 
 def rounded(k: TensorExpressions, wide: Operand, out: TensorType) -> Any:
-    """The tensor of type ``out`` from one held in its accumulator's type; the same tensor where these are equal."""
+    """A tensor of the accumulator's type rounded to type ``out``; the tensor itself where the two types are equal."""
     if wide.type == out:
         return wide.tensor
     return k.compute(out, lambda *i: wide(*i).astype(out.tvm_dtype), "rounded")
@@ -55,6 +55,8 @@ def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: R
 def mean_and_variance(
     k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read
 ) -> tuple[Operand, Operand]:
-    """Mean and population variance, in two passes: the variance of the differences from the mean, which cannot cancel."""
+    """Mean and population variance, in two passes: the differences from the mean are squared, which avoids
+    cancellation.
+    """
     center = mean(k, stat, extents, read)
     return center, mean(k, stat, extents, lambda i, r: power(k, read(i, r) - center(*i), 2), "variance")

@@ -1,4 +1,4 @@
-"""Shared by ops that name axes: negative axes, dynamic sizes, and indices that are themselves data."""
+"""Helpers of ops with axes: negative axes, dynamic sizes, and indices that are data."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Ints = tuple[int, ...]
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front; raises ``ShapeError`` when the rank has no such axis."""
+    """An axis counted from the front. Raises ``ShapeError`` when there is no such axis."""
     if not -rank <= axis < rank:
         raise ShapeError(f"axis {axis} does not exist: the rank is {rank}")
     return axis % rank
 
 
 def axes_of(axes: Sequence[int], rank: int) -> Ints:
-    """Axes counted from the front, in ascending order; raises ``ShapeError`` when one does not exist or comes twice."""
+    """Axes counted from the front, in ascending order. Raises ``ShapeError`` when one does not exist or comes twice."""
     found = sorted(axis_of(a, rank) for a in axes)
     if len(set(found)) < len(found):
         raise ShapeError(f"axes {list(axes)} name an axis twice")
@@ -30,13 +30,13 @@ def axes_of(axes: Sequence[int], rank: int) -> Ints:
 
 
 def size_of(type: TensorType, axis: int) -> int:
-    """The size of one axis; raises ``ShapeError`` when it is dynamic."""
+    """The size of one axis. Raises ``ShapeError`` when it is dynamic."""
     size = type.shape[axis]
     return size if isinstance(size, int) else type.sizes[axis]
 
 
 def same_size(a: Dim, b: Dim) -> bool:
-    """Whether two sizes may be equal; a dynamic one may be anything."""
+    """Whether two sizes may be equal. A dynamic size may equal any other."""
     return a == b or isinstance(a, str) or isinstance(b, str)
 
 
@@ -47,7 +47,7 @@ def check_index(type: TensorType) -> None:
 
 
 def data_index(k: TensorExpressions, index: Any, size: int) -> Any:
-    """An index that was read from a tensor, negative ones counted from the end, as one that is safe to read at.
+    """An index that was read from a tensor, made safe to read at. A negative index counts from the end.
 
     ONNX leaves an index out of range undefined; here it reads the nearest element instead of foreign memory.
     """

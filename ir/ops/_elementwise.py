@@ -1,4 +1,4 @@
-"""Shared by elementwise ops: one output element from the input elements that broadcasting lines up with it."""
+"""The base class of elementwise ops: each output element follows from the input elements at its broadcast index."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Elementwise(Op):
     arity: ClassVar[int] = 1
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
     result: ClassVar[str | None] = None
-    """The output dtype where it is not the operands'."""
+    """The dtype of the result, where it is not that of the operands."""
     cost: ClassVar[int] = 1
-    """Floating-point operations an element."""
+    """Floating-point operations per element."""
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         """The output element as a scalar expression."""
@@ -47,13 +47,13 @@ class Elementwise(Op):
             raise ShapeError(f"does not take {dtype_names(types[0].dtype)}; it takes {dtype_names(*self.dtypes)}")
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        # an operand with channels of its own that is not padded with the result must not be read beside them
+        # an unpadded operand that has more than one channel must not be read in the padding of the result
         short = any(x.type.layout != outs[0].layout and set(x.type.sizes) - {1} for x in xs)
         padded = all(x.type.layout == outs[0].layout for x in xs)
         zero = padded and k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
 
         def read(x: Operand, index: Sequence[Any]) -> Any:
-            # one channel that fills a block with padding is not one that is broadcast over a block
+            # a channel that shares its block with padding must not be mistaken for one that is broadcast over a block
             alike = (x.type.shape, x.type.layout) == (outs[0].shape, outs[0].layout)
             return x(*index) if alike else x.at(index)
 
@@ -80,7 +80,7 @@ ALL_DTYPES = DTYPES
 
 
 def joint_layout(types: Sequence[TensorType], shape: Sequence[object]) -> Layout | None:
-    """The one layout that the full-rank operands have; operands that are broadcast may stay plain.
+    """The layout that all operands of the full shape have in common. Operands that are broadcast may be row-major.
 
     Raises ``ShapeError`` when layouts disagree.
     """
@@ -94,7 +94,7 @@ def joint_layout(types: Sequence[TensorType], shape: Sequence[object]) -> Layout
 
 
 def infinity(k: TensorExpressions, dtype: str, sign: int = 1) -> Any:
-    """The largest (``sign=1``) or smallest value of a TVM dtype; infinite for floats."""
+    """The largest (``sign=1``) or smallest (``sign=-1``) value of a TVM dtype, which is infinite for floats."""
     if dtype.startswith(("float", "bfloat")):
         return k.const(sign * math.inf, dtype)
     if dtype == "bool":

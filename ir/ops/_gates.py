@@ -14,7 +14,7 @@ from ._math import bounded, expm1, sigmoid, softplus, tanh
 
 @dataclass(frozen=True)
 class Gate:
-    """``function(k, x, alpha, beta)``, and the defaults of those of its parameters that it has."""
+    """An activation function ``function(k, x, alpha, beta)``, and the defaults of alpha and beta, where it has them."""
 
     function: Callable[[TensorExpressions, Any, Any, Any], Any]
     alpha: float | None = None
@@ -40,12 +40,13 @@ GATES = {
 }
 
 Activations = tuple[tuple[str, float, float], ...]
-"""For each place in the equations: a gate's name, alpha and beta; 0 where it has none."""
+"""The activations of a layer, one for each place in its equations: name, alpha and beta, which are 0 where unused."""
 
 
 def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) -> list[Activations]:
-    """The activations of a node for each direction; parameters are handed out in the order of the functions that have
-    them.
+    """The activations of a node for each direction.
+
+    Its lists of alphas and betas hold entries only for functions that have them.
     """
     names = n.attr("activations") or tuple(defaults) * directions
     if len(names) != len(defaults) * directions:
@@ -65,7 +66,7 @@ def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) ->
 
 
 def written_activations(activations: Activations) -> dict[str, Any]:
-    """The attributes that say these activations."""
+    """The attributes of an ONNX node with these activations."""
     with_alpha = [alpha for name, alpha, _ in activations if GATES[name].alpha is not None]
     with_beta = [beta for name, _, beta in activations if GATES[name].beta is not None]
     names = tuple(name for name, _, _ in activations)

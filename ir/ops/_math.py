@@ -17,12 +17,11 @@ from typing import Any
 
 from ..lowering import TensorExpressions
 
-# -- building blocks
-# ------------------------------------------------------------------------------------------------------
+# -- building blocks ---------------------------------------------------------------------------------------------------
 
 
 def wide(x: Any) -> Any:
-    """``x`` in float32 when its dtype is a narrower float."""
+    """``x`` converted to float32 if its dtype is a narrower float."""
     return x.astype("float32") if str(x.ty.dtype) in ("float16", "bfloat16") else x
 
 
@@ -32,33 +31,31 @@ def narrowed(k: TensorExpressions, x: Any, y: Any) -> Any:
 
 
 def widened(k: TensorExpressions, x: Any, body: Callable[[Any], Any]) -> Any:
-    """``body(x)``, of the dtype of x, computed in float32 at least."""
+    """``body(x)`` in the dtype of x, computed in float32 or wider."""
     return narrowed(k, x, body(wide(x)))
 
 
 def bounded(k: TensorExpressions, x: Any, low: float | None = None, high: float | None = None) -> Any:
-    """``x``, of any dtype, within bounds; NaN stays NaN."""
+    """``x``, of any dtype, clipped to bounds. NaN stays NaN."""
     if low is not None:
         x = maximum(k, x, k.like(low, x))
     return x if high is None else minimum(k, x, k.like(high, x))
 
 
 def multiplied(k: TensorExpressions, x: Any, y: Any) -> Any:
-    """``x * y``, NaN where zero meets infinity even if the zero is a constant."""
+    """``x * y``, which is NaN for zero times infinity even if the zero is a constant."""
     if isinstance(x, k.tirx.FloatImm) == isinstance(y, k.tirx.FloatImm):
         return x * y
     return _unfolded(k, x) * _unfolded(k, y)
 
 
 def divided(k: TensorExpressions, x: Any, y: Any) -> Any:
-    """``x / y`` of floats, of constant zeros too."""
+    """``x / y`` of floats, which may be constant zeros."""
     return _unfolded(k, x) / _unfolded(k, y)
 
 
 def _unfolded(k: TensorExpressions, x: Any) -> Any:
-    """``x``, a constant zero such that TVM does not see it: it takes ``x * 0`` and ``0 / x`` for 0 and refuses
-    ``x / 0``.
-    """
+    """``x``, with a constant zero hidden from TVM, which takes ``x * 0`` and ``0 / x`` for 0 and refuses ``x / 0``."""
     if not isinstance(x, k.tirx.FloatImm) or x.value != 0:
         return x
     bits = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}[k.dtype(x)]
@@ -67,14 +64,16 @@ def _unfolded(k: TensorExpressions, x: Any) -> Any:
 
 
 def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:
-    """A function of the C library by its name; one call an element, so only for what networks rarely hold."""
+    """A function of the C library by its name.
+
+    It is called for each element, so it is for ops that are rare in networks.
+    """
     x, *rest = map(wide, xs)
     symbol = name + ("f" if k.dtype(x) == "float32" else "")
     return narrowed(k, xs[0], k.tirx.call_pure_extern(k.dtype(x), symbol, x, *rest))
 
 
-# -- functions
-# ------------------------------------------------------------------------------------------------------------
+# -- functions ---------------------------------------------------------------------------------------------------------
 
 
 def exp(k: TensorExpressions, x: Any) -> Any:
@@ -88,7 +87,7 @@ def expm1(k: TensorExpressions, x: Any) -> Any:
 
 
 def log(k: TensorExpressions, x: Any) -> Any:
-    """The natural logarithm; -inf at zero, NaN below."""
+    """The natural logarithm: -inf at zero, NaN below."""
     return _elementary(k, "log", x)
 
 
@@ -103,12 +102,12 @@ def erf(k: TensorExpressions, x: Any) -> Any:
 
 
 def maximum(k: TensorExpressions, a: Any, b: Any) -> Any:
-    """The larger, of any dtype; NaN where either is, which ``tirx.max`` does not promise."""
+    """The larger of two values of any dtype, NaN where one is NaN. ``tirx.max`` does not promise that."""
     return _extreme(k, "maximum", a, b, lambda a, b: a > b, k.tirx.max)
 
 
 def minimum(k: TensorExpressions, a: Any, b: Any) -> Any:
-    """The smaller, of any dtype; NaN where either is."""
+    """The smaller of two values of any dtype, NaN where one is NaN."""
     return _extreme(k, "minimum", a, b, lambda a, b: a < b, k.tirx.min)
 
 
@@ -129,7 +128,7 @@ def silu(k: TensorExpressions, x: Any) -> Any:
 def softplus(k: TensorExpressions, x: Any) -> Any:
     """``log(1 + e**x)``, as ``max(x, 0) + log(1 + e**-abs(x))``."""
 
-    # the intrinsic serves arguments in [0, 1], as here
+    # the intrinsic is for arguments in [0, 1]
     return widened(k, x, lambda v: bounded(k, v, low=0) + _elementary(k, "log1p", exp(k, -k.tirx.abs(v))))
 
 
@@ -164,7 +163,10 @@ def _extreme(
 
 
 def power(k: TensorExpressions, x: Any, y: Any) -> Any:
-    """``x ** y`` in the dtype of x, exact for integers (which wrap); whole constant exponents cost multiplications."""
+    """``x ** y`` in the dtype of x.
+
+    Integers are exact, and wrap; an exponent that is a whole constant becomes multiplications.
+    """
     if "int" in k.dtype(x) and "int" in k.dtype(y):
         return _integer_power(k, x, y.astype("int64"))
     exponent = y.value if isinstance(y, k.tirx.FloatImm | k.tirx.IntImm) else None
@@ -181,7 +183,11 @@ def power(k: TensorExpressions, x: Any, y: Any) -> Any:
 
 
 def _integer_power(k: TensorExpressions, x: Any, y: Any) -> Any:
-    """By squaring. Six bits of the exponent do: beyond, only powers of -1, 0 and 1 do not overflow, and parity decides."""
+    """Integer powers by repeated squaring.
+
+    Six bits of the exponent suffice: beyond them only powers of -1, 0 and 1 do not overflow, and these depend on
+    parity.
+    """
     one = k.like(1, x)
     bits = k.tirx.min(k.tirx.abs(y), k.like(62, y) + (y & 1))
     result, square = one, x

@@ -1,4 +1,4 @@
-"""Shared by poolings: attributes, types, the windows as a reader of taps, and the ONNX mapping."""
+"""The base class of poolings: attributes, types, access to windows, and the ONNX mapping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """One output element from the window at ``stride * i - pad``, for each channel on its own.
+    """Each output element follows from the window at ``stride * i - pad`` of its channel.
 
     Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs
     over the end padding, unless it would start there.
@@ -34,12 +34,12 @@ class Pool(Op):
     ceil_mode: bool = False
 
     def geometry(self) -> tuple[Ints, Pads, Ints]:
-        """Strides, pads and dilations for each spatial axis."""
+        """Strides, pads and dilations, one per spatial axis."""
         rank = len(self.kernel)
         return full(self.strides, rank), full_pads(self.pads, rank), full(self.dilations, rank)
 
     def needs_elements(self) -> bool:
-        """Whether a window of padding alone has no result."""
+        """Whether a window that holds only padding has no result."""
         return False
 
     def infer(self, *types: TensorType) -> Any:
@@ -59,15 +59,17 @@ class Pool(Op):
         if self.needs_elements() and any(
             some_window_is_empty(count, *axis) for axis, count in zip(axes, spatial, strict=True)
         ):
-            raise ShapeError(f"pads {pads} are so large that a window of {self.kernel} holds padding alone")
+            raise ShapeError(f"pads {pads} are so large that a window of {self.kernel} holds only padding")
         return x.with_shape((*x.shape[:2], *spatial))
 
     def taps(self, k: TensorExpressions) -> list[Any]:
-        """Reduction axes over the kernel."""
+        """The reduction axes over the kernel."""
         return [k.reduce_axis(size, "rk") for size in self.kernel]
 
     def windows(self, k: TensorExpressions, x: Operand, out: TensorType, fill: float = 0.0) -> Callable[..., Any]:
-        """A reader of the window at an output index: ``read((n, c, *i), taps)``, where padding gives ``fill``."""
+        """A function that reads a tap of the window at an output index, ``read((n, c, *i), taps)``, and gives ``fill``
+        in padding.
+        """
         strides, pads, dilations = self.geometry()
         reach = tuple(
             (begin, max((count - 1) * s + d * (size - 1) + 1 - begin - extent, 0))
@@ -93,8 +95,8 @@ class Pool(Op):
 def pool_geometry(n: ImportNode) -> dict[str, Any]:
     """The fields of ``Pool`` from an ONNX pooling node.
 
-    With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
-    Runtime, though the formula in the text of the operator always gives the lower count.
+    With auto_pad VALID, ceil_mode counts windows as it does with pads of zero. ONNX's shape inference and ONNX Runtime
+    do so, although the formula in the operator's documentation always gives the lower count.
     """
     kernel = n.attr("kernel_shape")
     if not kernel:

@@ -1,4 +1,4 @@
-"""Shared by ops on quantized operands: zero points taken off, sums of products in int32, and results quantized again."""
+"""Helpers to import operators on quantized operands: subtract zero points, and quantize sums of products again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reshape import Reshape
 
 
 def shifted(n: ImportNode, x: Value, zero: Value | None, axis: int) -> Value:
-    """``x - zero`` in int32; a zero point that is a vector lies along ``axis``."""
+    """``x - zero`` in int32. A zero point that is a vector lies along ``axis``."""
     wide: Value = n.emit(Cast("i32"), x)
     if zero is None:
         return wide
@@ -22,7 +22,7 @@ def shifted(n: ImportNode, x: Value, zero: Value | None, axis: int) -> Value:
 
 
 def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
-    """A vector along an axis of a tensor of this rank, so that it broadcasts there; anything else as it is."""
+    """A vector reshaped to lie along an axis of a tensor of this rank, to be broadcast; any other value as it is."""
     if vector.type.rank != 1:
         return vector
     shape = [1] * rank
@@ -32,8 +32,8 @@ def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
 
 
 def requantized(n: ImportNode, total: Value, scales: tuple[Value, Value], y_scale: Value, y_zero: Value) -> Value:
-    """``saturate(round(total * (a_scale * b_scale / y_scale)) + zero)``, halves to even, computed in float32 as by ONNX
-    Runtime.
+    """``saturate(round(total * (a_scale * b_scale / y_scale)) + zero)``, with halves rounded to even, in float32 as in
+    ONNX Runtime.
 
     ``total`` is int32; scales broadcast to it, result scale and zero point are single numbers.
     """

@@ -1,7 +1,7 @@
-"""Shared by recurrent layers: types, the loop over time, and the ONNX mapping.
+"""The base class of recurrent layers: types, the loop over time, and the ONNX mapping.
 
-The importer multiplies the whole sequence by the input weights first, as one matrix product, and writes one op for each
-direction, which is left with the recurrence.
+The importer multiplies the whole sequence by the input weights in one matrix product, and emits one op per direction,
+which computes the recurrence.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .transpose import Transpose
 
 @dataclass(frozen=True)
 class Layer:
-    """What a step reads and writes: the operands of ``Recurrent``, its results, and room ``B G*H`` to work in."""
+    """The tensors that a step reads and writes: the operands of ``Recurrent``, its results, and a buffer ``B G*H``."""
 
     hidden: int
     gates: Memory
@@ -46,20 +46,20 @@ class Layer:
 
 @dataclass(frozen=True)
 class Recurrent(Op):
-    """A layer in one direction. Operands, of one float dtype but for the lengths:
+    """A recurrent layer in one direction, for T steps, batch B, G gates and a state of H elements.
 
-    gates ``T B G*H``, the inputs times the input weights with their biases; the recurrence weight ``H G*H``; what is
-    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero;
-    the first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed
-    in float32.
+    The operands are of one float dtype, except for the lengths. Gates ``T B G*H``: the inputs times the input weights,
+    with biases added. The recurrence weight ``H G*H``. A vector of parameters of the kind of layer, if ``extra`` gives
+    it a shape. Lengths ``B`` (int32), after which the outputs of a sequence are zero. One or more first states ``B H``.
+    The results are the outputs ``T B H`` and the last states. Narrow floats are computed in float32.
 
-    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to,
-    where it is not 0.
+    ``reverse`` processes each sequence from its end. ``clip``, unless it is 0, bounds the arguments of the gates'
+    activations.
     """
 
     on_gpu = False
     gates: ClassVar[int]
-    """How many gates there are."""
+    """The number of gates."""
     states: ClassVar[int] = 1
     functions: ClassVar[tuple[str, ...]]
     """The default activations."""
@@ -68,7 +68,7 @@ class Recurrent(Op):
     reverse: bool = False
 
     def extra(self, hidden: int) -> tuple[int, ...]:
-        """The shape of a vector of parameters that this kind of layer has beside the weights; empty for none."""
+        """The shape of the vector of parameters that the layer has beside the weights; empty if there is none."""
         return ()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -96,7 +96,7 @@ class Recurrent(Op):
     def activate(self, k: TensorExpressions, place: int, x: Any) -> Any:
         """The activation at a place in the equations.
 
-        That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime.
+        The argument of the activation at place 2, of the state of an LSTM, is not clipped, as in ONNX Runtime.
         """
         name, alpha, beta = (self.activations or [(f, 0.0, 0.0) for f in self.functions])[place]
         if self.clip and place < 2:
@@ -153,7 +153,7 @@ def load(k: TensorExpressions, layer: Layer, t: Any, b: Any, begin: int, end: in
 def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b: Any, begin: int, end: int) -> Any:
     """``work[b, j] += sum over i of vector(i) * weight[i, j]`` for j from ``begin`` up to ``end``.
 
-    Four rows at a time, so that what is summed up is loaded and stored once for four products.
+    Four rows are done at a time, so that a sum is loaded and stored once for four products.
     """
     together = next(u for u in (4, 2, 1) if layer.hidden % u == 0)
     weight, work = layer.weight, layer.work
@@ -172,18 +172,20 @@ def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b
 
 
 Vectors = Callable[[ImportNode, "Value | None", int, int], "tuple[Value | None, list[Value]]"]
-"""``vectors(n, bias, d, hidden)``: what is added to the gates, and the extra parameters, for direction d, whose biases
-are one vector of the node; ``hidden`` is the size of the state.
+"""``vectors(n, bias, d, hidden)`` gives the vector that is added to the gates, and the extra parameters, for direction
+d.
+
+``bias`` holds the biases of that direction, ``hidden`` is the size of the state.
 """
 
 
 def summed(n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
-    """``Vectors`` of a layer without extra parameters: the sum of both biases is added."""
+    """The ``Vectors`` of a layer without extra parameters: the sum of both biases is added to the gates."""
     return None if bias is None else summed_biases(n, bias), []
 
 
 def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summed, **attributes: Any) -> Any:
-    """Read a recurrent layer as one op for each direction; ``attributes`` are the fields that its kind of layer adds."""
+    """Read a recurrent layer as one op per direction. ``attributes`` are the fields that its kind of layer adds."""
     x, w, r, bias, lengths = n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4)
     batch_first = bool(n.attr("layout", 0))
     if batch_first:
@@ -209,8 +211,9 @@ def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summ
 
 
 Written = Callable[[ExportNode, str, int], "tuple[str, str]"]
-"""``written(n, extra, hidden)`` writes the extra parameters as the inputs B and P of the node; the one left out is
-empty.
+"""``written(n, extra, hidden)`` writes the extra parameters as the inputs B and P of the node, and gives their names.
+
+A name is empty for an input that is left out.
 """
 
 
@@ -236,20 +239,20 @@ def export_recurrent(op: Recurrent, n: ExportNode, operator: str, written: Writt
 
 
 def part(n: ImportNode, v: Value, d: int) -> Value:
-    """Element d along the first axis."""
+    """The element at position d of the first axis."""
     piece = n.emit(Slice((0,), (d,), (d + 1,)), v) if v.type.sizes[0] > 1 else v
     made: Value = n.emit(Reshape(v.type.sizes[1:], True), piece)
     return made
 
 
 def stretch(n: ImportNode, v: Value, begin: int, end: int) -> Value:
-    """A stretch of a vector."""
+    """The elements of a vector from ``begin`` to ``end - 1``."""
     made: Value = n.emit(Slice((0,), (begin,), (end,)), v)
     return made
 
 
 def summed_biases(n: ImportNode, bias: Value) -> Value:
-    """The sum of the input biases and the recurrence biases, which lie one after the other."""
+    """The sum of the input biases and the recurrence biases, the two halves of a vector."""
     half = bias.type.sizes[0] // 2
     made: Value = n.emit(Add(), stretch(n, bias, 0, half), stretch(n, bias, half, 2 * half))
     return made
@@ -273,7 +276,7 @@ def _first(n: ImportNode, state: Value | None, d: int, batch_first: bool) -> Val
 
 
 def _joined(n: ImportNode, parts: list[Value], is_state: bool, batch_first: bool) -> Value:
-    """The results of the directions as ONNX has them: outputs ``T D B H`` and states ``D B H``, or with B first."""
+    """The results of all directions, with ONNX's axes: outputs ``T D B H`` and states ``D B H``, or B first."""
     axis = 0 if is_state else 1
     apart = [n.emit(Reshape((*p.type.sizes[:axis], 1, *p.type.sizes[axis:])), p) for p in parts]
     joined: Value = n.emit(Concat(axis), *apart) if len(apart) > 1 else apart[0]

@@ -1,4 +1,4 @@
-"""Reductions over axes: sums, products, and maxima that let NaN through."""
+"""Reductions over axes: sums, products, and extrema, which keep NaN."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ WIDER = {"f16": "f32", "bf16": "f32", "bool": "u8"}
 
 
 def total(k: TensorExpressions, value: Any, axes: Sequence[Any]) -> Any:
-    """The sum."""
+    """The sum of the values."""
     return k.te.sum(value, axis=list(axes))
 
 
 def product(k: TensorExpressions, value: Any, axes: Sequence[Any]) -> Any:
-    """The product."""
+    """The product of the values."""
     reducer = k.te.comm_reducer(lambda a, b: a * b, lambda dtype: k.const(1, dtype), name="product")
     return reducer(value, axis=list(axes))
 
 
 def maximum(k: TensorExpressions, value: Any, axes: Sequence[Any]) -> Any:
-    """The maximum; NaN where any value is NaN, as numpy has it."""
+    """The maximum of the values, which is NaN if one of them is, as in numpy."""
     return _extreme(k, value, axes, largest=True)
 
 
 def minimum(k: TensorExpressions, value: Any, axes: Sequence[Any]) -> Any:
-    """The minimum; NaN where any value is NaN, as numpy has it."""
+    """The minimum of the values, which is NaN if one of them is, as in numpy."""
     return _extreme(k, value, axes, largest=False)
 
 
@@ -56,10 +56,12 @@ def reduce_over(
     reducer: Reducer,
     element: Callable[..., Any],
 ) -> Operand:
-    """``element(*index)``, over indices into ``shape``, reduced over ``axes``; ``out`` keeps them as ones or lacks
-    them.
+    """The reduction over ``axes`` of ``element(*index)``, with indices into ``shape``.
 
-    Layout padding is not masked, for TVM wants the reduction outermost: it is zero where ``element`` gives zeros.
+    ``out`` has the axes with size 1, or lacks them.
+
+    The padding of a layout is not masked, since TVM needs the reduction outermost. It is zero where ``element`` gives
+    zeros.
     """
     keeps = out.rank == len(shape)
 

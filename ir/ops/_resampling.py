@@ -1,4 +1,4 @@
-"""Shared by the resizing ops: output sizes, and where in the input each output position lies.
+"""The base class of resizing ops: output sizes, and the position in the input of each output element.
 
 A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile
 time, so that rounding and fractions are exact: no float error decides which pixel is the nearest.
@@ -46,7 +46,7 @@ class Line:
         return k.tirx.truncdiv(self._above(o) * parts + extra, self.unit * parts) - (self.lift + lifted)
 
     def fraction(self, k: TensorExpressions, o: Any, dtype: str) -> Any:
-        """What the position is above its floor, as a float of a TVM dtype."""
+        """The distance of the position from its floor, as a float of a TVM dtype."""
         return k.tirx.truncmod(self._above(o), self.unit).astype(dtype) * (1.0 / self.unit)
 
     def clamped(self, k: TensorExpressions, i: Any) -> Any:
@@ -54,7 +54,7 @@ class Line:
         return k.tirx.max(k.tirx.min(i, k.like(self.size - 1, i)), k.like(0, i)).astype("int32")
 
     def outside(self, k: TensorExpressions, o: Any) -> Any:
-        """Whether the position lies outside the input's first and last element."""
+        """Whether the position lies before the input's first element or behind its last."""
         above, zero = self._above(o), self.lift * self.unit
         return k.tirx.any(above < zero, above > zero + (self.size - 1) * self.unit)
 
@@ -62,7 +62,8 @@ class Line:
     def lift(self) -> int:
         """A whole number that makes every position positive, so that divisions may truncate.
 
-        TVM mistakes floored divisions of a sum for others where two axes have one; truncated ones it leaves alone.
+        TVM simplifies floored divisions of a sum wrongly where two axes have one; it does not change truncated
+        divisions.
         """
         return max(0, -(min(self.offset, self.offset + self.step * (self.out - 1)) // self.unit))
 
@@ -77,10 +78,10 @@ class Line:
 class Resampling(Op):
     """The operand resized along ``axes``; ONNX Resize-19.
 
-    By ``scales``, the output being ``floor(size * scale)``, or to ``sizes``; one of the two is given, a number an axis.
-    ``policy`` keeps the aspect ratio of ``sizes``. ``coordinates`` is ONNX's coordinate_transformation_mode; with
-    ``tf_crop_and_resize``, ``roi`` holds the starts of all axes, then the ends, and what lies outside the input becomes
-    ``extrapolation_value``.
+    Either ``scales`` or ``sizes`` is given, one number per axis. With ``scales`` the output has ``floor(size * scale)``
+    elements along an axis. ``policy`` keeps the aspect ratio of ``sizes``. ``coordinates`` is ONNX's
+    coordinate_transformation_mode; with ``tf_crop_and_resize``, ``roi`` holds the starts of all axes, then the ends,
+    and what lies outside the input becomes ``extrapolation_value``.
     """
 
     axes: Ints = ()
@@ -150,14 +151,14 @@ class Resampling(Op):
 
 
 def rational(x: float) -> Fraction:
-    """A float32 as the simple fraction it was most likely rounded from, else as what it is."""
+    """A float32 as the simple fraction that it was most likely rounded from, or as its exact value."""
     simple = Fraction(x).limit_denominator(1 << 12)
     return simple if np.float32(float(simple)) == np.float32(x) else Fraction(float(np.float32(x)))
 
 
 _HALF = Fraction(1, 2)
 _Position = tuple[Fraction, Fraction]
-"""Slope and intercept of a position in the output index."""
+"""The slope and the intercept of a position as a function of the output index."""
 
 
 def _half_pixel(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:

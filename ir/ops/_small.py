@@ -20,11 +20,11 @@ ROUND_MODES = ("up", "down", "nearest")
 
 @dataclass(frozen=True)
 class Format:
-    """A float of ``exponent`` and ``mantissa`` bits: its bias, the code of its largest number, those of infinity and
-    NaN.
+    """The format of a float: its ``exponent`` and ``mantissa`` bits, its bias, and the codes of its largest number,
+    infinity and NaN.
 
-    Without a code for infinity, that becomes NaN; without either, the largest number. With ``fnuz`` there is no
-    negative zero, whose code is NaN.
+    Infinity becomes NaN in a format without infinity, and the largest number in one with neither. A format with
+    ``fnuz`` has no negative zero; the code means NaN.
     """
 
     exponent: int
@@ -37,7 +37,7 @@ class Format:
 
     @property
     def sign(self) -> int:
-        """The sign's bit."""
+        """The bit of the sign."""
         return 1 << (self.exponent + self.mantissa)
 
 
@@ -49,7 +49,7 @@ FORMATS = {
     "f4e2m1": Format(2, 1, 1, 0x7),
 }
 INTEGERS = {"i2": (2, True), "u2": (2, False), "i4": (4, True), "u4": (4, False)}
-"""Bits, and whether there is a sign."""
+"""For each small integer dtype, its bits, and whether it is signed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Decoded(Operand):
 
 
 def decoded(k: TensorExpressions, x: Operand) -> Operand:
-    """The operand as one of numbers that can be computed with; itself, when it is."""
+    """The operand with elements that can be computed with: decoded for a small dtype, else itself."""
     if x.type.dtype not in SMALL:
         return x
     return Decoded(k, x.tensor, x.type, x)
@@ -85,11 +85,12 @@ def _number(k: TensorExpressions, bits: Any, dtype: str) -> Any:
     if dtype == "f8e8m0":
         power = k.select(
             bits == 0, k.const(1 << 22, "int32"), bits << 23
-        )  # the least is below float32's normal numbers
+        )  # the least power is a subnormal number of float32
         return k.select(bits == 0xFF, k.const(math.nan, "float32"), k.tirx.reinterpret("float32", power))
     f = FORMATS[dtype]
     magnitude = bits & (f.sign - 1)
-    # in float32's places, subnormal numbers with the normal ones, and then scaled by the difference of the biases
+    # the bits are moved to float32's places, for subnormal and normal numbers alike, and scaled by the difference of
+    # biases
     shifted = (magnitude << (23 - f.mantissa)) | ((bits & f.sign) << (31 - f.exponent - f.mantissa))
     value = k.tirx.reinterpret("float32", shifted) * k.const(2.0 ** (127 - f.bias), "float32")
     if f.infinity is not None:
@@ -102,7 +103,7 @@ def _number(k: TensorExpressions, bits: Any, dtype: str) -> Any:
 
 
 def encoded(k: TensorExpressions, x: Any, dtype: str, saturate: bool = True, round_mode: str = "up") -> Any:
-    """The bits, as uint8, of a scalar of any dtype that is computed with; see ``Cast``."""
+    """The bits, as uint8, to which a scalar of any dtype that ops compute with is converted; see ``Cast``."""
     if dtype in INTEGERS:
         whole = wide(x).astype("int32") if "float" in k.dtype(x) else x.astype("int32")
         return (whole & ((1 << INTEGERS[dtype][0]) - 1)).astype("uint8")
@@ -115,7 +116,7 @@ def encoded(k: TensorExpressions, x: Any, dtype: str, saturate: bool = True, rou
 
 
 def _rounded(k: TensorExpressions, x: Any, f: Format, saturate: bool) -> Any:
-    """The code of the nearest number there is, of a float32 or float64."""
+    """The code of the number of the format that is nearest to a float32 or float64."""
     width, mantissa, bias = (64, 52, 1023) if k.dtype(x) == "float64" else (32, 23, 127)
     integer = f"int{width}"
 

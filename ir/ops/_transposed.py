@@ -1,4 +1,4 @@
-"""Sliding windows the other way round: which elements, by which taps, reach an output position."""
+"""Transposed sliding windows: the elements of the data, and the taps, that contribute to an output position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Axis:
-    """Which elements of the data, by which taps, reach an output position along one axis.
+    """The elements of the data, and the taps, that contribute to an output position along one axis.
 
     ``s*i + d*k = position + pad`` needs ``k = first (mod s/gcd(s,d))``, and has solutions for every ``gcd(s,d)``-th
     position.
@@ -23,16 +23,16 @@ class Axis:
 
     @property
     def step(self) -> int:
-        """From one tap that meets an element of the data to the next."""
+        """The distance between two taps that contribute to one output position."""
         return self.stride // math.gcd(self.stride, self.dilation)
 
     @property
     def taps(self) -> int:
-        """The most taps that meet one output position."""
+        """The most taps that contribute to one output position."""
         return -(-self.kernel // self.step)
 
     def meet(self, position: Any, number: Any) -> tuple[Any, Any, list[Any]]:
-        """The position in the data and the tap of one meeting, and the conditions under which there is one."""
+        """The position in the data and the tap of one contribution, and the conditions under which it exists."""
         common = math.gcd(self.stride, self.dilation)
         source, tap = self._meeting(position, number)
         tests = [source >= 0, source < self.size]
@@ -50,8 +50,8 @@ class Axis:
         return source, first + self.step * number
 
     def phase(self, number: int) -> tuple[int, int, bool]:
-        """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data
-        that it meets less i, and whether there is any.
+        """For the output positions ``i * stride + number``: the first tap that contributes, the position in the data
+        that it multiplies, minus i, and whether any tap contributes.
         """
         source, tap = self._meeting(number, 0)
         reached = (number + self.pad) % math.gcd(self.stride, self.dilation) == 0

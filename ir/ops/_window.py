@@ -1,7 +1,8 @@
 """Sliding windows: the geometry that convolutions and poolings share.
 
-Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1`` with
-``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
+Pads are one pair (begin, end) per axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1``
+with ``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end
+padding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def full(value: Ints, rank: int, default: int = 1) -> Ints:
-    """An attribute for each spatial axis, the default when it was left empty.
+    """An attribute with one value per spatial axis, or the default for each when it was left empty.
 
     Raises ``ShapeError`` on a wrong length.
     """
@@ -36,7 +37,7 @@ def full(value: Ints, rank: int, default: int = 1) -> Ints:
 
 
 def full_pads(pads: Pads, rank: int) -> Pads:
-    """Pads for each spatial axis, zero when they were left empty."""
+    """The pads of each spatial axis, zero when they were left empty."""
     if not pads:
         return ((0, 0),) * rank
     if len(pads) != rank:
@@ -47,7 +48,7 @@ def full_pads(pads: Pads, rank: int) -> Pads:
 
 
 def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil_mode: bool = False) -> Dim:
-    """The number of windows along one axis; raises ``ShapeError`` when not one fits."""
+    """The number of windows along one axis. Raises ``ShapeError`` when none fits."""
     if min(kernel, stride, dilation) < 1:
         raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
     if isinstance(size, str):
@@ -68,9 +69,9 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
 
 
 def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
-    """Whether one of the ``count`` windows along an axis holds padding alone."""
+    """Whether one of the ``count`` windows along an axis holds only padding."""
     if isinstance(size, str) or isinstance(count, str):
-        return False  # only windows of one element and no padding pass dynamic sizes on
+        return False  # a dynamic size is kept only by windows of one element without padding
     # a window that starts inside holds its first element
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
@@ -79,7 +80,10 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
 
 
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
-    """Pads for which ``out = ceil(in / stride)``; an odd one goes to the end (``upper``) or the beginning."""
+    """The pads of one axis that give ``out = ceil(in / stride)``.
+
+    An odd element goes to the end (``upper``) or the beginning.
+    """
     if isinstance(size, str):
         raise ShapeError(f"padding for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
     total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
@@ -120,7 +124,7 @@ def flat_pads(pads: Pads) -> list[int]:
 
 
 def packed_result(x: TensorType, w: TensorType) -> Layout | None:
-    """How the result of a convolution of x is held: by the layout of its weight.
+    """The layout of the result of a convolution of x, which follows from the layout of the weight.
 
     Raises ``ShapeError`` for data in a layout and a weight in none.
     """

@@ -94,7 +94,8 @@ def combine(k: TensorExpressions, row: Sequence[Fraction], values: Sequence[Any]
 def combine_powers(k: TensorExpressions, row: Sequence[Fraction], values: Sequence[Any], dtype: str) -> Any:
     """As ``combine``, for a row of BT: even and odd powers summed apart, the odd sum with a positive last coefficient.
 
-    The rows of p and -p differ in the sign of the odd powers alone: written so, the compiler computes both sums once.
+    The rows of p and -p differ only in the sign of the odd powers. Written in this form, the compiler computes both
+    sums once.
     """
     even = [c if i % 2 == 0 else Fraction(0) for i, c in enumerate(row)]
     odd = [c if i % 2 else Fraction(0) for i, c in enumerate(row)]

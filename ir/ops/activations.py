@@ -1,6 +1,7 @@
 """Activation functions. float16 and bfloat16 are computed in float32 and rounded once.
 
-Those that differ by the sign of x are sums over its positive and its negative part, one of which is 0.
+Functions that differ by the sign of x are sums of a term in its positive part and one in its negative part, of which
+one is 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NO_F16 = {"oracle": "reference", "note": "ONNX Runtime has few activations in fl
 
 @dataclass(frozen=True)
 class Activation(Elementwise):
-    """``y = f(x)``."""
+    """An activation ``y = f(x)`` of floats."""
 
     cost = 2
 
@@ -37,7 +38,7 @@ class Activation(Elementwise):
         return widened(k, xs[0], lambda v: self.function(k, v))
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        """f of a variable in float32 or float64."""
+        """The function of a scalar expression in float32 or float64."""
         raise NotImplementedError(self.name)
 
     @classmethod
@@ -92,7 +93,7 @@ class PRelu(Elementwise):
         yield sample(cls(), f32[2, 3, 4, 5], f32[3, 1, 1])
         yield sample(cls(), f32[2, 3], f32[()])
         yield sample(cls(), SPECIAL, f32[1])
-        yield sample(cls(), i32[20], i32[20], oracle="reference", note="ONNX Runtime takes floats alone")
+        yield sample(cls(), i32[20], i32[20], oracle="reference", note="ONNX Runtime takes only floats")
         yield sample(cls(), f16[20], f16[1], **NO_F16)
 
 
@@ -100,7 +101,9 @@ class PRelu(Elementwise):
 def _import_p_relu(n: ImportNode) -> Any:
     x, slope = n.input(0), n.input(1)
     array = n.builder.constant_of(slope)
-    if n.opset < 7 and array is not None and array.ndim == 1 and x.type.rank > 2:  # then slope is one a channel
+    if (
+        n.opset < 7 and array is not None and array.ndim == 1 and x.type.rank > 2
+    ):  # before opset 7, slope has one value per channel
         slope = n.constant(array.reshape(-1, *[1] * (x.type.rank - 2)), slope.name)
     return n.emit(PRelu(), x, slope)
 
@@ -173,7 +176,7 @@ def _export_celu(op: Celu, n: ExportNode) -> None:
     if n.input_types[0].dtype == "f32":
         export_fields(op, n)
         return
-    # Celu takes float32 alone; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
+    # Celu takes only float32; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
     alpha = n.constant(np.array(op.alpha, n.input_types[0].numpy_dtype))
     scaled = n.node("Mul", [n.node("Elu", [n.node("Div", [n.inputs[0], alpha])]), alpha])
     zero = n.constant(np.array(0, n.input_types[0].numpy_dtype))
@@ -240,7 +243,7 @@ def _export_silu(op: Silu, n: ExportNode) -> None:
 @onnx_op("Gelu")
 @dataclass(frozen=True)
 class Gelu(Activation):
-    """``x`` times the normal distribution function of x, exact or, with ``approximate="tanh"``, by tanh; ONNX Gelu-20."""
+    """``x`` times the normal distribution function of x, or with ``approximate="tanh"`` nearly so; ONNX Gelu-20."""
 
     name = "gelu"
     cost = 16
@@ -317,7 +320,7 @@ class Shrink(Activation):
     bias: float = 0.0
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        """Integers, too, are computed in floating point, and truncated."""
+        """Integers are computed in floating point too, and truncated."""
         (x,) = xs
         if "int" in k.dtype(x):
             return self.function(k, x.astype("float64")).astype(k.dtype(x))

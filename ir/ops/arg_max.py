@@ -1,4 +1,4 @@
-"""Where the largest or smallest element is."""
+"""The index of the largest or smallest element."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ._reducers import Reducer, maximum, minimum, reduce_over
 
 @dataclass(frozen=True)
 class ArgExtreme(Op):
-    """The index along ``axis``, as int64, of the extreme element: the first such, or the last.
+    """The index along ``axis``, as int64, of the extreme element: the first of equal ones, or the last.
 
-    NaN counts as more extreme than any number, as numpy has it.
+    NaN counts as more extreme than any number, as in numpy.
     """
 
     reducer: ClassVar[Reducer]

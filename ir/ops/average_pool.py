@@ -19,8 +19,8 @@ from ._pool import Pool, export_pool, pool_geometry
 class AveragePool(Pool):
     """``y[n,c,i] = mean over k of x[n, c, s*i + d*k - pad]``; ONNX AveragePool-22.
 
-    The mean is over the elements inside the data; with ``count_include_pad`` over those inside data and pads, pads
-    being zero. Where ``ceil_mode`` makes a window hang over the end of the pads, what hangs over is never counted.
+    The mean is over the elements inside the data, or with ``count_include_pad`` over those inside data and pads, which
+    are zero. Positions of a window beyond the end of the pads, as ``ceil_mode`` causes, are never counted.
     """
 
     name = "average_pool"
@@ -48,7 +48,9 @@ class AveragePool(Pool):
         return k.compute(outs[0], average, "average_pool")
 
     def _counts(self, k: TensorExpressions, x: Operand, out: TensorType, index: Sequence[Any]) -> tuple[int, list[Any]]:
-        """How many elements are counted at an index: the product of axes where all windows agree, and of each other."""
+        """The number of elements that are counted at an index: a constant for axes on which all windows agree, times a
+        factor for each other axis.
+        """
         certain, counts = 1, []
         for j, size, number, i, s, (begin, end), d in zip(
             self.kernel, x.shape[2:], out.sizes[2:], index[2:], *self.geometry(), strict=True

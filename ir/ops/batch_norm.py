@@ -29,8 +29,8 @@ class BatchNorm(Op):
     """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15.
 
     Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of
-    rank 1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and
-    an addition. With ``training_mode=1`` it reads statistics that other ops make.
+    rank 1 has one channel. Graphs seldom hold this op: for constant vectors the importer emits a multiplication and an
+    addition. With ``training_mode=1`` the op reads statistics that other ops compute.
     """
 
     name = "batch_norm"
@@ -67,7 +67,7 @@ class BatchNorm(Op):
     def scale_and_shift(
         self, scale: np.ndarray, b: np.ndarray, mean: np.ndarray, var: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The two vectors, in float64, with which the op is ``x * factor + offset``."""
+        """The vectors factor and offset, in float64, for which the op is ``x * factor + offset``."""
         with np.errstate(all="ignore"):
             factor = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + self.epsilon)
             return factor, b - mean * factor
@@ -110,7 +110,9 @@ def _import_batch_norm(n: ImportNode) -> Any:
 
 
 def _of_batch(n: ImportNode) -> list[Value]:
-    """``training_mode=1``: normalized by the statistics of the batch, with the running ones after it."""
+    """Import a node with ``training_mode=1``: normalize by the statistics of the batch, and give the running statistics
+    after it.
+    """
     x, scale, b, *running = (n.input(i) for i in range(5))
     momentum = n.attr("momentum", 0.9)
     axes = tuple(a for a in range(x.type.rank) if a != 1)

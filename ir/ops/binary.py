@@ -22,7 +22,7 @@ from .unary import SPECIAL
 
 @dataclass(frozen=True)
 class Binary(Elementwise):
-    """``y = f(a, b)`` with broadcasting."""
+    """A binary op ``y = f(a, b)`` with broadcasting."""
 
     arity = 2
     dtypes = FLOATS + INTEGERS
@@ -40,14 +40,14 @@ class Binary(Elementwise):
 
 
 def import_binary(op: type[Elementwise], n: ImportNode) -> Any:
-    """Read a node of two operands that broadcast, as ONNX had them before opset 7 too."""
+    """Read a node of two operands that broadcast, by the rules of all opsets."""
     return n.emit(op(), *aligned(n))
 
 
 def aligned(n: ImportNode) -> tuple[Value, Value]:
     """The operands of a binary node.
 
-    Before opset 7 attribute ``axis`` says which axis of a the first of b lines up with.
+    Before opset 7, attribute ``axis`` gives the axis of a that corresponds to the first axis of b.
     """
     a, b = n.input(0), n.input(1)
     if n.opset >= 7 or not n.attr("broadcast", 0) or n.attr("axis") is None:
@@ -61,11 +61,11 @@ def aligned(n: ImportNode) -> tuple[Value, Value]:
 
 @dataclass(frozen=True)
 class Variadic(Binary):
-    """A binary op whose ONNX operator takes any number of operands; they are taken two at a time."""
+    """A binary op whose ONNX operator takes any number of operands, which the importer combines two at a time."""
 
 
 def import_variadic(op: type[Variadic], n: ImportNode) -> Any:
-    """Read a node of any number of operands, as one op for each operand after the first."""
+    """Read a node of any number of operands, as one op for every operand after the first."""
     y, *rest = aligned(n) if len(n.inputs) == 2 else n.present_inputs()
     for x in rest:
         y = n.emit(op(), y, x)
@@ -108,7 +108,7 @@ class Mul(Binary):
 @onnx_op("Div", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Div(Binary):
-    """``a / b``; integers truncate towards zero, and give 0 where b is 0; ONNX Div-14."""
+    """``a / b``. Integers are truncated towards zero, and the result is 0 where b is 0; ONNX Div-14."""
 
     name = "div"
     needs_range = True
@@ -120,7 +120,7 @@ class Div(Binary):
         return self.quotient(k, *xs)
 
     def quotient(self, k: TensorExpressions, a: Any, b: Any) -> Any:
-        """``a / b`` of integers without the divisions that trap: by 0, and of the least integer by -1."""
+        """``a / b`` of integers without the divisions that cause a trap: by 0, and of the least integer by -1."""
         sign = k.select(b == k.like(0, b), k.like(0, b), k.like(1, b))
         if not k.dtype(b).startswith("uint"):
             sign = k.select(b == k.like(-1, b), k.like(-1, b), sign)
@@ -141,7 +141,10 @@ class Div(Binary):
 
 @dataclass(frozen=True)
 class Mod(Binary):
-    """The remainder; its sign is b's, or a's with ``fmod``; 0 where an integer b is 0, NaN for floats; ONNX Mod-13."""
+    """The remainder of a divided by b, with the sign of b, or of a with ``fmod``; ONNX Mod-13.
+
+    Where b is 0, the result is 0 for integers and NaN for floats.
+    """
 
     name = "mod"
     cost = 4
@@ -180,7 +183,7 @@ def _export_mod(op: Mod, n: ExportNode) -> None:
     if op.fmod or not dtype.is_float:
         n.node("Mod", n.inputs, n.outputs, fmod=op.fmod)
         return
-    # ONNX Runtime takes floats with fmod alone
+    # ONNX Runtime takes floats only with fmod
     zero = n.constant(np.array(0, dtype.numpy_dtype))
     r = n.node("Mod", n.inputs, fmod=1)
     differ = n.node("Xor", [n.node("Less", [r, zero]), n.node("Less", [n.inputs[1], zero])])
@@ -191,7 +194,7 @@ def _export_mod(op: Mod, n: ExportNode) -> None:
 @onnx_op("Pow", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Pow(Binary):
-    """``a ** b``, of a's dtype, whatever the dtype of b; ONNX Pow-15."""
+    """``a ** b`` in the dtype of a, for b of any numeric dtype; ONNX Pow-15."""
 
     name = "pow"
     needs_range = True
@@ -230,7 +233,7 @@ class Pow(Binary):
 @onnx_op("Max", read=import_variadic, folds=True)
 @dataclass(frozen=True)
 class Max(Variadic):
-    """The larger of a and b, NaN where either is; ONNX Max-13."""
+    """The larger of a and b, NaN where one of them is NaN; ONNX Max-13."""
 
     name = "max"
     rounds = False
@@ -242,7 +245,7 @@ class Max(Variadic):
 @onnx_op("Min", read=import_variadic, folds=True)
 @dataclass(frozen=True)
 class Min(Variadic):
-    """The smaller of a and b, NaN where either is; ONNX Min-13."""
+    """The smaller of a and b, NaN where one of them is NaN; ONNX Min-13."""
 
     name = "min"
     rounds = False
@@ -253,7 +256,7 @@ class Min(Variadic):
 
 @imports("Mean")
 def _import_mean(n: ImportNode) -> Any:
-    """The mean of any number of operands, imported as a sum and a quotient; ONNX Mean-13."""
+    """Import the mean of any number of operands as a sum and a quotient; ONNX Mean-13."""
     total = import_variadic(Add, n)
     return n.emit(Div(), total, n.scalar(len(n.inputs), total)) if len(n.inputs) > 1 else total
 
@@ -268,7 +271,7 @@ def _signs_differ(k: TensorExpressions, a: Any, b: Any) -> Any:
 
 
 def _divisor(k: TensorExpressions, b: Any) -> Any:
-    """The divisor, or 1 where dividing by it would trap; every remainder by 1 and -1 is 0."""
+    """The divisor, or 1 where a division by it would cause a trap. Every remainder by 1 and by -1 is 0."""
     trap = b == k.like(0, b)
     if not k.dtype(b).startswith("uint"):
         trap = k.tirx.any(trap, b == k.like(-1, b))

@@ -1,4 +1,4 @@
-"""The same bits as another dtype."""
+"""Reading the bits of a tensor as another dtype."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHOLE = (*COMPUTED, *(d for d in SMALL_FLOATS if d.startswith("f8")))
 
 @dataclass(frozen=True)
 class BitCast(Elementwise):
-    """The bits of x as dtype ``to``, which must be as wide, and whole bytes; ONNX BitCast-26."""
+    """The bits of x as elements of dtype ``to``, which must have the same number of bytes; ONNX BitCast-26."""
 
     name = "bit_cast"
     dtypes = WHOLE

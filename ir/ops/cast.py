@@ -21,12 +21,13 @@ from ._small import ROUND_MODES, decoded, encoded
 
 @dataclass(frozen=True)
 class Cast(Elementwise):
-    """``x`` in dtype ``to``; ONNX Cast-21.
+    """``x`` converted to dtype ``to``; ONNX Cast-21.
 
-    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what
-    is not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8
-    bits what is beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode``
-    (``up``, ``down``, ``nearest``) is for f8e8m0, which holds powers of two.
+    A float becomes an integer by truncation towards zero, and another float by rounding to the nearest. An integer
+    loses its high bits in a narrower integer. Numbers other than zero become true. A float beyond the range of an
+    integer of 8 or 16 bits wraps, as in numpy and ONNX Runtime. Beyond the range of an 8-bit float it becomes the
+    largest number, or without ``saturate`` infinity or NaN. ``round_mode`` (``up``, ``down``, ``nearest``) applies to
+    f8e8m0, which holds powers of two.
     """
 
     name = "cast"
@@ -56,7 +57,7 @@ class Cast(Elementwise):
             nonzero = k.tirx.NE(x, k.like(0, x))
             return k.tirx.any(nonzero, k.tirx.isnan(x)) if "float" in source else nonzero  # NE is false for NaN
         if "float" in source and "int" in target:
-            # what lies beyond the range of a direct conversion to few bits differs between processors
+            # processors differ in direct conversions to few bits of numbers beyond the range
             through = {"int8": "int32", "uint8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64"}
             x = wide(x).astype(through.get(target, target))
         if target in ("float16", "bfloat16") and source not in ("float64", "float32"):
@@ -88,7 +89,7 @@ class Cast(Elementwise):
 
     @classmethod
     def small_cases(cls) -> Iterator[Case]:
-        """To and from the small dtypes: every value there is, and halves between them."""
+        """Conversions from and to small dtypes, of every value and the midpoints between neighbours."""
         alone = {"oracle": "reference", "note": "ONNX Runtime's numpy interface has no small dtypes"}
         numbers = np.concatenate(
             [np.arange(-40, 41) / 16, [448, 464, 465, 1e9, 240, 248, 57344, 61440, 65536, 1e-9, 0.4375]]
@@ -133,7 +134,7 @@ def _import_cast(n: ImportNode) -> Any:
             raise n.unsupported(str(e)) from None
     if to == x.type.dtype:
         return x
-    if to not in SMALL_FLOATS:  # the others have no use for it
+    if to not in SMALL_FLOATS:  # the other dtypes do not saturate
         return n.emit(Cast(to), x)
     return n.emit(Cast(to, bool(n.attr("saturate", 1)), n.attr("round_mode", "up")), x)
 

@@ -1,4 +1,4 @@
-"""Clip."""
+"""Clipping to bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .unary import SPECIAL
 
 @dataclass(frozen=True)
 class Clip(Elementwise):
-    """``min(max(x, low), high)``; a bound of ``None`` does not bound; NaN stays NaN; ONNX Clip-13."""
+    """``min(max(x, low), high)``, where a bound may be ``None`` and NaN stays NaN; ONNX Clip-13."""
 
     name = "clip"
     rounds = False
@@ -69,7 +69,7 @@ def _export_clip(op: Clip, n: ExportNode) -> None:
 
 
 def _bound(n: ImportNode, index: int) -> float | Value | None:
-    """A bound: its number when it is constant, else the value."""
+    """A bound of a node as a number when it is constant, else as a value; ``None`` when it is left out."""
     value = n.optional(index)
     if value is None or (array := n.builder.constant_of(value)) is None:
         return value

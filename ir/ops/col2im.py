@@ -19,8 +19,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, out_size
 
 @dataclass(frozen=True)
 class Col2Im(Op):
-    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18,
-    PyTorch ``fold``.
+    """The sum of overlapping windows, ``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``; ONNX Col2Im-18, PyTorch
+    ``fold``.
 
     Data ``N C*prod(kernel) windows``, both last axes row-major; result ``N C image``.
     """
@@ -33,12 +33,12 @@ class Col2Im(Op):
     dilations: Ints = ()
 
     def geometry(self) -> tuple[Ints, Pads, Ints]:
-        """Strides, pads and dilations for each spatial axis."""
+        """Strides, pads and dilations, one per spatial axis."""
         rank = len(self.image)
         return full(self.strides, rank), full_pads(self.pads, rank), full(self.dilations, rank)
 
     def windows(self) -> Ints:
-        """How many windows there are along each axis."""
+        """The number of windows along each axis."""
         sizes = zip(self.image, self.kernel, *self._by_axis(), strict=True)
         return tuple(int(out_size(size, kernel, s, d, p)) for size, kernel, s, p, d in sizes)
 
@@ -87,8 +87,8 @@ class Col2Im(Op):
         yield sample(cls((5, 6), (2, 3)), f32[2, 18, 16])
         yield sample(cls((6, 5), (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), f32[1, 12, 15])
         yield sample(cls((4, 4, 5), (2, 2, 2), (2, 2, 1)), f32[1, 8, 16])
-        yield sample(cls((9,), (3,), (3,)), f64[1, 6, 3], oracle="reference", note="ONNX Runtime takes float32 alone")
-        yield sample(cls((4, 4), (3, 3)), f16[1, 9, 4], oracle="reference", note="ONNX Runtime takes float32 alone")
+        yield sample(cls((9,), (3,), (3,)), f64[1, 6, 3], oracle="reference", note="ONNX Runtime takes only float32")
+        yield sample(cls((4, 4), (3, 3)), f16[1, 9, 4], oracle="reference", note="ONNX Runtime takes only float32")
 
 
 @imports("Col2Im")

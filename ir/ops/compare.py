@@ -18,7 +18,7 @@ from .unary import SPECIAL
 
 @dataclass(frozen=True)
 class Comparison(Elementwise):
-    """``y = a ? b``."""
+    """A comparison of two operands, for example ``y = a < b``."""
 
     arity = 2
     dtypes: ClassVar[tuple[str, ...]] = FLOATS + INTEGERS
@@ -28,7 +28,7 @@ class Comparison(Elementwise):
         return self.holds(k, wide(xs[0]), wide(xs[1]))
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
-        """The comparison as a bool expression."""
+        """The comparison of two scalars, as a bool expression."""
         raise NotImplementedError(self.name)
 
     @classmethod
@@ -38,7 +38,7 @@ class Comparison(Elementwise):
         yield sample(cls(), f64[8], f64[8])
         yield sample(cls(), i32[40], i32[40])
         yield sample(cls(), i64[2, 20], i64[20])
-        yield sample(cls(), u8[40], u8[()], oracle="reference", note="ONNX Runtime compares uint8 in Equal alone")
+        yield sample(cls(), u8[40], u8[()], oracle="reference", note="ONNX Runtime compares uint8 only in Equal")
         yield sample(cls(), f16[40], f16[1], oracle="reference", note="ONNX Runtime has few of these in float16")
 
 

@@ -20,9 +20,9 @@ from ._axes import axis_of, same_size, size_of
 @onnx_op("Concat")
 @dataclass(frozen=True)
 class Concat(Op):
-    """The operands one after the other along ``axis``; ONNX Concat-13.
+    """The operands joined along ``axis``; ONNX Concat-13.
 
-    All of one dtype, rank and layout, equal in size on every other axis.
+    All operands have one dtype, rank and layout, and the same size on every other axis.
     """
 
     name = "concat"
@@ -47,7 +47,7 @@ class Concat(Op):
 
         def element(*i: Any) -> Any:
             def pick(low: int, high: int) -> Any:
-                """The element, when it is one of operands ``low`` to ``high - 1``: a binary search."""
+                """The element, which lies in one of the operands ``low`` to ``high - 1``, found by binary search."""
                 if high - low == 1:
                     return xs[low](*i[:axis], i[axis] - starts[low], *i[axis + 1 :])
                 middle = (low + high) // 2
@@ -56,7 +56,7 @@ class Concat(Op):
             return pick(0, len(xs))
 
         block = outs[0].layout.block(axis) if outs[0].layout else 1
-        between = all(start % block == 0 for start in starts[:-1])  # the joints fall between blocks
+        between = all(start % block == 0 for start in starts[:-1])  # the boundaries fall between blocks
         return k.compute(outs[0], element, "concat", guard=not between)
 
     def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
@@ -85,7 +85,7 @@ def _import_concat(n: ImportNode) -> Any:
 
 
 def _common(sizes: Sequence[Dim], axis: int) -> Dim:
-    """The one size that all have; where some are dynamic, a known one."""
+    """The size that all operands have in common; where some are dynamic, one that is known."""
     known = next((s for s in sizes if isinstance(s, int)), sizes[0])
     if not all(same_size(known, s) for s in sizes):
         raise ShapeError(f"operands differ in size on axis {axis}: {', '.join(map(str, sizes))}")

@@ -21,10 +21,10 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 class Conv(Op):
     """``y[n,o,i] = b[o] + sum over c, k of x[n, c, s*i + d*k - pad] * w[o,c,k]``, a cross-correlation; ONNX Conv-22.
 
-    Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
-    says how the result is held: with a block of outputs (``OIHW16i16o``) blocked alike (``NCHW16c``), without one
-    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no
-    algorithm that rounds will do.
+    Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. The layout of a
+    packed weight decides that of the result: a weight with blocks of outputs (``OIHW16i16o``) gives a result in the
+    same blocks (``NCHW16c``), one without (``HWIO``) gives channels last (``NHWC``). With ``exact`` the operands are
+    whole numbers and the sums must be exact, so that algorithms that round are ruled out.
     """
 
     name = "conv"
@@ -117,13 +117,13 @@ def _export_conv(op: Conv, n: ExportNode) -> None:
 
 
 def is_depthwise(node: Node) -> bool:
-    """Whether each channel is convolved by itself to one channel."""
+    """Whether the convolution is depthwise with one output channel per input channel."""
     group: int = getattr(node.op, "group", 1)
     return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
 
 
 def conv_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:
-    """The fields of this class from an ONNX node that convolves data x with weight w."""
+    """Strides, pads, dilations and group of an ONNX node that convolves data x with weight w."""
     kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
     if kernel != w.type.sizes[2:]:
         raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")

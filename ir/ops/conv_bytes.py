@@ -1,4 +1,4 @@
-"""Convolution of bytes, four of them at a time."""
+"""Convolution of bytes by instructions that multiply four at a time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .conv import Conv
 class ConvBytes(Conv):
     """The convolution of uint8 data ``N C H W`` with int8 weights, summed in int32; the data is padded with ``zero``.
 
-    Weights are held as int32 ``O C/4 kh kw``, each with those of four channels, the first in its low bits; channels
-    that the data lacks have weight 0. It stands for a ``ConvInteger`` where the processor multiplies so; no model holds
-    it.
+    Weights are packed as int32 ``O C/4 kh kw``. Each int32 holds the weights of four channels, the first in its low
+    bits; channels beyond those of the data have weight 0. A pass makes this op of a ``ConvInteger`` for processors with
+    such instructions; no model holds it.
     """
 
     name = "conv_bytes"
@@ -47,7 +47,7 @@ class ConvBytes(Conv):
             four = w(o, rc, *rk)
             total: Any = 0
             for j in range(4):
-                c = k.tirx.min(rc * 4 + j, x.shape[1] - 1)  # beyond, the weight is 0
+                c = k.tirx.min(rc * 4 + j, x.shape[1] - 1)  # beyond the last channel the weight is 0
                 total += padded(n, c, *at).astype("int32") * ((four << (24 - 8 * j)) >> 24)
             return k.te.sum(total, axis=[rc, *rk])
 

@@ -25,8 +25,9 @@ from .conv import Conv, conv_geometry
 class ConvInteger(Op):
     """The convolution of ``x - x_zero`` with ``w - w_zero``, summed in int32; ONNX ConvInteger-10.
 
-    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one
-    number; those of the weight, one number or a vector ``O``. Padding counts as the zero point.
+    The operands are data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers, the zero point of the
+    data, a single number, and that of the weight, a single number or a vector ``O``. Padding has the value of the zero
+    point.
     """
 
     name = "conv_integer"
@@ -73,7 +74,7 @@ class ConvInteger(Op):
         three, none = np.array(3, np.uint8), np.array(0, np.int8)
         yield sample(cls(), u8[1, 3, 7, 6], u8[4, 3, 3, 2], three, np.array(200, np.uint8), **high)
         yield sample(cls((2, 1), ((1, 0), (2, 1)), (1, 2)), u8[2, 4, 9, 9], u8[6, 4, 3, 3], three, three, **high)
-        signed = {"low": -128, "high": 127, "oracle": "reference", "note": "ONNX Runtime takes uint8 data alone"}
+        signed = {"low": -128, "high": 127, "oracle": "reference", "note": "ONNX Runtime takes only uint8 data"}
         yield sample(cls(group=2, pads=((1, 1),)), i8[1, 4, 9], i8[6, 2, 3], np.array(-7, np.int8), none, **signed)
         vector = np.array([1, 0, -128, 127], np.int8)
         yield sample(cls(pads=((1, 1), (1, 1))), i8[1, 2, 5, 5], i8[4, 2, 3, 3], none, vector, **signed)
@@ -95,8 +96,9 @@ def _export_conv_integer(op: ConvInteger, n: ExportNode) -> None:
 
 @imports("QLinearConv")
 def _import_q_linear_conv(n: ImportNode) -> Any:
-    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX
-    QLinearConv-10.
+    """Import a convolution of quantized data whose result is quantized; ONNX QLinearConv-10.
+
+    The bias is int32 at scale ``x_scale * w_scale``.
     """
     (x, x_scale, x_zero), (w, w_scale, w_zero), bias = operand(n, 0), operand(n, 3), n.optional(8)
     total = _emit(n, x, w, x_zero, w_zero)
@@ -107,7 +109,7 @@ def _import_q_linear_conv(n: ImportNode) -> Any:
 
 
 def _emit(n: ImportNode, x: Value, w: Value, x_zero: Value | None, w_zero: Value | None) -> Any:
-    """The op with the geometry of a node, a zero point that is left out being 0."""
+    """Emit the op with the geometry of a node. A zero point that is left out is 0."""
     strides, pads, dilations, group = conv_geometry(n, x, w)
     zeros = [z or n.scalar(0, v) for z, v in ((x_zero, x), (w_zero, w))]
     return n.emit(ConvInteger(strides, pads, dilations, group), x, w, *zeros)

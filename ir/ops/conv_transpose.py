@@ -57,7 +57,7 @@ class ConvTranspose(Op):
         return TensorType(x.dtype, (x.shape[0], outputs, *(_out_size(*axis) for axis in axes)), packed_result(x, w))
 
     def geometry(self, rank: int) -> tuple[Ints, Pads, Ints, Ints]:
-        """Strides, pads, dilations and output padding for each of ``rank`` spatial axes."""
+        """Strides, pads, dilations and output padding, one per spatial axis."""
         return (
             full(self.strides, rank),
             full_pads(self.pads, rank),
@@ -66,12 +66,12 @@ class ConvTranspose(Op):
         )
 
     def axes(self, x: TensorType, w: TensorType) -> list[Axis]:
-        """What reaches each output position along each spatial axis."""
+        """The contributions to each output position, for each spatial axis."""
         axes = zip(x.sizes[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
         return [Axis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        """A gather, so that each output element is one sum: over the taps alone that meet an element of the data."""
+        """The result as a gather: each output element is a sum over the taps that contribute to it."""
         x, w, *bias = xs
         acc = accumulator(outs[0])
         channels, outputs = w.shape[0] // self.group, w.shape[1]
@@ -170,11 +170,11 @@ def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilati
 def _onnx_pads(
     n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints, padding: Ints
 ) -> tuple[Pads, Ints]:
-    """Pads and output padding of a ConvTranspose node, ``output_shape`` and ``auto_pad`` resolved.
+    """Pads and output padding of a ConvTranspose node, with ``output_shape`` and ``auto_pad`` resolved.
 
-    As ONNX Runtime does, also for opsets before 11, whose text has the two auto_pad modes the wrong way round. Padding
-    that would be negative is none: the output is then smaller than ``auto_pad`` asks for, as by ONNX's shape inference;
-    what ``output_shape`` asks for beyond the natural size is output padding.
+    Both auto_pad modes act as in ONNX Runtime, also before opset 11, whose documentation exchanges them. Padding that
+    would be negative is 0; the output is then smaller than ``auto_pad`` asks for, as in ONNX's shape inference.
+    Elements of ``output_shape`` beyond the natural size are output padding.
     """
     rank = len(kernel)
     if {len(spatial), len(strides), len(dilations), len(padding)} != {rank}:

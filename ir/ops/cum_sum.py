@@ -20,14 +20,14 @@ from ._axes import axis_of
 
 @dataclass(frozen=True)
 class Cumulative(Op):
-    """``y[i]`` from ``x[0]`` to ``x[i]`` along ``axis``.
+    """A running total ``y[i]`` of ``x[0]`` to ``x[i]`` along ``axis``.
 
     ``exclusive`` leaves ``x[i]`` out; ``reverse`` begins at the end. Narrow floats are accumulated in float32.
     """
 
     needs_range = True
     topi: ClassVar[str]
-    """TVM's operator that does it forwards."""
+    """The name of TVM's operator for the forward direction."""
     axis: int = 0
     exclusive: bool = False
     reverse: bool = False

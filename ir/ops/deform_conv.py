@@ -17,18 +17,18 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 from .grid_sample import GridSample
 
 FAR = 1e9
-"""Places are kept within this, and NaN put there, so that they convert to integers."""
+"""Positions are clipped to this bound, and NaN is replaced by it, so that they can be converted to integers."""
 
 
 @dataclass(frozen=True)
 class DeformConv(Op):
-    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision
-    ``deform_conv2d``.
+    """A 2-D convolution in which each tap reads the data at an offset from its position; ONNX DeformConv-22,
+    torchvision ``deform_conv2d``.
 
     Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and
     horizontal by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW``
-    that multiplies what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated
-    linearly; outside it is 0.
+    that multiplies what is read, where ``has_bias`` and ``has_mask`` say so. Data is interpolated linearly between
+    elements, and 0 outside.
     """
 
     name = "deform_conv"
@@ -91,7 +91,7 @@ class DeformConv(Op):
         return rounded(k, y, outs[0])
 
     def sampled(self, k: TensorExpressions, xs: Sequence[Operand], acc: TensorType) -> Operand:
-        """What each weight reads, ``N C kh*kw OH OW``: the data at the offset places, times the mask."""
+        """The data that each tap reads, ``N C kh*kw OH OW``: interpolated at the offset positions, times the mask."""
         x, w, offset, *rest = xs
         batch, channels, *_ = x.shape
         count = w.shape[2] * w.shape[3]
@@ -122,7 +122,7 @@ class DeformConv(Op):
         return k.operand(k.compute(type, element, "sampled"), type)
 
     def place(self, k: TensorExpressions, offset: Operand, points: TensorType, width: int, axis: int) -> Operand:
-        """Where along an axis each weight of each window reads, in elements."""
+        """The position along an axis that each tap of each window reads, in elements."""
         strides, pads, dilations = self.geometry()
         count = points.sizes[2]
 

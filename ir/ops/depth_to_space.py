@@ -20,7 +20,8 @@ from ..types import TensorType
 class DepthToSpace(Op):
     """``N C H W -> N C/b**2 H*b W*b``, the pixel shuffle; ONNX DepthToSpace-13.
 
-    Channels are ``(row in block, column in block, channel)`` in mode ``DCR`` and ``(channel, row, column)`` in ``CRD``.
+    The axis of channels is ``(row in block, column in block, channel)`` in mode ``DCR``, ``(channel, row, column)`` in
+    ``CRD``.
     """
 
     name = "depth_to_space"
@@ -102,7 +103,7 @@ def _export_space_to_depth(op: SpaceToDepth, n: ExportNode) -> None:
     if op.mode == "DCR":
         n.node("SpaceToDepth", n.inputs, n.outputs, blocksize=op.blocksize)
         return
-    # the mode is younger than the opset that is written
+    # the mode is newer than the opset that is written
     (count, channels, height, width), b = n.input_types[0].sizes, op.blocksize
     blocks = n.node("Reshape", [n.inputs[0], n.ints([count, channels, height // b, b, width // b, b])])
     turned = n.node("Transpose", [blocks], perm=(0, 1, 3, 5, 2, 4))

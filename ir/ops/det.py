@@ -22,7 +22,7 @@ from ..types import TensorType
 class Det(Op):
     """The determinants of stacks of square matrices ``... M M``; ONNX Det-22.
 
-    By Gaussian elimination with row pivots, in float64.
+    They are computed by Gaussian elimination with row pivots, in float64.
     """
 
     name = "det"
@@ -74,7 +74,7 @@ class Det(Op):
 def _eliminate(
     k: TensorExpressions, b: Any, size: int, x: Memory, det: Memory, a: Memory, pivot: Memory, kept: Memory
 ) -> Any:
-    """The statement that makes ``det[b]`` of matrix b, working in ``a``."""
+    """The statement that computes ``det[b]`` of matrix b, with ``a`` as its working memory."""
 
     def column(c: Any) -> Any:
         def find(i: Any) -> Any:

@@ -25,7 +25,7 @@ Labels = tuple[str, ...]
 @onnx_op("Einsum")
 @dataclass(frozen=True)
 class Einsum(Op):
-    """The sum over every label that the result lacks of the products of the operands; ONNX Einsum-12.
+    """The products of the operands, summed over every label that the result lacks; ONNX Einsum-12.
 
     An ellipsis stands for axes that broadcast. Narrow floats are accumulated in float32.
     """
@@ -110,7 +110,7 @@ def _term(text: str, rank: int, equation: str) -> Labels:
 
 
 def _sizes(terms: Sequence[Labels], types: Sequence[TensorType]) -> dict[str, Dim]:
-    """The size of every label; raises ``ShapeError`` where operands disagree."""
+    """The size of every label. Raises ``ShapeError`` where operands disagree."""
     sizes: dict[str, Dim] = {}
     for t, type in zip(terms, types, strict=True):
         for label, size in zip(t, type.shape, strict=True):

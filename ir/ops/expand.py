@@ -1,4 +1,4 @@
-"""Repeating a tensor, and tensors made from nothing: Expand, Tile, ConstantOfShape, Range."""
+"""Repetition of a tensor: Expand, Tile, ConstantOfShape; and the import of Range."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._axes import Ints
 
 @dataclass(frozen=True)
 class Expand(Op):
-    """The operand broadcast together with ``shape``, by numpy's rule; ONNX Expand-13.
+    """The operand broadcast with ``shape`` by numpy's rule; ONNX Expand-13.
 
     ONNX ConstantOfShape becomes this op on a constant.
     """
@@ -64,7 +64,7 @@ def _export_expand(op: Expand, n: ExportNode) -> None:
 
 @dataclass(frozen=True)
 class Tile(Op):
-    """The operand ``repeats[a]`` times along each axis ``a``; ONNX Tile-13."""
+    """The operand repeated ``repeats[a]`` times along each axis ``a``; ONNX Tile-13."""
 
     name = "tile"
     rounds = False
@@ -104,7 +104,10 @@ def _export_tile(op: Tile, n: ExportNode) -> None:
 
 @imports("Range", folds=True)
 def _import_range(n: ImportNode) -> Any:
-    """ONNX Range-11, which the importer evaluates: its bounds must be constants, for its size follows from them."""
+    """Refuse a Range that the importer could not evaluate; ONNX Range-11.
+
+    The bounds must be constant, since the size follows from them.
+    """
     start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
     if start is None or limit is None or delta is None:
         raise n.error("its bounds are missing")

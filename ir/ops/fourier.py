@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms, as products with matrices of sines and cosines."""
+"""Import of discrete Fourier transforms, as products with matrices of sines and cosines."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .slice import Slice
 from .transpose import Transpose
 
 LONGEST = 2048
-"""A transform of n points is a matrix of 4 n**2 numbers: longer ones would want a fast transform."""
+"""The most points of a transform, whose matrix has 4 n**2 numbers; longer ones would need a fast transform."""
 
 
 @imports("DFT")
 def _import_dft(n: ImportNode) -> Any:
-    """The transform of complex (last axis of size 2) or real (size 1) numbers along an axis; ONNX DFT-20.
+    """Import a transform of complex (last axis of size 2) or real (size 1) numbers along an axis; ONNX DFT-20.
 
-    ``inverse`` divides by the length; ``onesided`` keeps the first half and one, and ``inverse`` with it makes real
-    numbers from these. Imported as a matrix product.
+    The transform becomes a matrix product. ``inverse`` divides by the length. ``onesided`` keeps the first n/2 + 1
+    results; together with ``inverse`` it makes real numbers from these.
     """
     x, sides = n.input(0), (bool(n.attr("inverse", 0)), bool(n.attr("onesided", 0)))
     given = n.ints(2, "axis") if n.opset >= 20 else (n.attr("axis", 1),)
@@ -52,9 +52,10 @@ def _import_dft(n: ImportNode) -> Any:
 
 @imports("STFT")
 def _import_stft(n: ImportNode) -> Any:
-    """The transform of each window of a signal ``B L 1`` or ``B L 2``, to ``B windows bins 2``; ONNX STFT-17.
+    """Import the transforms of the windows of a signal ``B L 1`` or ``B L 2``, a result ``B windows bins 2``; ONNX
+    STFT-17.
 
-    Imported as a convolution whose weight is the window times the matrix of the transform.
+    They become a convolution whose weight is the window times the matrix of the transform.
     """
     x, step, window, given = n.input(0), n.ints(1, "frame_step"), n.optional(2), n.ints(3, "frame_length")
     if x.type.rank != 3 or x.type.sizes[-1] not in (1, 2) or not step or step[0] < 1:
@@ -80,7 +81,7 @@ def _channels_first(n: ImportNode, x: Value) -> Value:
 
 
 def check_length(n: ImportNode, length: int) -> None:
-    """Raises unless a transform has a length that is possible, and not too long to be a matrix."""
+    """Raises an error unless the length of a transform is at least 1 and at most ``LONGEST``."""
     if length < 1:
         raise n.error(f"its length is {length}; it must be at least 1")
     if length > LONGEST:
@@ -88,8 +89,9 @@ def check_length(n: ImportNode, length: int) -> None:
 
 
 def basis(length: int, given: int, inverse: bool, onesided: bool) -> np.ndarray:
-    """The transform as a tensor ``[point, part, bin, part]`` in float64, for the first of ``given`` points that it
-    reads.
+    """The transform as a tensor ``[point, part, bin, part]`` in float64.
+
+    Of ``given`` points it has those that it reads, the first.
     """
     points, bins = min(given, length), length
     if onesided and inverse:
@@ -104,7 +106,7 @@ def basis(length: int, given: int, inverse: bool, onesided: bool) -> np.ndarray:
     whole /= length
     if not onesided:
         return whole
-    twice = np.full(points, 2.0)  # each stands for its mirror image too, except the first and the middle one
+    twice = np.full(points, 2.0)  # each bin stands for its mirror image too, except the first and the middle one
     twice[0] = 1
     if length % 2 == 0 and points == length // 2 + 1:
         twice[-1] = 1

@@ -13,7 +13,10 @@ from ..types import TensorType
 
 @dataclass(frozen=True)
 class Fused(Op):
-    """The body's outputs with its inputs bound to the operands; made by the fusion pass, one kernel each."""
+    """A graph as an op: the outputs of ``body`` with its inputs bound to the operands.
+
+    The fusion pass makes one for each kernel.
+    """
 
     name = "fused"
     body: Graph = field(default_factory=lambda: Graph("empty", (), (), ()))

@@ -1,4 +1,4 @@
-"""Selecting along an axis by indices."""
+"""Selection along an axis by indices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .reshape import Reshape
 class Gather(Op):
     """``x[..., indices, ...]``: the elements of ``axis`` at the indices, in the shape of the indices; ONNX Gather-13.
 
-    Indices are int32 or int64, negative ones count from the end. ONNX Compress becomes this op.
+    Indices are int32 or int64; negative ones count from the end. ONNX Compress becomes this op.
     """
 
     name = "gather"
@@ -65,7 +65,7 @@ class Gather(Op):
 
 @imports("Compress", folds=True)
 def _import_compress(n: ImportNode) -> Any:
-    """Compress is a gather at the places where its condition holds."""
+    """Import Compress as a gather at the indices where its condition holds."""
     x, axis, condition = n.input(0), n.attr("axis"), n.input(1)
     if axis is None:
         x, axis = n.emit(Reshape((-1,)), x), 0

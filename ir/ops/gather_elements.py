@@ -1,4 +1,4 @@
-"""Selecting element by element along an axis."""
+"""Selection of single elements along an axis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ._axes import axis_of, check_index, data_index
 class GatherElements(Op):
     """``y[i] = x[i]`` with ``i[axis]`` replaced by ``indices[i]``; ONNX GatherElements-13.
 
-    Indices are int32 or int64, negative ones count from the end, of any shape of the same rank that is nowhere larger.
+    Indices are int32 or int64; negative ones count from the end. They have the rank of x, and no larger sizes on other
+    axes.
     """
 
     name = "gather_elements"

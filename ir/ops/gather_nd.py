@@ -1,4 +1,4 @@
-"""Selecting slices by index tuples."""
+"""Selection of slices by tuples of indices."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ._axes import check_index, data_index, same_size, size_of
 class GatherND(Op):
     """``y[b, i] = x[b, *indices[b, i]]``, where ``b`` are the first ``batch_dims`` axes; ONNX GatherND-13.
 
-    The last axis of the indices is a tuple of positions on the axes after ``b``; axes it does not reach are kept whole.
-    Indices are int64, negative ones count from the end.
+    The last axis of the indices holds tuples of positions on the axes after ``b``; axes beyond the length of the tuple
+    are kept whole. Indices are int64; negative ones count from the end.
     """
 
     name = "gather_nd"

@@ -59,8 +59,8 @@ class Gemm(Op):
         return self.scale_and_add(k, k.operand(k.compute(acc, element, "gemm"), acc), c, outs[0])
 
     def scale_and_add(self, k: TensorExpressions, product: Operand, c: Sequence[Operand], out: TensorType) -> Any:
-        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to
-        do.
+        """``alpha * product + beta * c``, rounded to the dtype of the result; the product itself when alpha is 1 and c
+        is not read.
         """
         acc = product.type
         c = c if self.beta else []

@@ -20,7 +20,7 @@ from .lp_pool import check_order, onnx_order
 
 @dataclass(frozen=True)
 class GlobalPool(Op):
-    """One element for each sample and channel: ``N C spatial`` to ``N C 1...1``, in any layout."""
+    """A pooling of each channel of each sample to one element: ``N C spatial`` to ``N C 1...1``, in any layout."""
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
@@ -53,7 +53,8 @@ class GlobalAveragePool(GlobalPool):
         acc = accumulator(outs[0])
         if len(x.shape) == 3:
             return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
-        # rows first, then their sums: rounding grows with the square root of both lengths, not of their product
+        # first each row is summed, then the sums of rows, so that rounding errors grow with the lengths and not their
+        # product
         r = k.reduce_axis(x.shape[-1], "r")
         rows = acc.with_shape((*x.shape[:-1], 1))
 
@@ -81,7 +82,7 @@ class GlobalAveragePool(GlobalPool):
 @onnx_op("GlobalMaxPool")
 @dataclass(frozen=True)
 class GlobalMaxPool(GlobalPool):
-    """``y[n,c] = max of x[n,c]``, NaN where any is NaN; ONNX GlobalMaxPool-22."""
+    """``y[n,c] = max of x[n,c]``, NaN where any element is NaN; ONNX GlobalMaxPool-22."""
 
     name = "global_max_pool"
     rounds = False
@@ -100,7 +101,7 @@ class GlobalMaxPool(GlobalPool):
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         for x in (f32[2, 3, 7], f32[2, 3, 2, 3, 4]):
-            yield sample(cls(), x, oracle="onnxruntime", note="the reference reduces the right axes for rank 4 alone")
+            yield sample(cls(), x, oracle="onnxruntime", note="the reference reduces the right axes only for rank 4")
 
 
 @dataclass(frozen=True)

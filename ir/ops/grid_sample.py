@@ -1,4 +1,4 @@
-"""Sampling at given places."""
+"""Sampling of data at the positions of a grid."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..op import Case, Op, f32, f64, sample
 from ..types import TensorType
 
 MODES = {"nearest": "nearest", "linear": "linear", "cubic": "cubic", "bilinear": "linear", "bicubic": "cubic"}
-"""By the names of opset 20, and of opset 16."""
+"""The modes of interpolation, by their names in opset 20 and in opset 16."""
 PADDINGS = ("zeros", "border", "reflection")
 _FAR = 1e9
-"""Places are kept within this, and NaN put there, so that they convert to integers."""
+"""Positions are clipped to this bound, and NaN is replaced by it, so that they can be converted to integers."""
 _CUBIC = -0.75
-"""Keys' parameter, as in PyTorch's grid_sample."""
+"""The parameter of Keys' cubic kernel, as in PyTorch's ``grid_sample``."""
 
 
 @dataclass(frozen=True)
 class GridSample(Op):
-    """``y[n, c, o] = x[n, c]`` at the place ``grid[n, o]``; ONNX GridSample-22, PyTorch ``grid_sample``.
+    """``y[n, c, o] = x[n, c]`` at position ``grid[n, o]``; ONNX GridSample-22, PyTorch ``grid_sample``.
 
-    Data ``N C spatial``, grid ``N out... r`` with ``r`` coordinates in [-1, 1] a point, the last axis' first. With
-    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what
-    lies outside: zeros, the border element, or the reflection.
+    Data is ``N C spatial``, the grid ``N out... r`` with ``r`` coordinates in [-1, 1] per point, that of the last axis
+    first. With ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding``
+    gives the values outside: zeros, the border element, or the reflection.
     """
 
     name = "grid_sample"
@@ -61,7 +61,7 @@ class GridSample(Op):
         count = {"nearest": 1, "linear": 2, "cubic": 4}[self.mode]
         points = TensorType(real, (grid.shape[0], *grid.shape[1:-1]))
         tapped = points.with_shape((*points.sizes, count))
-        # what depends on the point alone is computed once for all channels
+        # positions and weights are computed once for all channels
         indices, weights = [], []
         for axis, size in enumerate(x.shape[2:]):
             place = self._tensor(k, points, lambda *o, d=points.rank - 2 - axis, s=size: self.place(k, grid(*o, d), s))
@@ -89,7 +89,9 @@ class GridSample(Op):
         return k.operand(k.compute(type, lambda *i: element(*i).astype(type.tvm_dtype)), type)
 
     def place(self, k: TensorExpressions, g: Any, size: int) -> Any:
-        """The place along an axis, in elements, of a coordinate of the grid, brought into range as the padding says."""
+        """The position along an axis, in elements, of a coordinate of the grid, brought into range by the rule of the
+        padding.
+        """
         g = g if k.dtype(g) == "float64" else g.astype("float32")
         c = partial(k.const, dtype=k.dtype(g))
         p = (g + c(1)) / c(2) * c(size - 1) if self.align_corners else ((g + c(1)) * c(size) - c(1)) / c(2)
@@ -101,7 +103,7 @@ class GridSample(Op):
         return self.reflect(k, p, size) if self.padding == "reflection" else p
 
     def reflect(self, k: TensorExpressions, p: Any, size: int) -> Any:
-        """A place reflected at the borders until it lies between them."""
+        """A position reflected at the borders until it lies between them."""
         c = partial(k.const, dtype=k.dtype(p))
         low, high = (0.0, size - 1.0) if self.align_corners else (-0.5, size - 0.5)
         if low == high:
@@ -113,7 +115,7 @@ class GridSample(Op):
         return k.select(odd, c(high) - rest, c(low) + rest)
 
     def index(self, k: TensorExpressions, p: Any, tap: Any, size: int) -> Any:
-        """The element that a tap reads; -1 for one outside that counts as zero."""
+        """The index of the element that a tap reads; -1 for one outside that counts as zero."""
         before = 1 if self.mode == "cubic" else 0
         i = k.tirx.floor(p).astype("int32") + tap - before
         if self.padding == "zeros":
@@ -123,7 +125,7 @@ class GridSample(Op):
         return k.tirx.min(k.tirx.max(i, 0), size - 1)
 
     def weight(self, k: TensorExpressions, p: Any, tap: Any) -> Any:
-        """How much a tap counts."""
+        """The weight of a tap."""
         c = partial(k.const, dtype=k.dtype(p))
         if self.mode == "nearest":
             return c(1)

@@ -23,8 +23,8 @@ class GroupNorm(Op):
     """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX
     GroupNormalization-21.
 
-    Operands x, scale, b: data ``N C ...`` in any layout and two vectors, one element a channel, or a group (as ONNX had
-    it in opset 18), of one float dtype.
+    Operands x, scale, b of one float dtype: data ``N C ...`` in any layout, and two vectors with one element per
+    channel, or per group as in opset 18.
     """
 
     name = "group_norm"
@@ -94,7 +94,7 @@ def _export_group_norm(op: GroupNorm, n: ExportNode) -> None:
     channels = n.input_types[0].sizes[1]
 
     def of_channels(name: str, type: TensorType) -> str:
-        """A vector with one element a channel."""
+        """The vector with one element per channel."""
         if type.sizes == (channels,):
             return name
         column = n.node("Reshape", [name, n.ints((op.num_groups, 1))])

@@ -22,8 +22,8 @@ from .concat import Concat
 class GRU(Recurrent):
     """``h' = (1 - z) g + z h``; ONNX GRU-22. See ``Recurrent`` for the operands.
 
-    Gates in the order z, r, g. The extra vector ``H`` is the recurrence bias of g, whose recurrence reads ``r h``; with
-    ``linear_before_reset`` it reads h, and r multiplies its product and bias, as in PyTorch.
+    The gates are in the order z, r, g. The extra vector ``H`` is the recurrence bias of g, whose recurrence reads
+    ``r h``; with ``linear_before_reset`` it reads h, and r multiplies its product and bias, as in PyTorch.
     """
 
     name = "gru"

@@ -1,4 +1,4 @@
-"""Identity."""
+"""The identity function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._elementwise import ALL_DTYPES, Elementwise
 @onnx_op("Identity")
 @dataclass(frozen=True)
 class Identity(Elementwise):
-    """``y = x``; ONNX Identity-16. It only lives where a graph returns an input or a constant as it is."""
+    """``y = x``; ONNX Identity-16. A compiled graph has it only where it returns an input or a constant."""
 
     name = "identity"
     rounds = False

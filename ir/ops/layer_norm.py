@@ -22,8 +22,8 @@ class LayerNorm(Op):
     """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX
     LayerNormalization-17.
 
-    Operands x, scale and an optional b, of one float dtype, row-major, scale and b broadcast to x. ``stats`` adds two
-    float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the axes reduced.
+    Operands x, scale and an optional b are row-major and of one float dtype; scale and b are broadcast to x. ``stats``
+    adds two float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the reduced axes.
     """
 
     name = "layer_norm"
@@ -85,7 +85,7 @@ class LayerNorm(Op):
 def _import_layer_norm(n: ImportNode) -> Any:
     stats = any(n.proto.output[1:])
     if stats and n.attr("stash_type", 1) != 1:
-        raise n.unsupported("the outputs Mean and InvStdDev are computed as float32 (stash_type=1) alone")
+        raise n.unsupported("the outputs Mean and InvStdDev are computed only as float32 (stash_type=1)")
     return n.emit(LayerNorm(n.attr("axis", -1), n.attr("epsilon", 1e-5), stats), *n.present_inputs())
 
 

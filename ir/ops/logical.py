@@ -20,7 +20,7 @@ from .binary import import_binary
 
 @dataclass(frozen=True)
 class Logical(Elementwise):
-    """``y = f(a, b)`` of booleans."""
+    """A binary op ``y = f(a, b)`` of booleans."""
 
     arity = 2
     dtypes = ("bool",)
@@ -34,7 +34,7 @@ class Logical(Elementwise):
 @onnx_op("And", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class And(Logical):
-    """ONNX And-7."""
+    """``a and b``; ONNX And-7."""
 
     name = "and"
 
@@ -45,7 +45,7 @@ class And(Logical):
 @onnx_op("Or", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Or(Logical):
-    """ONNX Or-7."""
+    """``a or b``; ONNX Or-7."""
 
     name = "or"
 
@@ -56,7 +56,7 @@ class Or(Logical):
 @onnx_op("Xor", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Xor(Logical):
-    """ONNX Xor-7."""
+    """``a != b``; ONNX Xor-7."""
 
     name = "xor"
 
@@ -67,7 +67,7 @@ class Xor(Logical):
 @onnx_op("Not", folds=True)
 @dataclass(frozen=True)
 class Not(Elementwise):
-    """ONNX Not-1."""
+    """``not x``; ONNX Not-1."""
 
     name = "not"
     dtypes = ("bool",)
@@ -82,7 +82,7 @@ class Not(Elementwise):
 
 @dataclass(frozen=True)
 class Bitwise(Elementwise):
-    """``y = f(a, b)`` of each bit of integers."""
+    """A binary op ``y = f(a, b)`` on each bit of integers."""
 
     arity = 2
     dtypes = INTEGERS
@@ -96,7 +96,7 @@ class Bitwise(Elementwise):
 @onnx_op("BitwiseAnd")
 @dataclass(frozen=True)
 class BitwiseAnd(Bitwise):
-    """ONNX BitwiseAnd-18."""
+    """``a & b``; ONNX BitwiseAnd-18."""
 
     name = "bitwise_and"
 
@@ -107,7 +107,7 @@ class BitwiseAnd(Bitwise):
 @onnx_op("BitwiseOr")
 @dataclass(frozen=True)
 class BitwiseOr(Bitwise):
-    """ONNX BitwiseOr-18."""
+    """``a | b``; ONNX BitwiseOr-18."""
 
     name = "bitwise_or"
 
@@ -118,7 +118,7 @@ class BitwiseOr(Bitwise):
 @onnx_op("BitwiseXor")
 @dataclass(frozen=True)
 class BitwiseXor(Bitwise):
-    """ONNX BitwiseXor-18."""
+    """``a ^ b``; ONNX BitwiseXor-18."""
 
     name = "bitwise_xor"
 
@@ -129,7 +129,7 @@ class BitwiseXor(Bitwise):
 @onnx_op("BitwiseNot")
 @dataclass(frozen=True)
 class BitwiseNot(Elementwise):
-    """ONNX BitwiseNot-18."""
+    """``~x``; ONNX BitwiseNot-18."""
 
     name = "bitwise_not"
     dtypes = INTEGERS
@@ -148,7 +148,7 @@ class BitwiseNot(Elementwise):
 class BitShift(Elementwise):
     """``a << b`` or ``a >> b``, which keeps the sign; ONNX BitShift-28.
 
-    Where b is negative, or as many bits as a has, all bits of a are shifted out.
+    Where b is negative, or at least the number of bits of a, all bits of a are shifted out.
     """
 
     name = "bit_shift"
@@ -203,7 +203,8 @@ def _export_bit_shift(op: BitShift, n: ExportNode) -> None:
     if dtype in UNSIGNED:
         export_fields(op, n)
         return
-    # ONNX shifts unsigned integers alone before opset 28; with its bits inverted a negative one shifts as they do
+    # before opset 28, ONNX shifts only unsigned integers; a negative integer is shifted like these with its bits
+    # inverted
     a, b = n.inputs
     bits = int(dtype[1:])
     unsigned = onnx_dtype(f"u{bits}")

@@ -22,7 +22,7 @@ from ._axes import axis_of
 class LpNorm(Op):
     """``x / (sum of |x|**p along axis) ** (1/p)``, zero where that norm is zero; p is 1 or 2; ONNX LpNormalization-22.
 
-    Data in any layout.
+    Data may have any layout.
     """
 
     name = "lp_norm"

@@ -66,13 +66,13 @@ def _export_lp_pool(op: LpPool, n: ExportNode) -> None:
 
 
 def check_order(p: int) -> None:
-    """Raises ``ShapeError`` unless p is the order of a norm."""
+    """Raises ``ShapeError`` unless p is at least 1."""
     if p < 1:
         raise ShapeError(f"p must be at least 1, not {p}")
 
 
 def onnx_order(n: ImportNode) -> int:
-    """Attribute p, which opset 1 gives as a float."""
+    """Attribute p of a node, which is a float in opset 1."""
     p = n.attr("p", 2)
     if int(p) != p:
         raise n.unsupported(f"p={p} is not whole")

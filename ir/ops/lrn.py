@@ -21,7 +21,7 @@ from ._axes import size_of
 class Lrn(Op):
     """``x / (bias + alpha / size * s) ** beta``, s the sum of squares over ``size`` channels around; ONNX LRN-13.
 
-    Data ``N C ...`` in any layout. The channels are ``c - (size-1)//2`` to ``c + size//2``, those outside left out.
+    Data ``N C ...`` in any layout. The channels are ``c - (size-1)//2`` to ``c + size//2``, as far as they exist.
     """
 
     name = "lrn"
@@ -59,7 +59,7 @@ class Lrn(Op):
         return k.compute(outs[0], element, "lrn", mask=True)
 
     def _raised(self, k: TensorExpressions, base: Any) -> Any:
-        """``base ** beta``; the usual 3/4 by square roots, which vectorise."""
+        """``base ** beta``. The usual 3/4 is computed by square roots, which have vector instructions."""
         if self.beta != 0.75:
             return k.tirx.pow(base, k.like(self.beta, base))
         half = k.tirx.sqrt(base)
@@ -78,4 +78,4 @@ class Lrn(Op):
         yield sample(cls(3, 0.5, 0.6, 2.0), f32[2, 4, 3, 3], **wrong)
         yield sample(cls(11, 0.1), f32[1, 5, 3, 3], **wrong)
         yield sample(cls(3), f16[1, 5, 3, 3], **wrong)
-        yield sample(cls(4, 0.3), f32[5, 5, 2, 3], oracle="reference", note="ONNX Runtime takes odd sizes alone")
+        yield sample(cls(4, 0.3), f32[5, 5, 2, 3], oracle="reference", note="ONNX Runtime takes only odd sizes")

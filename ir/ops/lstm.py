@@ -20,8 +20,8 @@ from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, lo
 class LSTM(Recurrent):
     """``c' = f c + i g`` and ``h' = o h(c')``; ONNX LSTM-22. See ``Recurrent`` for the operands.
 
-    Gates in the order i, o, f, g. The extra vector ``3*H`` are the peepholes of i, o and f; states h and c.
-    ``input_forget`` makes ``f = 1 - i``.
+    The gates are in the order i, o, f, g. The extra vector ``3*H`` holds the peepholes of i, o and f. The states are h
+    and c. ``input_forget`` makes ``f = 1 - i``.
     """
 
     name = "lstm"

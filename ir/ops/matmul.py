@@ -16,14 +16,15 @@ from ._accumulate import accumulator, rounded
 from ._axes import same_size, size_of
 
 DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
-"""What ONNX MatMul and Gemm take."""
+"""The dtypes that ONNX MatMul and Gemm take."""
 
 
 @onnx_op("MatMul")
 @dataclass(frozen=True)
 class MatMul(Op):
-    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX
-    MatMul-13.
+    """The product ``numpy.matmul(a, b)``; ONNX MatMul-13.
+
+    The last two axes hold matrices, the axes before them broadcast, and a 1-D operand is a vector.
     """
 
     name = "matmul"
@@ -53,7 +54,7 @@ class MatMul(Op):
         matrix_axes = (a.type.rank > 1) + (b.type.rank > 1)
 
         def stacked(x: Operand, batch: Sequence[Any]) -> list[Any]:
-            """The part of the batch index that ``x`` has; size 1 is broadcast."""
+            """The index of the batch axes of ``x``, given that of the result; axes of size 1 are broadcast."""
             sizes = x.shape[:-2]
             return [0 if size == 1 else i for size, i in zip(sizes, batch[len(batch) - len(sizes) :], strict=True)]
 

@@ -1,4 +1,4 @@
-"""Matrix products of quantized operands; they become products in int32."""
+"""Import of matrix products of quantized operands, as products in int32."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from .matmul import MatMul
 
 @imports("MatMulInteger")
 def _import_mat_mul_integer(n: ImportNode) -> Any:
-    """``(a - a_zero) @ (b - b_zero)`` in int32; a vector of zero points is one for each row of a or column of b; ONNX
-    MatMulInteger-10.
+    """Import ``(a - a_zero) @ (b - b_zero)`` in int32; ONNX MatMulInteger-10.
+
+    A vector of zero points has one for each row of a, or column of b.
     """
     a, b = shifted(n, n.input(0), n.optional(2), -2), shifted(n, n.input(1), n.optional(3), -1)
     return n.emit(MatMul(), a, b)
@@ -20,8 +21,9 @@ def _import_mat_mul_integer(n: ImportNode) -> Any:
 
 @imports("QLinearMatMul")
 def _import_q_linear_mat_mul(n: ImportNode) -> Any:
-    """A product of quantized matrices, quantized; scales and zero points for each row of a or column of b; ONNX
-    QLinearMatMul-21.
+    """Import a product of quantized matrices whose result is quantized; ONNX QLinearMatMul-21.
+
+    Scales and zero points that are vectors have one for each row of a, or column of b.
     """
     (a, a_scale, a_zero), (b, b_scale, b_zero) = operand(n, 0), operand(n, 3)
     total = n.emit(MatMul(), shifted(n, a, a_zero, -2), shifted(n, b, b_zero, -1))

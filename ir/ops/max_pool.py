@@ -22,10 +22,11 @@ from ._pool import Pool, export_pool, pool_geometry
 
 @dataclass(frozen=True)
 class MaxPool(Pool):
-    """``y[n,c,i] = max over k of x[n, c, s*i + d*k - pad]``, padding and NaN left out; ONNX MaxPool-22.
+    """``y[n,c,i] = max over k of x[n, c, s*i + d*k - pad]``, where padding and NaN do not count; ONNX MaxPool-22.
 
-    ``indices`` adds a second output, int64 and row-major: where each maximum lies in x flattened, the first of equal
-    ones. With ``column_major`` that flat position counts the spatial axes in reverse order (ONNX ``storage_order=1``).
+    ``indices`` adds a second output, int64 and row-major: the position of each maximum in x flattened, the first of
+    equal ones. With ``column_major`` that flat position counts the spatial axes in reverse order (ONNX
+    ``storage_order=1``).
     """
 
     name = "max_pool"
@@ -58,7 +59,7 @@ class MaxPool(Pool):
         return (y, self._indices(k, x, k.operand(y, outs[0]), outs[1])) if self.indices else y
 
     def _indices(self, k: TensorExpressions, x: Operand, y: Operand, out: TensorType) -> Any:
-        """Where the maxima lie: the number of the first tap that has the maximum, then its flat position."""
+        """The positions of the maxima: the number of the first tap that has the maximum, then its flat position."""
         strides, pads, dilations = self.geometry()
         wide = accumulator(x.type).tvm_dtype
         weights = [math.prod(self.kernel[j + 1 :]) for j in range(len(self.kernel))]
@@ -73,7 +74,7 @@ class MaxPool(Pool):
             value = x(n, c, *at).astype(wide)
             largest = y(n, c, *i).astype(wide)
             found = value == largest
-            if x.type.is_float:  # a window of NaN alone gives minus infinity
+            if x.type.is_float:  # a window that holds only NaN gives minus infinity
                 found = k.tirx.any(found, k.tirx.all(largest == k.like(-math.inf, largest), k.tirx.isnan(value)))
             found = k.guarded(inside, found, k.const(False, "bool"))
             number = sum(w * r for w, r in zip(weights, taps, strict=True))

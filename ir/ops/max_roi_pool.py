@@ -18,16 +18,18 @@ from ..types import TensorType
 from ._axes import Ints, data_index
 
 FAR = 1e6
-"""Corners of regions are kept within this, and NaN put there, so that they convert to integers."""
+"""Corners of regions are clipped to this bound, and NaN is replaced by it, so that they can be converted to integers.
+"""
 
 
 @dataclass(frozen=True)
 class MaxRoiPool(Op):
-    """``y[r, c, i, j]``: the maximum in bin (i, j) of region r, 0 in an empty one; ONNX MaxRoiPool-22, Fast R-CNN's RoI
-    pooling.
+    """``y[r, c, i, j]`` is the maximum in bin (i, j) of region r, or 0 for an empty bin; ONNX MaxRoiPool-22.
 
-    Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and
-    rounded.
+    This is the RoI pooling of Fast R-CNN (Girshick 2015).
+
+    The operands are data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, which are
+    multiplied by ``scale`` and rounded.
     """
 
     on_gpu = False
@@ -82,8 +84,9 @@ class MaxRoiPool(Op):
         return program(k, [outs[0], edges], xs, body, self.name)[0].tensor
 
     def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: int) -> tuple[Any, Any]:
-        """The first element of bin i along an axis, and the one after the last; computed as ONNX Runtime does, in
-        floats.
+        """The first element of bin i along an axis, and the one after the last.
+
+        They are computed in floats, as in ONNX Runtime.
         """
         low, high = (_whole(k, rois(r, 2 - axis + end) * k.like(self.scale, rois(r, 0))) for end in (0, 2))
         extent = k.tirx.max(high - low + 1, 1).astype("float32") / k.const(self.pooled[axis], "float32")

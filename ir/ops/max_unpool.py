@@ -1,4 +1,4 @@
-"""The other way round from max pooling."""
+"""Import of the inverse of max pooling."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .scatter import ScatterElements
 
 @imports("MaxUnpool")
 def _import_max_unpool(n: ImportNode) -> Any:
-    """Zeros, with the elements of x where MaxPool found them, by its flat indices; ONNX MaxUnpool-22.
+    """Import MaxUnpool-22: zeros, with the elements of x at the flat indices at which MaxPool found them.
 
-    Imported as a scatter. The indices count in a result of the natural size; what ``output_shape`` has beyond it is
-    zeros at the end, as by onnx's reference.
+    The op becomes a scatter. The indices refer to a result of the natural size. Elements of ``output_shape`` beyond it
+    are zeros at the end, as in onnx's reference.
     """
     x, indices = n.input(0), n.input(1)
     kernel = n.attr("kernel_shape") or ()

@@ -1,4 +1,4 @@
-"""Boxes that overlap no better one too much."""
+"""Selection of the best of overlapping boxes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class NonMaxSuppression(Op):
 
     Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have
     in common, and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its
-    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index
-    first.
+    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked. Of boxes with equal scores the
+    one with the lower index comes first.
 
-    Results: int64 of shape ``N*C*min(most, B) 3``, and how many of its rows count. The others are 0.
+    The results are int64 of shape ``N*C*min(most, B) 3``, and the number of its rows in use. The other rows are 0.
     """
 
     on_gpu = False
@@ -81,7 +81,9 @@ class NonMaxSuppression(Op):
         return [r.tensor for r in program(k, [*outs, *work], xs, body, self.name)[:2]]
 
     def pick(self, k: TensorExpressions, ins: Sequence[Memory], results: Sequence[Memory], g: Any, classes: int) -> Any:
-        """The boxes of one class of one image: candidates from a heap, best first, each against those picked before."""
+        """The loop over the boxes of one class of one image: candidates come from a heap, the best first, and are
+        compared with the boxes picked before.
+        """
         boxes, scores, share, least = ins
         _, _, picked, left, state = results
         image, kind = g // classes, g % classes
@@ -116,9 +118,9 @@ class NonMaxSuppression(Op):
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
-        """The area that two boxes share over that of their union; 0 where a box has no area.
+        """The intersection of two boxes over their union; 0 where a box has no area.
 
-        As ONNX Runtime rounds it.
+        It is rounded as in ONNX Runtime.
         """
         sides = [self.sides(k, [boxes(image, box, i) for i in range(4)]) for box in (a, b)]
         inner = [
@@ -132,7 +134,7 @@ class NonMaxSuppression(Op):
         return k.select(meet, shared / k.select(meet, union, k.const(1, "float32")), zero)
 
     def sides(self, k: TensorExpressions, box: Sequence[Any]) -> list[tuple[Any, Any]]:
-        """Where a box begins and ends along each axis."""
+        """The begin and the end of a box along each axis."""
         if self.center:
             half = [size / k.const(2, "float32") for size in box[2:]]
             return [(middle - h, middle + h) for middle, h in zip(box[:2], half, strict=True)]

@@ -1,4 +1,4 @@
-"""Where elements are not zero."""
+"""The indices of elements that are not zero."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .cast import Cast
 @onnx_op("NonZero", folds=True)
 @dataclass(frozen=True)
 class NonZero(Op):
-    """The index of each element that is not zero, in row-major order, a column each; ONNX NonZero-13.
+    """The index of each element that is not zero, one per column, in row-major order; ONNX NonZero-13.
 
-    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others
-    are 0.
+    The results are int64 of shape ``rank n``, for n elements in all, and the number of its columns in use. The other
+    columns are 0.
     """
 
     on_gpu = False

@@ -18,7 +18,7 @@ from ._axes import axis_of
 
 @dataclass(frozen=True)
 class OneHot(Op):
-    """A new axis of size ``depth``, holding ``values[1]`` at the index and ``values[0]`` elsewhere; ONNX OneHot-11.
+    """A new axis of size ``depth`` that holds ``values[1]`` at the index and ``values[0]`` elsewhere; ONNX OneHot-11.
 
     Operands are the indices, of any numeric dtype, and the two values. Negative indices count from the end; those out
     of range give ``values[0]`` everywhere.

@@ -26,9 +26,9 @@ MODES = ("constant", "edge", "reflect", "wrap")
 class Pad(Op):
     """The operand with ``pads[a]`` = (begin, end) elements added at the ends of each axis; ONNX Pad-24.
 
-    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one
-    element of an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap``
-    (periodic).
+    Negative pads crop, before the others are added. ``mode`` gives the values added: ``constant`` (``value``, or the
+    one element of an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about the last
+    element), ``wrap`` (periodic).
     """
 
     name = "pad"
@@ -47,13 +47,16 @@ class Pad(Op):
             raise ShapeError(f"{plural(len(self.pads), 'pair')} of pads given for {plural(x.rank, 'axis', 'axes')}")
         if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
             raise ShapeError(
-                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, in mode constant alone"
+                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, and only in mode constant"
             )
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)
 
     def padded(self, size: Dim, begin: int, end: int) -> Dim:
-        """The size of a padded axis; raises ``ShapeError`` when it is negative, or made from nothing."""
+        """The size of a padded axis.
+
+        Raises ``ShapeError`` when it is negative, or when there are no elements to repeat.
+        """
         if begin == end == 0:
             return size
         if isinstance(size, str):
@@ -128,7 +131,9 @@ def _export_pad(op: Pad, n: ExportNode) -> None:
 
 
 def _fill(n: ImportNode, x: Value) -> tuple[float, list[Value]]:
-    """What a Pad node pads with: a number, or an operand when it is computed at run time (or NaN, which has no text)."""
+    """The value that a Pad node adds: a number, or an operand when it is computed at run time or NaN, which has no text
+    form.
+    """
     if n.opset < 11:
         return n.attr("value", 0.0), []
     given = n.optional(2)
@@ -147,7 +152,7 @@ def _scalar(value: float, dtype: str) -> Any:
 
 
 def _source(k: TensorExpressions, mode: str, j: Any, size: int) -> Any:
-    """Where the element at position ``j`` of an axis of this size comes from."""
+    """The position in the operand of the element at position ``j`` of the result, for an axis of this size."""
     if mode == "constant":
         return j
     if mode == "edge" or size == 1:

@@ -1,6 +1,4 @@
-"""ONNX Runtime's operators on quantized tensors, which its quantizer writes beside ONNX's own (domain
-``com.microsoft``).
-"""
+"""Import of ONNX Runtime's operators on quantized tensors (domain ``com.microsoft``), which its quantizer writes."""
 
 from __future__ import annotations
 
@@ -20,14 +18,14 @@ DOMAIN = "com.microsoft::"
 BINARY = ("Add", "Mul")
 UNARY = ("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax")
 OPSET = 18
-"""The attributes of what is computed are those of ONNX in this opset."""
+"""The opset of the operator that is applied to the dequantized operands."""
 
 
 @imports(*(f"{DOMAIN}QLinear{op}" for op in (*BINARY, *UNARY)))
 def _import_qlinear(n: ImportNode) -> Any:
-    """``quantize(op(dequantize(x)))``: each operand with its scale and zero point, then those of the result.
+    """Import ``quantize(op(dequantize(x)))``: each operand with its scale and zero point, then those of the result.
 
-    As ONNX Runtime's ``QLinearAdd`` and its kin, which may differ by one where a result lies between two integers.
+    ONNX Runtime's ``QLinearAdd`` and similar operators may differ by one where a result lies between two integers.
     """
     from onnx import NodeProto
 
@@ -45,7 +43,7 @@ def _import_qlinear(n: ImportNode) -> Any:
 
 @imports(f"{DOMAIN}QLinearConcat")
 def _import_qlinear_concat(n: ImportNode) -> Any:
-    """Tensors of several scales joined in one of another.
+    """Import the concatenation of tensors of several scales in a tensor of another scale.
 
     The scale and zero point of the result come first, then each operand with its own.
     """
@@ -58,7 +56,7 @@ def _import_qlinear_concat(n: ImportNode) -> Any:
 
 @imports(f"{DOMAIN}QGemm")
 def _import_qgemm(n: ImportNode) -> Any:
-    """``alpha * a @ b + c`` of quantized matrices, c being int32 at the product of their scales.
+    """Import ``alpha * a @ b + c`` of quantized matrices, where c is int32 at the product of their scales.
 
     The result is a float where it has no scale.
     """
@@ -75,7 +73,7 @@ def _import_qgemm(n: ImportNode) -> Any:
 
 
 def _floats(n: ImportNode, index: int, axis: int = 1) -> Value:
-    """A quantized operand as floats."""
+    """A quantized operand, dequantized."""
     zero = n.optional(index + 2)
     made: Value = n.emit(Dequantize(axis), n.input(index), n.input(index + 1), *([] if zero is None else [zero]))
     return made
@@ -88,6 +86,6 @@ def _scale(n: ImportNode, index: int) -> Sequence[Value]:
 
 
 def _quantized(n: ImportNode, y: Value, scale: Value, *zero: Value) -> Value:
-    """The result as integers, unsigned where it has no zero point."""
+    """The result, quantized to the dtype of its zero point, or to uint8 without one."""
     made: Value = n.emit(Quantize(dtype=zero[0].type.dtype if zero else "u8"), y, scale, *zero)
     return made

@@ -25,10 +25,11 @@ SMALL_ALONE = {"oracle": "reference", "note": "ONNX Runtime's numpy interface ha
 
 @dataclass(frozen=True)
 class _Linear(Op):
-    """Operands: data, scale, and a zero point shaped like the scale, zero when it is left out.
+    """The base class of both ops, with operands data, scale, and a zero point of the shape of the scale, which may be
+    left out as 0.
 
-    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block
-    of that many elements along ``axis``.
+    The scale is a single number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each
+    block of ``block_size`` elements along ``axis``.
     """
 
     elementwise = True
@@ -58,7 +59,7 @@ class _Linear(Op):
             raise ShapeError(f"the scale has shape {list(scale.shape)}, not {list(wanted)}")
 
     def parameter(self, p: Operand, index: Sequence[Any]) -> Any:
-        """The element of scale or zero point that belongs to the data at ``index``."""
+        """The element of the scale or the zero point that belongs to the data at ``index``."""
         if p.type.numel == 1:
             return p(*[0] * p.type.rank)
         axis = self.axis % len(index)
@@ -75,8 +76,8 @@ class Quantize(_Linear):
     """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16
     bits.
 
-    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0;
-    without ``saturate`` what is beyond its range becomes infinity or NaN.
+    For a small float the result is ``saturate(x / scale + zero)``, rounded to the nearest, and the zero point must be
+    0. Without ``saturate`` numbers beyond the range become infinity or NaN.
     """
 
     name = "quantize"

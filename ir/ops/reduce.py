@@ -21,21 +21,22 @@ from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, t
 
 @dataclass(frozen=True)
 class Reduce(Op):
-    """``y = finish(reduce of prepare(x) over axes)``; ``axes`` None means all of them, empty none.
+    """A reduction ``y = finish(reduce of prepare(x) over axes)``, over all axes where ``axes`` is ``None``, and none
+    where it is empty.
 
-    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over
+    With ``keepdims`` reduced axes stay, with size 1. Narrow floats are accumulated in float32 and rounded once. Over
     no elements the result is the reduction's identity.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = (*FLOATS, "i32", "i64", "u32", "u64")
     reducer: ClassVar[Reducer]
     finishes: ClassVar[bool] = False
-    """Whether ``finish`` does anything."""
+    """Whether ``finish`` changes its argument."""
     axes: Ints | None = None
     keepdims: bool = True
 
     def prepare(self, k: TensorExpressions, x: Any) -> Any:
-        """What is reduced, for one element."""
+        """The term of one element, which is reduced."""
         return x
 
     def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
@@ -43,7 +44,7 @@ class Reduce(Op):
         return y
 
     def accumulator(self, dtype: str) -> str:
-        """The dtype to reduce in."""
+        """The dtype of the accumulator."""
         return WIDER.get(dtype, dtype)
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -64,7 +65,7 @@ class Reduce(Op):
         return (axis if self.keepdims else axis - sum(a < axis for a in gone),)
 
     def reduced(self, rank: int) -> Ints:
-        """The axes to reduce, counted from the front."""
+        """The axes to reduce over, counted from the front."""
         return tuple(range(rank)) if self.axes is None else axes_of(self.axes, rank)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -118,7 +119,7 @@ def _export_reduce(op: Reduce, n: ExportNode) -> None:
 @onnx_op("ReduceSum", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceSum(Reduce):
-    """The sum; ONNX ReduceSum-13."""
+    """The sum of elements; ONNX ReduceSum-13."""
 
     name = "reduce_sum"
     needs_range = True
@@ -137,7 +138,7 @@ class ReduceSum(Reduce):
 @onnx_op("ReduceMean", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceMean(Reduce):
-    """The mean, truncated toward zero for integers; ONNX ReduceMean-18."""
+    """The mean of elements, truncated toward zero for integers; ONNX ReduceMean-18."""
 
     name = "reduce_mean"
     reducer = total
@@ -157,7 +158,7 @@ class ReduceMean(Reduce):
 @onnx_op("ReduceProd", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceProd(Reduce):
-    """The product; ONNX ReduceProd-18."""
+    """The product of elements; ONNX ReduceProd-18."""
 
     name = "reduce_prod"
     needs_range = True
@@ -167,7 +168,7 @@ class ReduceProd(Reduce):
 @onnx_op("ReduceMax", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceMax(Reduce):
-    """The maximum, NaN where any element is NaN; ONNX ReduceMax-20."""
+    """The maximum of elements, NaN where any element is NaN; ONNX ReduceMax-20."""
 
     name = "reduce_max"
     rounds = False
@@ -186,7 +187,7 @@ class ReduceMax(Reduce):
 @onnx_op("ReduceMin", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceMin(Reduce):
-    """The minimum, NaN where any element is NaN; ONNX ReduceMin-20."""
+    """The minimum of elements, NaN where any element is NaN; ONNX ReduceMin-20."""
 
     name = "reduce_min"
     rounds = False
@@ -233,7 +234,7 @@ class ReduceSumSquare(Reduce):
 
 @dataclass(frozen=True)
 class _InFloats(Reduce):
-    """A reduction through the reals: integers are reduced in float64 and the result truncated."""
+    """A reduction with real results: integers are reduced in float64, and the result is truncated."""
 
     finishes = True
 

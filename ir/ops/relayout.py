@@ -1,4 +1,4 @@
-"""Changing the layout of a tensor in memory."""
+"""Conversion between layouts in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ..types import TensorType
 
 @dataclass(frozen=True)
 class Relayout(Op):
-    """The same tensor held in layout ``to`` (empty: row-major). Layout padding is filled with zeros."""
+    """The same tensor in the layout ``to``, or row-major if it is empty.
+
+    The padding of the layout is filled with zeros.
+    """
 
     name = "relayout"
     injective = True

@@ -105,7 +105,9 @@ def _export_reshape(op: Reshape, n: ExportNode) -> None:
 
 
 def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
-    """The size that -1 stands for: all sizes over the other ones, names cancelling out."""
+    """The size that -1 stands for: the product of all sizes over that of the other ones, where names of dynamic sizes
+    cancel.
+    """
     left = Counter(d for d in shape if isinstance(d, str))
     left.subtract(d for d in others if isinstance(d, str))
     names = list(left.elements())
@@ -121,7 +123,7 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
 
 
 def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
-    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
+    """The axes of both shapes in the smallest groups of equal size: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
     ``(2)->(1)``.
     """
     groups: list[tuple[list[int], list[int]]] = []
@@ -144,7 +146,7 @@ def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
 
 
 def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
-    """The shape that a Flatten, Squeeze or Unsqueeze node makes; -1 where it is a product of dynamic sizes."""
+    """The shape of the result of a Flatten, Squeeze or Unsqueeze node, with -1 for a product of dynamic sizes."""
     if n.op_type == "Flatten":
         rank = len(shape)
         axis = n.attr("axis", 1)
@@ -173,7 +175,7 @@ def _product(shape: Sequence[Dim]) -> Dim:
 
 
 def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
-    """A Reshape to these sizes: a dynamic one copies its axis, or is -1."""
+    """A Reshape to these sizes. A dynamic size is copied from its axis, or becomes -1."""
     x = n.input(0)
     if tuple(dims) == x.type.shape:
         return x

@@ -1,4 +1,4 @@
-"""Resizing by interpolation, or to the nearest element."""
+"""Resizing, by interpolation or by choice of the nearest element."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from ._resampling import CROP, Line, Resampling, export_resampling
 class ResizeNearest(Resampling):
     """Each output is the input element nearest to its position; ONNX Resize-19 of mode nearest, any dtype.
 
-    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which
-    differ where two are equally near.
+    ``nearest_mode`` rounds the position: ``floor``, ``ceil``, or to the nearest, with ties by ``round_prefer_floor`` or
+    ``round_prefer_ceil``.
     """
 
     name = "resize_nearest"
@@ -82,9 +82,9 @@ class Resize(Resampling):
 
     ``mode`` linear weighs the two nearest elements along an axis, cubic the four nearest by Keys' kernel with
     ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias``
-    stretches the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with
-    ``exclude_outside`` weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and
-    saturate.
+    stretches the kernel where the axis shrinks. Elements outside the input repeat those at the border, or have weight 0
+    with ``exclude_outside``. Results are computed in float32 or wider; integers are rounded to nearest, ties to even,
+    and saturate.
     """
 
     name = "resize"
@@ -105,7 +105,7 @@ class Resize(Resampling):
         lines = self.lines(x.type)
         wide = _wide(out)
         y = x
-        for line in sorted(lines, key=lambda line: (line.scale, -line.axis)):  # what shrinks the data comes first
+        for line in sorted(lines, key=lambda line: (line.scale, -line.axis)):  # axes that shrink the data come first
             y = self.along(k, y, line, wide)
         if y.type == out and not self.roi:
             return y.tensor
@@ -131,7 +131,7 @@ class Resize(Resampling):
         return k.operand(k.compute(type, element, "interpolated"), type)
 
     def weights(self, k: TensorExpressions, line: Line, taps: int, wide: str) -> Operand:
-        """A table ``[output, tap]``: what each element around a position weighs."""
+        """A table ``[output, tap]`` of the weights of the elements around each position."""
         type = TensorType(wide, (line.out, taps))
         before = taps // 2 - 1
 
@@ -150,7 +150,7 @@ class Resize(Resampling):
         return k.operand(k.compute(type, lambda o, t: table(o, t) / sums(o), "normalised"), type)
 
     def kernel(self, k: TensorExpressions, d: Any) -> Any:
-        """The weight at a distance, not negative, from the position."""
+        """The weight of an element at a distance from the position, which is not negative."""
         if self.mode == "linear":
             return k.tirx.max(k.like(1, d) - d, k.like(0, d))
         a = self.cubic_coeff_a
@@ -164,7 +164,7 @@ class Resize(Resampling):
         return 1 if self.mode == "linear" else 2
 
     def stretch(self, line: Line) -> Fraction:
-        """How much wider than usual the kernel is."""
+        """The factor by which the kernel is stretched."""
         return max(Fraction(1), 1 / line.scale) if self.antialias else Fraction(1)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
@@ -220,11 +220,11 @@ _NEAREST: dict[str, tuple[Fraction, bool]] = {
     "floor": (Fraction(0), False),
     "ceil": (Fraction(0), True),
 }
-"""The index of the nearest element, by nearest_mode: what is added to its position, and whether that is rounded up."""
+"""For each nearest_mode, the number that is added to the position, and whether the sum is rounded up."""
 
 
 def _wide(type: TensorType) -> str:
-    """The dtype that interpolation computes in: float64 where float32 would lose digits of the data."""
+    """The dtype of the interpolation: float64 where float32 would lose digits of the data, else float32."""
     return "f64" if type.dtype in ("f64", "i32", "i64", "u32", "u64") else "f32"
 
 
@@ -241,7 +241,7 @@ def _rounded(k: TensorExpressions, value: Any, out: TensorType) -> Any:
 
 
 def _import(n: ImportNode) -> Any:
-    """ONNX Resize-11 and newer."""
+    """Import Resize-11 and newer."""
     x = n.input(0)
     axes = [axis_of(a, x.type.rank) for a in n.attr("axes") or range(x.type.rank)]
     given, sizes = n.const(2, "scales"), n.ints(3, "sizes") or ()
@@ -269,7 +269,7 @@ def _import(n: ImportNode) -> Any:
 
 
 def _import_old(n: ImportNode) -> Any:
-    """ONNX Resize-10 and Upsample-9 and -7: as ONNX Runtime has them, for ONNX does not say where positions lie."""
+    """Import Resize-10, Upsample-9 and Upsample-7 as ONNX Runtime does, since ONNX leaves positions undefined."""
     x, mode = n.input(0), n.attr("mode", "nearest")
     given = n.attr("scales") if n.opset < 9 else n.const(1, "scales")
     if given is None or len(given) != x.type.rank:

@@ -1,4 +1,4 @@
-"""Reversing sequences of different lengths."""
+"""Reversal of sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._axes import check_index, same_size
 @onnx_op("ReverseSequence")
 @dataclass(frozen=True)
 class ReverseSequence(Op):
-    """The first ``lengths[b]`` elements of each sequence in reverse, the rest as they are; ONNX ReverseSequence-10.
+    """Each sequence with its first ``lengths[b]`` elements reversed; ONNX ReverseSequence-10.
 
     Operands: data, and lengths for its ``batch_axis``. The sequences lie along ``time_axis``; these axes are 0 and 1.
     """

@@ -21,7 +21,7 @@ from .layer_norm import check_normalized
 class RmsNorm(Op):
     """``x / sqrt(mean(x**2) + epsilon) * scale``, the mean over ``axis`` and all after; ONNX RMSNormalization-23.
 
-    Operands x and scale, of one float dtype, row-major, scale broadcast to x.
+    Operands x and scale are row-major and of one float dtype; scale is broadcast to x.
     """
 
     name = "rms_norm"
@@ -66,7 +66,7 @@ def _import_rms_norm(n: ImportNode) -> Any:
 
 @exports(RmsNorm)
 def _export_rms_norm(op: RmsNorm, n: ExportNode) -> None:
-    """The function body of RMSNormalization, which the exported opset does not have yet."""
+    """Write the function body of RMSNormalization, which the exported opset lacks."""
     type = n.input_types[0]
     wide = accumulator(type)
 

@@ -1,4 +1,4 @@
-"""Regions of an image, resampled to one size."""
+"""Resampling of regions of images to one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._axes import check_index, data_index, same_size
 
 MODES = ("avg", "max")
 MOST_SAMPLES = 4096
-"""A region has at most this many samples along a side of a bin, whatever its size: garbage must not run for years."""
+"""The most samples along a side of a bin, which bounds the time for regions of any size."""
 _START, _BIN, _LOW, _WEIGHT, _COUNT = range(5)
 """What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from
 that, and the samples of a bin."""
@@ -27,13 +27,14 @@ that, and the samples of a bin."""
 
 @dataclass(frozen=True)
 class RoiAlign(Op):
-    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision
+    """``y[r, c, i, j]`` is the mean or maximum of the samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision
     ``roi_align``.
 
-    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A
-    bin has ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated
-    linearly, and 0 more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In
-    mode ``max`` it is the largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
+    The operands are data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, which are multiplied by ``scale``), and the
+    number of the image of each region, ``R``. A bin has ``sampling`` samples along each side, or as many as it has
+    elements if ``sampling`` is 0. A sample is interpolated linearly; it is 0 if it lies more than one element outside.
+    ``half_pixel`` shifts coordinates by half an element. In mode ``max`` the value of a sample is the largest of its
+    four weighted elements, as in ONNX Runtime and onnx's reference.
     """
 
     on_gpu = False
@@ -101,7 +102,7 @@ class RoiAlign(Op):
         return made.tensor if wide == out else k.compute(out, lambda *i: made(*i).astype(out.tvm_dtype))
 
     def begin(self, k: TensorExpressions, rois: Memory, state: Memory, r: Any, axis: int, bins: int) -> Any:
-        """Where a region begins along an axis, the size of its bins, and their samples."""
+        """The begin of a region along an axis, the size of its bins, and the number of their samples."""
         offset = 0.5 if self.half_pixel else 0.0
         low, high = (
             rois(r, 1 - axis + end).astype(str(state.buffer.dtype)) for end in (0, 2)
@@ -116,7 +117,7 @@ class RoiAlign(Op):
         )
 
     def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: int) -> Any:
-        """The element before sample s of bin i, -1 when the sample is outside, and the distance from it."""
+        """The element before sample s of bin i, or -1 if the sample is outside, and the distance between them."""
         number = state(r, axis, _COUNT)
         begin, width = state(r, axis, _START), state(r, axis, _BIN)
         i, s = (v.astype(k.dtype(number)) for v in (i, s))
@@ -135,7 +136,7 @@ class RoiAlign(Op):
         self, k: TensorExpressions, x: Memory, y: Memory, state: Memory, at: Sequence[Any], image: Any,
         sizes: Sequence[int], number: Any,
     ) -> Any:  # fmt: skip
-        """A result with one more sample in it; ``number`` is 0 for the first sample."""
+        """A result with one more sample added. ``number`` is 0 for the first sample."""
         r, c, *_ = at
         lows = [state(r, axis, _LOW).astype("int32") for axis in (0, 1)]
         far = [state(r, axis, _WEIGHT) for axis in (0, 1)]

@@ -1,4 +1,4 @@
-"""Writing elements or slices at given places of a copy."""
+"""Scatter: elements or slices are written at given indices of a copy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from ..types import TensorType
 from ._axes import axis_of, check_index, data_index, same_size, size_of
 
 REDUCTIONS = {"none": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}
-"""ONNX's names of how a written element meets the one there, with TVM's."""
+"""The reductions of a written element with the one in its place: ONNX's names, and TVM's."""
 
 
 @dataclass(frozen=True)
 class _Scatter(Op):
-    """Operands: data, indices, updates. With reduction ``none`` the indices must not name an element twice."""
+    """The base class of both scatters, with operands data, indices, updates.
+
+    With reduction ``none`` the indices must be distinct.
+    """
 
     reduction: str = "none"
 
@@ -38,7 +41,7 @@ class _Scatter(Op):
             raise ShapeError(f"reduction {self.reduction!r} does not take {dtype_names(x.dtype)}")
 
     def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
-        """Where in the data the update at index ``i`` goes."""
+        """The index in the data at which the update at index ``i`` is written."""
         raise NotImplementedError(self.name)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -67,7 +70,7 @@ class ScatterElements(_Scatter):
     """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX
     ScatterElements-18.
 
-    Indices are int32 or int64 of the updates' shape, negative ones count from the end.
+    Indices are int32 or int64, of the shape of the updates; negative ones count from the end.
     """
 
     name = "scatter_elements"
@@ -109,8 +112,8 @@ def _import_scatter_elements(n: ImportNode) -> Any:
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
 
-    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written
-    whole.
+    The last axis of the indices, int64, holds tuples of positions on the first axes; axes beyond the length of the
+    tuple are written whole.
     """
 
     name = "scatter_nd"
@@ -146,7 +149,7 @@ def _import_scatter_nd(n: ImportNode) -> Any:
 
 
 def _reduction(n: ImportNode) -> str:
-    """The reduction of an ONNX node."""
+    """The reduction that an ONNX node names."""
     reduction = n.attr("reduction", "none")
     if reduction not in REDUCTIONS:
         raise n.error(f"unknown reduction {reduction!r}")

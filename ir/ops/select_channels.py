@@ -1,4 +1,4 @@
-"""Choosing channels out of several tensors, in any order."""
+"""Selection of channels of several tensors, in any order."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ._axes import Ints, size_of
 from .concat import Concat
 
 MAX_PERIOD = 8
-"""The most sequences that an order of channels is taken for an interleaving of."""
+"""The most sequences that an order of channels is tried to be an interleaving of."""
 
 
 @dataclass(frozen=True)
 class SelectChannels(Op):
-    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the
+    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, which are counted one operand after the
     other.
 
-    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of
-    ops that move whole channels, such as splitting and shuffling them; a model never holds it.
+    Operands ``N C ...`` have one dtype, one layout, and the same size except for their channels. A pass makes this op
+    of chains of ops that move whole channels, such as splits and shuffles; no model holds it.
     """
 
     name = "select_channels"
@@ -39,7 +39,7 @@ class SelectChannels(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x = types[0]
         if x.rank < 2 or len({(t.dtype, t.layout, t.shape[:1], t.shape[2:]) for t in types}) > 1:
-            raise ShapeError("takes operands N C ... that differ in their channels alone")
+            raise ShapeError("takes operands N C ... that differ only in their channels")
         total = sum(size_of(t, 1) for t in types)
         if any(not 0 <= c < total for c in self.channels):
             raise ShapeError(f"the operands have {total} channels, and channels has others")
@@ -50,7 +50,7 @@ class SelectChannels(Op):
 
         def element(n: Any, c: Any, *i: Any) -> Any:
             def pick(runs: Sequence[Run], at: Any) -> Any:
-                """The element ``at`` a place that is in one of the runs: a binary search."""
+                """The element at index ``at``, which lies in one of the runs, found by binary search."""
                 if len(runs) == 1:
                     (run,) = runs
                     return xs[run.operand](n, run.first + (at - run.start) * run.step, *i)
@@ -85,7 +85,7 @@ def _export_select_channels(op: SelectChannels, n: ExportNode) -> None:
 
 
 def joins_channels(node: Node) -> bool:
-    """Whether a node puts whole channels of its operands together, into ``N C ...``."""
+    """Whether a node joins whole channels of its operands to ``N C ...``."""
     return isinstance(node.op, SelectChannels) or (
         isinstance(node.op, Concat) and node.op.axis in (1, 1 - node.output.type.rank)
     )
@@ -93,7 +93,9 @@ def joins_channels(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """``count`` channels of one operand from ``first`` on, ``step`` apart, that come to lie from ``start`` on."""
+    """``count`` channels of one operand, from ``first`` on with distance ``step``, which become the channels from
+    ``start`` on.
+    """
 
     start: int
     operand: int
@@ -119,7 +121,7 @@ def runs_of(channels: Sequence[int], sizes: Sequence[int]) -> list[Run]:
 
 
 def interleaved(channels: Sequence[int], sizes: Sequence[int]) -> list[list[Run]]:
-    """An order of channels as sequences taken in turns, the number of them chosen so that their runs are fewest in all."""
+    """An order of channels as interleaved sequences, as many as give the fewest runs in all."""
     periods = range(1, min(MAX_PERIOD, max(len(channels), 1)) + 1)
     splits = [[runs_of(channels[lane::period], sizes) for lane in range(period)] for period in periods]
     return min(splits, key=lambda lanes: sum(map(len, lanes)))

@@ -1,4 +1,4 @@
-"""Strided slices. Splitting is slicing several times, so that each part can be read where it is used."""
+"""Strided slices. A split becomes several slices, so that each part can be read where it is used."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
 END = (1 << 63) - 1
-"""An end beyond every size."""
+"""An end that is greater than every size."""
 
 
 @dataclass(frozen=True)
 class Slice(Op):
     """``x[starts:ends:steps]`` along ``axes``; ONNX Slice-13.
 
-    Negative starts and ends count from the end. As in Python, except that with a negative step a start before the first
-    element means the first. ``steps`` left empty are all one. ONNX Split becomes one slice for each part.
+    Negative starts and ends count from the end, as in Python, except that with a negative step a start before the first
+    element means the first. An empty ``steps`` means steps of 1. ONNX Split becomes one slice per part.
     """
 
     name = "slice"
@@ -119,7 +119,7 @@ def _export_slice(op: Slice, n: ExportNode) -> None:
 
 
 def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
-    """Whether a slice keeps an axis as it is; for a dynamic size, whatever it will be."""
+    """Whether a slice keeps an axis whole, whatever a dynamic size will be."""
     beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
     return (
         step == 1
@@ -129,7 +129,7 @@ def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
 
 
 def _split(n: ImportNode) -> list[Value]:
-    """ONNX Split-18 and older: sizes by attribute, by input, or as equal as ``num_outputs`` allows."""
+    """Import Split-18 and older, with sizes by attribute, by input, or as equal as ``num_outputs`` allows."""
     x, count = n.input(0), len(n.proto.output)
     axis = axis_of(n.attr("axis", 0), x.type.rank)
     sizes = n.ints_from("split", 1)

@@ -1,4 +1,4 @@
-"""Softmax and its kin."""
+"""Softmax, log-softmax and hardmax."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._reducers import maximum
 
 @dataclass(frozen=True)
 class Normalization(Op):
-    """Along ``axis``; with ``flat`` along ``axis`` and all after it taken as one, as ONNX did before opset 13."""
+    """A normalization along ``axis``, or with ``flat`` over ``axis`` and all later axes, as in ONNX before opset 13."""
 
     normalises_rows = True
     axis: int = -1
@@ -39,12 +39,12 @@ class Normalization(Op):
         return None if axis is None or axis in self.reduced(x.rank) else (axis,)
 
     def reduced(self, rank: int) -> tuple[int, ...]:
-        """The axes that are normalised together."""
+        """The axes of a slice, whose elements are normalized together."""
         axis = axis_of(self.axis, rank)
         return tuple(range(axis, rank)) if self.flat else (axis,)
 
     def statistic(self, x: TensorType) -> TensorType:
-        """The type of one number for each normalised slice, its axes kept with size 1."""
+        """The type of a statistic: one number per slice, with the axes of the slice kept with size 1."""
         reduced = self.reduced(x.rank)
         return accumulator(x).with_shape([1 if a in reduced else d for a, d in enumerate(x.shape)])
 
@@ -144,7 +144,7 @@ class LogSoftmax(Normalization):
 @onnx_op("Hardmax", read=import_normalization)
 @dataclass(frozen=True)
 class Hardmax(Normalization):
-    """1 at the first largest element, NaN counting as the largest, else 0; ONNX Hardmax-13."""
+    """1 at the first largest element, else 0; NaN counts as the largest; ONNX Hardmax-13."""
 
     name = "hardmax"
     rounds = False
@@ -156,7 +156,7 @@ class Hardmax(Normalization):
         sizes = [x.shape[a] for a in reduced]
 
         def number(position: Sequence[Any]) -> Any:
-            """An element's number in its slice."""
+            """The position of an element in its slice."""
             return sum(p * math.prod(sizes[j + 1 :]) for j, p in enumerate(position))
 
         largest = self.largest(k, x)
@@ -179,4 +179,4 @@ class Hardmax(Normalization):
         yield sample(cls(), f32[2, 3, 7])
         yield sample(cls(1, flat=True), f32[2, 3, 4, 2])
         yield sample(cls(0, flat=True), f32[4, 5, 2], low=0, high=0)
-        yield sample(cls(0), f64[5, 2], oracle="reference", note="ONNX Runtime has Hardmax for float32 alone")
+        yield sample(cls(0), f64[5, 2], oracle="reference", note="ONNX Runtime has Hardmax only for float32")

@@ -1,4 +1,4 @@
-"""Writing to a cache, a run of places in each sequence."""
+"""Update of a cache: a range of positions in each sequence is written."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ MODES = ("linear", "circular")
 
 @dataclass(frozen=True)
 class TensorScatter(Op):
-    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX
+    """The cache with ``update`` written along ``axis`` from position ``start[b]`` on, for each b of axis 0; ONNX
     TensorScatter-24.
 
-    Operands: cache, update, start. ``mode="circular"`` goes on at the front where the cache ends.
+    Operands: cache, update, start. With ``mode="circular"`` positions beyond the end of the cache continue at its
+    front.
     """
 
     name = "tensor_scatter"
@@ -41,7 +42,7 @@ class TensorScatter(Op):
             raise ShapeError("takes cache and update of one dtype and rank, and an axis that is not the first")
         others = [a for a in range(cache.rank) if a != axis]
         if not all(same_size(cache.shape[a], update.shape[a]) for a in others):
-            raise ShapeError(f"cache {cache} and update {update} may differ in axis {axis} alone")
+            raise ShapeError(f"cache {cache} and update {update} may differ only in axis {axis}")
         if size_of(update, axis) > size_of(cache, axis):
             raise ShapeError(f"{size_of(update, axis)} elements do not fit {size_of(cache, axis)}")
         if start.rank != 1 or not same_size(start.shape[0], cache.shape[0]):

@@ -15,7 +15,10 @@ from .unary import SPECIAL, Unary
 
 @dataclass(frozen=True)
 class Transcendental(Unary):
-    """``y = f(x)`` with f the function of ``_math`` of this op's name. ``low`` and ``high`` bound the samples."""
+    """An op ``y = f(x)``, where f is the function in ``_math`` of the name of the op.
+
+    ``low`` and ``high`` bound the samples.
+    """
 
     cost = 10
     low: ClassVar[float] = -20.0
@@ -88,7 +91,7 @@ class Softplus(Transcendental):
 
 @dataclass(frozen=True)
 class FromLibrary(Transcendental):
-    """A function that networks rarely hold: the C library's of this op's name."""
+    """A function that is rare in networks: that of the C library of the name of the op."""
 
     cost = 20
 
@@ -99,7 +102,7 @@ class FromLibrary(Transcendental):
 @onnx_op("Sin")
 @dataclass(frozen=True)
 class Sin(FromLibrary):
-    """ONNX Sin-22."""
+    """The sine; ONNX Sin-22."""
 
     name = "sin"
 
@@ -107,7 +110,7 @@ class Sin(FromLibrary):
 @onnx_op("Cos")
 @dataclass(frozen=True)
 class Cos(FromLibrary):
-    """ONNX Cos-22."""
+    """The cosine; ONNX Cos-22."""
 
     name = "cos"
 
@@ -115,7 +118,7 @@ class Cos(FromLibrary):
 @onnx_op("Tan")
 @dataclass(frozen=True)
 class Tan(FromLibrary):
-    """ONNX Tan-22."""
+    """The tangent; ONNX Tan-22."""
 
     name = "tan"
     low, high = -1.5, 1.5
@@ -124,7 +127,7 @@ class Tan(FromLibrary):
 @onnx_op("Asin")
 @dataclass(frozen=True)
 class Asin(FromLibrary):
-    """ONNX Asin-22."""
+    """The inverse sine; ONNX Asin-22."""
 
     name = "asin"
     low, high = -1.0, 1.0
@@ -133,7 +136,7 @@ class Asin(FromLibrary):
 @onnx_op("Acos")
 @dataclass(frozen=True)
 class Acos(FromLibrary):
-    """ONNX Acos-22."""
+    """The inverse cosine; ONNX Acos-22."""
 
     name = "acos"
     low, high = -1.0, 1.0
@@ -142,7 +145,7 @@ class Acos(FromLibrary):
 @onnx_op("Atan")
 @dataclass(frozen=True)
 class Atan(FromLibrary):
-    """ONNX Atan-22."""
+    """The inverse tangent; ONNX Atan-22."""
 
     name = "atan"
 
@@ -150,7 +153,7 @@ class Atan(FromLibrary):
 @onnx_op("Sinh")
 @dataclass(frozen=True)
 class Sinh(FromLibrary):
-    """ONNX Sinh-22."""
+    """The hyperbolic sine; ONNX Sinh-22."""
 
     name = "sinh"
     low, high = -9.0, 9.0
@@ -159,7 +162,7 @@ class Sinh(FromLibrary):
 @onnx_op("Cosh")
 @dataclass(frozen=True)
 class Cosh(FromLibrary):
-    """ONNX Cosh-22."""
+    """The hyperbolic cosine; ONNX Cosh-22."""
 
     name = "cosh"
     low, high = -9.0, 9.0
@@ -168,7 +171,7 @@ class Cosh(FromLibrary):
 @onnx_op("Asinh")
 @dataclass(frozen=True)
 class Asinh(FromLibrary):
-    """ONNX Asinh-22."""
+    """The inverse hyperbolic sine; ONNX Asinh-22."""
 
     name = "asinh"
 
@@ -176,7 +179,7 @@ class Asinh(FromLibrary):
 @onnx_op("Acosh")
 @dataclass(frozen=True)
 class Acosh(FromLibrary):
-    """ONNX Acosh-22."""
+    """The inverse hyperbolic cosine; ONNX Acosh-22."""
 
     name = "acosh"
     low = 1.0
@@ -185,7 +188,7 @@ class Acosh(FromLibrary):
 @onnx_op("Atanh")
 @dataclass(frozen=True)
 class Atanh(FromLibrary):
-    """ONNX Atanh-22."""
+    """The inverse hyperbolic tangent; ONNX Atanh-22."""
 
     name = "atanh"
     low, high = -1.0, 1.0

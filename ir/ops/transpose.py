@@ -1,4 +1,4 @@
-"""Permuting axes."""
+"""Permutation of axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of which only a first part counts, how much being known when the model runs."""
+"""Tensors whose number of elements in use is known only when the model runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ._axes import axis_of
 class Trim(Op):
     """The first ``count`` elements along ``axis``, ``count`` being the second operand, int64 of shape 1.
 
-    The type is that of the whole operand, the most that there can be. It stands before outputs alone, and is taken away
-    before code is made (``counted.py``). In ONNX, where sizes may follow from data, it is nothing.
+    The type is that of the whole operand, the largest possible one. Trims stand only before outputs, and a pass removes
+    them before code is generated (see ``counted.py``). In ONNX, where sizes may depend on data, the op is the identity.
     """
 
     on_gpu = False

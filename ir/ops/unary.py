@@ -21,7 +21,7 @@ SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5
 
 @dataclass(frozen=True)
 class Unary(Elementwise):
-    """``y = f(x)``."""
+    """A unary op ``y = f(x)``."""
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -91,7 +91,7 @@ class Neg(Unary):
 @onnx_op("Sign", folds=True)
 @dataclass(frozen=True)
 class Sign(Unary):
-    """-1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
+    """The sign of x as -1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
 
     name = "sign"
     rounds = False
@@ -188,7 +188,7 @@ class IsNaN(Unary):
 @onnx_op("IsInf")
 @dataclass(frozen=True)
 class IsInf(Unary):
-    """Whether x is infinite, of the signs asked for; ONNX IsInf-20."""
+    """Whether x is infinite, of either sign or of the one that the attributes select; ONNX IsInf-20."""
 
     name = "is_inf"
     result = "bool"

@@ -18,7 +18,7 @@ from ._elementwise import ALL_DTYPES, Elementwise
 @onnx_op("Where", folds=True)
 @dataclass(frozen=True)
 class Where(Elementwise):
-    """``y = a`` where the condition holds, else ``b``: operands condition, a, b, all broadcast; ONNX Where-16."""
+    """a where the condition holds, else b; the operands condition, a and b are broadcast; ONNX Where-16."""
 
     name = "where"
     rounds = False

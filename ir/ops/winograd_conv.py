@@ -17,7 +17,7 @@ from ._winograd import choose, combine, combine_points, combine_powers, matrices
 
 
 def taps(kernel: Ints, strides: Ints) -> Ints:
-    """The size of the kernel that meets each phase of the input: with stride s, every s-th row and column."""
+    """The size of the kernel of each phase of the input, which with stride s is every s-th row and column."""
     return tuple(-(-r // s) for r, s in zip(kernel, strides, strict=True))
 
 
@@ -27,8 +27,9 @@ def transformed(tile: Ints, kernel: Ints, strides: Ints) -> Ints:
 
 
 def phase_channels(channels: int, strides: Ints, block: int, plain: bool) -> int:
-    """The channels that one phase of the input takes: whole blocks, so that a block holds one phase, unless the input
-    is plain.
+    """The channels of one phase of the input.
+
+    They fill whole blocks, so that a block holds one phase, unless the input is row-major.
     """
     return channels if plain or math.prod(strides) == 1 else -(-channels // block) * block
 
@@ -38,18 +39,18 @@ class WinogradWeight(Op):
     """``U = G w GT`` for each pair of channels: ``O I h w`` to ``O P a b``, a and b the transformed tile's size.
 
     A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the input: the phases
-    of a channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{inner}i{block}o``, each
-    element's matrix by itself; or, with ``by_channel``, ``OHWI{inner}i{block}o``, so that all that a block of output
-    channels needs stands together.
+    of a channel count as channels, ``P = phases * channels``, the phase outermost. The layout is
+    ``HWOI{inner}i{block}o``, with one matrix per element of the tile; or with ``by_channel``, ``OHWI{inner}i{block}o``,
+    so that the weights of a block of output channels lie together.
     """
 
     name = "winograd_weight"
     tile: Ints = (4, 4)
     strides: Ints = (1, 1)
     block: int = 16
-    """Outputs kept together, as in the result's layout."""
+    """The block of output channels, as in the layout of the result."""
     inner: int = 16
-    """Inputs kept together, as in the data's layout."""
+    """The block of input channels, as in the layout of the data."""
     by_channel: bool = False
     plain: bool = False
     """Whether the convolution reads row-major data of few channels, whose phases share a block."""
@@ -137,16 +138,16 @@ class WinogradConv(Op):
         return TensorType(x.dtype, (x.shape[0], u.shape[0], *spatial), Layout(f"NCHW{block}c"))
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        """Those of the direct form, so that rates compare."""
+        """The operations of the direct form, so that rates can be compared."""
         window = inputs[0].sizes[1] * math.prod(self.kernel)
         return outputs[0].numel * (2 * window + (len(inputs) == 3))
 
     def tiles(self, out: TensorType) -> Ints:
-        """Rows and columns of tiles of a result; the last ones may hang over."""
+        """The numbers of rows and columns of tiles of a result, the last of which may extend beyond it."""
         return tuple(math.ceil(s / m) for s, m in zip(out.sizes[2:], self.tile, strict=True))
 
     def phases(self, k: TensorExpressions, x: Operand, height: int, width: int, block: int) -> Any:
-        """The padded input, its phases side by side as channels: ``N blocks height width block``."""
+        """The padded input with its phases as channels: ``N blocks height width block``."""
         (sh, sw), ((top, _), (left, _)) = self.strides, full_pads(self.pads, 2)
         n, channels, h_in, w_in = x.shape
         plain = x.type.layout is None

@@ -1,8 +1,10 @@
-"""Choose where data is held in the layout that convolutions want, for the whole graph at the least cost of converting.
+"""Choose the nodes that run on data in the layout of convolutions, so that the whole graph spends the least on
+conversions.
 
-Every node runs either so or row-major; the choice is a minimum cut. An arc between two nodes weighs the bytes that
-converting the tensor between them would move; a convolution on the row-major side costs as much as the time it would
-lose there; what cannot run in the layout, and the graph's inputs and outputs, are tied to the row-major side.
+Every node runs either in that layout or row-major; the choice is a minimum cut. An arc between two nodes weighs the
+bytes that the conversion of the tensor between them would move. A convolution on the row-major side costs as much as
+the time it would lose there. Nodes that cannot run in the layout, and the graph's inputs and outputs, are tied to the
+row-major side.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
 FUSED_CONVERSION = 0.25
-"""What a conversion next to an op that moves its elements anyway costs, as a share of one by itself."""
+"""The cost of a conversion next to an op that moves its elements anyway, as a share of the cost of a conversion by
+itself.
+"""
 
 
 def assign_layouts(graph: Graph, layouts: DataLayouts) -> Graph:
-    """The graph with layouts assigned and ``relayout`` nodes where data crosses; weights are packed to match.
+    """The graph with layouts assigned, and ``relayout`` nodes where data changes its layout; weights are packed to
+    match.
 
-    A graph that holds a layout already, being the text of a later stage, is left as it is.
+    A graph that has layouts already, as the text of a later stage does, is returned as it is.
     """
     if any(v.type.layout for v in graph.values()):
         return graph
@@ -71,15 +76,16 @@ def _can_hold(node: Node, layouts: DataLayouts) -> bool:
     if not node.op.held_as(node.output.type.dtype):
         return False
     if isinstance(node.op, Elementwise) and all(v.type.shape != node.output.type.shape for v in node.inputs):
-        return False  # its operands, each broadcast along other axes, are held in no layout of the result
+        return False  # the operands are broadcast along different axes, so that none has the layout of the result
     return node.op.layouts([v.type for v in node.inputs], layouts.data(node.output.type))
 
 
 def _is_data(v: Value, node: Node) -> bool:
-    """Whether a node needs this operand held as its result is; one that an elementwise op broadcasts may be held either
-    way.
+    """Whether a node needs this operand in the layout of its result.
 
-    An operand of another rank, such as the vectors of a BatchNorm, is no data.
+    An operand that an elementwise op broadcasts may have either layout.
+
+    An operand of another rank, such as a vector of a BatchNorm, does not count as data.
     """
     if node.op.elementwise:
         return v.type.shape == node.output.type.shape
@@ -87,7 +93,7 @@ def _is_data(v: Value, node: Node) -> bool:
 
 
 def _is_padded_alike(v: Value, node: Node, data: Layout) -> bool:
-    """Whether a broadcast operand has a value for each channel, to be padded as the channels in their blocks are."""
+    """Whether a broadcast operand has one value per channel, which must be padded as the blocks of channels are."""
     return data.block(1) > 1 and v.type.rank == node.output.type.rank and v.type.sizes[1] != 1
 
 

@@ -1,4 +1,4 @@
-"""Give dynamic sizes their values."""
+"""Replace dynamic sizes by numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..sizes import Bound, Dim, mismatch
 
 
 def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """The shapes as tuples of integers; raises ``ShapeError`` when they are something else."""
+    """The shapes as tuples of integers. Raises ``ShapeError`` when they are something else."""
     try:
         return {name: tuple(index(size) for size in shape) for name, shape in dict(shapes).items()}
     except (TypeError, ValueError):
@@ -23,7 +23,7 @@ def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, 
 
 
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
-    """The graph with its inputs at these shapes, and every type derived anew.
+    """The graph with its inputs of these shapes, and every type derived anew.
 
     Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays dynamic.
     """

@@ -1,4 +1,4 @@
-"""Evaluate what follows from constants alone."""
+"""Evaluate nodes that depend on constants only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..ops.relayout import Relayout
 from ..rewrite import rebuild
 
 LIMIT = 1 << 20
-"""A result of more bytes than this, and than its operands, is left to be computed at load."""
+"""A result of more bytes than this is computed at load, unless it has fewer bytes than its operands."""
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """``add(const, const) -> const``, by onnx's reference implementation. Large results are made at load instead.
+    """``add(const, const) -> const``, by onnx's reference implementation. Large results are computed at load instead.
 
-    A tensor without elements is known too, whatever makes it: no kernel ever computes one.
+    A tensor without elements is a constant whatever its producer: no kernel computes it.
     """
 
     folding = Folding()
@@ -31,8 +31,7 @@ def fold_constants(graph: Graph) -> Graph:
             return [b.constant(np.zeros(v.type.sizes, v.type.numpy_dtype), v.name) for v in node.outputs]
         arrays = [b.constant_of(v) if v.type.numel else np.zeros(v.type.sizes, v.type.numpy_dtype) for v in inputs]
         size = sum(v.type.nbytes for v in node.outputs)
-        # onnx's reference is wrong about some poolings and normalisations; about pointwise ops and moving data it is
-        # not
+        # onnx's reference is wrong for some poolings and normalizations, but right for pointwise ops and data movement
         plain = (node.op.elementwise or node.op.injective) and not isinstance(node.op, Relayout)
         if not plain or not inputs or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
             return None

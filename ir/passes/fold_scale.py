@@ -1,4 +1,4 @@
-"""Fold per-channel multiplications and additions into the convolution before them: BatchNorm, scale and shift vanish."""
+"""Fold BatchNorm, and multiplications and additions of one value per channel, into the convolution before them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..rewrite import Match, Report, apply_rules
 
 
 def fold_scale(graph: Graph, report: Report | None = None) -> Graph:
-    """Apply the rules until none fires; ``report`` is told where each fired, and why not elsewhere."""
+    """Apply the rules until none fires. ``report`` records where each fired, and why it did not elsewhere."""
     return apply_rules(graph, (ConstantBatchNorm(), ScaleIntoConv(), ShiftIntoConv()), report)
 
 
@@ -41,7 +41,7 @@ class ConstantBatchNorm:
 
 
 class ScaleIntoConv:
-    """``conv(x, w, b) * c => conv(x, w * c, b * c)`` for constant w, b and a constant c with one value an output
+    """``conv(x, w, b) * c => conv(x, w * c, b * c)`` for constant w, b and a constant c of one value per output
     channel.
     """
 
@@ -62,7 +62,7 @@ class ScaleIntoConv:
 
 
 class ShiftIntoConv:
-    """``conv(x, w, b) + c => conv(x, w, b + c)`` for constant b and a constant c with one value an output channel."""
+    """``conv(x, w, b) + c => conv(x, w, b + c)`` for constant b and a constant c of one value per output channel."""
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
         return _match(graph, node, Add)
@@ -109,7 +109,9 @@ def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
 
 
 def per_channel(array: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
-    """The values of a constant, one for each channel (axis 1) of data of this rank; ``None`` when it varies elsewhere."""
+    """The values of a constant, one per channel (axis 1) of data of this rank; ``None`` when it varies along other
+    axes.
+    """
     if array.ndim > rank:
         return None
     shape = (1,) * (rank - array.ndim) + array.shape

@@ -1,7 +1,7 @@
-"""Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone.
+"""Group nodes into kernels: an anchor with the elementwise ops that follow it, or a chain of injective ops.
 
-A convolution of single pixels takes its channels one by one, from wherever they are: what joins or selects them for
-such convolutions alone becomes part of each, and is never computed by itself.
+A 1x1 convolution can read its channels from several tensors. A node that joins or selects channels, and that only such
+convolutions read, becomes part of each of them and is not computed by itself.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from ..ops.transpose import Transpose
 from ..types import TensorType
 
 MAX_GROUP = 24
-"""A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
+"""The most nodes of a kernel that may still grow; the expressions of larger kernels would be slow to compile."""
 MAX_REPEATS = 5
-"""At most this many functions that may read an operand twice or thrice: what is inlined into one grows that many times.
+"""The most ops in a kernel that may read an operand two or three times, which multiplies the expressions inlined into
+them.
 """
 
 
@@ -34,11 +35,11 @@ def fuse(graph: Graph) -> Graph:
     A group grows from its first node to the immediate post-dominator of its result while everything between is
     elementwise on tensors of the result's shape, so that a diamond such as ``x * sigmoid(x)`` is taken whole and one
     value leaves the group. A chain of injective ops may change shape and layout on the way, as long as no element is
-    computed more than once; so may what follows a normalisation of rows, and what its operand comes from is moved as it
-    is read. Constants of one element move into the body, as immediates.
+    computed more than once; so may the ops after a normalization of rows. Ops that only move the operand of such a
+    normalization are done while it is read. Constants of one element move into the body, as immediates.
     """
     doms = _post_dominators(graph)
-    known = {i for i, n in enumerate(graph.nodes) if n.output.name in graph.at_load}  # they do not join with others
+    known = {i for i, n in enumerate(graph.nodes) if n.output.name in graph.at_load}  # they do not join other nodes
     index = {n.output.name: i for i, n in enumerate(graph.nodes)}
     groups: list[list[int]] = []
     absorbed = {n.output.name: n for n in graph.nodes if _is_absorbed(graph, n)}
@@ -58,7 +59,9 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _post_dominators(graph: Graph) -> dict[int, int]:
-    """For each node the first that every path from it to the outputs goes through; -1 stands for the graph's end."""
+    """For each node, its immediate post-dominator: the first node on every path to the outputs; -1 stands for the
+    graph's end.
+    """
     g = nx.DiGraph(graph.as_networkx())
     g.add_node(-1)
     g.add_edges_from((i, -1) for i, n in enumerate(graph.nodes) if any(v.name in graph.output_set for v in n.outputs))
@@ -103,7 +106,9 @@ def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool
 
 
 def _takes_elements(node: Node, held: TensorType, computed: bool) -> bool:
-    """Whether a node reads each element of what the group holds once, if those are computed, or moves them as it likes."""
+    """Whether a node takes elements from the group's values: each at most once if some are computed, any number of
+    times if all are only moved.
+    """
     if not node.op.injective or len(node.outputs) != 1:
         return False
     once = node.output.type.numel <= held.numel and (node.op.elementwise or not _computes(node))
@@ -121,12 +126,15 @@ def _moves(node: Node) -> bool:
 
 
 def _works_on_rows(node: Node) -> bool:
-    """Whether a node works on rows gathered from wherever they are, and may leave its result anywhere."""
+    """Whether a node works on rows whose elements may lie anywhere in memory, and so may those of its result."""
     return isinstance(node.op, LayerNorm) and not node.op.stats and node.op.axis in (-1, node.output.type.rank - 1)
 
 
 def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[int]:
-    """The nodes on paths from ``last`` to ``end``, the end with them; of more than a group may hold only some."""
+    """The nodes on paths from ``last`` to ``end``, including the end.
+
+    When there are too many for a group, some are left out.
+    """
     found: set[int] = set()
     front = [last]
     while front and len(found) <= MAX_GROUP:
@@ -141,7 +149,7 @@ def _between(graph: Graph, last: int, end: int, index: dict[str, int]) -> set[in
 
 
 def _repeats(node: Node) -> bool:
-    """Whether a node may read an operand more than once: whether it takes more than one operation an element."""
+    """Whether a node may read an operand more than once, which ops of more than one operation per element may do."""
     return getattr(node.op, "cost", 0) > 1
 
 
@@ -152,7 +160,7 @@ def _is_computed_in_place(node: Node, result: TensorType) -> bool:
 
 
 def _is_absorbed(graph: Graph, node: Node) -> bool:
-    """Whether a node only puts blocked channels together, for convolutions that take them singly."""
+    """Whether a node only joins blocked channels for convolutions that read them one by one."""
     v = node.output
     if not joins_channels(node) or v.type.layout is None or not v.type.layout.is_blocked or v.name in graph.output_set:
         return False
@@ -160,7 +168,7 @@ def _is_absorbed(graph: Graph, node: Node) -> bool:
 
 
 def _takes_singly(node: Node, x: Value) -> bool:
-    """Whether a node is a 2-D convolution by 1x1 of one group, and x its data."""
+    """Whether a node is a 2-D 1x1 convolution of one group whose data is ``x``."""
     if (
         not isinstance(node.op, Conv)
         or isinstance(node.op, ConvBytes)
@@ -187,7 +195,7 @@ def _fused(graph: Graph, members: Sequence[Node]) -> Node:
     read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))
     inside: dict[str, Constant] = {v.name: graph.constants[v.name] for v in read if _immediate(graph, v)}
     inputs = tuple(v for v in read if v.name not in inside)
-    if not inputs and inside:  # a kernel of immediates alone still needs something to be called with
+    if not inputs and inside:  # a kernel that reads only immediates still needs an argument
         inputs, inside = tuple(read), {}
     outputs = members[-1].outputs
     body = Graph("k", inputs, tuple(members), outputs, inside)

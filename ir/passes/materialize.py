@@ -1,4 +1,4 @@
-"""Give every output a node that makes it."""
+"""Give every output a node that produces it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from ..ops.identity import Identity
 
 
 def materialize_outputs(graph: Graph) -> Graph:
-    """``return %x, %y, %y -> %x_1 = identity(%x); ...``: no output is an input, a constant, or returned twice."""
+    """``return %x, %y, %y -> %x_1 = identity(%x); ...``: afterwards no output is an input or a constant, or returned
+    twice.
+    """
     b = Builder(graph.name)
     b.reserve([v.name for v in graph.values()])
     b.inputs, b.nodes, b.constants = list(graph.inputs), list(graph.nodes), dict(graph.constants)

@@ -1,4 +1,6 @@
-"""Channels that are split, joined and shuffled become an index: what reads them reads them where they were made."""
+"""Replace ops that split, join and shuffle channels by an index, so that their readers read each channel where it was
+made.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +25,24 @@ from ..rewrite import rebuild
 from ..types import TensorType
 
 MAX_RUNS = 64
-"""An order of channels in more pieces than this is left to the ops that made it."""
+"""The most pieces of an order of channels; the ops that make an order of more pieces are kept."""
 
 
 def move_channels(graph: Graph) -> Graph:
     """``conv(slice(reshape(transpose(reshape(concat(a, b))))), w) -> conv(select_channels(a, b), w')``.
 
     A chain of ops that only move whole channels becomes one ``select_channels`` of the values that it starts from, or
-    a ``concat`` where it comes to that, or nothing. A convolution takes its channels in whatever order they lie in
-    memory, the inputs of its constant weight permuted to match; what works on each channel by itself takes them so too,
-    and passes the order on.
+    one ``concat``, or nothing. A convolution takes its channels in the order in which they lie in memory, with the
+    input channels of its constant weight permuted to match. An op that works on each channel by itself takes them in
+    this order too, and passes the order on.
     """
     if any(v.type.layout for v in graph.values()):
-        return graph  # the text of a later stage
+        return graph  # the graph is the text of a later stage
     return rebuild(graph, _Mover(graph).visit)
 
 
 MOST_CHANNELS = 1 << 14
-"""Values of more channels are left as they are: each channel of a view has a number in memory."""
+"""The most channels of a value that is treated as a view, since each channel of a view has a number in memory."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class _View:
 
     channels: np.ndarray
     node: Node
-    """What makes the value, its inputs those of the new graph."""
+    """The node that makes the value, with inputs of the new graph."""
     direct: bool
-    """Whether its inputs are no views themselves."""
+    """Whether no input of the node is a view."""
 
 
 class _Mover:
@@ -78,14 +80,14 @@ class _Mover:
         return b.reinfer(node, [self.value(b, v) for v in inputs])
 
     def viewed(self, b: Builder, node: Node, view: _View) -> Sequence[Value]:
-        """The output of ``node`` as a view, which is computed when something needs it; at once where the graph returns
+        """The output of ``node`` as a view, which is computed when a node needs it, or at once where the graph returns
         it.
         """
         self.views[node.output.name] = view
         return [self.value(b, node.output)] if node.output.name in self.graph.output_set else node.outputs
 
-    # -- what moves channels
-    # ----------------------------------------------------------------------------------------------
+    # -- ops that move channels
+    # ---------------------------------------------------------------------------------------------
 
     def moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> np.ndarray | None:
         """The channels of the output of a node that only moves channels; ``None`` for any other."""
@@ -107,7 +109,10 @@ class _Mover:
         return None if indices is None else _gathered(op, x, channels, indices)
 
     def channels_of(self, v: Value) -> np.ndarray | None:
-        """The numbers of the channels that a value holds; new ones for a value that is no view and has spatial axes."""
+        """The numbers of the channels that a value holds.
+
+        A value that is not a view, and has spatial axes, gets new numbers.
+        """
         if v.name in self.views:
             return self.views[v.name].channels
         if v.type.rank < 3 or v.type.sizes[1] > MOST_CHANNELS:
@@ -120,11 +125,11 @@ class _Mover:
             self.total += size
         return np.arange(self.numbered[v.name], self.numbered[v.name] + size)
 
-    # -- what takes them in another order
-    # ---------------------------------------------------------------------------------
+    # -- ops that take channels in another order
+    # ----------------------------------------------------------------------------
 
     def reordered(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        """A node that can take the channels of its first operand as they lie in memory; ``None`` for one that cannot."""
+        """The node, changed to take the channels of its first operand as they lie in memory; ``None`` if it cannot."""
         x, *params = inputs
         channels = self.views[x.name].channels
         order = self.memory_order(channels)
@@ -145,15 +150,13 @@ class _Mover:
         return self.viewed(b, node, _View(moved[back], restored, direct=False))
 
     def memory_order(self, channels: np.ndarray) -> np.ndarray:
-        """What sorts channels by the value that they lie in, the one that comes first being first, and there by their
-        place.
-        """
+        """A sort key of channels: the value that they lie in, in order of appearance, and their position in it."""
         owners = np.searchsorted(self.starts, channels, side="right")
         _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
         return np.lexsort((channels, first[inverse]))
 
-    # -- values of them
-    # ---------------------------------------------------------------------------------------------------
+    # -- values of channels
+    # -------------------------------------------------------------------------------------------------
 
     def value(self, b: Builder, v: Value) -> Value:
         """The value itself, computed now if it is a view."""
@@ -168,7 +171,7 @@ class _Mover:
         return self.made[v.name]
 
     def selected(self, b: Builder, channels: np.ndarray, name: str) -> Value:
-        """The value ``N C spatial`` that holds these channels: an operand whole, several joined, or a selection."""
+        """The value ``N C spatial`` that holds these channels: an operand itself, several joined, or a selection."""
         key = channels.tobytes()
         if key not in self.made:
             operands, local = self.located(channels)
@@ -179,7 +182,7 @@ class _Mover:
         return self.made[key]
 
     def is_simple(self, channels: np.ndarray) -> bool:
-        """Whether an order of channels is of so few pieces that it may be code."""
+        """Whether an order of channels has few enough pieces to be compiled into code."""
         operands, local = self.located(channels)
         return sum(map(len, interleaved(local, [v.type.sizes[1] for v in operands]))) <= MAX_RUNS
 
@@ -236,7 +239,7 @@ def _gathered(op: Gather, x: TensorType, channels: np.ndarray, indices: np.ndarr
 
 
 def _is_channelwise(node: Node) -> bool:
-    """Whether a node works on each channel by itself, its other operands having one entry a channel on axis 0."""
+    """Whether a node works on each channel by itself, and its other operands have one entry per channel on axis 0."""
     if isinstance(node.op, Conv):
         return is_depthwise(node)
     one = len(node.inputs) == len(node.outputs) == 1

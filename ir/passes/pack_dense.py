@@ -14,7 +14,7 @@ from ..rewrite import rebuild
 
 
 def pack_dense(graph: Graph, layouts: DataLayouts) -> Graph:
-    """``gemm(x, w) -> gemm(x, relayout(w))``, and so for ``matmul``, for constant float matrices w."""
+    """``gemm(x, w) -> gemm(x, relayout(w))`` for constant float matrices w, and the same for ``matmul``."""
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         if not packs(graph, node):

@@ -1,4 +1,4 @@
-"""Data that is moved between being dequantized and quantized again is moved as integers."""
+"""Move data as integers where it is dequantized, moved, and quantized again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ops.quantize import Dequantize, Quantize
 from ..rewrite import Match, Report, apply_rules
 
 LEAST_SCALE = 2.0**-100
-"""Products with scales from here on have all their bits."""
+"""The least scale whose products with integers of 8 bits are exact, being no subnormal numbers."""
 
 
 def quantized_moves(graph: Graph, report: Report | None = None) -> Graph:
@@ -24,7 +24,7 @@ def quantized_moves(graph: Graph, report: Report | None = None) -> Graph:
 class QuantizedAgain:
     """``quantize(dequantize(x, s, z), s, z) => x`` for 8-bit x.
 
-    ``(x - z) * s / s`` is off by less than a half, rounded twice.
+    ``(x - z) * s / s`` is rounded twice, and off by less than a half.
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
@@ -38,8 +38,10 @@ class QuantizedAgain:
 
 
 class MovedQuantized:
-    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for what only moves or chooses elements, when it is
-    quantized alike after that.
+    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for an op that only moves or chooses elements
+    (``Op.moves_elements``).
+
+    All readers must quantize the result with the same scale and zero point.
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
@@ -58,7 +60,7 @@ class MovedQuantized:
 
 
 class QuantizedConcat:
-    """``quantize(concat(dequantize(x), ...)) => concat(quantize(dequantize(x)), ...)`` by one scale."""
+    """``quantize(concat(dequantize(x), ...)) => concat(quantize(dequantize(x)), ...)`` for a single scale."""
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
         joined = graph.producers.get(node.inputs[0].name) if isinstance(node.op, Quantize) else None
@@ -75,7 +77,9 @@ class QuantizedConcat:
 
 
 def _alike(graph: Graph, quantize: Node, dequantize: Node) -> bool:
-    """Whether one undoes the other: of the same 8-bit dtype, constant positive scale and zero point, one number each."""
+    """Whether ``quantize`` undoes ``dequantize``: both have the same 8-bit dtype, and the same constant scale and zero
+    point, a single positive number and a single integer.
+    """
     x, y = dequantize.inputs[0], quantize.output
     if x.type.dtype != y.type.dtype or x.type.dtype not in ("i8", "u8") or dequantize.output.type.dtype != "f32":
         return False

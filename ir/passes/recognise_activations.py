@@ -1,4 +1,4 @@
-"""Activation functions that models spell out in simpler ops become the one op, which is computed in fewer instructions."""
+"""Replace activation functions that a model spells out in simpler ops by single ops, which take fewer instructions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..rewrite import Match, Report, apply_rules
 
 
 def recognise_activations(graph: Graph, report: Report | None = None) -> Graph:
-    """Apply the rules until none fires; ``report`` is told where each fired, and why not elsewhere."""
+    """Apply the rules until none fires. ``report`` records where each fired, and why it did not elsewhere."""
     return apply_rules(
         graph, (SiluOfSigmoid(), HardSwishOfHardSigmoid(), HardSwishOfClip(), GeluOfErf(), GeluOfTanh()), report
     )
 
 
 class Activation:
-    """A product that is an activation of one of its factors.
+    """A rule for a product that is an activation of one of its factors.
 
-    ``find`` tells the op and that factor's name, or why not.
+    ``find`` gives the op and that factor, or the reason why there is none.
     """
 
     gate: type[Op]
-    """The op that tells the activation: without it among what the factors are made of, a product is of no interest."""
+    """The op that gives the activation away: a product without it among the producers of its factors is passed over."""
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
         if not isinstance(node.op, Mul | Div):
@@ -46,7 +46,7 @@ class Activation:
         return why
 
     def find(self, graph: Graph, node: Node, gate: Node) -> Match | str | None:
-        """The match with ``(op, x)`` as its data, or why the product of ``node`` is none."""
+        """A match whose data is ``(op, x)``, or the reason why the product of ``node`` is no activation."""
         raise NotImplementedError
 
     def rewrite(self, b: Builder, match: Match, env: Callable[[Value], Value]) -> Sequence[Value]:
@@ -55,7 +55,7 @@ class Activation:
 
 
 class SiluOfSigmoid(Activation):
-    """``x * sigmoid(c * x) => silu{alpha=c}(x)``; without c it is 1."""
+    """``x * sigmoid(c * x) => silu{alpha=c}(x)``, where c may be left out as 1."""
 
     gate = Sigmoid
 
@@ -132,8 +132,8 @@ class GeluOfTanh(Activation):
 
 
 def _gelu(graph: Graph, node: Node, gate: Node, inner: Product, slope: float, op: Gelu) -> Match | str | None:
-    """``0.5 * x * (1 + gate)`` with ``inner``, the gate's argument, ``slope`` times x (or what else ``inner`` stands
-    for).
+    """Match ``0.5 * x * (1 + gate)``, where ``inner``, the argument of the gate, is ``slope`` times a value derived
+    from x.
     """
     readers = graph.consumers[gate.output.name]
     shift = _plus_constant(graph, readers[0].output) if len(readers) == 1 else None
@@ -149,18 +149,17 @@ def _gelu(graph: Graph, node: Node, gate: Node, inner: Product, slope: float, op
     return Match(node, (gate, add, *inner.nodes, *whole.nodes_but(node)), (op, x))
 
 
-# -- reading expressions
-# --------------------------------------------------------------------------------------------------
+# -- reading expressions -----------------------------------------------------------------------------------------------
 
 TOLERANCES = {"f16": 2**-8, "bf16": 2**-5}
-"""How far a rounded constant may be from the exact one, by dtype; four units in the last place."""
+"""The relative error allowed in a constant, by dtype: four units in the last place."""
 DEPTH = 4
-"""How many ops lie at most between the last of a product and what tells the activation."""
+"""The most ops between the last op of a product and the op that gives the activation away."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """``scale`` times the factors, which ``nodes`` multiply."""
+    """A product: ``scale`` times the factors, as computed by ``nodes``."""
 
     scale: float
     factors: tuple[Value, ...]
@@ -168,7 +167,7 @@ class Product:
 
     @staticmethod
     def of(graph: Graph, value: Value, *atoms: Value, depth: int = DEPTH) -> Product:
-        """A value as a product, of whose factors ``atoms``, and what lies deeper, are not taken apart."""
+        """A value as a product. Factors among ``atoms``, and those that lie deeper, are not taken apart."""
         node = graph.producers.get(value.name)
         number = _number(graph, value)
         if number is not None:
@@ -202,7 +201,7 @@ def _number(graph: Graph, value: Value) -> float | None:
 
 
 def _plus_constant(graph: Graph, value: Value) -> tuple[Value, float, Node] | None:
-    """What a value is the sum of: another and a number, and the node that adds them."""
+    """The two terms of a value that is the sum of a value and a number, and the node that adds them."""
     node = graph.producers.get(value.name)
     if node is None or not isinstance(node.op, Add):
         return None
@@ -221,7 +220,7 @@ def _other_factor(graph: Graph, node: Node, factor: Value) -> Value | None:
 
 
 def _close(a: float, b: float, x: Value) -> bool:
-    """Equal as far as numbers of the dtype of x can tell."""
+    """Whether two numbers are equal within the precision of the dtype of x."""
     return math.isclose(a, b, rel_tol=TOLERANCES.get(x.type.dtype, 2**-21))
 
 

@@ -1,4 +1,4 @@
-"""Return how many elements count as outputs of their own."""
+"""Return the numbers of elements in use as separate outputs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..graph import Graph
 
 
 def separate_counts(graph: Graph) -> Graph:
-    """A pass: trims go, and the graph returns their counts behind its outputs, in order.
+    """The graph without trims; it returns their counts after its other outputs, in order.
 
-    Raises ``GraphError`` for a trim that is not before an output.
+    Raises ``GraphError`` for a trim whose result is not an output.
     """
     trims = {n.output.name: n for n in graph.nodes if is_trim(n)}
     if not trims:

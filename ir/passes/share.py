@@ -1,4 +1,4 @@
-"""Common subexpressions: equal constants and equal nodes are kept once."""
+"""Eliminate common subexpressions: of equal constants and equal nodes, one is kept."""
 
 from __future__ import annotations
 
