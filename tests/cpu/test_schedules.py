@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from support import models
+from support.convolutions import Config, convolution, feeds_of
 from support.machines import (
     AVX2,
     AVX512,
@@ -30,20 +30,19 @@ import convc
 from convc import nn
 from convc.backends.cpu import build
 from convc.backends.cpu.build import schedule
+from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
 from convc.backends.group import Group
 from convc.ir.builder import Builder
 from convc.ir.op import f32
 from convc.ir.ops.unary import Relu
-from convc.runtime.cpu.memory import Plan
+from convc.reader import as_graph
 
-# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected, or that
-# of each machine
-Config = tuple[Any, ...]
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
 """Half a block of channels a group: a block where vectors of eight reach the full rate, and elsewhere half of a whole
 one.
 """
+# the rule expected, or that of each machine
 CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
@@ -83,30 +82,6 @@ CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((16, 16, 9, 3, 11, 4, 1, 16), "depthwise_conv"),
 ]
 EPILOGUES = ["", "Relu", "Tanh", "residual"]
-
-
-def convolution(config: Config, epilogue: str, bias: bool) -> onnx.ModelProto:
-    i, o, kernel, s, size, pad, dilation, group = config
-    kernel, pads = (v if isinstance(v, tuple) else (v, v) for v in (kernel, pad))
-    rng = np.random.default_rng(i + o)
-    w = (rng.standard_normal((o, i // group, *kernel)) / np.sqrt(i // group * np.prod(kernel))).astype(np.float32)
-    weights = {"w": w} | ({"b": rng.standard_normal(o).astype(np.float32)} if bias else {})
-    inputs = {"x": [2, i, size, size]}
-    attrs = {"strides": [s, s], "pads": [*pads, *pads], "dilations": [dilation] * 2, "group": group}
-    nodes = [helper.make_node("Conv", ["x", "w", *["b"] * bias], ["c" if epilogue else "y"], name="conv", **attrs)]
-    if epilogue == "residual":
-        out = [(size + 2 * p - dilation * (k - 1) - 1) // s + 1 for k, p in zip(kernel, pads, strict=True)]
-        inputs["r"] = [2, o, *out]
-        nodes += [helper.make_node("Add", ["c", "r"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
-    elif epilogue:
-        nodes.append(helper.make_node(epilogue, ["c"], ["y"]))
-    return models.model(nodes, inputs, {"y": ["n", "c", "h", "w"]}, weights, opset=17)
-
-
-def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(1)
-    sizes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
 
 
 def name_of(config: Config) -> str:
@@ -325,12 +300,15 @@ def test_older_processors(level: str) -> None:
 def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
     b = Builder("relu")
     graph = b.finish([b.emit(Relu(), b.input("x", f32[1, 64, size, size]))])
-    func, _ = schedule(Group.of(graph.nodes[0]), host_target())
-    assert ("T.parallel" in func.script()) == shared
+    for machine in MACHINES.values():
+        func, _ = schedule(Group.of(graph.nodes[0]), machine)
+        assert ("T.parallel" in func.script()) == shared, machine.mcpu
 
 
 @pytest.mark.parametrize(("size", "threads"), [(8, 1), (64, 2)])
 def test_small_networks_run_on_the_calling_thread(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "NETWORK_CYCLES", 400_000)
-    model = convc.compile(nn.Conv2D(64, kernel_size=3), shapes={"x": (1, 64, size, size)}, threads=2)
-    assert Plan.of(model.description.details["memory"]).parallel == (threads == 2)
+    graph = as_graph(nn.Conv2D(64, kernel_size=3), {"x": (1, 64, size, size)})
+    for machine in MACHINES.values():
+        built = build.build(pipeline(machine.machine).run(graph), machine)
+        assert built.plan.parallel == (threads == 2), machine.mcpu

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.layers import SHAPES, small
 from support.oracles import run_onnxruntime
 from support.tolerances import assert_close
 
@@ -283,12 +284,6 @@ def test_initial_values_follow_from_the_names() -> None:
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------
-
-SHAPES = {"x": (1, 2, 5, 5)}
-
-
-def small() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2D(3, 3), nn.BatchNorm(), nn.Flatten(), nn.Dense(4))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 import pytest
+from support.cases import CASES
 from support.oracles import case_graph, expected, run_reference
 from support.tolerances import assert_close
 
@@ -12,9 +13,6 @@ from convc.ir.op import REGISTRY, Case
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
-CASES = [
-    pytest.param(case, id=f"{name}-{i}") for name, cls in sorted(REGISTRY.items()) for i, case in enumerate(cls.cases())
-]
 WITHOUT_CASES = {"conv_bytes", "fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
 """Ops that no model holds; their own tests cover them."""
 
