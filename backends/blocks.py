@@ -1,4 +1,4 @@
-"""Asking and moving the blocks of a TIR schedule: what the rules of every target need."""
+"""Queries and transformations of the blocks of a TIR schedule that the rules of every target share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_pointwise(sch: Any, block: Any) -> bool:
 
 
 def moves_data(sch: Any, block: Any) -> bool:
-    """Whether a pointwise block only copies, pads or selects: no arithmetic on the data itself."""
+    """Whether a pointwise block only copies, pads or selects, without arithmetic on the data itself."""
     value = sch.get(block).body.value
     while isinstance(value, tvm.ir.Call) and value.op.name == "tirx.if_then_else":
         value = value.args[1]
@@ -36,8 +36,10 @@ def moves_data(sch: Any, block: Any) -> bool:
 
 
 def inline_epilogue(sch: Any, anchor: Any) -> Any:
-    """Inline every pointwise block between the anchor and the last block, and return the last, which then is one expression
-    of the anchor's result. Where the kernel ends in the anchor itself, a block that copies its result out is made.
+    """Inline every pointwise block between the anchor and the last block, and return the last block.
+
+    The last block is then one expression of the anchor's result. Where the kernel ends in the anchor itself, a block
+    that copies its result out is made.
     """
     consumers = sch.get_consumers(anchor)
     if not consumers:
@@ -50,9 +52,10 @@ def inline_epilogue(sch: Any, anchor: Any) -> Any:
 
 
 def inline_cheap(sch: Any, *, repeat: bool = True) -> None:
-    """Inline blocks that are no reduction where that repeats little work: into pointwise readers, or when they only move data.
+    """Inline the blocks without a reduction where that repeats little work.
 
-    Without ``repeat``, none is inlined into a reader of more elements, unless it only moves data.
+    These are blocks that have one pointwise reader, and blocks that only move data. Without ``repeat``, a block is
+    inlined into a reader of more elements only if it just moves data.
     """
     for block in all_blocks(sch):
         consumers = sch.get_consumers(block)

@@ -1,4 +1,4 @@
-"""Indices of many axes made offsets into memory, without the rewriting by which TVM makes some of them wrong."""
+"""Flattening of multi-dimensional indices to memory offsets, without a rewrite of TVM's that gets some wrong."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _GUARD = "convc_guard"
 
 
 def flatten_buffers() -> Any:
-    """TVM's FlattenBuffer, less its simplification by detected iterators (``IterMapSimplify``).
+    """TVM's FlattenBuffer without its simplification by detected iterators (``IterMapSimplify``).
 
-    That one pads an iterator to suit one floored division or modulo of it plus a constant, and pads it in the other
-    divisions too: ``f % 30 // 10 * 35 + (f % 10 + 4) % 5 * 7`` becomes ``(f + 150) % 30 // 10 * 35 + (f + 150) % 5 * 7``.
-    It leaves alone what stands in a loop whose extent depends on another loop, so each kernel is put into one for a while.
-    The plain arithmetic simplification of offsets stays.
+    That simplification pads an iterator to suit one floored division or modulo of the iterator plus a constant, and
+    uses the padded iterator in the other divisions too: ``f % 30 // 10 * 35 + (f % 10 + 4) % 5 * 7`` becomes
+    ``(f + 150) % 30 // 10 * 35 + (f + 150) % 5 * 7``. It skips statements in a loop whose extent depends on another
+    loop, so each kernel is put into such a loop for this pass. The plain arithmetic simplification of offsets stays.
     """
     return tvm.transform.Sequential(
         [body_pass("convc.Guard", _guarded), tirx.transform.FlattenBuffer(), body_pass("convc.Unguard", _inside)]
@@ -26,6 +26,7 @@ def flatten_buffers() -> Any:
 
 
 def _guarded(body: Any) -> Any:
+    """The body inside two loops of one iteration, the inner loop's extent depending on the outer loop."""
     outer, inner = tirx.Var(_GUARD, "int32"), tirx.Var(_GUARD, "int32")
     return _loop(outer, tirx.const(1, "int32"), _loop(inner, outer + 1, body))
 
@@ -35,7 +36,7 @@ def _loop(var: Any, extent: Any, body: Any) -> Any:
 
 
 def _inside(stmt: Any) -> Any:
-    """The statement without the guard, which stands behind the declarations of the flat buffers."""
+    """The statement without the guard loops, which come after the declarations of the flat buffers."""
     if isinstance(stmt, tirx.SeqStmt):
         return tirx.SeqStmt([_inside(s) for s in stmt.seq])
     if isinstance(stmt, tirx.For) and stmt.loop_var.name == _GUARD:

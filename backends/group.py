@@ -1,4 +1,4 @@
-"""A kernel to be: one node, or one fused group, lowered to tensor expressions."""
+"""The body of one kernel, which is one node or one fused group, and its lowering to tensor expressions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
 from . import intrinsics as _  # noqa: F401  registers what ops call
-from .cpu.machine import Machine
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
-"""By the name of a node's output: what to lower it to instead of its op's own ``compute``."""
+"""By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
 
 
 HEAVY = 8
-"""Operations an element from which on an epilogue is heavy."""
+"""An epilogue of more operations per element than this is heavy."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Group:
 
     @staticmethod
     def of(node: Node) -> Group:
-        """The group of a node, its values renamed so that equal kernels have equal text."""
+        """The group of a node, with its values renamed so that equal kernels have equal text."""
         if isinstance(node.op, Fused):
             return Group(canonical(node.op.body))
         inputs = dict.fromkeys(node.inputs)
@@ -52,31 +51,28 @@ class Group:
 
     @property
     def heavy_epilogue(self) -> bool:
-        """Whether what follows the anchor takes many operations an element, as ``tanh`` does and ``relu`` does not."""
+        """Whether the epilogue takes many operations per element, as ``tanh`` does and ``relu`` does not."""
         return sum(n.op.cost for n in self.body.nodes if isinstance(n.op, Elementwise)) > HEAVY
 
     def argument(self, value: Value) -> str:
         """The name of the kernel's argument that holds an input of the body."""
         return f"a{[v.name for v in self.body.inputs].index(value.name)}"
 
-    def cycles(self, machine: Machine) -> float:
-        """An estimate of what the kernel takes on one core: its arithmetic, and reading and writing from cache."""
-        flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)
-        moved = sum(v.type.nbytes for v in (*self.body.inputs, *self.body.outputs))
-        return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle
-
     @cached_property
     def key(self) -> str:
-        """Equal for kernels that compute the same: the text form."""
+        """The text of the group, equal for kernels that compute the same."""
         return print_graph(self.body)
 
     @property
     def name(self) -> str:
-        """A readable name made of the ops."""
+        """A readable name made of the names of the ops."""
         return "_".join(n.op.name for n in self.body.nodes)[:48]
 
     def lower(self, computes: Computes | None = None) -> Lowered:
-        """The group as tensor expressions."""
+        """Lower the group to tensor expressions; ``computes`` overrides how some of its nodes are lowered.
+
+        Raises ``CompileError`` when a node is lowered to another shape or dtype than its type says.
+        """
         k = TensorExpressions(te, tirx, topi, tvm.sym.Analyzer(), tvm.ir.Range.from_min_extent)
         operands: dict[str, Operand] = {}
         args = []
@@ -99,7 +95,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Immediate(Operand):
-    """A constant of one element, an immediate in the code."""
+    """A constant of one element, which becomes an immediate in the code."""
 
     value: float | int | bool = 0
 
@@ -108,7 +104,7 @@ class Immediate(Operand):
 
 
 def _number(constant: Constant) -> float | int | bool:
-    """The one element of a constant, of a small dtype its bits."""
+    """The only element of a constant; for the small dtypes, its bits."""
     array = constant.array.reshape(-1)
     number: float | int | bool = (array.view(np.uint8) if constant.type.dtype in SMALL else array)[0].item()
     return number
@@ -123,9 +119,10 @@ class Lowered:
     operands: dict[str, Operand]
 
     def schedule(self) -> Any:
-        """A fresh TIR schedule of the group, its one function called ``main``."""
+        """A fresh TIR schedule of the group, whose only function is called ``main``."""
         func = te.create_prim_func([*self.args, *self.outputs])
-        if func.body.block.name_hint != "root":  # that of one block without loops, such as a sort, has none around it
+        # TVM adds no root block around a single block without loops, such as a sort
+        if func.body.block.name_hint != "root":
             root = s_tir.SBlock([], [], [], "root", func.body)
             func = func.with_body(s_tir.SBlockRealize([], True, root))
         return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
@@ -150,6 +147,7 @@ def canonical(body: Graph) -> Graph:
 
 
 def _check(node: Node, value: Value, tensor: Any) -> None:
+    """Raise ``CompileError`` when a tensor's shape or dtype is not that of the value it was lowered from."""
     shape = tuple(int(s) for s in tensor.shape)
     if shape != value.type.physical_shape or str(tensor.dtype) != value.type.tvm_dtype:
         raise CompileError(f"{node.describe()} was lowered to {tensor.dtype}{list(shape)}, not {value.type}")

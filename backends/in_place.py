@@ -1,4 +1,4 @@
-"""Results written over an operand: which operands of a kernel its result may replace in memory."""
+"""Which operands of a kernel its result may overwrite in memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from convc.ir.ops.fused import Fused
 
 
 def replaceable(node: Node) -> list[Value]:
-    """The operands that the node's result may lie over, when nobody reads them afterwards.
+    """The operands that the node's result may overwrite, if nothing reads them afterwards.
 
-    An element of such an operand is read for the element of the result that takes its place and for no other: only
-    elementwise ops of its own shape and layout stand between them, as with the sum that ends a residual block. A line
-    of the result is then in cache already when it is written.
+    An element of such an operand is read only for the element of the result that takes its place: only elementwise ops
+    of the same shape and layout lie between them, as with the sum that ends a residual block. A line of the result is
+    then already in cache when it is written.
     """
     if len(node.outputs) != 1:
         return []
@@ -28,7 +28,7 @@ def _is_read_in_place(node: Node, operand: Value) -> bool:
 
 
 def _leads_elementwise(body: Graph, v: Value, operand: Value) -> bool:
-    """Whether what a body computes from a value is elementwise, and of the operand's shape and layout, to the end."""
+    """Whether all that a body computes from a value is elementwise, in the operand's shape and layout."""
     return all(
         n.op.elementwise
         and n.output.type.with_dtype(operand.type.dtype) == operand.type

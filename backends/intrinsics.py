@@ -1,6 +1,7 @@
-"""The mathematical functions that every target brings itself: ``k.intrinsic("exp", x)``.
+"""The mathematical functions that every target implements itself, called in ops as ``k.intrinsic("exp", x)``.
 
-Each is one call in TIR, kept through scheduling and vectorising, and lowered last by what the target registers for it.
+Each is one call in TIR, kept through scheduling and vectorisation, and lowered last by what the target registers for
+it.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ INTRINSICS = {
     "maximum": 2,
     "minimum": 2,
 }
-"""How many operands each takes. ``log1p`` need serve arguments in [0, 1] alone; ``maximum`` and ``minimum`` give NaN where
-either operand is NaN.
+"""The number of operands of each intrinsic. ``log1p`` need only serve arguments in [0, 1]; ``maximum`` and ``minimum``
+give NaN where either operand is NaN.
 """
 BYTES = ("dot4", "plus", "quad")
-"""Functions of int32 vectors, for processors that have them (``byte_math.py``)."""
+"""Functions of int32 vectors, for processors that have instructions for them (``cpu/byte_math.py``)."""
 _PREFIX = "convc."
 
 
 def register_lowering(target: str, lower: Callable[[str, Any], Any], names: Iterable[str] = INTRINSICS) -> None:
-    """Have ``lower(name, call)`` replace the calls of these intrinsics, of vectors too, for a kind of target."""
+    """Make ``lower(name, call)`` replace the calls of these intrinsics, vector calls included, for a kind of target."""
     for name in names:
         tirx.op.register_intrin_lowering(_PREFIX + name, target=target, f=partial(lower, name), level=11)
 
@@ -61,8 +62,9 @@ def _register() -> None:
         op = _PREFIX + name
         _ffi_api.RegisterOp(op, f"{name} of convc")
         register_op_attr(op, "TVectorizable", True)
-        register_op_attr(op, "TCallEffectKind", 1)  # pure
-    register_op_attr("tirx.nearbyint", "TVectorizable", True)  # TVM forgot: it would take every element by itself
+        register_op_attr(op, "TCallEffectKind", 1)  # the effect kind "pure"
+    # TVM does not set it, and would compute each element alone
+    register_op_attr("tirx.nearbyint", "TVectorizable", True)
 
 
 _register()

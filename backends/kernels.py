@@ -1,4 +1,4 @@
-"""The distinct kernels of a network, and asking the rules of a backend for the schedule of each."""
+"""The distinct kernels of a network, and the search for the rule that schedules each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True)
 class Kernel:
-    """One compiled group: its name in the code, the rule that scheduled it, and the nodes that call it by their outputs."""
+    """One compiled group: its name in the code, the rule that scheduled it, and the outputs of its nodes."""
 
     name: str
     rule: str
@@ -26,14 +26,17 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Distinct:
-    """A group that differs from all others of the network, a name for its kernel, and the nodes it computes."""
+    """A group that occurs in a network, with a name for its kernel and all the nodes that it computes."""
 
     name: str
     group: Group
     nodes: tuple[Node, ...]
 
     def scheduled(self, schedule: Callable[[Group], Any]) -> Any:
-        """What ``schedule`` makes of the group; what it raises names the node."""
+        """The result of ``schedule`` for the group; errors that it raises are made to name the node.
+
+        Raises ``CompileError`` for errors that are not convc's own.
+        """
         try:
             return schedule(self.group)
         except ConvcError as e:
@@ -44,7 +47,7 @@ class Distinct:
             raise CompileError(f"{self.nodes[0].describe()} could not be compiled: {e}") from e
 
     def kernel(self, rule: str) -> Kernel:
-        """The record of it for people to read."""
+        """The record of this kernel for people to read."""
         return Kernel(self.name, rule, self.group, tuple(n.output.name for n in self.nodes))
 
 
@@ -58,7 +61,10 @@ def distinct(graph: Graph) -> list[Distinct]:
 
 
 def ask(rules: Sequence[Callable[[Group, Target], Any]], group: Group, target: Target) -> tuple[Any, str]:
-    """The scheduled function of a group by the first rule that takes it, and the name of that rule."""
+    """The scheduled function of a group, by the first rule that takes it, and the name of that rule.
+
+    Raises ``CompileError`` when no rule takes it.
+    """
     for rule in rules:
         sch = rule(group, target)
         if sch is not None:

@@ -1,4 +1,4 @@
-"""Memory of our own: where each tensor lies in it, planned at compile time, and the pages themselves."""
+"""Memory planning at compile time: the offset of each tensor in one piece of memory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Lifetime:
 
 
 def plan(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
-    """An offset for each tensor such that no two that are live together share a byte, and the size of it all.
+    """An offset for each tensor such that no two live at the same time share a byte, and the total size in bytes.
 
-    Largest first, each into the tightest gap that those placed before leave: "Greedy by Size for Offset Calculation",
-    Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020).
+    Tensors are placed largest first, each into the tightest gap that those placed before leave: "Greedy by Size for
+    Offset Calculation", Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020).
     """
     offsets = [0] * len(lifetimes)
     placed: list[int] = []

@@ -1,4 +1,4 @@
-"""Where every value of a network lies, and which of its nodes run once, at load: the same for every backend."""
+"""The memory plan of a network: the place of every value, and which nodes run once, at load. All backends use it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from .in_place import replaceable
 from .memory import Lifetime, aligned, plan
 
 MAX_ELEMENTS = (1 << 31) - 1
-"""Generated code indexes a tensor with 32 bits."""
+"""Most elements of a tensor, since generated code indexes tensors with 32-bit integers."""
 
 
 class Network:
-    """A graph's nodes that run at load and in a call, each in order, and the memory they need.
+    """A graph's nodes that run at load and in a call, each in order, and the memory that they need.
 
-    What follows from constants alone is computed at load into the packed weights, which all calls share, and so are the
-    constants copied that a call reads itself (``copies``: name and offset); the rest of what is made on the way lies in the
-    workspace of the call. ``loading`` is what loading takes: the packed weights, and behind them what is only needed then.
+    Values that follow from constants alone are computed at load into the packed weights, which all calls share.
+    Constants that a call reads as they are get copied there (``copies``: name and offset). All other intermediate
+    values are in the workspace of the call. ``loading`` is the bytes that loading takes: the packed weights, and after
+    them what only loading needs.
     """
 
     def __init__(self, graph: Graph, scratch: Mapping[str, int]) -> None:
         """``scratch`` says how many bytes of scratch memory each node's kernel needs, by the name of its output.
 
-        Raises ``LimitError`` when loading or a call takes too much.
+        Raises ``LimitError`` when loading or a call needs too much memory or computation.
         """
         self.graph = graph
         self._sizes = scratch
@@ -47,17 +48,20 @@ class Network:
         check("constant_bytes", self.loading, f"'{graph.name}', its weights as the code reads them,")
 
     def arguments(self, node: Node) -> list[Place]:
-        """Where the arguments of a node's kernel lie: its inputs, each once, then its outputs."""
+        """The places of the arguments of a node's kernel: its inputs, each once, then its outputs."""
         weights = self.graph.constants if node.output.name in self._loads else ()
         reads = [Place("weight", v.name) if v.name in weights else self._places[v.name] for v in operands(node)]
         return [*reads, *(self._places[v.name] for v in node.outputs)]
 
     def scratch(self, node: Node) -> Place:
-        """Where the scratch memory of a node's kernel begins."""
+        """The place of the scratch memory of a node's kernel."""
         return self._scratch[node.output.name]
 
     def _keep(self) -> tuple[list[tuple[str, int]], int]:
-        """Places, in the packed weights, for what calls read of what is known at load; the constants among it, and its size."""
+        """Give a place in the packed weights to each value known at load that calls read.
+
+        Returns the constants among these values with their offsets, and the size of the packed weights.
+        """
         read = {v.name for n in self.run for v in n.inputs}
         constants = [Value(name, c.type) for name, c in self.graph.constants.items() if name in read]
         size = 0
@@ -67,10 +71,13 @@ class Network:
         return [(v.name, int(self._places[v.name].at)) for v in constants], size
 
     def _lay_out(self, nodes: Sequence[Node], start: Place) -> tuple[dict[str, Place], int]:
-        """Give what the nodes make a place behind ``start`` where it has none; each node's scratch memory, and the size of it all."""
+        """Give a place after ``start`` to each value that the nodes compute, where it has none yet.
+
+        Returns the place of each node's scratch memory, and the size of all of it together.
+        """
         last = {v.name: i for i, n in enumerate(nodes) for v in n.inputs}
         lives: dict[str, Lifetime] = {}
-        owner: dict[str, str] = {}  # of each value, the first that lay in its place
+        owner: dict[str, str] = {}  # for each value, the first value that had its place
         for i, n in enumerate(nodes):
             over = [v.name for v in replaceable(n) if v.name in owner and last[v.name] == i]
             for v in n.outputs:
@@ -87,7 +94,7 @@ class Network:
 
 
 def check_sizes(graph: Graph) -> None:
-    """Raise ``LimitError`` for a tensor of too many bytes, ``CompileError`` for one that generated code cannot index."""
+    """Raise ``LimitError`` for a tensor of too many bytes, and ``CompileError`` for one that code cannot index."""
     for v in graph.values():
         check_made(v.type, f"'{v.name}'")
         if math.prod(v.type.physical_shape) > MAX_ELEMENTS:
@@ -95,12 +102,12 @@ def check_sizes(graph: Graph) -> None:
 
 
 def operands(node: Node) -> list[Value]:
-    """What a node's kernel reads: each value once."""
+    """The values that a node's kernel reads, each once."""
     return list({v.name: v for v in node.inputs}.values())
 
 
 def nbytes(v: Value) -> int:
-    """The bytes a value takes, layout padding counted."""
+    """The bytes of a value, layout padding included."""
     return math.prod(v.type.physical_shape) * v.type.numpy_dtype.itemsize
 
 

@@ -26,9 +26,8 @@ from convc.ir.errors import CompileError, ConvcError
 from convc.ir.graph import Graph
 from convc.ir.text import print_graph
 
-from .files import cache_folder
 from .runtime.artifact import artifact_chunks, read_artifact
-from .runtime.files import write_aside
+from .runtime.files import cache_folder, write_aside
 from .runtime.load import load_parts
 from .runtime.model import CompiledModel
 
@@ -166,7 +165,7 @@ def compiler() -> str:
     digest = hashlib.sha256(convc.__version__.encode())
     for package in (convc, convc.ir, convc.backends):
         folder = Path(package.__path__[0])
-        for file in sorted(folder.rglob("*.py")):
+        for file in sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".ll")):
             digest.update(f"{package.__name__}/{file.relative_to(folder)}\n".encode())
             digest.update(file.read_bytes())
     return " ".join([digest.hexdigest(), *(f"{p} {_version(p)}" for p in _PACKAGES)])

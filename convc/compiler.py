@@ -7,40 +7,26 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-
-from convc.backends.cpu.build import build
-from convc.backends.cpu.choices import Choices
-from convc.backends.cpu.pipeline import pipeline
-from convc.backends.cpu.target import Target, host_target, parse_target, parse_targets
-from convc.ir.counted import counted_outputs
-from convc.ir.errors import CompileError, ConvcError, ShapeError
-from convc.ir.graph import Graph, Value
+from convc.backends.backend import Backend, Options, backend_of
+from convc.ir.errors import ConvcError, ShapeError
+from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
-from convc.ir.types import Dim
+from convc.ir.sizes import Dim
 
-from . import __version__
-from .cache import DiskCache, cache_key, disk_cache, through
+from .cache import cache_key, disk_cache, through
 from .dynamic import DynamicModel, Keep
 from .reader import Reader, is_open, reader
-from .runtime.cpu.model import CpuModel
-from .runtime.cuda.model import CudaModel
-from .runtime.description import Description, Port
 from .runtime.load import model_of
 from .runtime.model import CompiledModel, Model
-from .runtime.processors import available_processors
-from .tuning.database import choices_for
 
-PRECISIONS = ("default", "strict")
-"""Of a processor."""
-GPU_PRECISIONS = ("default", "fp32", "tf32", "fp16")
-"""Of a GPU, the first two being the same."""
+if TYPE_CHECKING:
+    import onnx
 
-Source = Graph | str | os.PathLike[str] | bytes | onnx.ModelProto | Any
+    Source = Graph | str | os.PathLike[str] | bytes | onnx.ModelProto | Any
+
 Shapes = Mapping[str, Sequence[Dim]]
 
 _compiling = threading.Lock()
@@ -63,11 +49,11 @@ def compile(
 ) -> Model:
     """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
 
-    ``shapes`` gives sizes to inputs by name. Sizes that stay open follow from the arrays that the model is called with: it is
+    ``shapes`` gives sizes to inputs by name. Sizes that stay dynamic follow from the arrays that the model is called with: it is
     then a ``DynamicModel``, compiled for each size that comes; ``keep`` says how many of them stay in memory. Several shapes,
     as a sequence, give a ``ModelSet`` of those sizes, for one artifact. ``dump_dir`` receives the graph after every pass.
 
-    What is compiled for open sizes is kept on disk, and with ``cache=True`` everything, to be found again by any process that
+    What is compiled for dynamic sizes is kept on disk, and with ``cache=True`` everything, to be found again by any process that
     compiles the same for the same; with ``False`` nothing (``cache.py``).
 
     For a processor, ``target`` is this one (``cpu`` or ``native``), a level of x86-64 (``x86-64-v3``), ``aarch64`` or a
@@ -85,12 +71,11 @@ def compile(
     ``limits`` are what a model may ask for, above which it is refused: see ``convc.Limits``.
     Raises errors derived from ``ConvcError``, each naming the node and the cause.
     """
-    if threads is not None and not (isinstance(threads, int) and threads >= 1):
-        raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
-    _check(target, arch, threads, precision)
+    options = Options(target, threads, arch, precision, tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
     with guarded(limits):
-        recipe = Recipe(target, threads, arch, precision, tuning, folder, current())
+        recipe = Recipe(backend_of(options), options, folder, current())
+        recipe.backend.units(options)  # malformed options are said before the model is read
         if isinstance(shapes, Sequence):
             return model_of(_several(source, shapes, recipe, cache is True))
         found = reader(source, shapes)
@@ -107,9 +92,10 @@ def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bo
     for given in shapes:
         found = reader(source, given)
         for port in found.inputs:
-            if is_open([port]):
+            if port.is_open:
                 raise ShapeError(
-                    f"input {port} leaves sizes open: fix them with shapes=[{{'{port.name}': ...}}] (--shape {port.name}=...)"
+                    f"input {port} leaves sizes dynamic: fix them with shapes=[{{'{port.name}': ...}}] "
+                    f"(--shape {port.name}=...)"
                 )
         graph, fixed = _fixed(found)
         models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(graph, cache)
@@ -117,8 +103,8 @@ def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bo
 
 
 def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
-    """The graph of what leaves no size open, and the shapes of its inputs."""
-    shapes = {p.name: tuple(map(int, p.shape)) for p in found.inputs}
+    """The graph of a source that leaves no size dynamic, and the shapes of its inputs."""
+    shapes = {p.name: p.sizes for p in found.inputs}
     return fix_shapes(found.graph(shapes), {}), shapes
 
 
@@ -129,7 +115,8 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicM
                 return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
         except ConvcError as e:
             sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            raise type(e)(f"for {sizes}: {e}") from e
+            e.within(f"for {sizes}")
+            raise
 
     return DynamicModel(found.name, found.inputs, found.outputs, make, keep)
 
@@ -138,23 +125,31 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicM
 class Recipe:
     """What a graph is compiled for, and how."""
 
-    target: str
-    threads: int | None
-    arch: str | Sequence[str] | None
-    precision: str
-    tuning: bool | str | os.PathLike[str] | None
+    backend: Backend
+    options: Options
     dump_dir: Path | None
     limits: Limits
 
     def models(self, graph: Graph, cache: bool) -> list[CompiledModel]:
-        """The graph compiled for each of the targets, with ``cache`` by way of the one on disk."""
+        """The graph compiled for each of the targets, with ``cache`` by way of the cache on disk."""
         disk = disk_cache() if cache and self.dump_dir is None else None  # a dump shows passes, which must then run
-        if self.target == "cuda":
-            options = self._options("cuda", self.arch if isinstance(self.arch, str | None) else list(self.arch))
-            return [through(disk, lambda: cache_key(graph, options), None, lambda: self._for_gpu(graph))]
-        return [
-            self._for_cpu(graph, t, disk) for t in parse_targets(self.target, self.threads or available_processors())
-        ]
+        models = []
+        for unit in self.backend.units(self.options):
+
+            def make(unit: Any = unit) -> CompiledModel:
+                with _compiling:
+                    return self.backend.build(graph, unit, self.options, self.dump_dir)
+
+            def key(unit: Any = unit) -> str:
+                return cache_key(graph, self._key(unit))
+
+            models.append(through(disk, key, self.options.threads, make))
+        return models
+
+    def _key(self, unit: Any) -> dict[str, Any]:
+        """All that decides what is compiled; the limits too, since a model that they refuse must not be found."""
+        what = {"backend": self.backend.name, "precision": self.options.precision, "limits": asdict(self.limits)}
+        return what | {"unit": self.backend.key(unit, self.options)}
 
     def at(self, shapes: Mapping[str, Sequence[int]]) -> Recipe:
         """The same for one of several sizes, which dumps into a folder of its own."""
@@ -164,104 +159,5 @@ class Recipe:
         return replace(self, dump_dir=self.dump_dir / name)
 
     def for_here(self) -> Recipe:
-        """The same for that one of the targets which this processor runs best; raises ``CompileError`` when it runs none."""
-        if self.target == "cuda":
-            return self
-        host = host_target()
-        targets = {name: parse_target(name) for name in self.target.split(",")}
-        able = [name for name, t in targets.items() if not host.lacks(t.family, t.features)]
-        if not able:
-            lacking = {name: host.lacks(t.family, t.features) for name, t in targets.items()}
-            reasons = "; ".join(f"{name} needs {what}" for name, what in lacking.items())
-            raise CompileError(
-                f"sizes that are open are compiled when the model runs, and this processor ({host.mcpu}) cannot run it: "
-                f"{reasons}; fix them with shapes={{...}} (--shape)"
-            )
-        return replace(self, target=max(able, key=lambda name: len(targets[name].features)))
-
-    def _options(self, target: Any, arch: Any = None) -> dict[str, Any]:
-        options = {"target": target, "arch": arch, "precision": self.precision, "threads": self.threads}
-        return options | {"limits": asdict(self.limits)}  # a model that they refuse must not be found
-
-    def _for_cpu(self, graph: Graph, target: Target, disk: DiskCache | None) -> CompiledModel:
-        choices = choices_for(self.tuning if self.precision != "strict" else None, target.mcpu)
-        what = [target.mcpu, target.triple, sorted(target.features), target.threads, dict(choices.algorithms)]
-
-        def make() -> CompiledModel:
-            return _for_cpu(graph, target, self.threads, self.precision, choices, self.dump_dir)
-
-        return through(disk, lambda: cache_key(graph, self._options(what)), self.threads, make)
-
-    def _for_gpu(self, graph: Graph) -> CompiledModel:
-        with _compiling:
-            return _for_gpu(graph, self.arch, self.precision, self.dump_dir)
-
-
-def _check(target: str, arch: str | Sequence[str] | None, threads: int | None, precision: str) -> None:
-    """Raise ``CompileError`` for what does not go together."""
-    known = GPU_PRECISIONS if target == "cuda" else PRECISIONS
-    if precision not in known:
-        other = "a processor" if target == "cuda" else "target 'cuda'"
-        hint = f" ('{precision}' is for {other})" if precision in (*PRECISIONS, *GPU_PRECISIONS) else ""
-        raise CompileError(f"unknown precision '{precision}'; known: {', '.join(known)}{hint}")
-    if target != "cuda" and arch is not None:
-        raise CompileError(f"arch is for target 'cuda', and the target is '{target}'")
-    if target == "cuda" and threads is not None:
-        raise CompileError("threads is for a processor, and the target is 'cuda'")
-
-
-def _for_cpu(
-    graph: Graph, target: Target, threads: int | None, precision: str, choices: Choices, dump_dir: Path | None
-) -> CpuModel:
-    with _compiling:
-        final = pipeline(target.machine, precision, choices).run(graph, dump_dir)
-        built = build(final, target)
-    details = {
-        "triple": target.triple,
-        "mcpu": target.mcpu,
-        "features": tuple(sorted(target.features)),
-        "threads": threads,
-        "memory": asdict(built.plan),
-    }
-    model = CpuModel(built.module, _description(graph, final, "cpu", details), _weights(final), threads, built.kernels)
-    if not host_target().lacks(target.family, target.features):
-        _ = model.program  # what it takes to run is done now
-    return model
-
-
-def _for_gpu(graph: Graph, arch: str | Sequence[str] | None, precision: str, dump_dir: Path | None) -> CudaModel:
-    from convc.backends.cuda import build as cuda
-    from convc.backends.cuda.arch import parse_architectures
-    from convc.backends.cuda.pipeline import pipeline as gpu_pipeline
-    from convc.backends.cuda.usage import usage
-
-    precision = "fp32" if precision == "default" else precision
-    architectures = [replace(a, gpu=replace(a.gpu, tf32=precision == "tf32")) for a in parse_architectures(arch)]
-    final = gpu_pipeline(precision).run(graph, dump_dir)
-    built = cuda.build(final, architectures)
-    held, code = {}, bytearray()
-    for name, found in built.items():
-        places = []
-        for module in found.modules:
-            places.append((len(code), len(module.code)))
-            code += module.code
-        held[name] = {"modules": places, "plan": asdict(found.variant.plan)}
-    description = _description(graph, final, "cuda", {"precision": precision, "architectures": held})
-    model = CudaModel(description, bytes(code), _weights(final), built[architectures[-1].name].variant.kernels)
-    model.usage = {a.name: usage(built[a.name], a.gpu) for a in architectures}
-    return model
-
-
-def _description(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) -> Description:
-    """What a model is, its graph as it was given and as it was compiled."""
-    inputs = tuple(_port(v.name, made) for v, made in zip(graph.inputs, final.inputs, strict=True))
-    outputs = tuple(map(_port, graph.output_names, final.outputs, counted_outputs(graph)))  # the counts come last
-    return Description(graph.name, __version__, inputs, outputs, kind, details)
-
-
-def _port(name: str, made: Value, counted: int | None = None) -> Port:
-    return Port(name, made.type.physical_shape, str(made.type.numpy_dtype), counted)
-
-
-def _weights(final: Graph) -> dict[str, np.ndarray]:
-    return {name: c.array for name, c in final.constants.items()}
+        """The same for the one of the targets that this machine runs best; raises ``CompileError`` when it runs none."""
+        return replace(self, options=self.backend.for_here(self.options))

@@ -14,7 +14,7 @@ from convc.ir.errors import ArtifactError, InputError
 from convc.ir.passes.fix_shapes import checked_shapes
 
 from .reader import narrowed
-from .runtime.description import OpenPort
+from .runtime.description import Port
 from .runtime.model import CompiledModel
 from .runtime.model_set import ManySizes, Shapes, shapes_of
 
@@ -96,8 +96,8 @@ class DynamicModel(ManySizes):
     def __init__(
         self,
         name: str,
-        inputs: Sequence[OpenPort],
-        outputs: Sequence[OpenPort],
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
         make: Callable[[Mapping[str, tuple[int, ...]]], CompiledModel],
         keep: Keep,
     ) -> None:
@@ -128,7 +128,7 @@ class DynamicModel(ManySizes):
         )
 
 
-def _sizes(port: OpenPort) -> tuple[int, ...]:
+def _sizes(port: Port) -> tuple[int, ...]:
     if any(isinstance(size, str) for size in port.shape):
         raise InputError(f"the shape of input '{port.name}' is missing; the model takes {port}")
     return tuple(int(size) for size in port.shape)

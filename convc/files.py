@@ -1,9 +1,8 @@
-"""Reading model files within their limits, and the folder of what convc keeps."""
+"""Reading model files within their limits."""
 
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -27,9 +26,3 @@ def read_npz(data: bytes) -> dict[str, np.ndarray]:
         check("nodes", len(z.infolist()), "the .npz")
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         return dict(archive)
-
-
-def cache_folder() -> Path | None:
-    """The folder of what convc keeps for later; ``None`` when there is to be none."""
-    folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
-    return Path(folder) if folder else None

@@ -1,4 +1,5 @@
-"""convc as an ONNX backend (``onnx.backend.base``): ``import convc.onnx_backend as backend; backend.run_model(model, inputs)``.
+"""convc as an ONNX backend (``onnx.backend.base``):
+``import convc.onnx_backend as backend; backend.run_model(model, inputs)``.
 
 ``python -m convc.onnx_backend`` runs onnx's backend test suite through it; see ``convc.onnx_suite``.
 """

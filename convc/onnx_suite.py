@@ -1,8 +1,8 @@
 """onnx's backend test suite through convc: ``python -m convc.onnx_suite``.
 
-Every case ends as one of: ``pass``; ``refused``, a ``ConvcError`` that names what convc does not compile, before anything ran;
-``wrong``, other numbers, shapes or dtypes than the suite's; ``crashed``, any other exception, a dead process, or no answer
-in time. Cases run in worker processes, so that a crash is seen and named.
+Every case ends as one of: ``pass``; ``refused``, a ``ConvcError`` that names what convc does not compile, before
+anything ran; ``wrong``, other numbers, shapes or dtypes than the suite's; ``crashed``, any other exception, a dead
+process, or no answer in time. Cases run in worker processes, so that a crash is seen and named.
 """
 
 from __future__ import annotations

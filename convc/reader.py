@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ from zipfile import BadZipFile
 
 import onnx
 
-from convc.ir.dtypes import Dim, numpy_dtype
+from convc.ir.dtypes import numpy_dtype
 from convc.ir.errors import ConvcError, ModelFileError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
+from convc.ir.sizes import Dim, mismatch
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
 from .files import read_bytes, read_npz
 from .onnx.importer import import_model, load_onnx, model_inputs, read_model
-from .runtime.description import AnyPort, OpenPort
+from .runtime.description import Port
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Reader:
     """A source that was read, to make its graph at any sizes: what it is called, its ports, and the graph for shapes by name."""
 
     name: str
-    inputs: tuple[OpenPort, ...]
-    outputs: tuple[OpenPort, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     graph: Callable[[Mapping[str, Sequence[int]]], Graph]
 
 
@@ -42,6 +43,8 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
     an ``nn`` module needs it for all of its inputs.
     """
     given = checked(shapes)
+    if isinstance(source, Reader):
+        return replace(source, inputs=narrowed(source.inputs, given))
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
@@ -53,28 +56,34 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
             model.graph.name or "main", narrowed(inputs, given), outputs, lambda s: import_model(model, folder, s)
         )
     if isinstance(source, Graph):
-        values = [Value(n, v.type) for n, v in zip(source.output_names, source.outputs, strict=True)]
-        inputs = narrowed(_ports(source.inputs), given)
-        return Reader(source.name, inputs, _ports(values), lambda s: as_graph(source, s))
-    inputs = tuple(OpenPort(name, tuple(s), "float32") for name, s in given.items())
-    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))
+        verify(source)
+        return _of_graph(source, given)
+    if all(isinstance(size, int) for shape in given.values() for size in shape):
+        return _of_graph(as_graph(source, given), {})
+    inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items())
+    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced for each size
 
 
-def _ports(values: Sequence[Value]) -> tuple[OpenPort, ...]:
-    return tuple(OpenPort(v.name, v.type.shape, str(v.type.numpy_dtype)) for v in values)
+def _of_graph(graph: Graph, given: Mapping[str, Sequence[Dim]]) -> Reader:
+    outputs = [Value(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
+    return Reader(graph.name, narrowed(_ports(graph.inputs), given), _ports(outputs), lambda s: fix_shapes(graph, s))
 
 
-def _stated(info: onnx.ValueInfoProto) -> OpenPort:
+def _ports(values: Sequence[Value]) -> tuple[Port, ...]:
+    return tuple(Port(v.name, v.type.shape, str(v.type.numpy_dtype)) for v in values)
+
+
+def _stated(info: onnx.ValueInfoProto) -> Port:
     """What a file says of an output, which need not be all."""
     tensor = info.type.tensor_type
     sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
     dtype = str(numpy_dtype(dtype_from_onnx(tensor.elem_type))) if tensor.elem_type else "?"
-    return OpenPort(info.name, tuple(sizes), dtype)
+    return Port(info.name, tuple(sizes), dtype)
 
 
-def is_open(ports: Sequence[AnyPort]) -> bool:
-    """Whether some size is only named."""
-    return any(isinstance(size, str) for p in ports for size in p.shape)
+def is_open(ports: Sequence[Port]) -> bool:
+    """Whether some size is dynamic."""
+    return any(p.is_open for p in ports)
 
 
 def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, ...]]:
@@ -88,20 +97,18 @@ def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, 
         return checked_shapes(shapes)  # type: ignore[arg-type, return-value]
 
 
-def narrowed(ports: Sequence[OpenPort], shapes: Mapping[str, Sequence[Dim]]) -> tuple[OpenPort, ...]:
+def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tuple[Port, ...]:
     """The ports with the shapes that are given by name, in which names stay open; raises ``ShapeError`` for what does not fit."""
     names = [p.name for p in ports]
     for name in shapes:
         if name not in names:
             raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(names)}")
-    return tuple(OpenPort(p.name, _narrow(p, tuple(shapes.get(p.name, p.shape))), p.dtype) for p in ports)
-
-
-def _narrow(port: OpenPort, given: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    known = len(given) == len(port.shape)
-    if not known or any(isinstance(s, int) and s != g for s, g in zip(port.shape, given, strict=True)):
-        raise ShapeError(f"shapes gives input '{port.name}' the shape {list(given)}, but the model says {port}")
-    return given
+    for p in ports:
+        stated = [size if isinstance(size, int) else f"size {i}" for i, size in enumerate(p.shape)]
+        wrong = mismatch(f"the shape given for input '{p.name}'", stated, shapes.get(p.name, p.shape))
+        if wrong:
+            raise ShapeError(wrong)
+    return tuple(Port(p.name, tuple(shapes.get(p.name, p.shape)), p.dtype) for p in ports)
 
 
 def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None) -> Graph:

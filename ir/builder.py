@@ -1,4 +1,4 @@
-"""Building graphs: types are inferred as nodes are added, names made unique, constants shared."""
+"""Build graphs: types are inferred as nodes are added, and names are made unique."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .counted import TRIM, axis_of_trim, is_trim
-from .errors import GraphError, ShapeError, UnsupportedOpError
+from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
 from .op import REGISTRY, Op
@@ -16,15 +16,18 @@ from .types import TensorType
 
 
 def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
-    """The output types of an op on these inputs; raises ``ShapeError`` naming the op and its operands."""
+    """The output types of an op on these inputs.
+
+    Raises ``ShapeError``, naming the op and its operands, when they do not fit.
+    """
     check("operands", len(inputs), f"a node {op.name}")
     try:
-        hash(op)  # a file may give an attribute as a graph or a sparse tensor, which has none
+        hash(op)  # raises TypeError where a file gives an attribute as a graph or a sparse tensor
         types = op.infer(*(v.type for v in inputs))
     except ShapeError as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None
     except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as e:
-        # a wrong number of operands, or an attribute of another kind, ends here
+        # the number of operands is wrong, or an attribute is of another kind
         raise ShapeError(
             f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
         ) from e
@@ -36,7 +39,7 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
 
 
 class Builder:
-    """Collects inputs, constants and nodes; ``finish`` makes the immutable graph."""
+    """Collects the inputs, constants and nodes of a graph; ``finish`` makes the immutable graph."""
 
     def __init__(self, name: str = "main") -> None:
         self.name = name
@@ -48,7 +51,7 @@ class Builder:
         self._next: dict[str, int] = {}
 
     def fresh(self, hint: str) -> str:
-        """A name not used yet: the hint itself when it is free."""
+        """A name that no value has yet: the hint itself when it is free, else the hint with a number."""
         hint = hint or "v"
         name = hint
         while name in self._taken:
@@ -79,12 +82,12 @@ class Builder:
         return Value(name, constant.type)
 
     def constant_of(self, value: Value) -> np.ndarray | None:
-        """The array behind a value, or ``None`` when it is computed."""
+        """The array that a value holds, or ``None`` when the value is computed."""
         constant = self.constants.get(value.name)
         return constant.array if constant is not None and constant.has_data else None
 
     def is_trimmed(self, value: Value) -> bool:
-        """Whether only a first part of the value counts, how much being known when the model runs."""
+        """Whether the number of elements in use of a value is known only when the model runs."""
         return value.name in self._trims
 
     def inputs_behind(self, value: Value) -> tuple[str, ...]:
@@ -96,10 +99,10 @@ class Builder:
         return tuple(v.name for v in self.inputs if v.name in live)
 
     def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
-        """Add a node; returns its output, or a tuple of them when the op has several.
+        """Add a node, and return its output, or a tuple of several outputs.
 
-        ``names`` are hints for the output names. What is counted is trimmed (``counted.py``). Raises ``ShapeError`` when the
-        operands do not fit, ``UnsupportedOpError`` when the op cannot take what is trimmed.
+        ``names`` are hints for the output names. Results of a counted size are trimmed (see ``counted.py``). Raises
+        ``ShapeError`` when the operands do not fit, ``UnsupportedOpError`` when the op cannot take a trimmed operand.
         """
         if any(v.name in self._trims for v in inputs):
             return _emit_behind(self, op, inputs, self._trims, names)
@@ -113,13 +116,13 @@ class Builder:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
-        """Add a node again, on other inputs: its types are derived anew, its output names kept.
+        """Add a node again on other inputs: its output types are derived anew, and its output names are kept.
 
-        Raises ``GraphError`` when it has not the outputs that the op gives.
+        Raises ``GraphError`` when the node and its op differ in the number of outputs.
         """
         types = infer_types(node.op, inputs)
         if len(types) != len(node.outputs):
-            raise GraphError(f"{node.describe()} gives {len(types)} values, not {len(node.outputs)}")
+            raise GraphError(f"{node.describe()} gives {plural(len(types), 'value')}, not {len(node.outputs)}")
         outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
         self._add(Node(node.op, tuple(inputs), outputs))
         return outputs
@@ -131,7 +134,7 @@ class Builder:
         check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
 
     def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
-        """Rename values made by the nodes from index ``since`` on; returns the new values by old name."""
+        """Rename values that the nodes from index ``since`` on made, and return the new values by their old names."""
         renamed = {
             v.name: Value(names[v.name], v.type) for n in self.nodes[since:] for v in n.outputs if v.name in names
         }
@@ -146,22 +149,22 @@ class Builder:
         return renamed
 
     def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = ()) -> Graph:
-        """The graph; constants that nothing reads are left out."""
+        """The graph that returns ``outputs``. Constants that nothing reads are left out."""
         read = {v.name for n in self.nodes for v in n.inputs} | {v.name for v in outputs}
         constants = {name: c for name, c in self.constants.items() if name in read}
         return Graph(self.name, tuple(self.inputs), tuple(self.nodes), tuple(outputs), constants, tuple(output_names))
 
 
 def _trimmed(b: Builder, whole: Value, count: Value, axis: int, name: str) -> Value:
-    """The value of which only the first elements along an axis count."""
+    """Add the node that says how many elements of a value are in use along an axis."""
     made: Value = b.emit(REGISTRY[TRIM](axis), whole, count, names=[name])  # type: ignore[call-arg]
     return made
 
 
 def _emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str, Node], names: Sequence[str]) -> Any:
-    """An op on operands some of which are trimmed: it computes on the whole ones, and its results are trimmed.
+    """Add an op some of whose operands are trimmed: it computes on the whole operands, and its results are trimmed.
 
-    Raises ``UnsupportedOpError`` when it depends on the size of what is counted.
+    Raises ``UnsupportedOpError`` when the results depend on elements that do not count.
     """
     found = [trims.get(v.name) for v in inputs]
     axes = tuple(None if t is None else axis_of_trim(t) for t in found)
@@ -170,7 +173,8 @@ def _emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str
     if moved is None:
         which = next(v for v, t in zip(inputs, found, strict=True) if t is not None)
         raise UnsupportedOpError(
-            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the model end "
+            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the "
+            "model end "
             "there, and do the rest outside"
         )
     made = b.emit(op, *(v if t is None else t.inputs[0] for v, t in zip(inputs, found, strict=True)))

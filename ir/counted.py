@@ -1,8 +1,10 @@
-"""Tensors whose size along one axis is known only when the model runs: held as the most there can be, with a count.
+"""Tensors whose size along one axis is known only when the model runs.
 
-What makes such a tensor (``Op.counted``) gives the whole of it and how many elements count, and a ``Trim`` says so to what reads
-it. Trims move to the outputs as a graph is built, past ops that compute each element along the axis by itself
-(``Op.counted_axes``): memory, layouts and schedules know nothing of them.
+They have the largest possible size, and a count.
+
+An op that makes such a tensor (``Op.counted``) gives the whole tensor and the number of elements in use. A ``Trim``
+node joins the two. While a graph is built, trims move towards the outputs, past ops that compute each element along the
+axis by itself (``Op.counted_axes``), so that memory planning, layouts and schedules know nothing of them.
 """
 
 from __future__ import annotations
@@ -11,16 +13,16 @@ from .errors import UnsupportedOpError
 from .graph import Graph, Node
 
 TRIM = "trim"
-"""The name of the op, which cannot be imported here: every op depends on this module."""
+"""The name of the op ``Trim``, whose class cannot be imported here because it depends on this module."""
 
 
 def is_trim(node: Node) -> bool:
-    """Whether a node says how much of a tensor counts."""
+    """Whether a node says how many elements of a tensor are in use."""
     return node.op.name == TRIM
 
 
 def axis_of_trim(node: Node) -> int:
-    """The axis that is counted."""
+    """The axis along which a trim counts elements."""
     axis: int = node.op.axis  # type: ignore[attr-defined]
     return axis % node.output.type.rank
 
@@ -32,7 +34,7 @@ def counted_outputs(graph: Graph) -> tuple[int | None, ...]:
 
 
 def check_trimmed(graph: Graph) -> None:
-    """Raise ``UnsupportedOpError`` when an output depends on what is not trimmed: an ONNX model's tensors hold what counts alone."""
+    """Raise ``UnsupportedOpError`` when an output holds elements that do not count, which no ONNX model can express."""
     whole: set[str] = set()
     for node in graph.nodes:
         if node.op.counted is not None or (not is_trim(node) and any(v.name in whole for v in node.inputs)):

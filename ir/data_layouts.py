@@ -1,4 +1,6 @@
-"""How a backend wants convolutional data and weights held: what `passes/assign_layouts.py` and `passes/pack_dense.py` ask."""
+"""How a backend wants convolutional data and weights held: what `passes/assign_layouts.py` and `passes/pack_dense.py`
+ask.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class DataLayouts(Protocol):
         """The layout of a convolution's bias."""
 
     def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """The layout of a dense layer's constant weight, ``K N`` or, when ``transposed``, ``N K``; ``None`` leaves it as it is."""
+        """The layout of a dense layer's constant weight, ``K N`` or, when ``transposed``, ``N K``; ``None`` leaves it
+        as it is.
+        """
 
 
 def spatial_letters(t: TensorType) -> str:

@@ -9,9 +9,6 @@ import numpy as np
 
 from .errors import ShapeError
 
-Dim = int | str
-"""A size in elements, or the name of a symbolic size."""
-
 _COMPUTED: dict[str, np.dtype] = {
     "f16": np.dtype(np.float16), "f32": np.dtype(np.float32), "f64": np.dtype(np.float64),
     "bf16": np.dtype(ml_dtypes.bfloat16),
@@ -34,8 +31,10 @@ DTYPES = tuple(_NUMPY)
 COMPUTED = tuple(_COMPUTED)
 """The dtypes that ops compute with."""
 SMALL = tuple(_SMALL)
-"""The dtypes of fewer bits than ops compute with. They are stored, moved and converted; each element takes a byte, of which the
-low bits count."""
+"""The dtypes of 8 bits or fewer that ops do not compute with.
+
+They are stored, moved and converted. Each element takes a byte, and lies in its low bits.
+"""
 SMALL_FLOATS = tuple(d for d in SMALL if d.startswith("f"))
 """The floats among the small dtypes."""
 SMALL_INTEGERS = tuple(d for d in SMALL if not d.startswith("f"))
@@ -56,8 +55,13 @@ def numpy_dtype(dtype: str) -> np.dtype:
 
 
 def tvm_dtype(dtype: str) -> str:
-    """The name that generated code has for a dtype: numpy's, where a small dtype is a byte."""
+    """The name of a dtype in generated code: numpy's name, or ``uint8`` for a small dtype."""
     return "uint8" if dtype in _SMALL else str(_NUMPY[dtype])
+
+
+def dtype_names(*dtypes: str) -> str:
+    """Dtypes as people read them: numpy's names, with commas between them."""
+    return ", ".join(str(_NUMPY.get(d, d)) for d in dtypes)
 
 
 def dtype_of(array_or_dtype: object) -> str:
@@ -69,6 +73,8 @@ def dtype_of(array_or_dtype: object) -> str:
 
 
 def described(dtype: str, shape: Sequence[object], layout: object = None) -> str:
-    """A tensor's type as people read it: ``float32[1, 64, 56, 56]``, with a memory layout ``float32[1, 64, 56, 56]{NCHW16c}``."""
+    """A tensor's type as people read it: ``float32[1, 64, 56, 56]``, with a memory layout
+    ``float32[1, 64, 56, 56]{NCHW16c}``.
+    """
     sizes = ", ".join(map(str, shape))
     return f"{_NUMPY.get(dtype, dtype)}[{sizes}]" + (f"{{{layout}}}" if layout else "")

@@ -1,8 +1,18 @@
 """Every error a user can cause. All derive from ``ConvcError``; the message names the node, the cause and the fix."""
 
+from __future__ import annotations
+
 
 class ConvcError(Exception):
     """Base class of all errors that convc raises on purpose."""
+
+    def within(self, what: str) -> None:
+        """Put what the error is about before its message, unless the message names that already.
+
+        The error keeps its type, fields and traceback; raise it again by a bare ``raise``.
+        """
+        if what not in str(self):
+            self.args = (f"{what}: {self}", *self.args[1:])
 
 
 class GraphError(ConvcError):
@@ -51,3 +61,8 @@ class InputError(ConvcError):
 
 class DeviceError(ConvcError):
     """A GPU cannot be used: no driver, no device, code for another architecture, or a failure while it ran."""
+
+
+def plural(count: int | str, one: str, many: str = "") -> str:
+    """A number of things in words: ``1 axis``, ``2 axes``. Without ``many`` the plural ends in s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

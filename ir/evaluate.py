@@ -1,27 +1,30 @@
-"""Evaluating ops on arrays at compile time, by onnx's own reference implementation: the oracle also folds constants."""
+"""Evaluate ops on arrays at compile time, with onnx's reference implementation, which is also an oracle of the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from .errors import ConvcError, UnsupportedOpError
-from .onnx_io import EXPORT_IR_VERSION, ExportNode, export_version, onnx_dtype
+from .onnx_io import EXPORT_IR_VERSION, ExportNode, export, export_version, onnx_dtype
 from .op import Op
 from .types import TensorType, type_of
 
+if TYPE_CHECKING:
+    import onnx
+
 
 def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]) -> list[np.ndarray]:
-    """The op's outputs on these arrays; raises ``UnsupportedOpError`` for an op that has no ONNX form."""
+    """The op's outputs on these arrays. Raises ``UnsupportedOpError`` for an op that has no ONNX form."""
+    from onnx import helper
+
     names = [f"i{i}" for i in range(len(inputs))]
     results = [f"o{i}" for i in range(len(outputs))]
     count = iter(range(1 << 30))
     n = ExportNode(names, results, [type_of(x) for x in inputs], outputs, lambda hint: f"t{next(count)}")
-    op.to_onnx(n)
+    export(op, n)
     graph = helper.make_graph(
         n.nodes,
         "fold",
@@ -37,7 +40,13 @@ def evaluate(op: Op, inputs: Sequence[np.ndarray], outputs: Sequence[TensorType]
 def run_reference(
     graph: onnx.GraphProto, opsets: Sequence[onnx.OperatorSetIdProto], feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """The outputs of an ONNX graph by onnx's reference evaluator; raises ``UnsupportedOpError`` when it cannot."""
+    """The outputs of an ONNX graph, computed by onnx's reference evaluator.
+
+    Raises ``UnsupportedOpError`` when it fails.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
     model = helper.make_model(graph, opset_imports=list(opsets), ir_version=EXPORT_IR_VERSION)
     try:
         with np.errstate(all="ignore"):
@@ -52,4 +61,6 @@ def run_reference(
 
 
 def _info(name: str, type: TensorType) -> onnx.ValueInfoProto:
+    from onnx import helper
+
     return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.shape))

@@ -1,4 +1,7 @@
-"""The graph records: ``Value``, ``Node``, ``Constant``, ``Graph``. All immutable; a pass makes a new graph."""
+"""The records that a graph consists of: ``Value``, ``Node``, ``Constant``, ``Graph``.
+
+They are immutable: a pass makes a new graph.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import networkx as nx
 import numpy as np
 
 from .errors import GraphError
 from .limits import check_made
+from .op import Op
 from .types import TensorType, type_of
-
-if TYPE_CHECKING:
-    from .op import Op
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,17 @@ class Node:
         return self.outputs[0]
 
     def describe(self) -> str:
-        """How an error names this node."""
+        """The node's op, output and operands, as errors name it."""
         operands = ", ".join(str(v) for v in self.inputs)
         return f"{self.op.name} node '{self.output.name}' ({operands})"
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """How a parameter that was never given values gets them: ``uniform`` in +-bound, or a constant ``fill``."""
+    """How a parameter that was given no values gets some.
+
+    ``uniform`` draws from [-amount, amount] with ``seed``; ``fill`` repeats ``amount``.
+    """
 
     KINDS: ClassVar[tuple[str, ...]] = ("uniform", "fill")
     kind: str
@@ -75,7 +79,8 @@ class Initializer:
 class Constant:
     """A tensor known at compile time, compared by content. Its data may be lazy, made on first use, or absent.
 
-    It is absent when a graph was parsed from text without its data: shapes can then be studied, values not.
+    The data is absent when a graph was parsed from text without it: shapes can then be studied, values cannot. Such a
+    constant equals another one without data of the same type and ``sha``, and none that has data.
     """
 
     def __init__(self, type: TensorType, data: np.ndarray | Initializer | None, sha: str | None = None) -> None:
@@ -103,10 +108,14 @@ class Constant:
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The values; raises ``GraphError`` when they are absent, ``LimitError`` when they would be too many to make."""
+        """The values.
+
+        Raises ``GraphError`` when they are absent, ``LimitError`` when they would be too many to make.
+        """
         if self._data is None:
             raise GraphError(
-                f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text without its data"
+                f"the values of constant sha={self._sha} ({self.type}) are absent: this graph was read from text "
+                "without its data"
             )
         if isinstance(self._data, Initializer):
             check_made(self.type, f"a constant {self._data}")
@@ -127,11 +136,16 @@ class Constant:
         digest.update(self.array.reshape(-1).view(np.uint8).data if self.array.size else b"")
         return digest.hexdigest()
 
+    @property
+    def _identity(self) -> tuple[TensorType, bool, str]:
+        """The type and the whole digest; of a constant without data, the ``sha`` that stands for it."""
+        return self.type, self.has_data, self.digest if self.has_data else self.sha
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Constant) and self.type == other.type and self.sha == other.sha
+        return isinstance(other, Constant) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.type, self.sha))
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         return f"Constant({self.type}, sha={self.sha})"
@@ -141,7 +155,8 @@ class Constant:
 class Graph:
     """A model: inputs, nodes in topological order, outputs, and the constants by value name.
 
-    ``output_names`` are what the caller knows the outputs by; a value may be returned twice, or be an input.
+    ``output_names`` are the names under which the caller knows the outputs. A value may be returned twice, and an
+    output may be an input.
     """
 
     name: str
@@ -166,7 +181,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that read each value, by value name, each node once."""
+        """The nodes that read each value, by value name; each node is listed once."""
         found: dict[str, list[Node]] = defaultdict(list)
         for n in self.nodes:
             for name in dict.fromkeys(v.name for v in n.inputs):
@@ -180,7 +195,9 @@ class Graph:
 
     @cached_property
     def at_load(self) -> frozenset[str]:
-        """The names of the values that follow from constants alone, and are not returned: they are computed once, at load."""
+        """The names of the values that depend on constants only and are not returned: they are computed once, when the
+        model is loaded.
+        """
         known = set(self.constants)
         for n in self.nodes:
             if all(v.name in known for v in n.inputs) and not any(v.name in self.output_set for v in n.outputs):
@@ -188,7 +205,7 @@ class Graph:
         return frozenset(known - set(self.constants))
 
     def values(self) -> list[Value]:
-        """Inputs, constants and node outputs, each once."""
+        """All inputs, constants and node outputs, each of them once."""
         constants = [Value(name, c.type) for name, c in self.constants.items()]
         return [*self.inputs, *constants, *(v for n in self.nodes for v in n.outputs)]
 
@@ -198,7 +215,9 @@ class Graph:
         return constant.array if constant is not None and constant.has_data else None
 
     def as_networkx(self) -> nx.MultiDiGraph:
-        """Nodes are indices into ``nodes``; each edge carries the value it stands for."""
+        """The graph for networkx: its vertices are indices into ``nodes``, and each edge carries a value under
+        ``value``.
+        """
         g = nx.MultiDiGraph()
         index = {v.name: i for i, n in enumerate(self.nodes) for v in n.outputs}
         g.add_nodes_from(range(len(self.nodes)))
@@ -214,7 +233,9 @@ def sort_topologically(
     writes: Callable[[int], Sequence[str]],
     what: Callable[[int], str],
 ) -> list[int]:
-    """Indices of ``items`` in an order where each comes after what it reads; keeps the given order where it can.
+    """The indices of ``items`` in an order in which each item comes after those whose results it reads.
+
+    The given order is kept where possible.
 
     Raises ``GraphError`` naming the items on a cycle, or a value written twice.
     """

@@ -2,11 +2,11 @@
 
 A layout is named as in oneDNN and TVM: upper-case letters are the logical axes, a number with a lower-case letter is a
 block split off that axis, and the order of the letters is the order in memory. ``NCHW16c`` keeps sixteen channels
-together; ``OIHW16i16o`` is a packed convolution weight. The logical order of the axes is always
-``N C D H W`` for data, ``O I D H W`` for weights and ``A B`` for matrices, so ``NHWC`` is a permutation of the logical ``NCHW``.
+together; ``OIHW16i16o`` is a packed convolution weight. The logical order of the axes is always ``N C D H W`` for data,
+``O I D H W`` for weights and ``A B`` for matrices, so ``NHWC`` is a permutation of the logical ``NCHW``.
 
-An axis that its block does not divide is padded with zeros up to the next multiple: every kernel may rely on the padding
-being zero and must leave it zero.
+An axis that its block does not divide is padded with zeros up to the next multiple: every kernel may rely on the
+padding being zero and must leave it zero.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Limits on what a model may ask of the compiler, so that a hostile file costs an error and not the machine.
+"""Limits on the resources that a model may ask for, so that an untrusted file causes an error and does no harm.
 
-They hold in importers, the text form, inference, folding and building, for the code inside ``with using(limits)``. Sizes are
-counted in Python's integers, which do not overflow, and before anything of that size is allocated.
+Importers, the parser of the text form, type inference, folding and building check the limits of ``with using(limits)``.
+Sizes are counted in Python's integers, which do not overflow, before anything of that size is allocated.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
+from .dtypes import dtype_names
 from .errors import LimitError, ShapeError
 
 if TYPE_CHECKING:
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused with a ``LimitError``. The defaults are far above what real networks need; trust a model to raise one."""
+    """Limits beyond which a model is refused with a ``LimitError``.
+
+    The defaults are far above what real networks need; raise a limit for a model that you trust.
+    """
 
     file_bytes: int = (1 << 31) - 1
-    """Bytes of a model's file, or of constants beside a text form, unpacked. Protobuf itself ends here; weights in external
-    data do not count."""
+    """Bytes of a model's file, or of the unpacked constants of a text form.
+
+    The default is the limit of Protobuf itself; weights in external data do not count.
+    """
     text_bytes: int = 1 << 26
     """Bytes of a graph in text form."""
     nodes: int = 20_000
-    """Nodes of a graph, and those of ONNX once functions are expanded and loops unrolled."""
+    """Nodes of a graph, and nodes of an ONNX model with functions expanded and loops unrolled."""
     operands: int = 512
     """Inputs or outputs of one node."""
     depth: int = 32
@@ -37,17 +43,22 @@ class Limits:
     rank: int = 16
     """Axes of a tensor."""
     tensor_bytes: int = 1 << 33
-    """Bytes of one tensor that is made from a constant's description, or that compiled code works on."""
+    """Bytes of one tensor that is made from the description of a constant, or that compiled code reads or writes."""
     window: int = 1 << 14
-    """How far a window of a convolution or pooling, or its padding, extends along an axis."""
+    """Elements along one axis that a window of a convolution or pooling, or its padding, covers."""
     constant_bytes: int = 1 << 32
-    """Bytes of constants that are made while importing, by one pass, or at load: weights as the code reads them among these."""
+    """Bytes of constants that are made by the importer, by one pass, or at load, weights in the layout of the code
+    included.
+    """
     folded_bytes: int = 1 << 33
-    """Bytes that computing constants reads and writes in all, while importing or in one pass: it bounds time."""
+    """Bytes that the importer or one pass reads and writes to compute constants. This bounds the time."""
     constant_flops: int = 1 << 37
-    """Operations on constants that are left to be computed at load, which ``compile`` ends with: it bounds time."""
+    """Operations on constants that are computed at load, which is the last step of ``compile``.
+
+    This bounds the time.
+    """
     workspace_bytes: int = 1 << 35
-    """Bytes of memory that a call of the compiled model works in."""
+    """Bytes of memory that one call of the compiled model needs for intermediate results."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -57,17 +68,26 @@ class Limits:
 
 
 _WHAT = {
-    "file_bytes": "bytes", "text_bytes": "bytes of text", "nodes": "nodes", "operands": "inputs or outputs", "depth": "levels of nesting", "rank": "axes",
-    "tensor_bytes": "bytes", "window": "elements along an axis", "constant_bytes": "bytes of constants",
-    "folded_bytes": "bytes read and written to fold constants", "constant_flops": "operations on constants", "workspace_bytes": "bytes of workspace",
-}  # fmt: skip
+    "file_bytes": "bytes",
+    "text_bytes": "bytes of text",
+    "nodes": "nodes",
+    "operands": "inputs or outputs",
+    "depth": "levels of nesting",
+    "rank": "axes",
+    "tensor_bytes": "bytes",
+    "window": "elements along an axis",
+    "constant_bytes": "bytes of constants",
+    "folded_bytes": "bytes read and written to fold constants",
+    "constant_flops": "operations on constants",
+    "workspace_bytes": "bytes of workspace",
+}
 _DEFAULT = Limits()
 _current: ContextVar[Limits] = ContextVar("limits", default=_DEFAULT)
 
 
 @contextmanager
 def using(limits: Limits | None) -> Iterator[None]:
-    """Use these limits inside; ``None`` leaves those that are in use."""
+    """Use these limits inside the ``with`` block; ``None`` keeps those in use."""
     token = None if limits is None else _current.set(limits)
     try:
         yield
@@ -78,8 +98,9 @@ def using(limits: Limits | None) -> Iterator[None]:
 
 @contextmanager
 def guarded(limits: Limits | None = None) -> Iterator[None]:
-    """As ``using``, around code that works on a model: what gets past the limits and meets the end of Python's stack or of
-    memory is a ``LimitError`` as well.
+    """Use these limits, as ``using`` does, and raise ``LimitError`` also when Python's stack or the memory runs out.
+
+    It stands around code that works on a model.
     """
     try:
         with using(limits):
@@ -96,28 +117,31 @@ def current() -> Limits:
 
 
 def check(name: str, met: int, what: str) -> None:
-    """Raises ``LimitError`` when ``what`` has more than the limit of that name."""
+    """Raises ``LimitError`` when ``met``, the amount that ``what`` asks for, exceeds the limit called ``name``."""
     limit = getattr(_current.get(), name)
     if met > limit:
         number = str(met) if met < 1 << 200 else "more than 2^200"
         raise LimitError(
-            f"{what} has {number} {_WHAT[name]}; the limit is {limit}. If you trust the model, raise it with limits=convc.Limits({name}=...) (--limit {name}=...)"
+            f"{what} has {number} {_WHAT[name]}; the limit is {limit}. If you trust the model, raise it with "
+            f"limits=convc.Limits({name}=...) (--limit {name}=...)"
         )
 
 
 def check_type(type: TensorType, what: str) -> None:
-    """Raises ``LimitError`` when a type has too many axes, and ``ShapeError`` when its bytes cannot be counted in 62 bits.
+    """Raises ``LimitError`` when a type has too many axes, and ``ShapeError`` when its bytes cannot be counted in 62
+    bits.
 
-    Sizes of 0, and symbolic ones, count as 1. A type may be of more bytes than a tensor: to look at it costs nothing.
+    Sizes of 0 and dynamic sizes count as 1. A type may describe more bytes than a tensor may take, since a type needs
+    no memory.
     """
     if len(type.shape) > _current.get().rank:
-        check("rank", len(type.shape), f"{what} ({type.dtype})")
+        check("rank", len(type.shape), f"{what} ({dtype_names(type.dtype)})")
     if _nbytes(type) >= 1 << 62:
         raise ShapeError(f"{what} ({type}) is too large: it has 2^62 bytes or more")
 
 
 def check_made(type: TensorType, what: str) -> None:
-    """Raises ``LimitError`` when a tensor that memory is about to be taken for has too many bytes."""
+    """Raises ``LimitError`` when a tensor that is about to be allocated has too many bytes."""
     check("tensor_bytes", _nbytes(type), f"{what} ({type})")
 
 
@@ -126,13 +150,16 @@ def _nbytes(type: TensorType) -> int:
 
 
 class Folding:
-    """Counts what folding constants takes, in one pass or import."""
+    """Counts the bytes that folding constants reads and writes, in one pass or one import."""
 
     def __init__(self) -> None:
         self.made = self.moved = 0
 
     def add(self, what: str, read: int, written: int) -> None:
-        """Raises ``LimitError`` when computing a constant more would go beyond the limits."""
+        """Raises ``LimitError`` when computing one more constant would exceed a limit.
+
+        ``read`` and ``written`` are in bytes.
+        """
         self.made += written
         self.moved += read + written
         check("constant_bytes", self.made, f"{what}, with the constants computed before it,")

@@ -1,14 +1,29 @@
-"""The two sides of an op's ONNX mapping: ``ImportNode`` is what ``from_onnx`` reads, ``ExportNode`` what ``to_onnx`` writes."""
+"""The mapping between ops and ONNX operators: who reads and writes each, and the nodes that they read and write.
+
+A file under ``ir/ops`` registers the mapping of its ops beside their classes. An op whose fields are the attributes of
+an ONNX operator of one form says so in a line::
+
+    @onnx_op("Det")
+    @dataclass(frozen=True)
+    class Det(Op): ...
+
+Where the two differ, a function replaces one direction or both, or reads an operator that is made of several ops::
+
+    @imports("Conv")
+    def _import_conv(n: ImportNode) -> Any: ...
+
+    @exports(Conv)
+    def _export_conv(op: Conv, n: ExportNode) -> None: ...
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import MISSING, fields
+from functools import lru_cache, partial, singledispatch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import onnx
-from onnx import defs, helper, numpy_helper
 
 from .builder import Builder
 from .dtypes import dtype_of, numpy_dtype
@@ -18,19 +33,129 @@ from .limits import check_made
 from .op import Op
 from .types import TensorType
 
+if TYPE_CHECKING:  # loading onnx takes longer than all of ir, and graphs that come from elsewhere do not need it
+    import onnx
+
+AnyOp = TypeVar("AnyOp", bound=Op)
+Importer = Callable[["ImportNode"], Any]
+"""Reads an ONNX node, emits what it computes, and returns its output value, or the sequence of them."""
+AnyImporter = TypeVar("AnyImporter", bound=Importer)
+Exporter = Callable[[AnyOp, "ExportNode"], None]
+"""Writes an op as ONNX nodes."""
+
+_DEFAULT_IMPORTERS: dict[str, Importer] = {}
+_IMPORTERS: dict[str, Importer] = {}
+_OPERATORS: dict[type[Op], str] = {}
+_FOLDED: set[str] = set()
+
+
+def onnx_op(
+    *operators: str, read: Callable[[Any, ImportNode], Any] | None = None, folds: bool = False
+) -> Callable[[type[AnyOp]], type[AnyOp]]:
+    """Class decorator: the op is the ONNX operator of this name, and reads what the other names stand for too.
+
+    Nodes are read by ``read(op, n)``, by default with attributes as the fields of the same name, and written under the
+    first name, with fields as attributes; functions under ``imports`` and ``exports`` take precedence. Names outside
+    ONNX's own domain are ``domain::name``. For ``folds`` see ``imports``.
+    """
+
+    def register(op: type[AnyOp]) -> type[AnyOp]:
+        _OPERATORS[op] = operators[0]
+        _register(_DEFAULT_IMPORTERS, partial(read or import_fields, op), operators, folds)
+        return op
+
+    return register
+
+
+def imports(*operators: str, folds: bool = False) -> Callable[[AnyImporter], AnyImporter]:
+    """Decorator of the function that reads nodes of these ONNX operators.
+
+    ``folds`` says that the importer computes such nodes itself when their inputs are constant, by onnx's reference: the
+    operators that compute shapes, and that quantize weights. Other ops on constants are compiled, and run once at load;
+    onnx's reference is wrong about some of them (LRN, LpNormalization, poolings with ceil_mode).
+    """
+
+    def register(importer: AnyImporter) -> AnyImporter:
+        _register(_IMPORTERS, importer, operators, folds)
+        return importer
+
+    return register
+
+
+def _register(registry: dict[str, Importer], importer: Importer, operators: Sequence[str], folds: bool) -> None:
+    for operator in operators:
+        if operator in registry:
+            raise TypeError(f"{importer} and {registry[operator]} both read the ONNX operator {operator!r}")
+        registry[operator] = importer
+    _FOLDED.update(operators if folds else ())
+
+
+def exports(op: type[AnyOp]) -> Callable[[Exporter[AnyOp]], Exporter[AnyOp]]:
+    """Decorator of the function that writes this op, and its subclasses that have none of their own, as ONNX nodes."""
+    if op in export.registry:
+        raise TypeError(f"two functions write {op.__qualname__} as ONNX")
+    return export.register(op)
+
+
+def importer_of(operator: str) -> Importer | None:
+    """The function that reads an ONNX operator, named ``domain::name`` outside ONNX's own domain."""
+    return _IMPORTERS.get(operator) or _DEFAULT_IMPORTERS.get(operator)
+
+
+def is_folded(operator: str) -> bool:
+    """Whether the importer computes nodes of this ONNX operator whose inputs are constant."""
+    return operator in _FOLDED
+
+
+def operator_of(op: Op) -> str:
+    """The ONNX operator that ``onnx_op`` names for the op; raises ``UnsupportedOpError`` when there is none."""
+    if type(op) not in _OPERATORS:
+        raise UnsupportedOpError(f"op {op.name} has no ONNX form")
+    return _OPERATORS[type(op)]
+
+
+def import_fields(op: type[Op], n: ImportNode) -> Any:
+    """Read a node whose attributes are the fields of the op of the same name, and whose inputs are its operands."""
+    attrs = {f.name: n.attr(f.name) for f in fields(op) if n.attr(f.name) is not None}
+    required = [f.name for f in fields(op) if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in required if name not in attrs]
+    if missing:
+        raise n.error(f"attribute '{missing[0]}' is missing")
+    return n.emit(op(**attrs), *n.present_inputs())
+
+
+@singledispatch
+def export(op: Op, n: ExportNode) -> None:
+    """Write an op as ONNX nodes, by the function that ``exports`` registered for its class, else by ``export_fields``.
+
+    Raises ``UnsupportedOpError`` for an op that has no ONNX form.
+    """
+    export_fields(op, n)
+
+
+def export_fields(op: Op, n: ExportNode) -> None:
+    """Write the operator that ``onnx_op`` names for the op, with the op's fields as attributes of the same name."""
+    attrs = {f.name: getattr(op, f.name) for f in fields(op) if getattr(op, f.name) is not None}
+    n.node(operator_of(op), n.inputs, n.outputs, **attrs)
+
+
 EXPORT_OPSET = 22
-"""The opset that convc writes where a newer one is not needed: the first whose AveragePool, MaxPool and LpPool all take float16
-and dilations.
+"""The opset that convc writes unless an op needs a newer one: the first in which AveragePool, MaxPool and LpPool all
+take float16 and dilations.
 """
 EXPORT_IR_VERSION = 10
 
 
 _DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
-"""The opsets that first had a dtype, where ``EXPORT_OPSET`` lacks it."""
+"""The first opset that has each of the dtypes that ``EXPORT_OPSET`` lacks."""
 
 
 def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
-    """The opset and the IR version that a model of these nodes, as convc writes them, and tensors is of."""
+    """The opset and the IR version that a model needs which holds these nodes, as convc writes them, and tensors of
+    these types.
+    """
+    from onnx import helper
+
     opset = max(
         [EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes), *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)]
     )
@@ -40,19 +165,25 @@ def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType])
 
 @lru_cache(maxsize=1024)
 def _introduced(op_type: str) -> int:
-    """The opset that first had an operator."""
+    """The first opset that has an operator."""
+    from onnx import defs
+
     history = defs.get_all_schemas_with_history()
     return min((s.since_version for s in history if s.name == op_type and not s.domain), default=1)
 
 
 def onnx_dtype(dtype: str) -> int:
     """The ``TensorProto.DataType`` of a short dtype name."""
+    from onnx import helper
+
     return int(helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype)))
 
 
 def dtype_from_onnx(code: int) -> str:
     """The short dtype name of a ``TensorProto.DataType``; raises ``UnsupportedOpError`` for one that convc lacks."""
-    if code == onnx.TensorProto.STRING:
+    from onnx import TensorProto, helper
+
+    if code == TensorProto.STRING:
         raise UnsupportedOpError("string tensors are not supported")
     try:
         return dtype_of(helper.tensor_dtype_to_np_dtype(code))
@@ -77,26 +208,28 @@ class ImportNode:
         return self.proto.op_type
 
     def describe(self) -> str:
-        """How errors name this node."""
+        """The node's operator and name, as errors begin: ``Conv node 'n1'``."""
         name = self.proto.name or next((o for o in self.proto.output if o), "")
         return f"{self.proto.op_type} node '{name}'"
 
     def error(self, message: str) -> ConvcError:
-        """An error about what this node says: ``raise n.error(...)``."""
+        """A ``ModelFileError`` about this node, for what the ONNX standard does not allow: ``raise n.error(...)``."""
         return ModelFileError(f"{self.describe()}: {message}")
 
     def unsupported(self, message: str) -> ConvcError:
-        """An error about a valid form that convc does not compile."""
+        """An ``UnsupportedOpError`` about this node, for a valid form that convc does not compile."""
         return UnsupportedOpError(f"{self.describe()}: {message}")
 
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute as a Python value (lists as tuples, strings decoded, tensors as arrays), or the default."""
         if name not in self._attrs:
             return default
+        from onnx import TensorProto, helper, numpy_helper
+
         value = helper.get_attribute_value(self._attrs[name])
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
-        if isinstance(value, onnx.TensorProto):
+        if isinstance(value, TensorProto):
             return numpy_helper.to_array(value)
         if isinstance(value, str | int | float):
             return value
@@ -105,7 +238,7 @@ class ImportNode:
         return value
 
     def input(self, index: int) -> Value:
-        """A required input; raises when the node lacks it."""
+        """A required input. Raises ``ModelFileError`` when the node lacks it."""
         value = self.optional(index)
         if value is None:
             raise self.error(f"input {index} is missing")
@@ -116,26 +249,30 @@ class ImportNode:
         return self.inputs[index] if index < len(self.inputs) else None
 
     def present_inputs(self) -> list[Value]:
-        """All inputs; raises when one in the middle is left out."""
+        """All inputs. Raises ``ModelFileError`` when one in the middle is left out."""
         while self.inputs and self.inputs[-1] is None:
             self.inputs.pop()
         return [self.input(i) for i in range(len(self.inputs))]
 
     def const(self, index: int, what: str) -> np.ndarray | None:
-        """The values of an input that must be known at compile time; ``None`` when it is left out."""
+        """The values of an input that must be known at compile time; ``None`` when the input is left out.
+
+        ``what`` names the input in the ``NotConstantError`` that is raised when it is computed at run time.
+        """
         value = self.optional(index)
         if value is None:
             return None
         array = self.builder.constant_of(value)
         if array is None:
             raise NotConstantError(
-                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If it follows from an input's size, fix that size with shapes={{...}} (--shape)",
+                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If "
+                "it follows from an input's size, fix that size with shapes={...} (--shape)",
                 self.builder.inputs_behind(value),
             )
         return array
 
     def ints(self, index: int, what: str) -> tuple[int, ...] | None:
-        """As ``const``, for a list of integers."""
+        """The values of an input, as ``const`` gives them, as a tuple of integers."""
         array = self.const(index, what)
         return None if array is None else tuple(int(v) for v in array.reshape(-1))
 
@@ -147,20 +284,21 @@ class ImportNode:
         return self.ints(index, name)
 
     def emit(self, op: Op, *inputs: Value) -> Any:
-        """Add an op; returns its output, or a tuple when it has several. Errors name this ONNX node."""
+        """Add an op, and return its output, or a tuple of several outputs. Errors name this ONNX node."""
         try:
             return self.builder.emit(op, *inputs)
         except ConvcError as e:
-            raise type(e)(f"{self.describe()}: {e}") from e
+            e.within(self.describe())
+            raise
 
     def filled(self, shape: Sequence[int], value: float, dtype: str, name: str = "filled") -> Value:
-        """A constant of one number everywhere; raises ``LimitError`` when it has too many bytes."""
+        """Add a constant that holds one number everywhere. Raises ``LimitError`` when it has too many bytes."""
         made = TensorType(dtype, tuple(shape))
         check_made(made, f"{self.describe()}: its '{name}'")
         return self.constant(np.full(made.sizes, value, made.numpy_dtype), name)
 
     def constant(self, array: np.ndarray, hint: str = "const") -> Value:
-        """Add a constant."""
+        """Add a constant, named after the hint."""
         return self.builder.constant(array, hint)
 
     def scalar(self, value: float, like: Value) -> Value:
@@ -188,7 +326,12 @@ class ExportNode:
         self.fresh = fresh
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
-        """Write one ONNX node; returns its first output. Without ``outputs`` a fresh name is made."""
+        """Write one ONNX node, and return the name of its first output.
+
+        Without ``outputs`` it has one output of a new name.
+        """
+        from onnx import helper
+
         outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
         clean: dict[str, Any] = {
             k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
@@ -199,11 +342,13 @@ class ExportNode:
         return outputs[0]
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
-        """Write an initializer; returns its name."""
+        """Write an initializer, and return its name."""
+        from onnx import numpy_helper
+
         name = self.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
 
     def ints(self, values: Sequence[int], hint: str = "ints") -> str:
-        """Write an int64 list as an initializer."""
+        """Write a list of integers as an int64 initializer, and return its name."""
         return self.constant(np.array(values, np.int64), hint)

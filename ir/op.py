@@ -1,15 +1,16 @@
 """What the compiler knows about an op: one class, one place.
 
 To add an op, write a frozen dataclass deriving from ``Op`` in a file under ``ir/ops``; nothing else needs to change.
-Its fields are its attributes. The class says how types follow (``infer``), what it computes (``compute``), how it maps to
-ONNX and back, and gives sample inputs (``cases``) that every generic test runs over.
+Its fields are its attributes. The class says how types follow (``infer``) and what it computes (``compute``), and gives
+sample inputs (``cases``) that every generic test runs over. The same file registers how the op maps to ONNX and back,
+with the decorators of ``onnx_io.py``.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,22 +22,21 @@ from .types import TensorType
 
 if TYPE_CHECKING:
     from .lowering import Operand, TensorExpressions
-    from .onnx_io import ExportNode, ImportNode
 
 REGISTRY: dict[str, type[Op]] = {}
-"""Every op by its name in the text form."""
-
-ONNX_REGISTRY: dict[str, type[Op]] = {}
-"""The op class that imports each ONNX operator, by ``op_type`` (``domain::op_type`` outside the standard domain)."""
+"""The class of every op, by its name in the text form."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sample operands of an op for the generic tests: each input a shape and dtype (values drawn at random) or an array.
+    """Sample operands of an op for the generic tests.
 
-    ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` is ``"onnxruntime"``,
-    ``"reference"``, or ``"both"``, whichever implements the case right; ``note`` says why when it is not both. ``opset`` is an
-    older one that ONNX Runtime is given, for ops whose newest form it lacks.
+    Each input is a type, whose values are drawn at random, or an array.
+
+    ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` says which implementation
+    computes the case correctly: ``"onnxruntime"``, ``"reference"`` (onnx's own), or ``"both"``; ``note`` says why it is
+    not both. ``opset`` is an older opset to use with ONNX Runtime where it lacks the op's newest form; 0 means the
+    newest.
     """
 
     op: Op
@@ -50,86 +50,92 @@ class Case:
 
 @dataclass(frozen=True)
 class Op:
-    """Base class of all ops."""
+    """Base class of all ops: an immutable record of attributes, and the rules of the op as methods."""
 
     name: ClassVar[str] = ""
     """The op's name in the text form; empty for an abstract family."""
-    onnx: ClassVar[tuple[str, ...]] = ()
-    """The ONNX operators that ``from_onnx`` imports; the first is what ``to_onnx`` writes by default."""
     elementwise: ClassVar[bool] = False
     """Whether each output element depends only on the input elements at the same (broadcast) index."""
     injective: ClassVar[bool] = False
     """Whether each output element is a cheap expression of few input elements, so that the op can be inlined."""
+    contraction: ClassVar[bool] = False
+    """Whether the op sums products of two operands, as convolutions and matrix products do.
+
+    Networks spend most of their time in these ops, and they are computed in float16 where the target has fast
+    instructions for it."""
+    moves_elements: ClassVar[bool] = False
+    """Whether every element of the result is an element of the only operand, chosen by its place or its rank in size,
+    so that integers at one scale may take the place of floats.
+
+    ``False`` is always safe."""
+    rounds: ClassVar[bool] = True
+    """Whether right implementations may give results that differ in their last bits.
+
+    It is ``False`` for ops that move or choose elements, or compute each by one operation. ``True`` is always safe."""
+    normalises_rows: ClassVar[bool] = False
+    """Whether each element of the result follows from the operand's element at its place and from statistics of the
+    row, the elements along some axes, that it lies in: softmax, and layer, group and instance normalization."""
     needs_range: ClassVar[bool] = False
-    """Whether results may leave the range of float16 though the operands do not, or operands are positions, finer than it tells."""
+    """Whether the op must not be computed in float16 although its operands fit: because results may be too large for
+    it, or because operands are positions that need more digits than float16 has."""
     on_gpu: ClassVar[bool] = True
-    """Whether GPUs can compute it; programs of loops that work in large memory of their own run on CPUs alone so far."""
+    """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
     counted: ClassVar[int | None] = None
-    """The axis of the first result of which only a first part counts, as many elements as the second result, int64[1], says."""
+    """The axis of the first result whose size follows from data, or ``None``.
+
+    The result is as large as it can get along this axis; the second result, int64[1], is the number of elements in use,
+    which come first.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        names = (cls.name,) if cls.__dict__.get("name") else ()
-        for registry, keys in ((REGISTRY, names), (ONNX_REGISTRY, cls.__dict__.get("onnx", ()))):
-            for key in keys:
-                if key in registry:
-                    raise TypeError(f"{cls.__qualname__} and {registry[key].__qualname__} both claim {key!r}")
-                registry[key] = cls
+        if name := cls.__dict__.get("name"):
+            if name in REGISTRY:
+                raise TypeError(f"{cls.__qualname__} and {REGISTRY[name].__qualname__} both claim {name!r}")
+            REGISTRY[name] = cls
 
     # -- meaning --------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
-        """The output type or types; raises ``ShapeError`` when the operands do not fit the op."""
+        """The type of the result, or the types of several results.
+
+        Raises ``ShapeError`` when the operands do not fit the op.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        """The output tensor or tensors as tensor expressions over ``xs``; ``outs`` are the types to produce."""
+        """The result, or the results, as tensor expressions over the operands ``xs``; ``outs`` are the types to
+        produce.
+        """
         raise UnsupportedOpError(f"op {self.name} cannot be lowered")
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        """Floating-point operations, a multiply-add counting two."""
+        """The number of floating-point operations; a multiply-add counts as two."""
         return 0
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
-        """Whether the op computes rightly, and well, when its data operands and results are held in ``layout``."""
+        """Whether the op computes correctly and efficiently when its data operands and results are held in ``layout``."""
         return False
 
     def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        """The counted axis of each result, ``axes`` being those of the operands; ``None`` when results depend on what does not count.
+        """The axis of each result that has a counted size, when those of the operands are ``axes``.
 
-        Every element of the results at a place along that axis may depend only on those of the operands at the same place.
+        Each element of a result may depend only on elements of the operands at the same position along that axis. The
+        answer is ``None`` when the op breaks this rule, so that elements that do not count would change results.
         """
         return None
 
     def held_as(self, dtype: str) -> bool:
-        """Whether results of a dtype may be held in a layout: floats, and small integers where each element is computed by itself."""
+        """Whether results of this dtype may be held in a memory layout that is not row-major: floats may, and so may 8-
+        and 32-bit integers of an op that computes each element by itself.
+        """
         return dtype in FLOATS or (self.injective and dtype in ("i8", "u8", "i32"))
 
     def reads_any_layout(self) -> bool:
-        """Whether operands may be held in any layout, and the result is row-major all the same."""
+        """Whether operands may be held in any layout although the result is row-major."""
         return False
-
-    # -- ONNX -----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        """Import one ONNX node: returns its output value, or the list of them. By default attributes are fields of the same name."""
-        attrs = {f.name: n.attr(f.name) for f in fields(cls) if n.attr(f.name) is not None}
-        missing = [
-            f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in attrs
-        ]
-        if missing:
-            raise n.error(f"attribute '{missing[0]}' is missing")
-        return n.emit(cls(**attrs), *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        """Write the op as ONNX nodes; by default one node of the same attributes."""
-        if not self.onnx:
-            raise UnsupportedOpError(f"op {self.name} has no ONNX form")
-        attrs = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        n.node(self.onnx[0], n.inputs, n.outputs, **attrs)
 
     # -- tests ----------------------------------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class Op:
 
 
 def sample(op: Op, *inputs: TensorType | np.ndarray, **options: Any) -> Case:
-    """A ``Case``; reads well in ``cases()``."""
+    """Make a ``Case``, in the order in which ``cases()`` reads well."""
     return Case(op, tuple(inputs), **options)
 
 
@@ -158,7 +164,6 @@ f16, f32, f64 = _Shorthand("f16"), _Shorthand("f32"), _Shorthand("f64")
 i8, i32, i64, u8, boolean = _Shorthand("i8"), _Shorthand("i32"), _Shorthand("i64"), _Shorthand("u8"), _Shorthand("bool")
 
 __all__ = [
-    "ONNX_REGISTRY",
     "REGISTRY",
     "Case",
     "Op",

@@ -38,7 +38,10 @@ class Pipeline:
     passes: tuple[Pass, ...]
 
     def run(self, graph: Graph, dump_dir: Path | None = None) -> Graph:
-        """The graph after every pass. ``dump_dir`` receives the text of each stage, numbered, and the constants beside it."""
+        """The graph after every pass.
+
+        ``dump_dir`` receives the text of each stage, numbered, and the constants beside it.
+        """
         if dump_dir is not None:
             _dump(graph, dump_dir, "00_input")
         for i, step in enumerate(self.passes, 1):
@@ -61,7 +64,10 @@ class Pipeline:
         return Pipeline(tuple(p for p in self.passes if p.name not in names))
 
     def split(self, name: str) -> tuple[Pipeline, Pipeline]:
-        """The passes before the one of this name, and those from it on; raises ``ValueError`` for a name that it lacks."""
+        """The passes before the one of this name, and those from it on.
+
+        Raises ``ValueError`` for a name that it lacks.
+        """
         at = self.names.index(name)
         return Pipeline(self.passes[:at]), Pipeline(self.passes[at:])
 

@@ -15,8 +15,8 @@ from .graph import Graph
 
 @dataclass(frozen=True)
 class Layer:
-    """One node. ``parameters`` and ``nbytes`` count the elements and bytes of the constants it is the first to read, scalars
-    left out; ``flops`` is ``None`` while a size is symbolic.
+    """One node. ``parameters`` and ``nbytes`` count the elements and bytes of the constants it is the first to read,
+    scalars left out; ``flops`` is ``None`` while a size is dynamic.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Summary:
     def totals(self) -> str:
         """The totals in words."""
         flops = (
-            f"{human(self.flops)}FLOP a run" if self.flops is not None else "FLOPs not known while sizes are symbolic"
+            f"{human(self.flops)}FLOP a run" if self.flops is not None else "FLOPs not known while sizes are dynamic"
         )
         return f"{self.parameters:,} parameters ({human(self.nbytes)}B), {flops}"
 

@@ -6,7 +6,8 @@ The grammar; blanks and ``// comments`` separate tokens:
     value   := "%" ident ":" type
     type    := dtype "[" [dim ("," dim)*] "]" ["{" layout "}"]
     stmt    := value "=" "const" data
-             | value ("," value)* "=" op "(" ["%" ident ("," "%" ident)*] ")" ["{" name "=" attr ("," name "=" attr)* "}"]
+             | value ("," value)* "=" op "(" ["%" ident ("," "%" ident)*] ")" ["{" named ("," named)* "}"]
+    named   := name "=" attr
     data    := "[" [number ("," number)*] "]"          the elements in row-major order, for small constants
              | "sha=" hex                              looked up in ``constants=``, else absent
              | ident "(" number "," number ")"         an initializer not yet made: kind, amount, seed
@@ -28,21 +29,28 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import ops  # noqa: F401  registers every op
 from .dtypes import DTYPES, numpy_dtype
 from .errors import ConvcError, LimitError, ParseError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
 from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
-from .types import Dim, TensorType
+from .sizes import Dim
+from .types import TensorType
 
 INLINE_LIMIT = 8
 """Constants of at most this many elements are printed in full."""
 
 _IDENT = re.compile(r"[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]")
 _TOKEN = re.compile(
-    r"""(?P<skip>\s+|//[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<number>[-+]?(?:inf|nan|\d+\.?\d*(?:[eE][-+]?\d+)?)(?![A-Za-z0-9_]))
-    |(?P<value>%(?:"(?:[^"\\\n]|\\.)*"|[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]))|(?P<sha>sha=[0-9a-f]+)|(?P<word>[A-Za-z_][A-Za-z0-9_.]*)|(?P<punct>[@(){}\[\],:=])""",
+    r"""(?P<skip>\s+|//[^\n]*)
+    |(?P<string>"(?:[^"\\\n]|\\.)*")
+    |(?P<number>[-+]?(?:inf|nan|\d+\.?\d*(?:[eE][-+]?\d+)?)(?![A-Za-z0-9_]))
+    |(?P<value>%(?:"(?:[^"\\\n]|\\.)*"|[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]))
+    |(?P<sha>sha=[0-9a-f]+)
+    |(?P<word>[A-Za-z_][A-Za-z0-9_.]*)
+    |(?P<punct>[@(){}\[\],:=])""",
     re.VERBOSE,
 )
 
@@ -51,7 +59,8 @@ def _ident(name: str) -> str:
     return name if _IDENT.fullmatch(name) else json.dumps(name)
 
 
-# -- printing -----------------------------------------------------------------------------------------------------------
+# -- printing
+# -----------------------------------------------------------------------------------------------------------
 
 
 def print_graph(graph: Graph, indent: str = "") -> str:
@@ -143,7 +152,8 @@ def _data(c: Constant) -> str:
     return f"sha={c.sha}"
 
 
-# -- parsing ------------------------------------------------------------------------------------------------------------
+# -- parsing
+# ------------------------------------------------------------------------------------------------------------
 
 
 def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .dtypes import DTYPES, FLOATS, SMALL, Dim, described, dtype_of, numpy_dtype, tvm_dtype
+from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_names, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
+from .sizes import Dim
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as ``float32[1, 64, 56, 56]{NCHW16c}``."""
+    """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as
+    ``float32[1, 64, 56, 56]{NCHW16c}``.
+    """
 
     dtype: str
     shape: tuple[Dim, ...]
@@ -40,22 +43,23 @@ class TensorType:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The shape, all of it known; raises ``ShapeError`` when a size is symbolic."""
+        """The shape as integers. Raises ``ShapeError`` when a size is dynamic."""
         for d in self.shape:
             if not isinstance(d, int):
                 raise ShapeError(
-                    f"size {d!r} in shape {self} is symbolic here; fix it with shapes={{...}} (--shape on the command line)"
+                    f"size {d!r} in shape {self} is dynamic here; fix it with shapes={{...}} (--shape on the command "
+                    "line)"
                 )
         return self.shape  # type: ignore[return-value]
 
     @property
     def numel(self) -> int:
-        """The number of elements, layout padding not counted."""
+        """The number of elements, without the padding of the layout."""
         return math.prod(self.sizes)
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes, layout padding not counted."""
+        """The number of bytes, without the padding of the layout."""
         return self.numel * self.numpy_dtype.itemsize
 
     @property
@@ -64,7 +68,7 @@ class TensorType:
 
     @property
     def tvm_dtype(self) -> str:
-        """The dtype's name in TVM (which is numpy's), where the bits of a small dtype are a byte."""
+        """The dtype's name in TVM, which is numpy's; elements of a small dtype are bytes."""
         return tvm_dtype(self.dtype)
 
     @property
@@ -73,14 +77,14 @@ class TensorType:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The least and the largest value of an integer dtype, as its name says."""
+        """The least and the largest value of an integer dtype."""
         bits = int(self.dtype[1:])
         return (0, (1 << bits) - 1) if self.dtype.startswith("u") else (-1 << (bits - 1), (1 << (bits - 1)) - 1)
 
     def check_computed(self) -> None:
-        """Raises ``ShapeError`` for a small dtype, which cannot be computed with."""
+        """Raises ``ShapeError`` for a small dtype, which ops do not compute with."""
         if self.dtype in SMALL:
-            raise ShapeError(f"does not take {self.dtype}; convert it to a larger dtype first")
+            raise ShapeError(f"does not take {dtype_names(self.dtype)}; convert it to a larger dtype first")
 
     @property
     def physical_shape(self) -> tuple[int, ...]:

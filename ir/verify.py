@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .builder import infer_types
-from .errors import GraphError
+from .errors import GraphError, plural
 from .graph import Graph, Node, Value
 from .limits import check, check_type
 
@@ -40,11 +40,14 @@ def verify(graph: Graph, stage: str = "") -> None:
         stated = tuple(v.type for v in node.outputs)
         if derived != stated:
             raise GraphError(
-                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as stated{where}"
+                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as "
+                f"stated{where}"
             )
         for v in node.outputs:
             define(v)
     for v in graph.outputs:
         use(v, None)
     if len(graph.output_names) != len(graph.outputs):
-        raise GraphError(f"{len(graph.outputs)} outputs have {len(graph.output_names)} names{where}")
+        raise GraphError(
+            f"{plural(len(graph.outputs), 'output')} with {plural(len(graph.output_names), 'name')}{where}"
+        )

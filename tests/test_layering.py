@@ -34,15 +34,16 @@ MODULES = {
 }
 
 
-def _imports(name: str, path: Path) -> Iterator[str]:
-    """The modules that a module imports at run time, wherever the statement stands;
-    our own ones by their full names.
+def _imports(name: str, path: Path, typing: bool = False) -> Iterator[str]:
+    """The modules that a module imports at run time, wherever the statement stands; our own ones by their full names.
+
+    With ``typing``, those that it imports for type checkers only as well.
     """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             todo += node.orelse
             continue
         if isinstance(node, ast.Import):
@@ -92,6 +93,20 @@ def test_no_circles() -> None:
     g = nx.DiGraph((name, i) for name, found in IMPORTS.items() for i in found if i in MODULES and i != name)
     assert list(nx.simple_cycles(g, length_bound=8)) == []
     assert nx.is_directed_acyclic_graph(g)
+
+
+@pytest.mark.parametrize("package", ["convc.ir", "convc.onnx", "convc.nn"])
+def test_no_circles_of_types(package: str) -> None:
+    ours = {name for name in MODULES if name.startswith(package)}
+    g = nx.DiGraph((n, i) for n in ours for i in _imports(n, MODULES[n], typing=True) if i in ours and i != n)
+    assert g.edges
+    assert [c for c in nx.strongly_connected_components(g) if len(c) > 1] == []
+
+
+@pytest.mark.parametrize("module", ["convc.ir.text", "convc.ir.pipeline", "convc.ir.evaluate"])
+def test_ir_loads_no_onnx(module: str) -> None:
+    code = f"import {module}, sys; assert 'onnx' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.fixture

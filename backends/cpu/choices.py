@@ -1,4 +1,4 @@
-"""Choices between ways to compute a convolution that were measured, where the cost model would choose another."""
+"""Measured choices between the algorithms for a convolution, which override the cost model."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from convc.ir.text import print_node
 
 @dataclass(frozen=True)
 class Choices:
-    """The name of an algorithm (``algorithm``) by the text of a convolution (``kernel``)."""
+    """The measured choices: the name of an algorithm (``algorithm``) for the text of each convolution (``kernel``)."""
 
     algorithms: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, node: Node, ranked: Sequence[Op]) -> Op:
-        """The op chosen for a convolution, of those given; the first where none of them was."""
+        """The op of ``ranked`` that measurements chose for a convolution; the first one where they chose none."""
         wanted = self.algorithms.get(kernel(node)) if self.algorithms else None
         return next((op for op in ranked if algorithm(op) == wanted), ranked[0])
 
 
 def kernel(node: Node) -> str:
-    """A convolution as text: its attributes and the types of its operands and result, which names are no part of."""
+    """A convolution as text: its attributes and the types of its operands and result. Names of values are left out."""
     attributes = print_node(Node(node.op, (), (Value("y", node.output.type),))).partition("()")[2]
     return f"{node.op.name}({', '.join(str(v.type) for v in node.inputs)}) -> {node.output.type}{attributes}"
 
 
 def algorithm(op: Op) -> str:
-    """What an algorithm is called: ``direct``, or ``winograd 4x4``, by its tile of outputs."""
+    """The name of an algorithm: ``direct``, or ``winograd 4x4`` with its output tile."""
     return f"winograd {'x'.join(map(str, op.tile))}" if isinstance(op, WinogradConv) else "direct"

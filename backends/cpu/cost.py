@@ -1,7 +1,7 @@
-"""The cost model: what each way to compute a convolution takes on a machine, in cycles of one core.
+"""The cost model: the cycles of one core that each way to compute a convolution takes on a machine.
 
-Arithmetic and memory overlap, since weights are fetched ahead: the longer of the two counts. In a network weights come from
-memory, or from the last-level cache when all of them fit there.
+Arithmetic and memory traffic overlap, since weights are fetched ahead (``schedules/prefetch.py``), so the longer of the
+two counts. In a network, weights come from memory, or from the last-level cache when all of them fit there.
 """
 
 from __future__ import annotations
@@ -16,25 +16,48 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.winograd_conv import WinogradConv, taps, transformed
 from convc.ir.types import TensorType
 
+from ..group import Group
 from .machine import Machine
-from .tiles import idle, tile_size, tile_worth
+from .tiles import CACHE_PARTS, idle, tile_size, tile_worth
 
 DIRECT_EFFICIENCY = 0.93
-"""Share of peak that direct convolution reaches."""
+"""Share of the peak that direct convolution reaches: most kernels measure 0.90 to 0.97 (Zen 4, docs/speed.md)."""
+COEFFICIENT_OPERATIONS = 0.7
+"""Vector operations per non-zero coefficient of a transform matrix: less than one, since rows of p and -p share their
+sums. An estimate.
+"""
+SPILLED_TRANSFORM = 1.5
+"""The factor by which transforms take longer when the transformed tiles do not stay in the second-level cache. An
+estimate: no measurement of it alone is recorded.
+"""
+KEPT_DATA = 0.7
+"""Share of the second-level cache up to which all transformed data is assumed to stay there while one block of output
+channels after another reads it. An estimate: no measurement of it alone is recorded.
+"""
+OUTPUT_TILES = (2, 3, 4, 5)
+"""Output tile sizes along one axis that are tried."""
+MOST_POINTS_2D = 7
+"""Most interpolation points on an axis where both axes are transformed; bounded by rounding, see
+``winograd_candidates``.
+"""
+MOST_POINTS_1D = 10
+"""Most interpolation points where only one axis is transformed; bounded by rounding, see ``winograd_candidates``."""
 GATHER_CYCLES = 3.0
-"""To bring one element of a row-major input to its place in a block."""
+"""Cycles to move one element of a row-major input to its place in a block of channels."""
 
 
 def direct_cycles(node: Node, machine: Machine, bandwidth: float) -> float:
-    """Cycles of the direct form."""
+    """Cycles that a direct convolution takes when it reads weights at ``bandwidth`` bytes per cycle."""
     flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
     return max(flops / (machine.flops_per_cycle * DIRECT_EFFICIENCY), node.inputs[1].type.nbytes / bandwidth)
 
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """One way to run a Winograd convolution: ``rows`` of tiles at a time from transform to result, or, ``by_channel``, all
-    tiles transformed first and the work shared out by blocks of output channels; and what it takes.
+    """How a Winograd convolution is run, and its estimated ``cycles``.
+
+    Either ``rows`` of tiles go from input transform to result at a time, or (``by_channel``) all tiles are transformed
+    first and the threads share out the blocks of output channels.
     """
 
     by_channel: bool
@@ -43,19 +66,23 @@ class WinogradPlan:
 
 
 def winograd_plan(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float) -> WinogradPlan:
-    """The cheaper of the two ways for a convolution from x to out, on all threads of the machine."""
+    """The faster of the two plans for a convolution from x to out, on all threads of the machine."""
     sizes = _Sizes.of(x, out, op, machine)
     return min(_by_rows(sizes, machine, bandwidth), _by_channel(sizes, machine, bandwidth), key=lambda p: p.cycles)
 
 
 def winograd_rows(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> int:
-    """How many rows of tiles to work on at once, where the work is cut by rows."""
+    """How many rows of tiles are worked on at once when the work is cut by rows."""
     return _by_rows(_Sizes.of(x, out, op, machine), machine, machine.memory_bytes_per_cycle).rows
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What both ways share: elements of a transformed tile, tiles down and across, images, blocks and bytes."""
+    """The sizes of a Winograd convolution on a machine, which both plans are computed from.
+
+    A transformed tile has ``elements``; an image has ``high`` by ``wide`` tiles. ``channels`` and ``outputs`` are
+    padded to whole blocks.
+    """
 
     elements: int
     high: int
@@ -66,14 +93,17 @@ class _Sizes:
     blocks: int
     """Blocks of output channels."""
     products: float
+    """Cycles of the matrix products, on one core at peak."""
     transforms: float
+    """Cycles of the input and output transforms, and of gathering a row-major input."""
     weight_bytes: float
+    """Bytes of the transformed weights."""
 
     @staticmethod
     def of(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> _Sizes:
         inner, block = (t.layout.block(1) if t.layout else machine.block for t in (x, out))
         phases = math.prod(op.strides)
-        # a vector of few channels is transformed whole, but multiplied one by one
+        # few row-major channels fill one vector in the transform, but are multiplied one by one
         channels = phases * x.sizes[1] if x.layout is None else phases * round_up(x.sizes[1], inner)
         outputs = round_up(out.sizes[1], block)
         elements = math.prod(transformed(op.tile, op.kernel, op.strides))
@@ -102,13 +132,17 @@ class _Sizes:
         )
 
     def tile_bytes(self) -> float:
-        """One transformed tile and its products."""
+        """Bytes of one transformed tile and its products."""
         return 4.0 * self.elements * (self.channels + self.outputs)
 
 
 def _steps(matrix: Matrix) -> float:
-    """Vector operations to multiply by a transform matrix: some sums are shared, and each row is stored."""
-    return 0.0 if len(matrix) == len(matrix[0]) == 1 else sum(0.7 * sum(c != 0 for c in row) + 1 for row in matrix)
+    """Vector operations that multiplying by a transform matrix takes, with a store per row; none for 1x1."""
+    return (
+        0.0
+        if len(matrix) == len(matrix[0]) == 1
+        else sum(COEFFICIENT_OPERATIONS * sum(c != 0 for c in row) + 1 for row in matrix)
+    )
 
 
 def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
@@ -117,11 +151,12 @@ def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
         worth = tile_worth(rows * s.wide, tile_size(rows * s.wide, machine.tile_pixels))
         again = (
             machine.second_level_bytes_per_cycle
-            if s.weight_bytes < machine.cache_bytes / 2
+            if s.weight_bytes < machine.cache_bytes / CACHE_PARTS
             else machine.cache_bytes_per_cycle
         )
-        spilled = rows * s.wide * s.tile_bytes() > machine.cache_bytes / 2
-        work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(groups, machine.threads)
+        spilled = rows * s.wide * s.tile_bytes() > machine.cache_bytes / CACHE_PARTS
+        transforms = s.transforms * (SPILLED_TRANSFORM if spilled else 1.0)
+        work = (s.products / worth + transforms) * idle(groups, machine.threads)
         return WinogradPlan(False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
 
     return min((plan(r) for r in range(1, s.high + 1) if s.high % r == 0), key=lambda p: p.cycles)
@@ -130,19 +165,21 @@ def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
 def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
     tiles = s.high * s.wide
     data = 4.0 * s.elements * s.images * tiles * s.channels
-    # each block of outputs reads all data again, which nothing fetches ahead
-    again = 0.0 if data < 0.7 * machine.cache_bytes else s.blocks * data / machine.cache_bytes_per_cycle
+    # each block of outputs reads all data again, and nothing prefetches it
+    again = 0.0 if data < KEPT_DATA * machine.cache_bytes else s.blocks * data / machine.cache_bytes_per_cycle
     worth = tile_worth(tiles, tile_size(tiles, machine.tile_pixels))
-    spilled = 4.0 * s.elements * tiles * s.outputs / s.blocks > machine.cache_bytes / 2
-    work = (s.products / worth + s.transforms * (1.5 if spilled else 1.0)) * idle(s.images * s.blocks, machine.threads)
+    spilled = 4.0 * s.elements * tiles * s.outputs / s.blocks > machine.cache_bytes / CACHE_PARTS
+    transforms = s.transforms * (SPILLED_TRANSFORM if spilled else 1.0)
+    work = (s.products / worth + transforms) * idle(s.images * s.blocks, machine.threads)
     return WinogradPlan(True, s.high, max(work, s.weight_bytes / bandwidth) + again)
 
 
 def winograd_candidates(node: Node) -> list[WinogradConv]:
-    """The algorithms worth trying for a convolution, none where none applies.
+    """The Winograd algorithms worth trying for a convolution; an empty list where none applies.
 
-    Rounding errors grow with the number of points, and multiply over two transformed axes: seven points in two dimensions
-    and ten in one stay within eight times the direct form's error, and whole networks within four times other libraries'.
+    Rounding errors grow with the number of points, and multiply over two transformed axes. Seven points in two
+    dimensions and ten in one keep the error within eight times that of the direct form, and that of whole networks
+    within four times other libraries'.
     """
     if not isinstance(node.op, Conv) or node.op.exact or node.op.group != 1 or node.output.type.rank != 4:
         return []
@@ -152,7 +189,14 @@ def winograd_candidates(node: Node) -> list[WinogradConv]:
     if dilations != (1, 1) or max(window) == 1 or any(s > r for s, r in zip(strides, kernel, strict=True)):
         return []
     if strides != (1, 1) and node.inputs[0].type.layout is not None:
-        return []  # the phases' weights and data together outgrow the caches: measured, no shape gained
-    most = 7 if min(window) > 1 else 10
-    sizes = [(1,) if r == 1 else [m for m in (2, 3, 4, 5) if m + r - 1 <= most] for r in window]
+        return []  # measured, no shape gained: the phases' weights and data together outgrow the caches
+    most = MOST_POINTS_2D if min(window) > 1 else MOST_POINTS_1D
+    sizes = [(1,) if r == 1 else [m for m in OUTPUT_TILES if m + r - 1 <= most] for r in window]
     return [WinogradConv((h, w), kernel, strides, pads) for h in sizes[0] for w in sizes[1]]
+
+
+def kernel_cycles(group: Group, machine: Machine) -> float:
+    """An estimate of a kernel's cycles on one core: its arithmetic, plus reads and writes of cache."""
+    flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in group.body.nodes)
+    moved = sum(v.type.nbytes for v in (*group.body.inputs, *group.body.outputs))
+    return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle

@@ -1,4 +1,4 @@
-"""How CPUs want convolutional data and weights held: in blocks of as many channels as a vector has lanes."""
+"""The layouts CPUs want for convolutions: channels in blocks as long as a vector has lanes."""
 
 from __future__ import annotations
 
@@ -15,50 +15,57 @@ from convc.ir.types import TensorType
 from .machine import Machine
 
 FLOPS_PER_BYTE = 0.5
-"""A row-major convolution, by the fallback schedule, takes the time that converting a byte takes for this many operations."""
+"""Operations that a row-major convolution (the fallback schedule) does in the time that converting one byte to another
+layout takes. An estimate.
+"""
 
 
 HALF_BLOCKS_AT_ONCE = (3, 5, 7)
-"""Half blocks are worked on so many at once; their number is odd where they leave less padding than whole ones."""
+"""How many half blocks of output channels one register tile may hold. All are odd: half blocks are used where an odd
+number of them leaves less padding than whole blocks do.
+"""
 
 
 LEAST_SAVED = 0.05
-"""Half blocks are worth while from this share of padding on that they save."""
+"""Half blocks are used when they reduce the padding by at least this share of the channels. An estimate."""
 
 
 FEW_CHANNELS = 4
-"""A convolution of at most this many input channels reads row-major data: an image needs no conversion."""
+"""A convolution of at most this many input channels reads row-major data, so an image needs no conversion."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """For a CPU: how many channels are kept together: ``full`` of them, or ``half`` where that many leave less padding."""
+    """The block sizes of a CPU: ``full`` channels, or ``half`` as many where that leaves less padding."""
 
     full: int
     half: int
 
     @staticmethod
     def for_machine(machine: Machine) -> Blocks:
-        """Half blocks pay where half vectors are not half as fast."""
+        """The block sizes of a machine; half blocks only where a half vector runs at more than half the speed."""
         return Blocks(machine.block, machine.half_block)
 
     def of(self, graph: Graph) -> Blocks:
-        """Tensors put side by side must be alike."""
+        """The block sizes for a graph; both are full where tensors are joined along channels: those must be alike."""
         return Blocks(self.full, self.full) if any(joins_channels(n) for n in graph.nodes) else self
 
     def size(self, channels: int) -> int:
-        """The block for a tensor of so many channels."""
+        """The block size for a tensor of this many channels."""
         count = -(-channels // self.half)
-        saved = (-channels % self.full - -channels % self.half) / channels
+        saved = (-channels % self.full - -channels % self.half) / max(channels, 1)
         fits = saved >= LEAST_SAVED and any(count % b == 0 for b in HALF_BLOCKS_AT_ONCE)
         return self.half if fits else self.full
 
     def data(self, t: TensorType) -> Layout:
-        """``NCHW16c`` and its kin."""
+        """The layout of data: ``NCHW16c`` and the like."""
         return Layout(f"NC{spatial_letters(t)}{self.size(t.sizes[1])}c")
 
     def takes(self, node: Node) -> bool:
-        """Schedules of blocked convolutions sum in the dtype of the data."""
+        """Whether a node is a convolution that the blocked schedules compute.
+
+        float16 and bfloat16 are refused, since those schedules accumulate in the dtype of the data.
+        """
         if not isinstance(node.op, Conv) or node.output.type.dtype in ("f16", "bf16"):
             return False
         group, block = node.op.group, self.size(node.output.type.sizes[1])
@@ -70,34 +77,40 @@ class Blocks:
         return reads_plain(node)
 
     def worth(self, node: Node) -> float:
-        """The time that the row-major schedule would lose."""
+        """What a convolution loses by being row-major, in bytes of layout conversion (see ``FLOPS_PER_BYTE``)."""
         return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / FLOPS_PER_BYTE
 
     def weight(self, node: Node) -> Layout:
-        """Outputs innermost, inputs blocked as the data is."""
+        """The layout of a weight: outputs innermost, inputs blocked as the data is."""
         inputs, outputs = (self.size(v.type.sizes[1]) for v in (node.inputs[0], node.output))
         inputs = inputs // 4 if isinstance(node.op, ConvBytes) else inputs
         inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, outputs) else f"{inputs}i"
         return Layout(f"OI{spatial_letters(node.output.type)}{inner}{outputs}o")
 
     def bias(self, node: Node) -> Layout:
-        """Padded as the outputs are."""
+        """The layout of a bias, padded as the outputs are."""
         return Layout(f"A{self.size(node.output.type.sizes[1])}a")
 
     def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
-        """Panels of output columns, so that they are read in the order of use."""
+        """The layout of a float32 constant matrix, in panels of ``full`` output columns; ``None`` for other dtypes.
+
+        The panels are read in the order of use.
+        """
         if t.dtype != "f32":
             return None
         return Layout(f"AB{self.full}a" if transposed else f"BA{self.full}b")
 
 
 def reads_plain(node: Node) -> bool:
-    """Whether a convolution takes row-major data all the same: all outputs read all of too few channels to convert them."""
+    """Whether a convolution reads row-major data: a single group of at most ``FEW_CHANNELS`` input channels."""
     return isinstance(node.op, Conv) and node.op.group == 1 and node.inputs[0].type.sizes[1] <= FEW_CHANNELS
 
 
 def is_narrow(node: Node, block: int) -> bool:
-    """Whether a 2-D convolution has groups of a few channels, as many in as out, that fit a block a whole number of times."""
+    """Whether a 2-D convolution has groups narrower than a block.
+
+    Each group has more than one channel, as many inputs as outputs, and a whole number of groups fills a block.
+    """
     group: int = getattr(node.op, "group", 1)
     channels, outputs = node.inputs[0].type.sizes[1], node.output.type.sizes[1]
     wide = channels // group

@@ -1,4 +1,4 @@
-"""Linking machine code to a shared library, for this machine or another, and loading one from memory."""
+"""Linking machine code to a shared library, for this machine or another."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from convc.ir.errors import ArtifactError
+from convc.runtime.cpu.host import host
 
-from .target import Target
+from .machine_code import MachineCode
 
 _HERE = ("g++", "c++", "clang++", "gcc", "cc", "clang")
 _INSTALL = "Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
+_EXPORTS = "{ global: convc_*; local: *; };"
+"""What other code sees of the library, as a version script of the linker."""
 
 
-def link(module: Any, target: Target, host: Target) -> bytes:
-    """The shared library of a module of machine code, the same bytes whenever and wherever it is linked.
+def link(code: MachineCode) -> bytes:
+    """The shared library of machine code, the same bytes whenever and wherever it is linked.
 
     Raises ``ArtifactError`` when there is nothing that links for the target, naming what to install.
     """
-    command = [*_linker(target, host), "-shared", "-o", "model.so", "-s", "model.o"]  # symbols are half of it
+    family = code.target.family
     try:
         with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-            module.write_to_file(str(Path(folder) / "model.o"))
+            objects = [path.name for path in code.write(Path(folder))]
+            (Path(folder) / "exports").write_text(_EXPORTS)
+            command = [*linker(family, host().family), *objects]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
             if done.returncode:
                 raise ArtifactError(f"{command[0]} failed to link the artifact: {(done.stderr or done.stdout).strip()}")
@@ -36,25 +40,37 @@ def link(module: Any, target: Target, host: Target) -> bytes:
         raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
 
 
-def _linker(target: Target, host: Target) -> list[str]:
-    """The command that links code for a target: a C compiler, which knows how, or a linker by itself."""
-    if target.family == host.family:
+_OPTIONS = ["-shared", "-o", "model.so", "-s"]  # symbols for debuggers are half of it
+_AS_COMPILER = [*_OPTIONS, "-nostdlib", "-Wl,--version-script=exports"]
+"""For a C compiler: the C library is there when the artifact is loaded, in every process."""
+_AS_LINKER = [*_OPTIONS, "--version-script=exports"]
+
+
+def linker(family: str, here: str) -> list[str]:
+    """The command that links code for a family of processors: a C compiler, which knows how, or a linker by itself."""
+    if family == here:
         found = next((c for c in (os.environ.get("CXX", ""), *_HERE) if c and shutil.which(c)), None)
         if found is None:
             raise ArtifactError(
                 f"saving links a shared library and needs a C compiler, and none is on PATH: install one ({_INSTALL})"
             )
-        return [found]
-    triple = f"{target.family}-linux-gnu"
-    zig = ["cc", "-target", triple, "-nostdlib"]
-    crossing = [[f"{triple}-g++"], [f"{triple}-gcc"], [f"{triple}-ld"], ["ld.lld"], ["zig", *zig]]
+        return [found, *_AS_COMPILER]
+    triple = f"{family}-linux-gnu"
+    zig = ["cc", "-target", triple, *_AS_COMPILER]
+    crossing = [
+        [f"{triple}-g++", *_AS_COMPILER],
+        [f"{triple}-gcc", *_AS_COMPILER],
+        [f"{triple}-ld", *_AS_LINKER],
+        ["ld.lld", *_AS_LINKER],
+        ["zig", *zig],
+    ]
     for command in crossing:
         if shutil.which(command[0]):
             return command
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", *zig]
     raise ArtifactError(
-        f"linking for {target.family} on {host.family} needs a linker that can, and none of "
+        f"linking for {family} on {here} needs a linker that can, and none of "
         f"{', '.join(c[0] for c in crossing)} is on PATH: install one (pip install ziglang; Debian, Ubuntu: apt-get "
-        f"install lld, or gcc-{target.family.replace('_', '-')}-linux-gnu)"
+        f"install lld, or gcc-{family.replace('_', '-')}-linux-gnu)"
     )

@@ -1,12 +1,17 @@
 """From scheduled kernels to one LLVM module: kernels become plain subroutines that take pointers, called by exported functions.
 
-A kernel called this way costs a jump: no checks of its arguments, no tensor objects. Addresses come in as integers.
+The exported functions are plain C functions of two addresses: where their arguments lie, and the *context* of the call. The
+context is a record of 64-bit integers, which ``CONTEXT`` names. Nothing in the module needs a symbol of TVM.
+
+A parallel loop becomes a function of its own, a *part*, which the kernel hands to the thread pool of the process through the
+context. All memory that a kernel works in comes from its caller: its scratch memory, and a piece for each thread that works
+on a part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -23,25 +28,58 @@ from . import byte_math
 from .target import Target
 from .vector_math import definitions
 
+CONTEXT = ("launch", "pool", "threads", "parts", "trace")
+"""What the context of a call holds: the address of ``convc_pool_launch`` and its pool; how many threads may work; the memory
+for the parts of parallel loops, a piece for each thread; and, in a traced module, the address of a function to call."""
 _STATUS = PrimType("int32")
+_DONE = tirx.Return(tirx.const(0, "int32"))
+"""Every function returns 0: the code generator knows no other return."""
 _BARRIER = "convc_barrier"
 _BARRIER_DEFINITION = f"""define void @{_BARRIER}() alwaysinline nounwind {{
   call void asm sideeffect "", "~{{memory}}"()
   ret void
 }}"""
-"""Stands between kernels, which LLVM inlines where they are small: tensors that take turns in one piece of memory are told
-apart by type-based alias analysis, so that it would move the stores of one kernel before the loads of the last.
+"""The barrier stands between kernels, which LLVM inlines where they are small. Tensors that take turns in one piece of memory
+are told apart by type-based alias analysis, so that LLVM would move the stores of one kernel before the loads of the last.
 """
+DIRECTORY = "convc_directory"
+"""The name under which ``tvm_ffi`` finds the function that tells where others lie."""
+_READ = "convc_read"
+_READ_DEFINITION = f"""define i64 @{_READ}(i64 %record, i64 %index) alwaysinline {{
+  %start = inttoptr i64 %record to ptr
+  %at = getelementptr i64, ptr %start, i64 %index
+  %value = load i64, ptr %at
+  ret i64 %value
+}}"""
+_ADDRESS = "convc_address"
+_ADDRESS_DEFINITION = f"""define i64 @{_ADDRESS}(ptr %data) alwaysinline {{
+  %address = ptrtoint ptr %data to i64
+  ret i64 %address
+}}"""
+_TRACE = "convc_trace"
+_TRACE_DEFINITION = f"""define void @{_TRACE}(i64 %context, i64 %index) alwaysinline {{
+  %record = inttoptr i64 %context to ptr
+  %at = getelementptr i64, ptr %record, i64 {CONTEXT.index("trace")}
+  %trace = load ptr, ptr %at
+  call void %trace(i64 %index)
+  ret void
+}}"""
 _build = tvm_ffi.get_global_func("target.build.llvm")
 
 
 @dataclass(frozen=True)
 class Subroutine:
-    """A lowered kernel ``f(*inputs, *outputs, scratch) -> status`` of pointers, and how much scratch memory it needs."""
+    """A lowered kernel ``f(*inputs, *outputs, scratch, context)`` of pointers and two addresses, and the memory that it needs.
+
+    ``scratch`` is in bytes, ``part`` in bytes for each thread that works on one of its parallel loops.
+    """
 
     name: GlobalVar
     func: Any
     scratch: int
+    part: int = 0
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    """The functions of its parallel loops, by name."""
 
 
 def _kernel_passes() -> Any:
@@ -76,14 +114,7 @@ def _kernel_passes() -> Any:
 
 def _module_passes() -> Any:
     """From subroutines and exported functions to what the code generator takes."""
-    return tvm.transform.Sequential(
-        [
-            tirx.transform.MakePackedAPI(),
-            tirx.transform.BF16StorageLegalize(),
-            tirx.transform.LowerTVMBuiltin(),
-            tirx.transform.LowerIntrin(),
-        ]
-    )
+    return tvm.transform.Sequential([tirx.transform.BF16StorageLegalize(), tirx.transform.LowerIntrin()])
 
 
 def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:
@@ -95,62 +126,198 @@ def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:
 
 
 def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
-    """The function with pointers for tensors, and what it allocates at its top taken from ``scratch`` instead."""
+    """The function with pointers for tensors, its memory taken from ``scratch``, its parallel loops handed to the pool."""
     pointers = [tirx.Var(p.name, PointerType(PrimType(p.dtype))) for p in func.params]
-    scratch = tirx.Var("scratch", "int64")
+    scratch, context = tirx.Var("scratch", "int64"), tirx.Var("context", "int64")
     declared: list[Any] = [tirx.DeclBuffer(p, data=q) for p, q in zip(func.params, pointers, strict=True)]
-    body, size = _take_scratch(func.body, scratch)
-    for key, value in (("device_id", 0), ("device_type", tvm.cpu().dlpack_device_type())):
-        body = tirx.AttrStmt(tvm.ir.StringImm("default"), key, tirx.const(value, "int32"), body)  # where to allocate
-    names = used(body)
+    loops = _Loops(name.name_hint, context)
+    body, size = _take_memory(loops.handed_out(func.body), scratch)
+    body, closures = loops.with_closures(body, scratch, size)
+    names = used(func.body)
     if bytes_too := [name for name in names if name in BYTES]:
         body = _importing(byte_math.definitions(), body)
     if floats := [name for name in names if name not in bytes_too]:
         body = _importing(definitions(floats), body)
-    body = tirx.SeqStmt([*declared, body, tirx.Return(tirx.const(0, "int32"))])
-    made = tirx.PrimFunc([*pointers, scratch], body, ret_type=_STATUS, attrs=func.attrs)
-    return Subroutine(name, made, size)
+    made = tirx.PrimFunc(
+        [*pointers, scratch, context], tirx.SeqStmt([*declared, body, _DONE]), ret_type=_STATUS, attrs=func.attrs
+    )
+    return Subroutine(name, made, size + closures, loops.part, loops.parts)
 
 
-def _take_scratch(body: Any, scratch: Any) -> tuple[Any, int]:
-    """The statement with its outermost allocations made views of ``scratch``, and the bytes they take."""
-    if isinstance(body, tirx.AttrStmt):
-        inner, size = _take_scratch(body.body, scratch)
-        return tirx.AttrStmt(body.node, body.attr_key, body.value, inner), size
-    if not isinstance(body, tirx.SeqStmt):
-        return body, 0
-    size, seq = 0, []
-    for s in body.seq:
-        if isinstance(s, tirx.AllocBuffer) and s.buffer.scope() == "global":
-            dtype = tvm.DataType(s.buffer.dtype)
-            seq.append(tirx.DeclBuffer(s.buffer, data=pointer(scratch, size, s.buffer.dtype)))
-            nbytes = prod(int(n) for n in s.buffer.shape) * -(-dtype.bits * dtype.lanes // 8)
-            size = aligned(size + nbytes)
+class _Loops:
+    """The parallel loops of one kernel, each made a function that a thread calls for a range of the loop."""
+
+    def __init__(self, kernel: str, context: Any) -> None:
+        self.kernel = kernel
+        self.context = context
+        self.parts: dict[str, Any] = {}
+        self.part = 0
+        """Bytes of memory that a thread needs while it works on a part."""
+        self.most = 0
+        """Values that the largest closure holds."""
+        self.closure = tirx.decl_buffer((0,), "int64", "closure")
+
+    def handed_out(self, body: Any) -> Any:
+        """The statement with its parallel loops launched on the pool."""
+        return tvm_ffi.structural_map(body, (tirx.For, self._visit))
+
+    def with_closures(self, body: Any, scratch: Any, at: int) -> tuple[Any, int]:
+        """The statement with the memory of closures behind ``at`` bytes of scratch memory, and the bytes that they take."""
+        if not self.parts:
+            return body, 0
+        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, at, "int64"))
+        body = _importing(_READ_DEFINITION, _importing(_ADDRESS_DEFINITION, tirx.SeqStmt([held, body])))
+        return body, aligned(8 * self.most)
+
+    def _visit(self, loop: Any) -> Any:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        name = f"{self.kernel}_part{len(self.parts)}"
+        outer = list(tirx.analysis.undefined_vars(loop, []))
+        values = [_read(self.context, CONTEXT.index("parts")), *map(_as_integer, outer)]
+        self.parts[name], part = _part(loop, outer)
+        self.part, self.most = max(self.part, part), max(self.most, len(values))
+        stores = [tirx.BufferStore(self.closure, v, [i]) for i, v in enumerate(values)]
+        closure, extent = _address(self.closure), tirx.Cast("int64", loop.extent)
+        launch = tirx.Evaluate(tirx.call_extern("void", f"{name}_launch", self.context, closure, extent))
+        return _importing(_launch_definition(name), tirx.SeqStmt([*stores, launch]))
+
+
+def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
+    """``f(closure, begin, end, worker)``, which runs a range of a loop, and the bytes of memory that each worker needs.
+
+    The closure holds the memory of all workers, then the outer variables of the loop.
+    """
+    closure, begin, end, worker = params = [tirx.Var(n, "int64") for n in ("closure", "begin", "end", "worker")]
+    memory = tirx.Var("memory", "int64")
+    body, size = _take_memory(loop.body, memory)
+    first = loop.min + tirx.Cast(str(loop.loop_var.ty.dtype), begin)
+    count = tirx.Cast(str(loop.loop_var.ty.dtype), end - begin)
+    inner = tirx.For(loop.loop_var, first, count, tirx.ForKind.SERIAL, body, None, loop.annotations)
+    bound = [(memory, _read(closure, 0) + worker * tirx.const(size, "int64"))] if size else []
+    declared: list[Any] = []
+    for i, v in enumerate(outer, 1):
+        if _is_scalar(v):
+            bound.append((v, tirx.Cast(str(v.ty.dtype), _read(closure, i))))
         else:
-            seq.append(s)
-    return tirx.SeqStmt(seq), size
+            declared.append(tirx.DeclBuffer(v, data=_pointer_to(_read(closure, i), v.dtype)))
+    binds = [tirx.Bind(v, value) for v, value in bound]
+    body = _importing(_READ_DEFINITION, tirx.SeqStmt([*binds, *declared, inner, _DONE]))
+    return tirx.PrimFunc(params, body, ret_type=_STATUS), size
+
+
+def _launch_definition(part: str) -> str:
+    launch, pool, threads = (CONTEXT.index(name) for name in ("launch", "pool", "threads"))
+    return f"""declare i32 @{part}(i64, i64, i64, i64)
+define void @{part}_launch(i64 %context, i64 %closure, i64 %extent) alwaysinline {{
+  %record = inttoptr i64 %context to ptr
+  %at_launch = getelementptr i64, ptr %record, i64 {launch}
+  %launch = load ptr, ptr %at_launch
+  %at_pool = getelementptr i64, ptr %record, i64 {pool}
+  %pool = load ptr, ptr %at_pool
+  %at_threads = getelementptr i64, ptr %record, i64 {threads}
+  %threads = load i64, ptr %at_threads
+  call void %launch(ptr %pool, i64 %threads, ptr @{part}, i64 %closure, i64 %extent)
+  ret void
+}}"""
+
+
+def _is_scalar(v: Any) -> bool:
+    return isinstance(v.ty, PrimType)
+
+
+def _as_integer(v: Any) -> Any:
+    """A variable as 64 bits: a number, or the address of a tensor."""
+    return tirx.Cast("int64", v) if _is_scalar(v) else _address(v)
+
+
+def _address(buffer: Any) -> Any:
+    """Where a tensor lies."""
+    return tirx.call_extern("int64", _ADDRESS, buffer.data)
+
+
+def _read(address: Any, index: int) -> Any:
+    """The 64-bit integer at a place in a record; ``_READ_DEFINITION`` must be imported around it."""
+    return tirx.call_extern("int64", _READ, address, tirx.const(index, "int64"))
+
+
+def _take_memory(body: Any, base: Any) -> tuple[Any, int]:
+    """The statement with its allocations in memory made views of what lies at ``base``, and the bytes they take."""
+    size = 0
+
+    def visit(s: Any) -> Any:
+        nonlocal size
+        if s.buffer.scope() != "global":
+            return s
+        dtype = tvm.DataType(s.buffer.dtype)
+        made = tirx.DeclBuffer(s.buffer, data=pointer(base, size, s.buffer.dtype))
+        size = aligned(size + prod(int(n) for n in s.buffer.shape) * -(-dtype.bits * dtype.lanes // 8))
+        return made
+
+    return tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit)), size
 
 
 def pointer(base: Any, offset: int, dtype: str = "void") -> Any:
     """The pointer to ``offset`` bytes after an address."""
-    return tirx.reinterpret(PointerType(PrimType(dtype)), base + tirx.const(offset, "int64"))
+    return _pointer_to(base + tirx.const(offset, "int64"), dtype)
 
 
-def exported(name: str, params: Sequence[Any], calls: Sequence[Any], trace: str = "") -> Any:
-    """A function that makes the calls in turn and returns 0, or -1 as soon as one fails.
+def _pointer_to(address: Any, dtype: str) -> Any:
+    return tirx.reinterpret(PointerType(PrimType(dtype)), address)
 
-    With ``trace``, the global function of that name is called before each with its index, and at the end.
+
+def exported(name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequence[Any]], trace: bool = False) -> Any:
+    """The C function ``void name(arguments, context)`` that makes calls in turn; ``arguments`` is the address of ``count`` ones.
+
+    ``calls`` makes the calls of the arguments and the context. With ``trace``, the function at that place in the context is
+    called before each call with its index, and at the end.
     """
-    failed = tirx.Return(tirx.const(-1, "int32"))
-    body = []
-    for call in calls:
-        body += [tirx.IfThenElse(call != 0, failed, None), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
+    arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
+    values = [tirx.Var(f"argument{i}", "int64") for i in range(count)]
+    body: list[Any] = [tirx.Bind(v, _read(arguments, i)) for i, v in enumerate(values)]
+    made = calls(values, context)
+    for i, call in enumerate(made):
+        if trace:
+            body.append(_mark(context, i))
+        body += [tirx.Evaluate(call), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
     if trace:
-        marks = [tirx.Evaluate(tirx.call_packed(trace, i)) for i in range(len(calls) + 1)]
-        body = [s for i, mark in enumerate(marks) for s in (mark, *body[2 * i : 2 * i + 2])]
-    body.append(tirx.Return(tirx.const(0, "int32")))
-    func = tirx.PrimFunc(list(params), _importing(_BARRIER_DEFINITION, tirx.SeqStmt(body)), ret_type=_STATUS)
-    return func.with_attr("global_symbol", name)
+        body.append(_mark(context, len(made)))
+    stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*body, _DONE])))
+    stmt = _importing(_TRACE_DEFINITION, stmt) if trace else stmt
+    return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
+
+
+def directory(functions: Sequence[str]) -> Any:
+    """The function by which code that was not linked yet tells where its functions lie, by their number.
+
+    It follows the calling convention of ``tvm_ffi`` (``TVMFFISafeCallType``): the argument lies 8 bytes behind ``arguments``,
+    and of the result the type (1, an integer) lies at the beginning and the value behind 8 bytes.
+    """
+    table = ", ".join(f"ptr @{name}" for name in functions)
+    text = "\n".join(f"declare i32 @{name}(i64, i64)" for name in functions)
+    text += f"""
+@convc_table = private unnamed_addr constant [{len(functions)} x ptr] [{table}]
+define void @convc_look_up(i64 %arguments, i64 %result) alwaysinline {{
+  %first = inttoptr i64 %arguments to ptr
+  %at_number = getelementptr i8, ptr %first, i64 8
+  %number = load i64, ptr %at_number
+  %at = getelementptr ptr, ptr @convc_table, i64 %number
+  %address = load i64, ptr %at
+  %kind = inttoptr i64 %result to ptr
+  store i32 1, ptr %kind
+  %value = getelementptr i8, ptr %kind, i64 8
+  store i64 %address, ptr %value
+  ret void
+}}"""
+    params = [
+        tirx.Var(n, t) for n, t in (("self", "int64"), ("arguments", "int64"), ("count", "int32"), ("result", "int64"))
+    ]
+    look_up = tirx.Evaluate(tirx.call_extern("void", "convc_look_up", params[1], params[3]))
+    return tirx.PrimFunc(params, _importing(text, tirx.SeqStmt([look_up, _DONE])), ret_type=_STATUS)
+
+
+def _mark(context: Any, index: int) -> Any:
+    return tirx.Evaluate(tirx.call_extern("void", _TRACE, context, tirx.const(index, "int64")))
 
 
 def _importing(text: str, body: Any) -> Any:
@@ -158,13 +325,16 @@ def _importing(text: str, body: Any) -> Any:
     return tirx.AttrStmt(tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(text), body)
 
 
-def call(subroutine: Subroutine, pointers: Sequence[Any], scratch: Any) -> Any:
-    """The expression that calls a subroutine; it gives 0 when all went well."""
-    return tvm.ir.Call(subroutine.name, [*pointers, scratch], ret_ty="int32")
+def call(subroutine: Subroutine, pointers: Sequence[Any], scratch: Any, context: Any) -> Any:
+    """The expression that calls a subroutine."""
+    return tvm.ir.Call(subroutine.name, [*pointers, scratch, context], ret_ty="int32")
 
 
 def generate(subroutines: Sequence[Subroutine], functions: Mapping[str, Any], target: Target) -> Any:
     """Machine code: a module with the exported functions."""
     host = target.tvm.with_host(target.tvm)
-    module = tvm.IRModule({s.name: s.func for s in subroutines} | {GlobalVar(n): f for n, f in functions.items()})
-    return _build(_module_passes()(tirx.transform.BindTarget(host)(module)), host)
+    made = {s.name: s.func for s in subroutines} | {GlobalVar(n): f for n, f in functions.items()}
+    made[GlobalVar(DIRECTORY)] = directory(list(functions)).with_attr("global_symbol", f"__tvm_ffi_{DIRECTORY}")
+    for s in subroutines:
+        made |= {GlobalVar(n): f.with_attr("global_symbol", n) for n, f in s.parts.items()}
+    return _build(_module_passes()(tirx.transform.BindTarget(host)(tvm.IRModule(made))), host)

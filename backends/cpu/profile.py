@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,22 +10,24 @@ from typing import Any
 
 import numpy as np
 import tvm
-import tvm_ffi
-from tvm import te, tirx
+from tvm import te
 
-from convc.ir.graph import Graph
-from convc.runtime.cpu.pool import with_threads
+from convc.ir.graph import Graph, Value
+from convc.ir.types import TensorType
+from convc.runtime.cpu.code import MAIN
+from convc.runtime.cpu.memory import address_of
 from convc.runtime.cpu.program import Program
 
+from ..backend import port, weights
 from ..group import Group
 from ..kernels import Kernel
-from .build import Built, build, schedule
-from .lower import call, exported, generate, lower, pointer
+from .build import Built, build, kernel_function, schedule
+from .lower import generate, lower
+from .machine_code import MachineCode
 from .target import Target, host_target
 
 SECONDS = 1.0
 """How long a network, or the peak, is timed."""
-_TRACE = "convc.trace"
 
 
 @dataclass(frozen=True)
@@ -44,43 +47,32 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 
     What runs at load is left out.
     """
-    built = build_traced(final, target)
+    built = build(final, target, trace=True)
     seconds = node_times(built, final)
     timed = [(k, [seconds[u] for u in k.uses if u in seconds]) for k in built.kernels]
     return [_timing(k, times) for k, times in timed if times]
 
 
-def build_traced(final: Graph, target: Target) -> Built:
-    """Compile a network for ``node_times``."""
-    return build(final, target, trace=_TRACE)
-
-
 def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SECONDS) -> dict[str, float]:
-    """What each node takes in place, by the name of its output: the least of at least three runs of the network."""
-    inputs, outputs = ([(v.type.sizes, v.type.numpy_dtype) for v in vs] for vs in (final.inputs, final.outputs))
-    weights = {name: c.array for name, c in final.constants.items()}
-    program = Program(built.module, built.plan, weights, inputs, outputs, threads)
+    """What each node of a traced network takes in place, in seconds by the name of its output: the least of three runs or more.
+
+    ``final`` is the graph that was built, with ``trace=True``.
+    """
+    inputs, outputs = ([port(v.name, v) for v in vs] for vs in (final.inputs, final.outputs))
+    stamps: list[float] = []
+    mark = ctypes.CFUNCTYPE(None, ctypes.c_int64)(lambda _: stamps.append(time.perf_counter()))
+    trace = int(ctypes.cast(mark, ctypes.c_void_p).value or 0)
+    program = Program(built.code, built.plan, weights(final), inputs, outputs, threads, trace=trace)
     rng = np.random.default_rng(0)
-    data = [rng.standard_normal(shape).astype(dtype) for shape, dtype in inputs]
+    data = [rng.standard_normal(p.sizes).astype(p.dtype) for p in inputs]
     program(data)
     runs: list[np.ndarray] = []
     end = time.perf_counter() + seconds
     while len(runs) < 3 or time.perf_counter() < end:
-        _stamps.clear()
+        stamps.clear()
         program(data)
-        runs.append(np.diff(_stamps))
+        runs.append(np.diff(stamps))
     return dict(zip(built.calls, map(float, np.min(runs, axis=0)), strict=True))
-
-
-_stamps: list[float] = []
-
-
-def _stamp(_: int) -> None:
-    """Called before each node, and at the end of a run."""
-    _stamps.append(time.perf_counter())
-
-
-tvm_ffi.register_global_func(_TRACE, _stamp, override=True)
 
 
 def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
@@ -99,18 +91,11 @@ def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
     )
 
 
-def _compiled(func: Any, target: Target) -> Any:
-    return tvm.compile(tvm.IRModule({"main": func}), target=target.tvm)["main"]
-
-
 def assembly(group: Group, target: Target) -> tuple[str, str]:
     """The machine code of a group as text, and the rule that scheduled it; the processor need not be this one."""
     func, rule = schedule(group, target)
     kernel = lower({"kernel": func}, target)["kernel"]
-    values = (*group.body.inputs, *group.body.outputs)
-    params = [tirx.Var(f"p{i}", "int64") for i in range(len(values) + 1)]
-    pointers = [pointer(p, 0, v.type.tvm_dtype) for p, v in zip(params, values, strict=False)]
-    functions = {"main": exported("main", params, [call(kernel, pointers, params[-1])])}
+    functions = {MAIN: kernel_function(MAIN, kernel, (*group.body.inputs, *group.body.outputs))}
     return str(generate([kernel], functions, target).inspect_source("asm")), rule
 
 
@@ -141,8 +126,17 @@ def peak_gflops() -> float:
         sch.vectorize(lane)
         sch.unroll(loop)
     sch.decompose_reduction(block, r)
-    kernel = _compiled(sch.mod["main"], target)
-    args = [
-        tvm.runtime.tensor(np.full(shape, 1e-3, np.float32)) for shape in ((chains, lanes), (lanes,), (chains, lanes))
+    func = sch.mod["main"].with_attr("tirx.is_scheduled", True).without_attr("global_symbol")
+    kernel = lower({"peak": func}, target)["peak"]
+    values = [
+        Value(n, TensorType("f32", shape))
+        for n, shape in (("a", (chains, lanes)), ("b", (lanes,)), ("y", (chains, lanes)))
     ]
-    return 2.0 * chains * lanes * length / with_threads(1, best_time, lambda: kernel(*args)) / 1e9
+    code = MachineCode(
+        generate([kernel], {MAIN: kernel_function(MAIN, kernel, values)}, target), (MAIN,), target, False
+    )
+    tensors = [np.full(v.type.sizes, 1e-3, np.float32) for v in values]
+    scratch = np.empty(max(kernel.scratch, 1), np.uint8)
+    arguments = (ctypes.c_int64 * 4)(*map(address_of, (*tensors, scratch)))
+    run, at = code.function(MAIN), ctypes.addressof(arguments)
+    return 2.0 * chains * lanes * length / best_time(lambda: run(at, 0)) / 1e9

@@ -31,4 +31,4 @@ RULES: tuple[Rule, ...] = (
     select_channels,
     fallback,
 )
-"""Asked in this order; the first that returns a schedule wins. The last takes every group."""
+"""The rules, asked in this order: the first that returns a schedule wins. The last takes every group."""

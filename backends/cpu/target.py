@@ -1,9 +1,7 @@
-"""What a backend compiles for: a description of the machine that schedules and cost models read."""
+"""What the CPU backend compiles for: a description of the machine that schedules and cost models read."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,50 +10,47 @@ import tvm
 import tvm_ffi
 
 from convc.ir.errors import CompileError
+from convc.runtime.cpu.host import FEATURES, family_of, host
 
 from .machine import Machine
-
-INSTRUCTION_SETS = re.compile(
-    r"64bit|cmov|cx8|cx16|mmx|fxsr|sahf|x87|crc32|popcnt|lzcnt|movbe|adx|aes|pclmul|sha|gfni|f16c|fma|fma4|xop|bmi2?|tbm"
-    r"|ssse3|sse.*|avx.*|vaes|vpclmulqdq|neon|fp-armv8|fullfp16|bf16|dotprod|i8mm|sve.*|sme.*|lse|rdm|rcpc|v[89]\..*"
-)
-"""Among what LLVM calls features of a processor, those that a program needs rather than likes."""
+from .names import AARCH64, HERE, NAMES, X86_LEVELS
 
 
 @dataclass(frozen=True)
 class Target:
-    """A processor: ``kind`` is ``"cpu"``; ``mcpu`` its LLVM name; ``triple`` the LLVM target triple; ``threads`` how many of
-    its cores a call will use, which decides how work is cut but not what is computed.
-    """
+    """A processor: ``mcpu`` is LLVM's name for it, ``triple`` the LLVM target triple."""
 
-    kind: str
     mcpu: str
     triple: str
     threads: int = 1
+    """How many threads a call will use. It decides how work is cut, but not what is computed."""
+    without: tuple[str, ...] = ()
+    """Features of ``mcpu``, by LLVM's names, that the processor lacks all the same, as in a virtual machine that hides some."""
+    network_cycles: int = 400_000
+    """A network of fewer cycles than this runs on the calling thread alone: sharing its kernels out takes longer than it saves."""
+    launch_cycles: int = 8000
+    """A kernel of fewer cycles than this is not shared out: waking another thread and waiting for it takes half of that."""
 
     @cached_property
     def tvm(self) -> Any:
         """The TVM target."""
-        return tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple, "opt-level": 3})
+        settings: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple, "opt-level": 3}
+        if self.without:
+            settings["mattr"] = [f"-{name}" for name in self.without]
+        return tvm.target.Target(settings)
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """The instruction sets of ``mcpu`` by LLVM's names, such as ``avx2``; hints on how to tune for it are left out."""
-        with self.tvm:
-            found = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(self.tvm)
-        return frozenset(str(f) for f in found if INSTRUCTION_SETS.fullmatch(str(f)))
+        """The instruction sets that code for this target may use, by LLVM's names, such as ``avx2``."""
+        plain = tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple})
+        with plain:
+            found = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(plain)
+        return frozenset(map(str, found)) & set(FEATURES.get(self.family, {})) - set(self.without)
 
     @property
     def family(self) -> str:
-        """The instruction set, as triples name it: ``x86_64``, ``aarch64``."""
-        family = self.triple.partition("-")[0]
-        return {"arm64": "aarch64", "amd64": "x86_64"}.get(family, family)
-
-    def lacks(self, family: str, features: Iterable[str]) -> str:
-        """What code of a family that uses some features needs and this processor has not; empty when it can run here."""
-        if family != self.family:
-            return f"the instruction set {family} (this is {self.family})"
-        return ", ".join(sorted(set(features) - self.features))
+        """The family of processors, as triples name it: ``x86_64``, ``aarch64``."""
+        return family_of(self.triple.partition("-")[0])
 
     @property
     def vector_bits(self) -> int:
@@ -99,17 +94,14 @@ class Target:
 
 DOT4 = {"avx512vnni", "avx512vl"}
 """What a processor must have for the functions of ``byte_math.py``."""
-X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
-"""The levels of the x86-64 psABI, which LLVM knows as processors."""
-AARCH64 = ("aarch64", "cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1")
-"""The 64-bit Arm architecture as its version 8.0 has it, and processors by LLVM's names."""
 
 
 def host_target(threads: int = 1) -> Target:
     """The processor of this machine."""
     cpu = str(tvm_ffi.get_global_func("target.llvm_get_system_cpu")())
     triple = str(tvm_ffi.get_global_func("target.llvm_get_system_triple")())
-    return Target("cpu", cpu, triple, threads)
+    target = Target(cpu, triple, threads)
+    return Target(cpu, triple, threads, tuple(sorted(target.features - host().features)))
 
 
 def parse_target(name: str, threads: int = 1) -> Target:
@@ -117,14 +109,14 @@ def parse_target(name: str, threads: int = 1) -> Target:
 
     Those for another machine need not be able to run here. Raises ``CompileError`` for one that convc does not know.
     """
-    host = host_target(threads)
-    if name in ("cpu", "native"):
-        return host
+    here = host_target(threads)
+    if name in HERE:
+        return here
     if name in X86_LEVELS:
-        return Target("cpu", name, _triple("x86_64", host), threads)
+        return Target(name, _triple("x86_64", here), threads)
     if name in AARCH64:
-        return Target("cpu", "generic" if name == "aarch64" else name, _triple("aarch64", host), threads)
-    raise CompileError(f"unknown target '{name}'; known: {', '.join(('cpu', 'native', *X86_LEVELS, *AARCH64))}")
+        return Target("generic" if name == "aarch64" else name, _triple("aarch64", here), threads)
+    raise CompileError(f"unknown target '{name}'; known: {', '.join(NAMES)}")
 
 
 def parse_targets(names: str, threads: int = 1) -> tuple[Target, ...]:
@@ -132,5 +124,5 @@ def parse_targets(names: str, threads: int = 1) -> tuple[Target, ...]:
     return tuple(dict.fromkeys(parse_target(name, threads) for name in names.split(",")))
 
 
-def _triple(family: str, host: Target) -> str:
-    return host.triple if host.family == family else f"{family}-unknown-linux-gnu"
+def _triple(family: str, here: Target) -> str:
+    return here.triple if here.family == family else f"{family}-unknown-linux-gnu"

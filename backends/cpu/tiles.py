@@ -1,43 +1,55 @@
-"""How large the pieces are that work is cut into: what the registers hold, what the threads share out."""
+"""Sizes of register tiles, and of the bands of rows that are shared out to threads."""
 
 from __future__ import annotations
 
 from convc.ir.layout import round_up
 
-from .machine import Machine
+from .machine import SPARE, Machine
 
 LATENCY = 4
-"""Pixels that a register tile needs for its multiply-adds not to wait for each other."""
-SPARE = 4
-"""Registers kept free of accumulators: for weights, the broadcast input, and what LLVM moves about."""
+"""Accumulators a register tile needs so that its multiply-adds do not wait for each other's results."""
+WEIGHT_LOAD = 0.5
+"""The time to load one vector of weights, in multiply-adds. An estimate: no measurement of it alone is recorded."""
+WIDENED = 0.95
+"""The share of the speed that is left where the input is widened because the tile does not divide the width: widening
+costs about a twentieth. An estimate: no measurement of it alone is recorded.
+"""
+CACHE_PARTS = 2
+"""Data counts as resident in the second-level cache when it takes at most one part in this many; the rest is left to
+whatever else the kernel touches. An estimate.
+"""
 MAX_IDLE = 1.15
-"""Threads that wait for the last by no more than this are not worth another cut."""
+"""Work is not cut any finer once the slowest thread takes at most this many times the average."""
 
 
 def idle(pieces: int, threads: int) -> float:
-    """How much longer the threads take over equal pieces of work than if those could be cut at will."""
+    """The factor by which equal pieces of work take longer on these threads than work that could be cut at will."""
     return -(-pieces // threads) * threads / pieces
 
 
 def tile_size(count: int, most: int, side: int = 1) -> int:
-    """How many of ``count`` things to hold in registers at once, of which there are at most ``most``, each ``side`` times.
+    """The number of accumulators along one axis of ``count`` elements, at most ``most``, that wastes least time.
 
-    A last tile that is not full takes as long as a full one.
+    The tile repeats it ``side`` times, once for each block of outputs. A last tile that is not full takes as long as a
+    full one.
     """
     return max(range(1, max(1, most) + 1), key=lambda size: tile_worth(count, size, side))
 
 
 def tile_worth(count: int, size: int, side: int = 1) -> float:
-    """The share of peak of register tiles of this size: what hangs over, latencies and the load of a weight taken off."""
-    return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + 0.5 * side)
+    """The share of the peak that register tiles of this size reach.
+
+    It accounts for the overhang of the last tile, the latency of the multiply-adds and the loads of weights.
+    """
+    return count / round_up(count, size) * size * side / (max(size * side, LATENCY) + WEIGHT_LOAD * side)
 
 
 def bands(rows: int, threads: int) -> int:
-    """How many equal bands the rows of a plane are cut into, for each thread to work on rows of its own: as few as keep
-    threads from waiting for each other; one where no number does.
+    """The number of equal bands that the rows of a plane are cut into, so that each thread works on its own rows.
 
+    It is the smallest number that keeps threads from waiting for each other (``MAX_IDLE``), or one where none does.
     Kernels that all cut planes alike read what the same core wrote. Another core's results take longer to fetch, and
-    where the two share no cache, longer than computing them again would.
+    where the two cores share no cache, longer than computing them again would.
     """
     if threads == 1:
         return 1
@@ -46,20 +58,22 @@ def bands(rows: int, threads: int) -> int:
 
 
 def register_tile(height: int, width: int, block: int, machine: Machine, spare: int = SPARE) -> tuple[int, int]:
-    """Rows and columns of pixels to hold in registers.
+    """The rows and columns of pixels in a register tile, for ``block`` output channels.
 
-    The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weight and the broadcast
-    input (with sixteen registers LLVM starts to spill past six pixels of two). A step over one input channel takes as
-    many multiply-adds as there are accumulators, but no less than their latency, and the load of the weight. A tile that
-    does not divide the width wastes what hangs over, and widening the input costs about a twentieth.
+    The accumulators take ``rows * columns * block / lanes`` registers; ``spare`` stay free for the weights and the
+    broadcast input (with sixteen registers, LLVM starts to spill past six pixels of two registers each). A step over
+    one input channel takes as many multiply-adds as there are accumulators, but no less than their latency, plus the
+    load of the weights. A tile that does not divide the width wastes its overhang, and the input must be widened
+    (``WIDENED``).
     """
     vectors = -(-block // machine.lanes)
-    most = max(1, (machine.registers - max(spare, vectors + 2)) // vectors)  # the weights of a step take as many
+    # a step's weights take ``vectors`` registers as well
+    most = max(1, (machine.registers - max(spare, vectors + 2)) // vectors)
 
     def worth(columns: int) -> float:
         tiles = -(-width // columns)
-        share = width / (tiles * columns) * (1.0 if width % columns == 0 else 0.95)
-        return share * columns / (max(columns, LATENCY) + 0.5)
+        share = width / (tiles * columns) * (1.0 if width % columns == 0 else WIDENED)
+        return share * columns / (max(columns, LATENCY) + WEIGHT_LOAD)
 
     columns = max(range(1, most + 1), key=worth)
     rows = max(r for r in range(1, max(1, most // columns) + 1) if height % r == 0)

@@ -1,9 +1,10 @@
-"""The intrinsics for CPUs: functions of float32 vectors, as LLVM IR that is inlined into the kernels.
+"""Mathematical functions of float32 vectors on CPUs, as LLVM IR that is inlined into the kernels.
 
-LLVM itself would call the C library once an element. An intrinsic is lowered last to a call of a function that the kernel
-carries with it as text (``definitions``). Sources: exp and log are Cephes' ``expf`` and ``logf`` (S. Moshier), log1p and expm1 are put together
-from their parts; tanh and erf are the rational functions of Eigen (``ptanh_float``, ``perf_float``), which XLA uses too.
-NaN and infinities are handled as in the C library. tests/test_math.py measures the errors.
+LLVM itself would call the C library once per element. An intrinsic is lowered last, to a call of a function that the
+kernel carries with it as text (``definitions``). Sources: exp and log are Cephes' ``expf`` and ``logf`` (S. Moshier);
+log1p and expm1 are put together from their parts; tanh and erf are the rational functions of Eigen (``ptanh_float``,
+``perf_float``), which XLA uses too. NaN and infinities are handled as in the C library. tests/test_math.py measures the
+errors.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from tvm import tirx
 from ..intrinsics import INTRINSICS, register_lowering
 
 LANES = (1, 2, 4, 8, 16, 32, 64)
-"""The vector lengths that functions are defined for. Others are padded."""
+"""The vector lengths that functions are defined for. Other lengths are padded."""
 
 
 class Vector:
-    """A value of LLVM IR in a function being written; arithmetic on it writes instructions."""
+    """A value of LLVM IR in a function being written. Arithmetic on it writes instructions."""
 
     def __init__(self, function: Function, name: str, kind: str = "float") -> None:
         self.function = function
@@ -69,17 +70,19 @@ class Vector:
         return self._binary("ashr", bits)
 
     def equals(self, other: float) -> Vector:
+        """An i1: whether elements equal a number; false for NaN."""
         return self._binary("fcmp oeq", other, "i1")
 
     def is_nan(self) -> Vector:
+        """An i1: whether elements are NaN."""
         return self._binary("fcmp uno", self, "i1")
 
     def bits(self, kind: str) -> Vector:
-        """The same bits as the other 32-bit type."""
+        """The same bits, read as the other 32-bit type."""
         return self._convert("bitcast", kind)
 
     def to_float(self) -> Vector:
-        """The number that an i32 is."""
+        """The integers of an i32 as floats."""
         return self._convert("sitofp", "float")
 
     def _convert(self, operation: str, kind: str) -> Vector:
@@ -95,7 +98,7 @@ class Vector:
         )
 
     def bounded(self, low: float, high: float) -> Vector:
-        """Within bounds; comparisons with NaN are false, so NaN stays NaN."""
+        """The value clamped to [low, high]. Comparisons with NaN are false, so NaN stays NaN."""
         raised = (self < low).where(low, self)
         return (raised > high).where(high, raised)
 
@@ -108,7 +111,7 @@ class Vector:
 
 
 class Function:
-    """A function of one float vector of ``lanes`` elements being written."""
+    """The text of an LLVM function of float vectors of ``lanes`` elements, while it is being written."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -118,13 +121,14 @@ class Function:
         return kind if self.lanes == 1 else f"<{self.lanes} x {kind}>"
 
     def value(self, x: Vector | float, kind: str) -> Vector:
-        """A number as a vector of it."""
+        """A number as a vector in all of whose lanes it stands; vectors are returned as they are."""
         if isinstance(x, Vector):
             return x
         text = str(x) if kind != "float" else f"0x{struct.unpack('<Q', struct.pack('<d', _float32(x)))[0]:016X}"
         return Vector(self, text if self.lanes == 1 else f"<{', '.join([f'{kind} {text}'] * self.lanes)}>", kind)
 
     def write(self, instruction: str, kind: str) -> Vector:
+        """Append an instruction; returns its result."""
         self.lines.append(f"  %v{len(self.lines)} = {instruction}")
         return Vector(self, f"%v{len(self.lines) - 1}", kind)
 
@@ -133,10 +137,10 @@ def _float32(x: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", x))[0])
 
 
-# -- the functions ----------------------------------------------------------------------------------------------------------
+# -- the functions --------------------------------------------------------------------------------------------------
 
 _ROUND, _ROUND_BITS = 12582912.0, 0x4B400000
-"""1.5 * 2**23: added to a float32 below 2**22 it leaves the nearest integer in the low bits; and its own bits."""
+"""1.5 * 2**23, and its bits. Added to a float32 below 2**22, it leaves the nearest integer in the low bits."""
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 """ln 2 in two parts, the first short enough that its products with exponents are exact."""
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -151,21 +155,26 @@ _LOG = (
 )  # fmt: skip
 """(log(1 + m) - m + m**2 / 2) / m**3 for 1 + m in [sqrt(1/2), sqrt(2)]."""
 _SQRT_HALF_BITS = 0x3F3504F3
+"""The bits of sqrt(1/2)."""
 _TANH = (
     (1.394553628e-8, 2.102733560e-5, 3.520756727e-3, 1.340216100e-1, 1.0),
     (8.015776984e-7, 3.326951409e-4, 2.597254514e-2, 4.673548340e-1, 1.0),
 )
+"""tanh(x) / x: numerator and denominator in x**2, the highest power first."""
 _ERF = (
     (2.2905065861350646e-4, 3.4082910107109506e-3, 5.0955695062380861e-2, 1.8520832239976145e-1, 1.128379143519084),
     (-1.1791602954361697e-7, 2.3547966471313185e-5, 1.0179625278914885e-3, 1.4070470171167667e-2,
      1.1098505178285362e-1, 4.9746925110067538e-1, 1.0),
 )  # fmt: skip
+"""erf(x) / x: numerator and denominator in x**2, the highest power first."""
 _GELU_LIMIT = 5.2
+"""Beyond this magnitude erf(x / sqrt(2)) is taken to be 1 or -1."""
 _GELU = (
     (1.964551955461502e-2, 5.090197563171387, 1.2460528564453125e2, 3.6609423828125e3, 2.585223046875e4, 3.16905375e5),
     (1.0, 5.5999595642089844e1, 1.4435208740234375e3, 2.2183962890625e4, 1.97195687500e5, 7.943640e5),
 )
-"""erf(x / sqrt(2)) / (2 x) within ``_GELU_LIMIT``: numerator and denominator in x**2, the highest power first; to 6e-9."""
+"""erf(x / sqrt(2)) / (2 x) within ``_GELU_LIMIT``, to 6e-9: numerator and denominator in x**2, the highest power first.
+"""
 
 
 def _polynomial(x: Vector, coefficients: tuple[float, ...]) -> Vector:
@@ -185,10 +194,10 @@ def _power_of_two(n: Vector) -> Vector:
 def _exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
     """``g, h, m`` with ``e**x = (1 + g) 2**h 2**m``.
 
-    ``x = n ln 2 + r`` and g is a polynomial in r. Of two factors neither overflows before the result does, and results go
-    down to denormals.
+    ``x = n ln 2 + r``, and g is a polynomial in r. The power of two is split in two factors, so that neither overflows
+    before the result does, and results go down to denormals.
     """
-    x = x.bounded(-104.0, 89.0)  # below is 0, above infinity
+    x = x.bounded(-104.0, 89.0)  # e**x is 0 below, infinity above
     shifted = x.function.value(_ROUND, "float").plus_product(x, math.log2(math.e))
     n = shifted - _ROUND
     r = x.plus_product(n, -_LN2_HIGH).plus_product(n, -_LN2_LOW)
@@ -198,6 +207,7 @@ def _exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
 
 
 def _exp(x: Vector) -> Vector:
+    """``e**x``."""
     g, h, m = _exp_parts(x)
     return (g + 1.0) * _power_of_two(h) * _power_of_two(m)
 
@@ -205,14 +215,14 @@ def _exp(x: Vector) -> Vector:
 def _one_plus_exp_negative(x: Vector) -> Vector:
     """``1 + e**-x``.
 
-    ``-x = n ln 2 + r``, a polynomial in r, and n added to its exponent. At the lower bound of x, n is 128 and r exactly 0,
-    which gives infinity; above the upper bound the exponential does not count. The polynomial is off by 0.8 units in the
-    last place, and ln 2 being rounded costs up to 4 more where the exponential is 2**126, less than 1 up to e**20 (without
-    fused multiply-add, ten times that).
+    ``-x = n ln 2 + r``; the result is a polynomial in r with n added to its exponent. At the lower bound of x, n is 128
+    and r exactly 0, which gives infinity; above the upper bound the exponential is too small to count. The polynomial
+    is off by 0.8 units in the last place. The rounding of ln 2 costs up to 4 more where the exponential is 2**126, and
+    less than 1 up to e**20 (without fused multiply-add, ten times that).
     """
     x = x.bounded(-128 * _LN2, 126 * _LN2)
     shifted = x.function.value(_ROUND, "float").plus_product(x, -math.log2(math.e))
-    r = x.plus_product(shifted - _ROUND, _LN2)  # with the sign of x
+    r = x.plus_product(shifted - _ROUND, _LN2)  # r has the sign of x here
     power = _polynomial(r, tuple(c if i % 2 else -c for i, c in enumerate((*_EXP_SHORT, 1.0))))
     return (power.bits("i32") + (shifted.bits("i32") << 23)).bits("float") + 1.0
 
@@ -226,7 +236,7 @@ def _silu(x: Vector) -> Vector:
 
 
 def _expm1(x: Vector) -> Vector:
-    """``(g 2**h + (2**h - 2**-m)) 2**m``: exact where the power of two is 1, so accurate near zero."""
+    """``(g 2**h + (2**h - 2**-m)) 2**m``: exact where the power of two is 1, and so accurate near zero."""
     g, h, m = _exp_parts(x)
     rest = _power_of_two(h) - _power_of_two(x.function.value(0, "i32") - m)
     return rest.plus_product(g, _power_of_two(h)) * _power_of_two(m)
@@ -241,7 +251,7 @@ def _log1p_tail(m: Vector, low: Vector | float) -> Vector:
 
 def _log(x: Vector) -> Vector:
     """``x = 2**e (1 + m)`` with ``1 + m`` in [sqrt(1/2), sqrt(2)], and a polynomial in m."""
-    tiny = x < 2.0**-126  # denormals have no leading bit: scale them up
+    tiny = x < 2.0**-126  # denormals have no leading one bit, so they are scaled up
     bits = tiny.where(x * 2.0**23, x).bits("i32") - _SQRT_HALF_BITS
     m = ((bits & 0x7FFFFF) + _SQRT_HALF_BITS).bits("float") - 1.0
     e = (bits >> 23).to_float() - tiny.where(23.0, 0.0)
@@ -251,20 +261,20 @@ def _log(x: Vector) -> Vector:
 
 
 def _log1p(x: Vector) -> Vector:
-    """For x in [0, 1] alone: above sqrt(2) - 1 it is ``log((1 + x) / 2) + log(2)``."""
+    """``log(1 + x)`` for x in [0, 1] only: above sqrt(2) - 1 it is ``log((1 + x) / 2) + log(2)``."""
     above = x > math.sqrt(2) - 1
     return _log1p_tail(above.where((x - 1.0) * 0.5, x), 0.0) + above.where(math.log(2), 0.0)
 
 
 def _saturating(x: Vector, limit: float, p: tuple[float, ...], q: tuple[float, ...]) -> Vector:
-    """``x p(x**2) / q(x**2)`` kept within -1 and 1, which it reaches at ``limit``."""
+    """``x p(x**2) / q(x**2)`` clamped to [-1, 1], whose ends it reaches at ``limit``."""
     x = x.bounded(-limit, limit)
     square = x * x
     return (x * (_polynomial(square, p) / _polynomial(square, q))).bounded(-1.0, 1.0)
 
 
 def _gelu(x: Vector) -> Vector:
-    """``x (1 + erf(x / sqrt(2))) / 2``: half of x plus a rational function of x**2, which becomes half of abs(x)."""
+    """``x (1 + erf(x / sqrt(2))) / 2``: x / 2 plus a rational function of x**2, which is abs(x) / 2 past the limit."""
     half, square = x * 0.5, x * x
     p, q = (_polynomial(square, c) for c in _GELU)
     magnitude = (half.bits("i32") & 0x7FFFFFFF).bits("float")
@@ -272,15 +282,15 @@ def _gelu(x: Vector) -> Vector:
 
 
 def _mish(x: Vector) -> Vector:
-    """``x tanh(log(1 + e**x))``, the tangent as ``n / (n + 2)`` with ``n = e**x (e**x + 2)``: 1 from 20 on."""
+    """``x tanh(log(1 + e**x))``, with tanh as ``n / (n + 2)`` where ``n = e**x (e**x + 2)``; it is 1 from 20 on."""
     e = _exp((x > 20.0).where(20.0, x))
     n = e * (e + 2.0)
     return x * (n / (n + 2.0))
 
 
 def _maximum(a: Vector, b: Vector) -> Vector:
-    """Where b is a constant, one instruction of x86."""
-    return (a < b).where(b, b.is_nan().where(b, a))  # comparisons with a NaN a are false, so it is chosen
+    """The larger of two, or NaN where either is NaN. Where b is a constant, it is one instruction on x86."""
+    return (a < b).where(b, b.is_nan().where(b, a))  # comparisons are false where a is NaN, so a is chosen
 
 
 def _minimum(a: Vector, b: Vector) -> Vector:
@@ -303,7 +313,7 @@ FUNCTIONS: dict[str, Callable[..., Vector]] = {
 }
 
 
-# -- their place in TVM ---------------------------------------------------------------------------------------------------
+# -- their place in TVM ---------------------------------------------------------------------------------------------
 
 
 @cache
@@ -318,7 +328,7 @@ def _definition(name: str, lanes: int) -> str:
 
 
 def definitions(names: Collection[str]) -> str:
-    """LLVM IR that defines these functions for every vector length; the value of a ``pragma_import_llvm``."""
+    """LLVM IR that defines these functions for every vector length: the value of a ``pragma_import_llvm``."""
     types = {f"f32 {Function(1).type('float')}"} | {f"v{n}f32 {Function(n).type('float')}" for n in LANES[1:]}
     declared = [f"declare {t} @llvm.fmuladd.{s}({t}, {t}, {t})" for s, t in sorted(t.split(" ", 1) for t in types)]
     return "\n".join([*declared, *(_definition(name, lanes) for name in sorted(names) for lanes in LANES)])
@@ -340,7 +350,7 @@ def _lower(name: str, call: Any) -> Any:
 
 
 def _call(name: str, lanes: int, arguments: Sequence[Any]) -> Any:
-    """The function on vectors of at most the longest length, padded to the next that it is defined for."""
+    """A call of a function on vectors of at most the longest length, padded to the next length that is defined."""
     padded = next(n for n in LANES if n >= lanes)
     if padded == lanes:
         dtype = "float32" if lanes == 1 else f"float32x{lanes}"

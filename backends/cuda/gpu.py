@@ -1,4 +1,7 @@
-"""What a schedule and its cost model read of a GPU: one table, from the CUDA C++ Programming Guide, "Compute Capabilities"."""
+"""The numbers of GPUs that schedules and their cost model read.
+
+They are from the CUDA C++ Programming Guide, "Compute Capabilities".
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,48 @@ from dataclasses import dataclass
 
 KIB = 1024
 REGISTERS = 255
-"""The most that a thread may have."""
+"""The most registers that a thread may have."""
 THREADS = 1024
-"""The most that a block may have."""
+"""The most threads that a block may have."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One architecture, the sizes being those of its common data-centre or consumer chip.
+    """One GPU architecture, with the sizes of its common data-centre or consumer chip.
 
-    ``tensor_cores`` is the oldest architecture whose warp-level matrix instructions (and asynchronous copies) it takes.
     ``tf32`` lets float32 convolutions and matrix products round their factors to TF32.
     """
 
     arch: int
     """Compute capability times ten: 80 is sm_80."""
     sms: int
-    """Streaming multiprocessors."""
+    """Number of streaming multiprocessors."""
     shared_per_block: int
-    """Bytes of shared memory that one block may ask for, opting in."""
+    """Bytes of shared memory that one block may ask for by opting in."""
     shared_per_sm: int
     threads_per_sm: int
     blocks_per_sm: int
     fp32_lanes: int
-    """float32 multiply-adds that one multiprocessor starts in a cycle."""
+    """float32 multiply-adds that one multiprocessor starts per cycle."""
     tf32: bool = False
     registers_per_sm: int = 65536
     warp: int = 32
 
     @property
     def name(self) -> str:
-        """``sm_80``."""
+        """The name of the architecture, such as ``sm_80``."""
         return f"sm_{self.arch}"
 
     @property
     def has_async_copy(self) -> bool:
-        """Whether it has cp.async, and mma.sync on m16n8k16 and TF32."""
+        """Whether the GPU has cp.async, and mma.sync on m16n8k16 and TF32."""
         return self.arch >= 80
 
     def resident(self, threads: int, registers: int, shared: int) -> int:
-        """Blocks that one multiprocessor holds at once, by the threads, the registers a thread and the bytes of shared memory of one;
-        0 when it cannot hold any. Registers are given out by eights, shared memory with 1 KB more.
+        """How many blocks one multiprocessor holds at once; 0 when it cannot hold any.
+
+        A block has this many ``threads``, ``registers`` per thread and bytes of ``shared`` memory. Registers are
+        allocated in units of eight per thread; each block takes 1 KB more of shared memory than it asks for.
         """
         if registers > REGISTERS or shared > self.shared_per_block or threads > THREADS:
             return 0
@@ -73,4 +77,4 @@ GPUS = {
         Gpu(120, 170, 99 * KIB, 100 * KIB, 1536, 24, 128),
     )
 }
-"""The architectures that are built for by default, by name."""
+"""The architectures that code is built for by default, by name."""

@@ -1,4 +1,4 @@
-"""What a compiled group is on a GPU: source, and the launches that run it in turn."""
+"""A compiled group on a GPU: its source, and the kernel launches that run it in order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel started: its name in the source, the extents of grid and block (x, y, z), bytes of dynamic shared memory.
+    """One kernel launch: the kernel's name in the source, grid and block (x, y, z), bytes of dynamic shared memory.
 
-    ``arguments`` says for each parameter what is passed: ``i >= 0`` the group's i-th argument (inputs, then outputs), ``i < 0`` the scratch buffer at
-    byte offset ``-1 - i`` of the group's scratch memory.
+    ``arguments`` says what is passed for each parameter: ``i >= 0`` is the group's i-th argument (inputs, then
+    outputs); ``i < 0`` is the buffer at byte offset ``-1 - i`` of the group's scratch memory.
     """
 
     kernel: str
@@ -22,7 +22,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """A group's CUDA source, its launches in order, and the bytes of scratch memory they share."""
+    """A group's CUDA source, its launches in order, and the bytes of scratch memory that they share."""
 
     source: str
     launches: tuple[Launch, ...]

@@ -1,7 +1,7 @@
-"""From a scheduled group to CUDA source and the launches that run it, without a GPU, a driver or NVIDIA's toolkit.
+"""Lowering of a scheduled group to CUDA source and kernel launches, without a GPU, a driver or the CUDA toolkit.
 
-TVM's own passes split a function with thread bindings into kernels and what is left for the host: allocations of scratch
-memory and launches. That host function is read here, never run.
+TVM's own passes split a function with thread bindings into kernels and host code, which allocates scratch memory and
+launches the kernels. That host function is read here, and never run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .gpu import Gpu
 from .launch import DeviceCode, Launch
 
 WARP_BUFFERS = 8
-"""How many buffers of warp scope a kernel may have: TVM's pass lowers one of them a run."""
+"""The most buffers of warp scope that a kernel may have: TVM's pass lowers one of them each time it runs."""
 
 _DYNAMIC_SHARED = "tirx.use_dyn_shared_memory"
 _build = tvm_ffi.get_global_func("target.build.cuda")
@@ -34,7 +34,7 @@ _lock = threading.Lock()
 
 
 def lower(func: Any, gpu: Gpu, name: str) -> DeviceCode:
-    """A scheduled function ``func(*inputs, *outputs)`` as device code whose kernels' names begin with ``name``.
+    """Lower a scheduled function ``func(*inputs, *outputs)`` to device code whose kernels' names begin with ``name``.
 
     A function of empty tensors launches nothing. Raises ``CompileError`` when some work is bound to no thread.
     """
@@ -50,9 +50,9 @@ def lower(func: Any, gpu: Gpu, name: str) -> DeviceCode:
 
 
 def _split_passes(gpu: Gpu) -> Any:
-    """What TVM's own pipeline does up to the split into kernels and host, less the sharing of common subexpressions.
+    """TVM's own pipeline up to the split into kernels and host code, without common subexpression elimination.
 
-    NVRTC shares them itself, and TVM's pass stands in the way of lowering warp memory.
+    NVRTC does that itself, and TVM's pass gets in the way of lowering warp memory.
     """
     t, s = tirx.transform, s_tir.transform
     return tvm.transform.Sequential(
@@ -122,7 +122,7 @@ _LAUNCH = "tirx.call_ffi_kernel"
 
 
 def _launch(call: Any, places: dict[Any, int]) -> Launch:
-    """A launch from the call of a kernel by its name: buffers, then the extents that ``launch_params`` names."""
+    """A launch, from the call of a kernel by name: its buffers, then the extents that ``launch_params`` names."""
     tags = [str(t) for t in call.attrs.launch_params]
     kernel, *arguments = call.args
     split = len(arguments) - len(tags)
@@ -141,7 +141,7 @@ def _bytes(buffer: Any) -> int:
 
 
 def _source(kernels: dict[str, Any], target: Any) -> str:
-    """The CUDA source of the kernels, with the intrinsics that they call."""
+    """The CUDA source of the kernels, including the intrinsics that they call."""
     defined = definitions({intrinsic for f in kernels.values() for intrinsic in used(f.body)})
     module = tvm.IRModule({GlobalVar(name): f for name, f in kernels.items()})
     t = tirx.transform
@@ -149,7 +149,7 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
     module = tvm.transform.Sequential(passes)(module)
     for name, f in kernels.items():
         _check_vectors(f, name)
-    with _lock:  # the environment is the process's
+    with _lock:  # all threads of the process share its environment
         before = os.environ.get(_FALLBACK)
         os.environ[_FALLBACK] = "1"
         try:
@@ -162,7 +162,7 @@ def _source(kernels: dict[str, Any], target: Any) -> str:
 
 
 def _check_vectors(kernel: Any, name: str) -> None:
-    """Raise ``CompileError`` for vectors of bool: TVM prints them as vectors of sixteen bits, which are twice as long."""
+    """Raise ``CompileError`` for vectors of bool, which TVM prints as vectors of sixteen bits: twice as long."""
     found = []
 
     def visit(element: Any) -> None:
@@ -179,11 +179,11 @@ def _check_vectors(kernel: Any, name: str) -> None:
 
 
 _FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
-"""With it, TVM prints source where it would look for a driver and compile."""
+"""When this variable is set, TVM prints source instead of looking for a driver and compiling."""
 
 
 def _supports_bfloat16(_version: str) -> bool:
-    """Has TVM keep bfloat16 as bits and compute in float32, which every architecture can."""
+    """Answer no, so that TVM keeps bfloat16 as bits and computes in float32, which every architecture can."""
     return False
 
 
@@ -191,7 +191,7 @@ tvm_ffi.register_global_func("tvm.support.nvcc.supports_bf16", _supports_bfloat1
 
 
 def _without_toolkit(source: str) -> str:
-    """The source less the headers of the toolkit that no kernel of ours reads: a module then compiles in a twentieth of the time."""
+    """The source without the toolkit's headers, which no kernel here reads: it compiles in a twentieth of the time."""
     _, cut, rest = source.partition("#include <cuda.h>\n#endif\n")
     if not cut:
         raise CompileError("TVM's CUDA source does not begin as that of the version convc was written for")
@@ -204,11 +204,11 @@ _GATHERED = (
     *((vector, 8) for vector in ("int2", "uint2", "int4", "uint4", "longlong4", "ulonglong4")),
     *((vector, 16) for vector in ("int4", "uint4")),
 )
-"""How TVM calls vectors of many scalars, and how many of them there are."""
+"""The vector types that TVM builds from many scalars, each with the number of those scalars."""
 
 
 def _gathered(vector: str, count: int) -> str:
-    """What makes a vector from its scalars, where TVM calls the function that makes it from words."""
+    """A ``make_`` function that builds a vector from scalars, where CUDA's own takes whole words."""
     names = [f"x{i}" for i in range(count)]
     return (
         f"template <typename T> static __device__ __forceinline__ {vector} make_{vector}"
@@ -232,4 +232,4 @@ typedef unsigned long long uint64_t;
 #include <cstdint>
 #endif
 """
-"""Stands for <cstdint> and what else TVM's source begins with: headers that NVRTC has not of its own."""
+"""Replaces <cstdint> and the rest of the preamble of TVM's source: headers that NVRTC does not bring with it."""

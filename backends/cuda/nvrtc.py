@@ -1,6 +1,6 @@
-"""Machine code from CUDA source by NVRTC, out of pip packages alone: no driver, no toolkit, no host compiler.
+"""Compile CUDA source by NVRTC from pip packages alone: no driver, no toolkit, no host compiler.
 
-NVRTC is called straight, by ctypes, which lets other Python threads run meanwhile. It compiles for one caller at a time.
+NVRTC is called directly by ctypes, which lets other Python threads run meanwhile. It compiles for one caller at a time.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from typing import Any
 from convc.ir.errors import CompileError
 
 VERSION = "13.0"
-"""The release of CUDA whose compiler is used; PTX of it needs a driver of the same release or newer."""
+"""The CUDA release of the compiler. Its PTX needs a driver of the same release or newer."""
 OPTIONS = (
     "--std=c++17",
     "--ptxas-options=-v",
-    "--ptxas-options=--register-usage-level=0",  # else ptxas spills some kernels to fit one block more
+    "--ptxas-options=--register-usage-level=0",  # otherwise ptxas spills some kernels to fit one more block
     "--diag-suppress=177,1444",
 )
-"""No fast math: results must not depend on it. Warnings off: functions that a kernel does not use, and names of TVM's choosing."""
+"""Compiler options. Fast math stays off, since results must not depend on it. Two warnings are off: they are about
+functions that a kernel does not use, and about names that TVM chooses.
+"""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a kernel takes of a multiprocessor, as the assembler reports it: registers a thread, bytes of static shared memory
-    a block, and bytes that it spills to memory for want of registers.
+    """What a kernel takes of a multiprocessor, as ptxas reports it.
+
+    ``registers`` is per thread; ``shared`` is bytes of static shared memory per block; ``spills`` is bytes written and
+    read to memory for want of registers; ``stack`` is bytes of stack per thread.
     """
 
     registers: int
@@ -41,17 +45,18 @@ class Figures:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A cubin, or PTX that ends with a zero byte; the figures of its kernels by name (none for PTX)."""
+    """A cubin, or PTX that ends with a zero byte, and the figures of its kernels by name (none for PTX)."""
 
     code: bytes
     figures: Mapping[str, Figures]
 
 
 def compile_source(source: str, arch: str, name: str) -> Compiled:
-    """Compile for ``sm_80`` and the like, or to PTX for ``compute_75`` and the like. ``name`` is what errors call it.
+    """Compile to a cubin for ``sm_80`` and the like, or to PTX for ``compute_75`` and the like.
 
-    Where a kernel spills because ptxas wants more blocks of it at once than its registers admit, it is told to want but one.
-    Raises ``CompileError`` with the compiler's first message, or the package that is missing.
+    ``name`` is what error messages call the kernel. Where a kernel spills because ptxas aims for more blocks at once
+    than its registers admit, it is compiled again with a bound of one block. Raises ``CompileError`` with the
+    compiler's first error message, or with the package that is missing.
     """
     compiled = _compile(source, arch, name)
     if not any(f.spills for f in compiled.figures.values()):
@@ -104,7 +109,7 @@ _SHARED = re.compile(r"(\d+) bytes smem")
 
 
 def figures(log: str) -> dict[str, Figures]:
-    """The figures of each kernel in what the assembler reports."""
+    """The figures of each kernel, parsed from the report of ptxas."""
     found = {}
     for name, stack, stores, loads, registers, rest in _ENTRY.findall(log):
         shared = _SHARED.search(rest)
@@ -112,11 +117,11 @@ def figures(log: str) -> dict[str, Figures]:
     return found
 
 
-# -- the packages ---------------------------------------------------------------------------------------------------------
+# -- the packages ----------------------------------------------------------------------------------------------------
 
 
 def require() -> None:
-    """Raise ``CompileError`` when something that compiling needs is missing."""
+    """Raise ``CompileError`` when a package that compiling needs is missing."""
     _nvrtc()
     _headers()
 
@@ -126,7 +131,7 @@ def _nvrtc() -> Any:
     built_in = _file("nvidia-cuda-nvrtc", r"libnvrtc-builtins\.so\.13\.0|nvrtc-builtins64_130\.dll")
     library = _file("nvidia-cuda-nvrtc", r"libnvrtc\.so\.13|nvrtc64_130_0\.dll")
     try:
-        ctypes.CDLL(str(built_in))  # NVRTC asks for it by name, and it is on no search path
+        ctypes.CDLL(str(built_in))  # NVRTC loads it by name, and it is on no search path
         return ctypes.CDLL(str(library))
     except OSError as e:
         raise CompileError(f"{library} cannot be loaded: {e}") from None
@@ -134,12 +139,15 @@ def _nvrtc() -> Any:
 
 @cache
 def _headers() -> Path:
-    """The folder with CUDA's header for float16, the one that kernels read."""
+    """The folder of CUDA's header for float16, the only header that kernels include."""
     return _file("nvidia-cuda-runtime", r"cuda_fp16\.h").parent
 
 
 def _file(package: str, pattern: str) -> Path:
-    """A file of a package by its name; raises ``CompileError`` with the command that installs what is missing."""
+    """The path of a package's file whose name matches ``pattern``.
+
+    Raises ``CompileError`` with the command that installs what is missing.
+    """
     try:
         version, files = metadata.version(package), metadata.files(package) or ()
     except metadata.PackageNotFoundError:

@@ -30,4 +30,4 @@ RULES: tuple[Rule, ...] = (
     transpose,
     fallback,
 )
-"""Asked in this order; the first that returns a schedule wins. The last takes every group."""
+"""The rules, asked in this order: the first that returns a schedule wins. The last takes every group."""

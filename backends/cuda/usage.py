@@ -1,4 +1,4 @@
-"""What the kernels of a network take of a GPU, as its assembler reports it: for people and tests to look at."""
+"""The resources that the kernels of a network take of a GPU, as ptxas reports them, for people and tests to read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from .gpu import Gpu
 
 @dataclass(frozen=True)
 class Usage:
-    """One kernel: the rule that scheduled it, how often a call starts it (0: at load alone), its blocks and threads, registers a
-    thread, bytes of shared memory a block, bytes spilled; the share of a multiprocessor's threads that can be there at once
-    (``occupancy``), and how many times all multiprocessors are filled (``waves``).
+    """The resources of one kernel, the rule that scheduled it, and how it fills the GPU.
+
+    ``uses`` is how often a call launches it (0: only at load); ``registers`` is per thread; ``shared`` is bytes of
+    shared memory per block; ``spills`` is bytes; ``occupancy`` is the share of a multiprocessor's threads that can be
+    resident at once; ``waves`` is how many times the grid fills all multiprocessors.
     """
 
     kernel: str
@@ -40,14 +42,17 @@ class Usage:
 
 
 def usage(code: Code, gpu: Gpu) -> list[Usage]:
-    """The kernels of machine code for one GPU, in the order of their first start; none for PTX, which no assembler has seen."""
+    """The usage of each kernel, in the order of their first launch; empty for PTX, which ptxas has not seen."""
     rules = {k.name: k.rule for k in code.variant.kernels}
     starts = (*code.variant.plan.run, *code.variant.plan.load)
-    return list(_usages(code, gpu, rules, {s.kernel: s for s in reversed(starts)}))
+    first: dict[str, Start] = {}
+    for start in starts:
+        first.setdefault(start.kernel, start)
+    return list(_usages(code, gpu, rules, first))
 
 
 def _usages(code: Code, gpu: Gpu, rules: dict[str, str], starts: dict[str, Start]) -> Iterator[Usage]:
-    for name, s in reversed(starts.items()):
+    for name, s in starts.items():
         figures = code.modules[s.module].figures.get(name)
         if figures is None:
             continue

@@ -8,14 +8,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
-from convc.ir.limits import using
+from convc.ir.errors import ConvcError
+from convc.ir.limits import Limits, using
+from convc.version import __version__
 
-from .. import ConvcError, Limits, __version__
-from . import bench, build, export, inspect, run, tune
-from .options import UsageError
+from .usage import UsageError
 
-COMMANDS = (build, run, inspect, export, bench, tune)
+COMMANDS = ("build", "run", "inspect", "export", "bench", "tune")
+"""The commands; each is a module of this package, imported when it is needed."""
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
 """What ``main`` returns; argparse itself exits with 2."""
 
@@ -24,8 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Wrong usage raises ``SystemExit(2)``, as argparse does."""
     with contextlib.suppress(AttributeError):  # names in a model may not be printable in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in given if word in COMMANDS), None)
+    version = "--version" in given and chosen is None
+    args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(given)
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
     try:
         with using(Limits(**dict(getattr(args, "limit", [])))):
@@ -47,21 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of these commands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
     parser = argparse.ArgumentParser(
         prog="convc",
         description="A deep-learning compiler for convolutional networks.",
-        epilog="example: convc build resnet18.onnx && convc run resnet18.so --input cat.png --top 5",
+        epilog="example: convc build resnet18.onnx && convc run resnet18.convc --input cat.png --top 5",
         parents=[common],
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"convc {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
+    for name in names:
+        module = import_module(f".{name}", __name__)
         summary, _, rest = (module.__doc__ or "").partition("\n\n")
         command = commands.add_parser(
             name,

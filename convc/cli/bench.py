@@ -28,11 +28,11 @@ from convc.ir.limits import current
 
 from ..reader import as_graph
 from ..runtime.artifact import is_artifact
-from ..tuning.database import choices_for
 from .engines import ENGINES, PACKAGES
 from .footprint import footprint
-from .options import UsageError, add_limits, positive, progress, shape_sets, source, stem
+from .options import add_limits, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
+from .usage import UsageError
 
 if TYPE_CHECKING:  # it loads TVM
     from ..runtime.cuda.model import CudaModel
@@ -228,6 +228,7 @@ def _summary(results: Sequence[Result], engines: Sequence[str]) -> None:
 
 def show_layers(path: Path, count: int) -> None:
     """The kernel that loses most time against the peak that the machine reaches now, on one thread; and the slowest ones."""
+    from convc.backends.cpu.database import choices_for
     from convc.backends.cpu.pipeline import pipeline
     from convc.backends.cpu.profile import Timing, peak_gflops, profile
     from convc.backends.cpu.target import host_target
@@ -251,7 +252,7 @@ def show_memory(path: Path) -> None:
     """What loading the artifact, or the ONNX file, and running it three times adds to a process of its own."""
     found = {"onnxruntime": footprint("onnxruntime", path)}
     for name, precision in (("convc", "default"), ("convc-strict", "strict")):
-        artifact = path.with_suffix(".so")
+        artifact = path.with_suffix(".convc")
         convc.compile(path, precision=precision).save(artifact)
         found[name] = footprint("convc", artifact)
     for name, used in found.items():

@@ -1,8 +1,8 @@
 """Compile a model into one file that holds its code and weights.
 
 examples:
-  convc build lenet.onnx                       writes lenet.so
-  convc build yolo.onnx --shape images=1,3,640,640 -o yolo.so
+  convc build lenet.onnx                       writes lenet.convc
+  convc build yolo.onnx --shape images=1,3,640,640 -o yolo.convc
   convc build yolo.onnx --shape images=1,3,480,640 --shape images=1,3,640,640    one file for both sizes
   convc build lenet.onnx --target x86-64-v2,x86-64-v4     one file, which runs the code that suits the processor
   convc build zoo.py:resnet18 --threads 1 --dump-dir stages
@@ -15,37 +15,35 @@ import argparse
 from pathlib import Path
 
 import convc
+from convc.backends.backend import Options, backend_of, backends
 from convc.ir.summary import human
 
-from .options import UsageError, add_model, add_threads, progress, same_file, shape_sets, source, stem
+from .options import add_model, add_threads, progress, same_file, shape_sets, source, stem
+from .usage import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(
         parser,
-        shape_help="the shape of one input, for a model that leaves sizes open; give it again for each size the file is to hold",
+        shape_help="the shape of one input, for a model of dynamic shapes; give it again for each size the file is to hold",
     )
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="the artifact to write (default: the model's name + .so, or + .convc for a GPU)",
+        "-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .convc)"
     )
     parser.add_argument(
         "--target",
         default="cpu",
-        help="what to compile for: cpu or native, this machine's processor (default); x86-64-v2, -v3, -v4, aarch64, neoverse-n1 "
-        "and others, or several between commas; or cuda, NVIDIA's GPUs",
+        help="what to compile for: cpu or native, this machine's processor (default); x86-64-v2, -v3, -v4, aarch64, "
+        "neoverse-n1 and others, or several between commas; or cuda, NVIDIA's GPUs",
     )
     parser.add_argument(
         "--arch",
         metavar="SM,SM",
-        type=architectures,
         help="with --target cuda: the architectures, as sm_80,sm_90,ptx (default: all that convc knows)",
     )
     parser.add_argument(
         "--precision",
-        choices=("default", "strict", "fp32", "tf32", "fp16"),
+        choices=tuple(dict.fromkeys(p for b in backends() for p in b.precisions)),
         default="default",
         help="cpu: strict keeps to the direct form of convolution; cuda: fp32 (default), tf32 or fp16, sums being float32",
     )
@@ -59,9 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    on_gpu = args.target == "cuda"
-    _check(args, on_gpu)
-    out = args.output or f"{stem(args.model)}{'.convc' if on_gpu else '.so'}"
+    _check(args)
+    out = args.output or f"{stem(args.model)}.convc"
     if same_file(out, args.model):
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
     if not Path(out).absolute().parent.is_dir():  # said before the long part, not after it
@@ -87,25 +84,17 @@ def main(args: argparse.Namespace) -> None:
             _show_kernels(each)
 
 
-def architectures(text: str) -> tuple[str, ...]:
-    """``sm_80,ptx`` as names of architectures."""
-    from convc.backends.cuda.arch import parse_architectures
-
+def _check(args: argparse.Namespace) -> None:
+    """Raise ``UsageError`` for options that do not go with the target."""
+    options = Options(args.target, args.threads, args.arch, args.precision)
     try:
-        return tuple(a.name for a in parse_architectures(text))
+        backend = backend_of(options)
+        backend.units(options)
     except convc.CompileError as e:
-        raise argparse.ArgumentTypeError(str(e)) from None
-
-
-def _check(args: argparse.Namespace, on_gpu: bool) -> None:
-    """Raise ``UsageError`` for options of a processor given for a GPU, or the other way round."""
-    for option in ("arch", "kernels"):
-        if getattr(args, option) and not on_gpu:
-            raise UsageError(f"--{option} needs --target cuda")
-    if args.threads and on_gpu:
-        raise UsageError("--threads is for processors, and the target is cuda")
-    if args.precision not in (("default", "fp32", "tf32", "fp16") if on_gpu else ("default", "strict")):
-        raise UsageError(f"--precision {args.precision} is {'for processors' if on_gpu else 'for --target cuda'}")
+        raise UsageError(str(e)) from None
+    if args.kernels and not backend.reports_usage:
+        able = ", ".join(b.targets[0] for b in backends() if b.reports_usage)
+        raise UsageError(f"--kernels is for --target {able}")
 
 
 def _show_kernels(model: convc.Model) -> None:

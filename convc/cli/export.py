@@ -12,7 +12,8 @@ import argparse
 import convc
 
 from ..reader import as_graph
-from .options import UsageError, add_model, same_file, shapes, source
+from .options import add_model, same_file, shapes, source
+from .usage import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

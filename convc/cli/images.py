@@ -11,11 +11,11 @@ import numpy as np
 
 from convc.ir.errors import InputError
 
-from ..runtime.description import AnyPort, Port
+from ..runtime.description import Port
 
 
 def read_picture(
-    path: str | os.PathLike[str], port: AnyPort, mean: Sequence[float] = (), std: Sequence[float] = ()
+    path: str | os.PathLike[str], port: Port, mean: Sequence[float] = (), std: Sequence[float] = ()
 ) -> np.ndarray:
     """A picture as the array that ``port`` takes.
 
@@ -52,7 +52,7 @@ def _geometry(port: Port) -> tuple[int, int, int, bool]:
     )
 
 
-def _sized(port: AnyPort, path: str | os.PathLike[str]) -> Port:
+def _sized(port: Port, path: str | os.PathLike[str]) -> Port:
     """The port with its open sizes fixed for one picture."""
     shape = list(port.shape)
     if len(shape) == 4 and any(isinstance(size, str) for size in shape):

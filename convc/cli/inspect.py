@@ -1,23 +1,28 @@
-"""Show a model layer by layer: shapes, parameters, FLOPs and bytes.
+"""Show a model layer by layer: shapes, parameters, FLOPs and bytes; or what an artifact holds and needs.
 
 examples:
   convc inspect resnet18.onnx
   convc inspect yolo.onnx --shape images=1,3,640,640 --text
+  convc inspect resnet18.convc                 an artifact: nothing of its code is loaded
   convc inspect vgg.onnx --examples 1000000 --tflops 0.15      how long a million runs take
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.rewrite import Report
-from convc.ir.summary import duration, summarize
+from convc.ir.summary import duration, human, summarize
 from convc.ir.text import print_graph, print_node
 
 from ..reader import as_graph
-from .options import UsageError, add_model, positive, positive_number, shapes, source
+from ..runtime.artifact import FORMAT, is_artifact, read_artifact
+from ..runtime.load import facts
+from .options import add_model, positive, positive_number, shapes, source
+from .usage import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def show_artifact(path: str) -> None:
+    """What an artifact says of itself: its ports, what it was compiled for and needs, and the memory that it takes."""
+    parts = read_artifact(path)
+    size = human(Path(path).stat().st_size)
+    made_by = parts[0].description.version
+    parts_are = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+    print(f"{path}: an artifact of format {FORMAT} made by convc {made_by}, {size}B, {parts_are}")
+    for part in parts:
+        d = part.description
+        print(f"\n{d.name}, compiled for {d.kind}")
+        rows = [("inputs", ", ".join(map(str, d.inputs))), ("outputs", ", ".join(map(str, d.outputs)))]
+        weights = sum(w.nbytes for w in part.weights.values())
+        rows += [("code", f"{human(len(part.code))}B"), ("weights", f"{human(weights)}B"), *facts(d)]
+        for name, value in rows:
+            print(f"  {name + ':':13} {value}")
+
+
 def main(args: argparse.Namespace) -> None:
     if (args.examples is None) != (args.tflops is None):
         raise UsageError("--examples and --tflops go together")
+    if is_artifact(args.model):
+        show_artifact(args.model)
+        return
     graph = as_graph(source(args.model), shapes(args))
     if args.text:
         print(print_graph(graph))

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import Graph, Limits, ModelFileError
-from ..runtime.artifact import is_artifact
+from convc.ir.errors import ModelFileError
+from convc.ir.graph import Graph
+from convc.ir.limits import Limits
+from convc.runtime.artifact import is_artifact
+
+from .usage import UsageError
 
 MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
-
-
-class UsageError(Exception):
-    """Arguments that do not fit together, or not the model: exit code 2."""
 
 
 ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)"

@@ -1,10 +1,10 @@
 """Run a model on arrays (.npy) or pictures.
 
 examples:
-  convc run resnet18.so --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt
+  convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt
   convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
   convc run detector.onnx --input page.png photo.jpg       open sizes: each picture in its own
-  convc run two.so --input left=a.npy --input right=b.npy
+  convc run two.convc --input left=a.npy --input right=b.npy
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import numpy as np
 import convc
 
 from .. import InputError
-from ..reader import as_graph, is_open, reader
+from ..reader import reader
 from ..runtime.artifact import is_artifact
-from ..runtime.description import AnyPort
+from ..runtime.description import Port
 from ..runtime.files import write_aside
 from .images import read_picture
-from .options import MODEL_HELP, UsageError, add_model, add_threads, numbers, positive, progress, shapes, source
+from .options import MODEL_HELP, add_model, add_threads, numbers, positive, progress, shapes, source
+from .usage import UsageError
 
 if TYPE_CHECKING:  # it loads TVM
     from .. import Model
@@ -79,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The files of each run by input name, and the model; what can be wrong in the arguments is said before compiling."""
-    if is_artifact(args.model) or Path(args.model).suffix in (".so", ".dylib", ".dll"):
+    if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
         if args.shape:
             raise UsageError("--shape is for models, and an artifact's shapes are fixed")
         model = convc.load(args.model, args.threads, device=args.device or 0)
@@ -87,16 +88,13 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     if args.device is not None:
         raise UsageError("--device is for artifacts that run on a GPU: build one with convc build --target cuda")
     progress("reading the model")
-    given, sizes = source(args.model), shapes(args)
-    found = reader(given, sizes)
-    if not is_open(found.inputs):
-        given, sizes = as_graph(given, sizes), {}
-    runs = assign(args.input, [p.name for p in found.inputs] or [v.name for v in given.inputs])
+    found = reader(source(args.model), shapes(args))
+    runs = assign(args.input, [p.name for p in found.inputs])
     for file in (f for run in runs for f in run.values()):
         if not Path(file).exists():
             raise InputError(f"cannot read '{file}': no such file")
     progress("compiling")
-    return runs, convc.compile(given, shapes=sizes, threads=args.threads, cache=True)
+    return runs, convc.compile(found, threads=args.threads, cache=True)
 
 
 def device(text: str) -> int:
@@ -138,7 +136,7 @@ def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
     return None, text
 
 
-def _read(file: str, port: AnyPort, args: argparse.Namespace) -> np.ndarray:
+def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
     if Path(file).suffix != ".npy":
         return read_picture(file, port, args.mean or (), args.std or ())
     if args.mean or args.std:

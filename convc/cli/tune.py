@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import convc
 from convc.backends.cpu.choices import Choices
+from convc.backends.cpu.database import choices_for, database, write
 from convc.ir.passes.fix_shapes import fix_shapes
 
 from ..reader import as_graph
-from ..tuning.database import choices_for, database, write
 from .options import add_model, positive, positive_number, progress, shapes, source
 
 if TYPE_CHECKING:
-    from ..tuning.tune import Tuned
+    from convc.backends.cpu.tuning import Tuned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from convc.backends.cpu.target import host_target
-
-    from ..tuning.tune import tune
+    from convc.backends.cpu.tuning import tune
 
     graph = fix_shapes(as_graph(source(args.model), shapes(args)), {})
     target = host_target(args.threads)

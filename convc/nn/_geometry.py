@@ -26,8 +26,8 @@ def per_axis(value: Size, rank: int, what: str, least: int = 1) -> Ints:
 def window_pads(padding: Padding, kernel: Ints, dilations: Ints) -> Pads:
     """Pads (begin, end) for each axis.
 
-    ``"same"`` adds ``dilation * (kernel - 1)`` in all, so that stride 1 keeps sizes and stride s gives ``ceil(size / s)``;
-    of an odd number the larger half goes to the beginning.
+    ``"same"`` adds ``dilation * (kernel - 1)`` in all, so that stride 1 keeps sizes and stride s gives
+    ``ceil(size / s)``; of an odd number the larger half goes to the beginning.
     """
     rank = len(kernel)
     if padding == "valid":
@@ -41,7 +41,8 @@ def window_pads(padding: Padding, kernel: Ints, dilations: Ints) -> Pads:
         if all(len(p) == 2 and all(_is_size(s, 0) for s in p) for p in pairs):
             return tuple((a, b) for a, b in pairs)
     raise ShapeError(
-        f"padding must be 'same', 'valid', a size, or for each of {rank} axes a size or a pair (begin, end), not {padding!r}"
+        f"padding must be 'same', 'valid', a size, or for each of {rank} axes a size or a pair (begin, end), not "
+        f"{padding!r}"
     )
 
 

@@ -87,6 +87,7 @@ class Residual(Module):
         side: Tensor = self.shortcut(x) if self.shortcut is not None else x
         if main.shape != side.shape:
             raise ShapeError(
-                f"the branch gives {list(main.shape)} and the shortcut {list(side.shape)}; they must be equal (a 1x1 convolution as shortcut= can make them so)"
+                f"the branch gives {list(main.shape)} and the shortcut {list(side.shape)}; they must be equal (a 1x1 "
+                "convolution as shortcut= can make them so)"
             )
         return activate(self.activation, main + side)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from convc.ir.errors import ShapeError
+from convc.ir.errors import ShapeError, plural
 from convc.ir.op import Op
 from convc.ir.ops._window import Ints
 from convc.ir.ops.conv import Conv
@@ -22,10 +22,10 @@ from .tensor import Tensor, apply
 class Convolution(Module):
     """``y[n,o,i] = b[o] + sum over c, k of x[n, c, stride*i + dilation*k - pad] * w[o,c,k]``, a cross-correlation.
 
-    Data ``(batch, channels, *spatial)``; parameters ``weight (channels, in channels / groups, *kernel)`` and ``bias
-    (channels,)``. An axis of n becomes ``floor((n - k + p + s) / s)``, p being the padding of both ends and k the extent
-    of the dilated kernel. ``padding`` is ``"valid"``, ``"same"`` (k - 1 in all, the larger half first), a size, or for
-    each axis a size or a pair (begin, end).
+    Data ``(batch, channels, *spatial)``; parameters ``weight (channels, in channels / groups, *kernel)`` and
+    ``bias (channels,)``. An axis of n becomes ``floor((n - k + p + s) / s)``, p being the padding of both ends and k
+    the extent of the dilated kernel. ``padding`` is ``"valid"``, ``"same"`` (k - 1 in all, the larger half first), a
+    size, or for each axis a size or a pair (begin, end).
     """
 
     rank: ClassVar[int]
@@ -42,7 +42,9 @@ class Convolution(Module):
         per_axis(self.channels, 1, "channels")
         per_axis(self.groups, 1, "groups")
         if self.channels % self.groups:
-            raise ShapeError(f"{self.channels} channels do not divide into {self.groups} groups")
+            raise ShapeError(
+                f"{plural(self.channels, 'channel')} cannot be divided into {plural(self.groups, 'group')}"
+            )
         check_activation(self.activation)
         self._op()
 
@@ -62,7 +64,9 @@ class Convolution(Module):
     def forward(self, x: Tensor) -> Tensor:
         check_rank(x, self.rank)
         if x.shape[1] % self.groups:
-            raise ShapeError(f"the data's {x.shape[1]} channels do not divide into {self.groups} groups")
+            raise ShapeError(
+                f"the data's {plural(x.shape[1], 'channel')} cannot be divided into {plural(self.groups, 'group')}"
+            )
         shape = self._weight_shape(x.shape[1])
         operands = [self.parameter(x, "weight", shape, glorot(shape))]
         if self.use_bias:
@@ -90,10 +94,12 @@ class Conv3D(Convolution):
 
 @dataclass(eq=False)
 class TransposedConvolution(Convolution):
-    """The transpose of a convolution of the same attributes: ``y[n, o, stride*i + dilation*k - pad] += x[n,c,i] * w[c,o,k]``.
+    """The transpose of a convolution of the same attributes:
+    ``y[n, o, stride*i + dilation*k - pad] += x[n,c,i] * w[c,o,k]``.
 
-    Data ``(batch, channels, *spatial)``; parameters ``weight (in channels, channels / groups, *kernel)`` and ``bias
-    (channels,)``. An axis of n becomes ``s * (n - 1) + k - p + output_padding``; with ``padding="same"`` it becomes ``s * n``.
+    Data ``(batch, channels, *spatial)``; parameters ``weight (in channels, channels / groups, *kernel)`` and
+    ``bias (channels,)``. An axis of n becomes ``s * (n - 1) + k - p + output_padding``; with ``padding="same"`` it
+    becomes ``s * n``.
     """
 
     output_padding: Size | None = None

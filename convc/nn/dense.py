@@ -17,7 +17,9 @@ from .tensor import Tensor, apply
 
 @dataclass(eq=False)
 class Dense(Module):
-    """``y[..., o] = b[o] + sum over i of x[..., i] * w[o, i]``; parameters ``weight (units, in)`` and ``bias (units,)``."""
+    """``y[..., o] = b[o] + sum over i of x[..., i] * w[o, i]``; parameters ``weight (units, in)`` and
+    ``bias (units,)``.
+    """
 
     units: int
     use_bias: bool = True

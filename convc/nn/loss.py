@@ -33,7 +33,8 @@ class SoftmaxCrossEntropy(Module):
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         if len(x.shape) < 2 or target.shape not in (x.shape, x.shape[:1] + x.shape[2:]):
             raise ShapeError(
-                f"scores {list(x.shape)} must be (batch, classes, ...) and the target of the same shape or without the class axis, not {list(target.shape)}"
+                f"scores {list(x.shape)} must be (batch, classes, ...) and the target of the same shape or without the "
+                f"class axis, not {list(target.shape)}"
             )
         if target.shape != x.shape:
             target = apply(OneHot(x.shape[1], axis=1), target, x.constant(np.array([0, 1])))

@@ -35,9 +35,10 @@ class Module:
             def forward(self, x):
                 return self.head(nn.flatten(nn.relu(self.conv(x)) + x))
 
-    Nothing is sized or allocated until shapes are known: ``convc.compile(net, shapes={"x": (1, 8, 32, 32)})``. Parameters
-    are named by the attributes that lead to them (``conv.weight``) and laid out as torch lays them out, so that weights
-    move between the two by name. Parameters that were never set have initial values which their names determine.
+    Nothing is sized or allocated until shapes are known: ``convc.compile(net, shapes={"x": (1, 8, 32, 32)})``.
+    Parameters are named by the attributes that lead to them (``conv.weight``) and laid out as torch lays them out, so
+    that weights move between the two by name. Parameters that were never set have initial values which their names
+    determine.
     """
 
     forward: Callable[..., Any]
@@ -73,7 +74,8 @@ class Module:
         tensor = next((x for x in (*inputs, *named.values()) if isinstance(x, Tensor)), None)
         if tensor is None:
             raise GraphError(
-                f"{type(self).__name__} takes symbolic tensors, inside forward; to run a network on arrays, compile it: convc.compile(net, shapes={{...}})"
+                f"{type(self).__name__} takes symbolic tensors, inside forward; to run a network on arrays, compile "
+                "it: convc.compile(net, shapes={...})"
             )
         with tensor.trace.calling(self):
             return self._forward()(*inputs, **named)
@@ -96,16 +98,18 @@ class Module:
         trace = x.trace
         type = TensorType(x.dtype, tuple(int(d) for d in shape))
         given = self._weights.get(name)
-        if given is None and any(m._complete for m in trace.stack):
+        if given is None and any(isinstance(m, Module) and m._complete for m in trace.stack):
             raise GraphError(
-                f"the weights that were set lack parameter '{join(trace.path(self), name)}' ({type}); set_weights(..., strict=False) leaves it at initial values"
+                f"the weights that were set lack parameter '{join(trace.path(self), name)}' ({type}); set_weights(..., "
+                "strict=False) leaves it at initial values"
             )
         return trace.parameter(join(trace.path(self), name), type, initializer if given is None else given)
 
     # -- graphs -----------------------------------------------------------------------------------------------------
 
     def to_graph(self, shapes: Shapes, dtype: str = "f32", name: str | None = None) -> Graph:
-        """The network as a graph with inputs of these shapes, named as ``forward`` names them (a single one as you like).
+        """The network as a graph with inputs of these shapes, named as ``forward`` names them (a single one as you
+        like).
 
         Raises ``ShapeError`` when a shape is missing or does not fit a layer, naming the layer.
         """
@@ -120,7 +124,7 @@ class Module:
         return summarize(self.to_graph(shapes, dtype))
 
     def _trace(self, shapes: Shapes, dtype: str, name: str | None = None) -> tuple[Graph, Trace]:
-        trace = Trace(Builder(name or type(self).__name__), self)
+        trace = Trace(Builder(name or type(self).__name__), self, self.modules())
         inputs = [
             Tensor(trace, trace.builder.input(key, TensorType(dtype, _sizes(key, shapes[key]))))
             for key in self._inputs(shapes)
@@ -128,7 +132,8 @@ class Module:
         try:
             tensors, names = tensors_of(self(*inputs))
         except ConvcError as e:
-            raise type(e)(f"{trace.where()}: {e}") from e
+            e.within(trace.where())
+            raise
         self._check_weights(trace)
         if not names:
             names = [trace.builder.fresh(f"output{i}" if len(tensors) > 1 else "output") for i in range(len(tensors))]
@@ -175,7 +180,10 @@ class Module:
         return {name: trace.builder.constants[v.name].array for name, v in trace.parameters.items()}
 
     def save(self, path: str | os.PathLike[str], shapes: Shapes, dtype: str = "f32") -> None:
-        """Write every parameter to an .npz or .safetensors file; raises ``ModelFileError`` when it cannot be written."""
+        """Write every parameter to an .npz or .safetensors file.
+
+        Raises ``ModelFileError`` when it cannot be written.
+        """
         write_weights(path, self.get_weights(shapes, dtype))
 
     def _assign(self, weights: Mapping[str, np.ndarray], strict: bool) -> None:
@@ -185,7 +193,8 @@ class Module:
             path, _, own = name.rpartition(".")
             if path not in modules:
                 raise GraphError(
-                    f"the weights hold '{name}', but {type(self).__name__} has no layer '{path}'; its layers are {', '.join(filter(None, modules))}"
+                    f"the weights hold '{name}', but {type(self).__name__} has no layer '{path}'; its layers are "
+                    f"{', '.join(filter(None, modules))}"
                 )
             owned.setdefault(path, {})[own] = array
         for path, arrays in owned.items():
@@ -203,7 +212,8 @@ class Module:
             ]
             if idle and id(module) in trace.called:
                 raise GraphError(
-                    f"the weights hold '{join(path, idle[0])}', but {type(module).__name__} has no parameter '{idle[0]}'"
+                    f"the weights hold '{join(path, idle[0])}', but {type(module).__name__} has no parameter "
+                    f"'{idle[0]}'"
                 )
 
 

@@ -16,9 +16,11 @@ from .tensor import Tensor, apply
 
 @dataclass(eq=False)
 class BatchNorm(Module):
-    """``(x - running_mean[c]) / sqrt(running_var[c] + epsilon) * weight[c] + bias[c]``, by statistics taken in training.
+    """``(x - running_mean[c]) / sqrt(running_var[c] + epsilon) * weight[c] + bias[c]``, by statistics taken in
+    training.
 
-    Data ``(batch, channels, ...)``; parameters ``weight``, ``bias``, ``running_mean`` and ``running_var``, each ``(channels,)``.
+    Data ``(batch, channels, ...)``; parameters ``weight``, ``bias``, ``running_mean`` and ``running_var``, each
+    ``(channels,)``.
     """
 
     ignored_weights: ClassVar[frozenset[str]] = frozenset({"num_batches_tracked"})

@@ -20,8 +20,8 @@ from .tensor import Tensor, apply
 class Pooling(Module):
     """A window of ``pool_size`` moved over each channel by ``strides``, by default its own size.
 
-    Data ``(batch, channels, *spatial)``; an axis of n becomes ``floor((n - k + p + s) / s)``, or ceil with ``ceil_mode``.
-    ``padding`` is as in the convolutions.
+    Data ``(batch, channels, *spatial)``; an axis of n becomes ``floor((n - k + p + s) / s)``, or ceil with
+    ``ceil_mode``. ``padding`` is as in the convolutions.
     """
 
     rank: ClassVar[int]

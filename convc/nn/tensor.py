@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convc.ir.builder import Builder
+from convc.ir.dtypes import dtype_names
 from convc.ir.errors import GraphError, ShapeError
 from convc.ir.graph import Constant, Initializer, Value
 from convc.ir.op import Op
@@ -21,26 +22,24 @@ from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.unary import Neg
 from convc.ir.types import TensorType
 
-if TYPE_CHECKING:
-    from .module import Module
-
 
 class Trace:
     """One walk through a network's ``forward``: the graph so far, the layers being called, the parameters met."""
 
-    def __init__(self, builder: Builder, network: Module) -> None:
+    def __init__(self, builder: Builder, network: object, modules: Iterable[tuple[str, object]]) -> None:
+        """``modules`` are those of the network, itself included, by path; they must live as long as the trace."""
         self.builder = builder
         self.paths: dict[int, str] = {}
         """The name of each module by its ``id``: the first one, for a module that is shared."""
-        for path, module in network.modules():
+        for path, module in modules:
             self.paths.setdefault(id(module), path)
-        self.stack: list[Module] = [network]
+        self.stack: list[object] = [network]
         """The modules being called, outermost first; after an error, those that led to it."""
         self.called: set[int] = set()
         self.parameters: dict[str, Value] = {}
 
     @contextmanager
-    def calling(self, module: Module) -> Iterator[None]:
+    def calling(self, module: object) -> Iterator[None]:
         """The time of one call of a module."""
         depth = len(self.stack)
         self.stack.append(module)
@@ -54,23 +53,28 @@ class Trace:
         path = self.paths.get(id(module), "")
         return f"layer '{path}' ({type(module).__name__})" if path else type(module).__name__
 
-    def path(self, module: Module) -> str:
+    def path(self, module: object) -> str:
         """A module's name; raises ``GraphError`` for one that no attribute leads to."""
         if id(module) not in self.paths:
             raise GraphError(
-                f"{type(module).__name__} is no part of {type(self.stack[0]).__name__}, so its parameters have no names: make it in __init__ and keep it in an attribute"
+                f"{type(module).__name__} is no part of {type(self.stack[0]).__name__}, so its parameters have no "
+                "names: make it in __init__ and keep it in an attribute"
             )
         return self.paths[id(module)]
 
     def parameter(self, name: str, type: TensorType, source: np.ndarray | Initializer) -> Tensor:
-        """The parameter of this name, made on the first call; raises ``ShapeError`` when the type or the values do not fit."""
+        """The parameter of this name, made on the first call.
+
+        Raises ``ShapeError`` when the type or the values do not fit.
+        """
         if name not in self.parameters:
             if isinstance(source, Initializer):
                 seed = zlib.crc32(name.encode()) if source.kind == "uniform" else 0
                 constant = Constant(type, replace(source, seed=seed))
             elif source.shape != type.shape:
                 raise ShapeError(
-                    f"parameter '{name}' has shape {list(type.shape)}, but the weights set for it have {list(source.shape)}"
+                    f"parameter '{name}' has shape {list(type.shape)}, but the weights set for it have "
+                    f"{list(source.shape)}"
                 )
             else:
                 constant = Constant.of(source.astype(type.numpy_dtype, copy=False))
@@ -88,7 +92,10 @@ class Trace:
 
 
 class Tensor:
-    """A tensor with a type and no values yet. Arithmetic on it, also with numbers and arrays, adds nodes to the graph."""
+    """A tensor with a type and no values yet.
+
+    Arithmetic on it, also with numbers and arrays, adds nodes to the graph.
+    """
 
     __array_ufunc__ = None  # so that ``array + tensor`` comes to ``__radd__``
 
@@ -118,7 +125,8 @@ class Tensor:
             raise GraphError(f"a {type(data).__name__} is no tensor, number or array: {e}") from None
         if not self.type.is_float and given.dtype.kind not in "iub":
             raise GraphError(
-                f"a tensor of {self.dtype} does not combine with {given.dtype} numbers: it would cut them off"
+                f"a tensor of {dtype_names(self.dtype)} does not combine with {given.dtype} numbers: it would cut them "
+                "off"
             )
         return Tensor(self.trace, self.trace.builder.constant(array))
 

@@ -22,7 +22,10 @@ SUFFIXES = (".npz", ".safetensors")
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """The values for a parameter, from numpy, torch, or nested lists; raises ``GraphError`` when they are no numbers."""
+    """The values for a parameter, from numpy, torch, or nested lists.
+
+    Raises ``GraphError`` when they are no numbers.
+    """
     try:
         array = np.asarray(value)
         dtype_of(array)
@@ -47,13 +50,16 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with guarded():
             return {name: as_array(name, array) for name, array in read(data).items()}
     except ConvcError as e:
-        raise type(e)(f"'{path}': {e}") from None
+        e.within(f"'{path}'")
+        raise
     except Exception as e:  # zip, numpy and safetensors each raise their own for a damaged file
         raise ModelFileError(f"'{path}' is damaged or no {_suffix(path)} file: {e}") from None
 
 
 def write_weights(path: str | os.PathLike[str], weights: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name, the file whole or not at all. An .npz, which knows no bfloat16, holds such arrays as float32.
+    """Write arrays by name, the file whole or not at all.
+
+    An .npz, which knows no bfloat16, holds such arrays as float32.
 
     Raises ``ModelFileError`` when the file cannot be written.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import defs
 
-from convc.ir.errors import ModelFileError
+from convc.ir.errors import ModelFileError, plural
 from convc.ir.limits import check
 from convc.ir.onnx_io import ImportNode
 
@@ -27,8 +27,10 @@ def check_text(message: Any, where: str = "the model") -> None:
 
 
 def check_names(graph: onnx.GraphProto) -> None:
-    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of the
-    first two. That two nodes write one name is found when they are sorted.
+    """Raises ``ModelFileError`` when two inputs, two initializers or two outputs share a name, or a node writes one of
+    the first two.
+
+    That two nodes write one name is found when they are sorted.
     """
     inputs = _unique("inputs", (v.name for v in graph.input))
     initializers = _unique("initializers", (t.name for t in graph.initializer))
@@ -61,17 +63,17 @@ def check_node(n: ImportNode) -> None:
     if schema is None:
         return
     for what, have, most in (
-        ("inputs", len(n.proto.input), schema.max_input),
-        ("outputs", len(n.proto.output), schema.max_output),
+        ("input", len(n.proto.input), schema.max_input),
+        ("output", len(n.proto.output), schema.max_output),
     ):
         if have > most:
-            raise n.error(f"it has {have} {what}; {n.op_type} has at most {most}")
+            raise n.error(f"it has {plural(have, what)}; {n.op_type} has at most {most}")
     single = defs.OpSchema.FormalParameterOption.Single
     for i, formal in enumerate(schema.inputs):
         if formal.option == single and n.optional(i) is None:
             raise n.error(f"input {i} ('{formal.name}') is missing")
     if len(n.proto.input) < schema.min_input:
-        raise n.error(f"it has {len(n.proto.input)} inputs; {n.op_type} needs at least {schema.min_input}")
+        raise n.error(f"it has {plural(len(n.proto.input), 'input')}; {n.op_type} needs at least {schema.min_input}")
     _check_attributes(n, schema)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from convc.ir.errors import plural
 from convc.ir.graph import Value
 from convc.ir.limits import check
 from convc.ir.onnx_io import ImportNode
@@ -35,7 +36,10 @@ def branch(n: ImportNode, body: Body) -> list[Value]:
 
 
 def loop(n: ImportNode, body: Body) -> list[Value]:
-    """``Loop``, its steps one after the other. Trip count and conditions must be constant, as they are in a counted loop."""
+    """``Loop``, its steps one after the other.
+
+    Trip count and conditions must be constant, as they are in a counted loop.
+    """
     graph = _subgraph(n, "body")
     trips, given = n.ints(0, "trip count"), n.const(1, "condition")
     steps = None if trips is None else trips[0]
@@ -45,7 +49,9 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
     stacks: list[list[Value]] = [[] for _ in graph.output[1 + len(state) :]]
     names = [i.name for i in graph.input]
     if len(names) != 2 + len(state) or len(graph.output) < 1 + len(state):
-        raise n.error(f"its body must take {2 + len(state)} values, and give the condition and {len(state)} at least")
+        raise n.error(
+            f"its body must take {plural(2 + len(state), 'value')}, and give the condition and at least {len(state)}"
+        )
     step = 0
     while going and (steps is None or step < steps):
         counter = n.constant(np.array(step, np.int64), "step")
@@ -65,7 +71,9 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
     graph, count = _subgraph(n, "body"), n.attr("num_scan_inputs")
     values = [n.input(i) for i in range(len(n.inputs))]
     if not isinstance(count, int) or not 0 < count <= len(values) or len(graph.input) != len(values):
-        raise n.error(f"num_scan_inputs is {count!r} for {len(values)} inputs and a body that takes {len(graph.input)}")
+        raise n.error(
+            f"num_scan_inputs is {count!r} for {plural(len(values), 'input')} and a body that takes {len(graph.input)}"
+        )
     state, sequences = values[: len(values) - count], values[len(values) - count :]
     axes = [axis_of(axis, x.type.rank) for axis, x in zip(_each(n, "scan_input_axes", count), sequences, strict=True)]
     lengths = {x.type.sizes[axis] for axis, x in zip(axes, sequences, strict=True)}
@@ -106,7 +114,7 @@ def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
     """An attribute that has a number for each of ``count`` tensors, zeros when it is left out."""
     given: Any = n.attr(name) or (0,) * count
     if len(given) != count:
-        raise n.error(f"attribute '{name}' has {len(given)} numbers; {count} are needed")
+        raise n.error(f"attribute '{name}' has {plural(len(given), 'number')}, not {count}")
     return tuple(given)
 
 

@@ -11,7 +11,7 @@ from convc.ir.builder import Builder
 from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import ExportNode, export_version, onnx_dtype
+from convc.ir.onnx_io import ExportNode, export, export_version, onnx_dtype
 from convc.ir.types import TensorType
 
 from ..runtime.files import write_aside
@@ -20,7 +20,10 @@ MAX_PROTO = (1 << 31) - 1
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs; raises ``UnsupportedOpError`` for an op with no ONNX form."""
+    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs.
+
+    Raises ``UnsupportedOpError`` for an op with no ONNX form.
+    """
     check_trimmed(graph)
     names = Builder()
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))
@@ -52,7 +55,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             [v.type for v in node.outputs],
             names.fresh,
         )
-        node.op.to_onnx(n)
+        export(node.op, n)
         nodes += n.nodes
         initializers += n.initializers
     nodes += [

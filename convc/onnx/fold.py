@@ -13,7 +13,7 @@ from convc.ir.errors import ConvcError, UnsupportedOpError
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Value
 from convc.ir.limits import Folding
-from convc.ir.onnx_io import ImportNode
+from convc.ir.onnx_io import ImportNode, is_folded
 from convc.ir.types import type_of
 
 from .bounds import folded_bytes
@@ -21,18 +21,8 @@ from .tensors import read_tensor
 
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
-_FOLDED = frozenset([
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape",
-    "CumSum", "Div", "Equal", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements",
-    "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul",
-    "Neg", "NonZero", "Not", "OneHot", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd",
-    "ReduceSum", "Reshape", "Round", "ScatterElements", "ScatterND", "Shape", "Sign", "Size", "Slice", "Split",
-    "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
-    "QuantizeLinear",
-])  # fmt: skip
-"""What shape arithmetic is made of; and weights that are quantized, which a convolution may take as they are. Other ops on
-constants are compiled, and run once at load: onnx's reference is wrong about some of them (LRN, poolings with ceil_mode, LpNormalization).
-"""
+_ONLY_FOLDED = frozenset(["Constant", "Shape", "Size", "Unique"])
+"""ONNX operators that are computed while importing or not at all; others say so by ``imports(..., folds=True)``."""
 
 
 def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
@@ -44,7 +34,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
     if (
         proto.domain not in ("", "ai.onnx")
         or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
-        or proto.op_type not in _FOLDED
+        or not (is_folded(proto.op_type) or proto.op_type in _ONLY_FOLDED)
     ):
         return None
     if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):

@@ -1,8 +1,8 @@
 """Reading ONNX models into graphs.
 
-Nodes are imported in topological order. A node whose inputs are all constant is evaluated on the spot by onnx's reference
-implementation, so that shape arithmetic is gone when the shapes it made are needed. A node that no op class imports is
-expanded by the function body that its ONNX schema carries, when there is one.
+Nodes are imported in topological order. A node whose inputs are all constant is evaluated on the spot by onnx's
+reference implementation, so that shape arithmetic is gone when the shapes it made are needed. A node that no op class
+imports is expanded by the function body that its ONNX schema carries, when there is one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.limits import Folding, Limits, check, guarded
-from convc.ir.onnx_io import ImportNode, dtype_from_onnx
-from convc.ir.op import ONNX_REGISTRY
+from convc.ir.onnx_io import ImportNode, dtype_from_onnx, importer_of
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
-from convc.ir.types import Dim, TensorType
+from convc.ir.sizes import Dim, mismatch
+from convc.ir.types import TensorType
 from convc.ir.verify import verify
 
 from ..files import read_bytes
@@ -44,9 +44,9 @@ def load_onnx(
 ) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or a ``ModelProto``.
 
-    ``shapes`` fixes the sizes of inputs by name, for models whose sizes are symbolic. Raises ``ModelFileError`` when the
-    file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile, ``LimitError`` when it
-    goes beyond ``limits``.
+    ``shapes`` fixes the sizes of inputs by name, for models whose sizes are dynamic. Raises ``ModelFileError`` when
+    the file is not a well-formed model, ``UnsupportedOpError`` when it needs what convc does not compile,
+    ``LimitError`` when it goes beyond ``limits``.
     """
     with guarded(limits):
         return import_model(*read_model(source), shapes)
@@ -61,7 +61,10 @@ def import_model(model: onnx.ModelProto, folder: Path | None, shapes: Shapes | N
 
 
 def model_inputs(model: onnx.ModelProto, shapes: Shapes | None = None) -> list[Value]:
-    """The inputs of a model, of which ``shapes`` fixes some; raises ``ModelFileError`` for what is no tensor of a shape."""
+    """The inputs of a model, of which ``shapes`` fixes some.
+
+    Raises ``ModelFileError`` for what is no tensor of a shape.
+    """
     importer = _Importer(model, None, shapes or {})
     weights = {t.name for t in model.graph.initializer}
     return [Value(i.name, importer.input_type(i)) for i in model.graph.input if i.name not in weights]
@@ -104,7 +107,8 @@ class _Importer:
             raise ModelFileError(f"the model uses opset {min(self.opsets.values())}; opsets count from 1")
         if self.opsets.get("", 1) > newest:
             raise ModelFileError(
-                f"the model uses ONNX opset {self.opsets['']}; the installed onnx knows up to {newest}: upgrade onnx, or export with an older opset"
+                f"the model uses ONNX opset {self.opsets['']}; the installed onnx knows up to {newest}: upgrade onnx, "
+                "or export with an older opset"
             )
         self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
         self.builder = Builder(model.graph.name or "main")
@@ -129,7 +133,8 @@ class _Importer:
         unknown = set(self.shapes) - {v.name for v in self.builder.inputs}
         if unknown:
             raise ModelFileError(
-                f"shapes names input '{sorted(unknown)[0]}', which the model lacks; its inputs are {', '.join(v.name for v in self.builder.inputs)}"
+                f"shapes names input '{sorted(unknown)[0]}', which the model lacks; its inputs are "
+                f"{', '.join(v.name for v in self.builder.inputs)}"
             )
         self.nodes(graph.node, env, self.opsets, 0)
         outputs = []
@@ -154,19 +159,20 @@ class _Importer:
             )
         for i, d in enumerate(tensor.shape.dim):
             known = d.HasField("dim_value") and d.dim_value >= 0
-            name = d.dim_param if d.dim_param != "?" else ""  # Paddle writes -1, or "?" several times over, for unknown
+            # Paddle writes -1, or "?" several times, for unknown sizes; a given shape overrides what names would equate
+            name = d.dim_param if d.dim_param != "?" and given is None else ""
             dims.append(int(d.dim_value) if known else name or f"{info.name}_{i}")
         if given is not None:
-            fixed = all(isinstance(d, str) or d == g for d, g in zip(dims, given, strict=False))
-            if tensor.HasField("shape") and (len(given) != len(dims) or not fixed):
+            if tensor.HasField("shape") and (why := mismatch(f"input '{info.name}'", dims, given)):
                 raise ModelFileError(
-                    f"shapes gives input '{info.name}' the shape {list(given)}, but the model says {dims}"
+                    f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}"
                 )
             dims = [int(g) for g in given]
         try:
             return TensorType(dtype_from_onnx(tensor.elem_type), tuple(dims))
         except ConvcError as e:
-            raise type(e)(f"input '{info.name}': {e}") from None
+            e.within(f"input '{info.name}'")
+            raise
 
     def nodes(
         self, protos: Sequence[onnx.NodeProto], env: dict[str, Value], opsets: Mapping[str, int], depth: int
@@ -216,8 +222,8 @@ class _Importer:
         elif (domain, proto.op_type) in self.functions:
             f = self.functions[domain, proto.op_type]
             made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
-        elif key in ONNX_REGISTRY:
-            made = self.convert(n, ONNX_REGISTRY[key].from_onnx)
+        elif (importer := importer_of(key)) is not None:
+            made = self.convert(n, importer)
         else:
             made = self.expand(n, key, opsets, depth)
         # names are unique in the model's own graph, not between the bodies of functions and branches
@@ -239,8 +245,7 @@ class _Importer:
         try:
             result = read(n)
         except ConvcError as e:
-            if n.describe() not in str(e):
-                e.args = (f"{n.describe()}: {e}",)
+            e.within(n.describe())
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as e:
             raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e

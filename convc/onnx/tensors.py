@@ -20,12 +20,14 @@ _PACKED = {"i4": 2, "u4": 2, "f4e2m1": 2, "i2": 4, "u2": 4}
 def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     """The values of a tensor; ``folder`` is the model's, ``None`` when it did not come from a file.
 
-    Raises ``ModelFileError`` naming the tensor when its data is damaged, missing, or lies outside the folder, links resolved.
+    Raises ``ModelFileError`` naming the tensor when its data is damaged, missing, or lies outside the folder, links
+    resolved.
     """
     try:
         dtype = dtype_from_onnx(proto.data_type)
     except ConvcError as e:
-        raise type(e)(f"tensor '{proto.name}': {e}") from None
+        e.within(f"tensor '{proto.name}'")
+        raise
     shape = tuple(int(d) for d in proto.dims)
     if min(shape, default=0) < 0:
         raise ModelFileError(f"tensor '{proto.name}' has a negative size in its shape {list(shape)}")
@@ -42,7 +44,8 @@ def _external(proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folde
     where = entries.get("location", "")
     if folder is None:
         raise ModelFileError(
-            f"tensor '{proto.name}' is in the external file '{where}': load the model from its path, so that its folder is known"
+            f"tensor '{proto.name}' is in the external file '{where}': load the model from its path, so that its "
+            "folder is known"
         )
     what = f"tensor '{proto.name}': external data '{where}'"
     try:

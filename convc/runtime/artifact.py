@@ -5,7 +5,7 @@
 A part is a model compiled for one target and one size of each input; most artifacts have one. For processors the code is a
 shared library, for GPUs it is modules for each architecture, one behind another. Parts share the weights that are equal.
 
-The hash covers all that lies before it, and is checked before anything of the file is used: a torn or edited file is an
+The hash covers all that lies before it, and is checked before anything of the file is used: a truncated or edited file is an
 error. It is SHA-256 over blocks, so that threads share the work (``hashing.py``).
 
 Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
@@ -29,12 +29,17 @@ import numpy as np
 from convc.ir.dtypes import dtype_of, numpy_dtype
 from convc.ir.errors import ArtifactError
 
+from ..version import __version__
 from .description import Description, Part, Port
 from .files import write_aside
 from .hashing import tree_hash, tree_hash_of_file
 from .processors import available_processors
 
-MAGIC = b"convc-artifact-4"
+_MARK = b"convc-artifact-"
+"""What the magic of every format begins with."""
+FORMAT = 5
+"""The version of the format that is written and read."""
+MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
 _PLACE = struct.Struct("<QQ")
 _ALIGN = 64
@@ -107,11 +112,14 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
             size = os.fstat(f.fileno()).st_size
             f.seek(max(0, size - _FOOTER.size))
             tail = f.read(_FOOTER.size)
-            if len(tail) != _FOOTER.size or not tail.endswith(MAGIC):
-                raise ArtifactError(f"'{path}' is not a convc artifact, or it is torn: it lacks the closing mark")
-            length, offset, digest, _ = _FOOTER.unpack(tail)
+            if len(tail) != _FOOTER.size or _MARK not in tail[-len(MAGIC) :]:
+                raise ArtifactError(f"'{path}' is not a convc artifact, or it is truncated: it lacks the closing mark")
+            length, offset, digest, magic = _FOOTER.unpack(tail)
             if offset + length + _FOOTER.size != size:
-                raise ArtifactError(f"'{path}' is torn: its length does not match its description")
+                raise ArtifactError(f"'{path}' is truncated: its length does not match its description")
+            if magic != MAGIC:
+                f.seek(offset)
+                raise ArtifactError(f"'{path}' {_of_another_format(magic, f.read(length))}")
             threads = min(4, available_processors())
             if tree_hash_of_file(f.fileno(), offset + length + _PLACE.size, threads) != digest:
                 raise ArtifactError(f"'{path}' is damaged: it is not what was written; build it again")
@@ -129,13 +137,26 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 
 
+def _of_another_format(magic: bytes, text: bytes) -> str:
+    """What to say of an artifact whose format is not this one: the formats since the fourth name the version that made them."""
+    made = magic.removeprefix(_MARK).decode("ascii", "replace")
+    try:
+        version = f"convc {json.loads(text)['parts'][0]['version']}"
+    except (LookupError, TypeError, ValueError, RecursionError):
+        version = "another version of convc"
+    return (
+        f"was written by {version} in format {made}, and convc {__version__} reads format {FORMAT}: build it again from its "
+        "model, or load it with the convc that made it"
+    )
+
+
 def is_artifact(path: str | os.PathLike[str]) -> bool:
     """Whether a file ends as an artifact does."""
     try:
         with open(path, "rb") as f:
             f.seek(0, os.SEEK_END)
             f.seek(max(0, f.tell() - len(MAGIC)))
-            return f.read() == MAGIC
+            return f.read().startswith(_MARK)
     except (OSError, ValueError):
         return False
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and the folder of what convc keeps for later."""
 
 from __future__ import annotations
 
@@ -32,3 +32,9 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path | None:
+    """The folder of what convc keeps for later; ``None`` when there is to be none."""
+    folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
+    return Path(folder) if folder else None

@@ -6,25 +6,23 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convc.ir.errors import InputError
+from convc.ir.sizes import mismatch
 
 from .artifact import Artifact, write_artifact
-from .description import AnyPort, Description, Part, Port
+from .description import Description, Part, Port
 from .dlpack import as_numpy
-
-if TYPE_CHECKING:  # it loads TVM
-    from convc.backends.kernels import Kernel
 
 
 class Model(ABC):
     """What runs a network, of one size of each input or of several.
 
     Called with one array an input, in order; returns one array, or a tuple when the model has several outputs. Arrays are
-    numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous and aligned to 64 bytes.
+    numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous.
     """
 
     name: str
@@ -32,12 +30,12 @@ class Model(ABC):
 
     @property
     @abstractmethod
-    def inputs(self) -> Sequence[AnyPort]:
+    def inputs(self) -> Sequence[Port]:
         """Name, shape and dtype of each input."""
 
     @property
     @abstractmethod
-    def outputs(self) -> Sequence[AnyPort]:
+    def outputs(self) -> Sequence[Port]:
         """Name, shape and dtype of each output."""
 
     @abstractmethod
@@ -86,7 +84,7 @@ class Model(ABC):
         return InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), not {given}")
 
     def __repr__(self) -> str:
-        def ports(some: Sequence[AnyPort]) -> str:
+        def ports(some: Sequence[Port]) -> str:
             return ", ".join(map(str, some))
 
         return f"<convc.{self._kind} {self.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
@@ -103,7 +101,7 @@ class CompiledModel(Model):
         self,
         description: Description,
         weights: Mapping[str, np.ndarray],
-        kernels: Sequence[Kernel] = (),
+        kernels: Sequence[Any] = (),
         artifact: Artifact | None = None,
     ) -> None:
         self._description = description
@@ -113,7 +111,7 @@ class CompiledModel(Model):
         self.kernels = tuple(kernels)
         """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
         self._output_names = [p.name for p in self.outputs]
-        self._ports = [(p.shape, np.dtype(p.dtype)) for p in self.inputs]
+        self._ports = [(p.sizes, np.dtype(p.dtype)) for p in self.inputs]
         self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
 
     @property
@@ -130,12 +128,6 @@ class CompiledModel(Model):
     def outputs(self) -> tuple[Port, ...]:
         """Name, shape and dtype of each output."""
         return self._description.outputs
-
-    @property
-    def _made(self) -> list[tuple[tuple[int, ...], np.dtype]]:
-        """Shape and dtype of all that the code gives: the outputs, and how many elements of the counted ones there are."""
-        counts = [((1,), np.dtype(np.int64))] * len(self._counted)
-        return [*((p.shape, np.dtype(p.dtype)) for p in self.outputs), *counts]
 
     @property
     @abstractmethod
@@ -188,7 +180,7 @@ def host_array(port: Port, given: Any) -> np.ndarray:
     return array
 
 
-def any_array(port: AnyPort, given: Any) -> np.ndarray:
+def any_array(port: Port, given: Any) -> np.ndarray:
     """Anything as a numpy array of any shape, without a copy where it has DLPack; lists take the port's dtype. Raises ``InputError``."""
     if isinstance(given, np.ndarray):
         return given
@@ -204,8 +196,14 @@ def any_array(port: AnyPort, given: Any) -> np.ndarray:
 
 def check(port: Port, shape: tuple[int, ...], dtype: str) -> None:
     """Raise ``InputError`` when an input has another shape or dtype than the model was compiled for."""
-    if shape != port.shape:
-        raise InputError(f"input '{port.name}' has shape {list(shape)}; the model was compiled for {list(port.shape)}")
+    wrong = mismatch(f"input '{port.name}'", port.shape, shape)
+    if wrong:
+        raise InputError(wrong)
+    check_dtype(port, dtype)
+
+
+def check_dtype(port: Port, dtype: str) -> None:
+    """Raise ``InputError`` when an input has another dtype than the model takes."""
     if dtype != port.dtype:
         raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
 
@@ -214,7 +212,7 @@ _HOST_MEMORY = (1, 3)
 """DLPack's device types of memory that the processor reads: plain, and pinned for a GPU."""
 
 
-def _as_numpy(port: AnyPort, data: Any) -> np.ndarray:
+def _as_numpy(port: Port, data: Any) -> np.ndarray:
     """Lists and numbers as an array of the port's dtype; fractions are not cut off to fit integers."""
     try:
         array = np.asarray(data, port.dtype)

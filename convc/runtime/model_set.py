@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 
 from convc.ir.errors import InputError
+from convc.ir.sizes import Bound, mismatch
 
 from .artifact import write_artifact
-from .description import AnyPort, OpenPort, Port
-from .model import CompiledModel, Model, any_array
+from .description import Port
+from .model import CompiledModel, Model, any_array, check_dtype
 
 
 class ManySizes(Model):
     """What has a compiled model for each size that it takes."""
 
-    _inputs: tuple[OpenPort, ...]
-    _outputs: tuple[OpenPort, ...]
+    _inputs: tuple[Port, ...]
+    _outputs: tuple[Port, ...]
 
     @property
-    def inputs(self) -> tuple[OpenPort, ...]:
+    def inputs(self) -> tuple[Port, ...]:
         """Name, shape and dtype of each input. A size that is open has a name; one of several is given with all: ``224|320``."""
         return self._inputs
 
     @property
-    def outputs(self) -> tuple[OpenPort, ...]:
+    def outputs(self) -> tuple[Port, ...]:
         """Name, shape and dtype of each output, as far as they are known."""
         return self._outputs
 
@@ -86,44 +87,31 @@ Shapes = tuple[tuple[int, ...], ...]
 """The shape of each input, in order."""
 
 
-def readable(port: AnyPort, given: Any) -> Any:
+def readable(port: Port, given: Any) -> Any:
     """An input whose ``shape`` and ``dtype`` can be read: it, where it has both, and else a numpy array of it."""
     return given if hasattr(given, "shape") and hasattr(given, "dtype") else any_array(port, given)
 
 
-def shapes_of(ports: Sequence[AnyPort], arrays: Sequence[Any]) -> Shapes:
+def shapes_of(ports: Sequence[Port], arrays: Sequence[Any]) -> Shapes:
     """The shapes of readable inputs, which agree with the ports; raises ``InputError`` naming the input, the axis and the size."""
-    bound: dict[str, tuple[int, str]] = {}
+    bound: Bound = {}
     shapes = []
     for port, array in zip(ports, arrays, strict=True):
         shape = tuple(int(size) for size in array.shape)
-        _check_dtype(port, array)
-        if len(shape) != len(port.shape):
-            raise InputError(f"input '{port.name}' has {len(shape)} axes, {list(shape)}; the model takes {port}")
-        for axis, (stated, size) in enumerate(zip(port.shape, shape, strict=True)):
-            where = f"axis {axis} of input '{port.name}'"
-            if isinstance(stated, str):
-                known, first = bound.setdefault(stated, (size, where))
-                if known != size:
-                    raise InputError(f"size '{stated}' is {known} by {first}, and {size} by {where}")
-            elif stated != size:
-                raise InputError(f"{where} has size {size}; the model takes {stated} there, {port}")
+        name = str(array.dtype).rpartition(".")[2]  # torch.float32
+        if isinstance(array, np.ndarray) or name in np.sctypeDict:
+            check_dtype(port, name)
+        wrong = mismatch(f"input '{port.name}'", port.shape, shape, bound)
+        if wrong:
+            raise InputError(wrong)
         shapes.append(shape)
     return tuple(shapes)
 
 
-def _check_dtype(port: AnyPort, array: Any) -> None:
-    name = str(array.dtype).rpartition(".")[2]  # torch.float32
-    if name != port.dtype and (isinstance(array, np.ndarray) or name in np.sctypeDict):
-        raise InputError(f"input '{port.name}' has dtype {name}; the model takes {port.dtype}: convert it first")
-
-
-def joined(ports: Sequence[Port]) -> OpenPort:
+def joined(ports: Sequence[Port]) -> Port:
     """One port of several models of a network: where their sizes differ, all of them as a name."""
     first = ports[0]
     if any(len(p.shape) != len(first.shape) for p in ports):
-        return OpenPort(first.name, ("...",), first.dtype)
+        return Port(first.name, ("...",), first.dtype)
     axes = [dict.fromkeys(sizes) for sizes in zip(*(p.shape for p in ports), strict=True)]
-    return OpenPort(
-        first.name, tuple(next(iter(s)) if len(s) == 1 else "|".join(map(str, s)) for s in axes), first.dtype
-    )
+    return Port(first.name, tuple(next(iter(s)) if len(s) == 1 else "|".join(map(str, s)) for s in axes), first.dtype)

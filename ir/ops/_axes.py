@@ -1,13 +1,15 @@
-"""Shared by ops that name axes: negative axes, symbolic sizes, and indices that are themselves data."""
+"""Shared by ops that name axes: negative axes, dynamic sizes, and indices that are themselves data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 Ints = tuple[int, ...]
 
@@ -28,20 +30,20 @@ def axes_of(axes: Sequence[int], rank: int) -> Ints:
 
 
 def size_of(type: TensorType, axis: int) -> int:
-    """The size of one axis; raises ``ShapeError`` when it is symbolic."""
+    """The size of one axis; raises ``ShapeError`` when it is dynamic."""
     size = type.shape[axis]
     return size if isinstance(size, int) else type.sizes[axis]
 
 
 def same_size(a: Dim, b: Dim) -> bool:
-    """Whether two sizes may be equal; a symbolic one may be anything."""
+    """Whether two sizes may be equal; a dynamic one may be anything."""
     return a == b or isinstance(a, str) or isinstance(b, str)
 
 
 def check_index(type: TensorType) -> None:
     """Raises ``ShapeError`` unless a tensor may hold indices."""
     if type.dtype not in ("i32", "i64"):
-        raise ShapeError(f"indices must be i32 or i64, not {type.dtype}")
+        raise ShapeError(f"indices must be int32 or int64, not {dtype_names(type.dtype)}")
 
 
 def data_index(k: TensorExpressions, index: Any, size: int) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import DTYPES, FLOATS
-from ..errors import ShapeError
+from ..dtypes import DTYPES, FLOATS, dtype_names
+from ..errors import ShapeError, plural
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..op import Op
@@ -34,7 +34,7 @@ class Elementwise(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         if len(types) != self.arity:
-            raise ShapeError(f"takes {self.arity} operands, not {len(types)}")
+            raise ShapeError(f"takes {plural(self.arity, 'operand')}, not {len(types)}")
         self.check_dtypes(*types)
         shape = broadcast(*(t.shape for t in types))
         return TensorType(self.result or types[-1].dtype, shape, joint_layout(types, shape))
@@ -42,9 +42,9 @@ class Elementwise(Op):
     def check_dtypes(self, *types: TensorType) -> None:
         """Raises ``ShapeError`` unless all operands have one dtype that the op takes."""
         if len({t.dtype for t in types}) != 1:
-            raise ShapeError("operands differ in dtype: " + ", ".join(t.dtype for t in types))
+            raise ShapeError("operands differ in dtype: " + dtype_names(*(t.dtype for t in types)))
         if types[0].dtype not in self.dtypes:
-            raise ShapeError(f"does not take {types[0].dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(types[0].dtype)}; it takes {dtype_names(*self.dtypes)}")
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         # an operand with channels of its own that is not padded with the result must not be read beside them

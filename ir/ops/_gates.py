@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import plural
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode
 from ._math import bounded, expm1, sigmoid, softplus, tanh
@@ -43,10 +44,12 @@ Activations = tuple[tuple[str, float, float], ...]
 
 
 def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) -> list[Activations]:
-    """The activations of a node for each direction; parameters are handed out in the order of the functions that have them."""
+    """The activations of a node for each direction; parameters are handed out in the order of the functions that have
+    them.
+    """
     names = n.attr("activations") or tuple(defaults) * directions
     if len(names) != len(defaults) * directions:
-        raise n.error(f"{len(names)} activations given; {len(defaults)} for each direction are needed")
+        raise n.error(f"{plural(len(names), 'activation')} given; for each direction, {len(defaults)} must be")
     known = {name.lower(): name for name in GATES}
     alphas, betas = iter(n.attr("activation_alpha") or ()), iter(n.attr("activation_beta") or ())
     found = []

@@ -1,11 +1,12 @@
 """Mathematical functions of scalar expressions.
 
 TVM's expressions are trees: an expression that reads its argument n times holds n copies, and a chain of such grows
-exponentially. So what takes many operations is an intrinsic, one node, and the rest reads its argument as seldom as it can.
+exponentially. So what takes many operations is an intrinsic, one node, and the rest reads its argument as seldom as it
+can.
 
 Every function takes scalar expressions of a float dtype and gives the same dtype. float32 is computed by the backend's
-intrinsics, which vectorise; float16 and bfloat16 in float32, rounded once; float64 by the C library. NaN and infinities are
-handled as there. tests/test_math.py measures the errors.
+intrinsics, which vectorise; float16 and bfloat16 in float32, rounded once; float64 by the C library. NaN and infinities
+are handled as there. tests/test_math.py measures the errors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 from ..lowering import TensorExpressions
 
-# -- building blocks ------------------------------------------------------------------------------------------------------
+# -- building blocks
+# ------------------------------------------------------------------------------------------------------
 
 
 def wide(x: Any) -> Any:
@@ -54,7 +56,9 @@ def divided(k: TensorExpressions, x: Any, y: Any) -> Any:
 
 
 def _unfolded(k: TensorExpressions, x: Any) -> Any:
-    """``x``, a constant zero such that TVM does not see it: it takes ``x * 0`` and ``0 / x`` for 0 and refuses ``x / 0``."""
+    """``x``, a constant zero such that TVM does not see it: it takes ``x * 0`` and ``0 / x`` for 0 and refuses
+    ``x / 0``.
+    """
     if not isinstance(x, k.tirx.FloatImm) or x.value != 0:
         return x
     bits = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}[k.dtype(x)]
@@ -69,7 +73,8 @@ def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:
     return narrowed(k, xs[0], k.tirx.call_pure_extern(k.dtype(x), symbol, x, *rest))
 
 
-# -- functions ------------------------------------------------------------------------------------------------------------
+# -- functions
+# ------------------------------------------------------------------------------------------------------------
 
 
 def exp(k: TensorExpressions, x: Any) -> Any:

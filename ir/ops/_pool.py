@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import FLOATS
-from ..errors import ShapeError
+from ..dtypes import FLOATS, dtype_names
+from ..errors import ShapeError, plural
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
@@ -21,8 +21,8 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
 class Pool(Op):
     """One output element from the window at ``stride * i - pad``, for each channel on its own.
 
-    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs over
-    the end padding, unless it would start there.
+    Data ``N C spatial`` with any number of spatial axes, in any layout. ``ceil_mode`` adds a last window that hangs
+    over the end padding, unless it would start there.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
@@ -45,9 +45,12 @@ class Pool(Op):
     def infer(self, *types: TensorType) -> Any:
         (x,) = types
         if x.dtype not in self.dtypes:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         if x.rank < 3 or x.rank - 2 != len(self.kernel):
-            raise ShapeError(f"data of rank {x.rank} does not fit a kernel of {len(self.kernel)} spatial axes")
+            raise ShapeError(
+                f"data of rank {x.rank} does not fit a kernel of "
+                f"{plural(len(self.kernel), 'spatial axis', 'spatial axes')}"
+            )
         strides, pads, dilations = self.geometry()
         if any(p < 0 for pair in pads for p in pair):
             raise ShapeError(f"pads {pads} must not be negative")
@@ -86,36 +89,38 @@ class Pool(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return layout.rank == inputs[0].rank
 
-    @staticmethod
-    def onnx_geometry(n: ImportNode) -> dict[str, Any]:
-        """The fields of this class from an ONNX pooling node.
 
-        With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
-        Runtime, though the formula in the text of the operator always gives the lower count.
-        """
-        kernel = n.attr("kernel_shape")
-        if not kernel:
-            raise n.error("attribute 'kernel_shape' is missing")
-        strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
-        pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
-        return {
-            "kernel": kernel,
-            "strides": strides,
-            "pads": pads,
-            "dilations": dilations,
-            "ceil_mode": bool(n.attr("ceil_mode", 0)),
-        }
+def pool_geometry(n: ImportNode) -> dict[str, Any]:
+    """The fields of ``Pool`` from an ONNX pooling node.
 
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        strides, pads, dilations = self.geometry()
-        n.node(
-            self.onnx[0],
-            n.inputs,
-            n.outputs,
-            kernel_shape=self.kernel,
-            strides=strides,
-            pads=flat_pads(pads),
-            dilations=dilations,
-            ceil_mode=self.ceil_mode,
-            **attrs,
-        )
+    With auto_pad VALID, ceil_mode counts windows as it does with pads of zero: so do ONNX's shape inference and ONNX
+    Runtime, though the formula in the text of the operator always gives the lower count.
+    """
+    kernel = n.attr("kernel_shape")
+    if not kernel:
+        raise n.error("attribute 'kernel_shape' is missing")
+    strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+    pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
+    return {
+        "kernel": kernel,
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "ceil_mode": bool(n.attr("ceil_mode", 0)),
+    }
+
+
+def export_pool(op: Pool, n: ExportNode, operator: str, **attrs: Any) -> None:
+    """Write an ONNX pooling node, with ``attrs`` beside the attributes that all of them have."""
+    strides, pads, dilations = op.geometry()
+    n.node(
+        operator,
+        n.inputs,
+        n.outputs,
+        kernel_shape=op.kernel,
+        strides=strides,
+        pads=flat_pads(pads),
+        dilations=dilations,
+        ceil_mode=op.ceil_mode,
+        **attrs,
+    )

@@ -32,7 +32,8 @@ def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
 
 
 def requantized(n: ImportNode, total: Value, scales: tuple[Value, Value], y_scale: Value, y_zero: Value) -> Value:
-    """``saturate(round(total * (a_scale * b_scale / y_scale)) + zero)``, halves to even, computed in float32 as by ONNX Runtime.
+    """``saturate(round(total * (a_scale * b_scale / y_scale)) + zero)``, halves to even, computed in float32 as by ONNX
+    Runtime.
 
     ``total`` is int32; scales broadcast to it, result scale and zero point are single numbers.
     """

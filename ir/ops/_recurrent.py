@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..loops import Memory, block, loop, program, vector_loop, when
 from ..lowering import Operand, TensorExpressions
@@ -48,10 +49,12 @@ class Recurrent(Op):
     """A layer in one direction. Operands, of one float dtype but for the lengths:
 
     gates ``T B G*H``, the inputs times the input weights with their biases; the recurrence weight ``H G*H``; what is
-    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero; the
-    first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed in float32.
+    ``extra`` to the kind of layer; lengths ``B`` (int32), after which a sequence has ended and its outputs are zero;
+    the first state ``B H``, or several. Results: the outputs ``T B H``, and the last states. Narrow floats are computed
+    in float32.
 
-    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to, where it is not 0.
+    ``reverse`` goes through each sequence from its end. ``clip`` bounds what the gates' activations are applied to,
+    where it is not 0.
     """
 
     on_gpu = False
@@ -82,16 +85,19 @@ class Recurrent(Op):
         lengths = rest[len(extra)]
         if lengths.dtype != "i32" or {t.dtype for t in types if t is not lengths} != {gates.dtype}:
             raise ShapeError(
-                f"takes lengths of i32, and all else of one dtype, not {', '.join(t.dtype for t in types)}"
+                f"takes lengths of int32, and all else of one dtype, not {dtype_names(*(t.dtype for t in types))}"
             )
         known = all(name in GATES for name, _, _ in self.activations)
         if len(self.activations or self.functions) != len(self.functions) or not known:
-            raise ShapeError(f"takes {len(self.functions)} activations out of {', '.join(GATES)}")
+            raise ShapeError(f"takes {plural(len(self.functions), 'activation')} out of {', '.join(GATES)}")
         state = gates.with_shape((batch, hidden))
         return (gates.with_shape((steps, batch, hidden)), *[state] * self.states)
 
     def activate(self, k: TensorExpressions, place: int, x: Any) -> Any:
-        """The activation at a place in the equations. That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime."""
+        """The activation at a place in the equations.
+
+        That of the state of an LSTM, at place 2, is not clipped, as in ONNX Runtime.
+        """
         name, alpha, beta = (self.activations or [(f, 0.0, 0.0) for f in self.functions])[place]
         if self.clip and place < 2:
             x = bounded(k, x, -self.clip, self.clip)
@@ -138,68 +144,6 @@ class Recurrent(Op):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return (2 * inputs[1].sizes[0] + 8) * inputs[0].numel
 
-    # -- ONNX -----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def attributes(cls, n: ImportNode) -> dict[str, Any]:
-        """The fields that this kind of layer adds, from a node."""
-        return {}
-
-    @classmethod
-    def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
-        """What is added to the gates, and the extra parameters, for direction d, whose biases are one vector."""
-        return None if bias is None else summed_biases(n, bias), []
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, w, r, bias, lengths = n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4)
-        batch_first = bool(n.attr("layout", 0))
-        if batch_first:
-            x = n.emit(Transpose((1, 0, 2)), x)
-        reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[
-            n.attr("direction", "forward")
-        ]
-        (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
-        if w.type.sizes[:2] != (len(reverse), cls.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
-            raise n.error(f"weights {w.type} and {r.type} do not fit {len(reverse)} directions of {cls.gates} gates")
-        if lengths is None:
-            lengths = n.filled((batch,), steps, "i32", "lengths")
-        states = [n.optional(5 + i) for i in range(cls.states)]
-        made = []
-        for d, activations in enumerate(read_activations(n, cls.functions, len(reverse))):
-            added, extra = cls.vectors(n, part(n, bias, d) if bias else None, d, hidden)
-            gates = _products(n, x, part(n, w, d), added)
-            first = [
-                _first(n, s, d, batch_first) or n.filled((batch, hidden), 0, x.type.dtype, "state") for s in states
-            ]
-            op = cls(activations, n.attr("clip", 0.0), reverse[d], **cls.attributes(n))
-            made.append(n.emit(op, gates, n.emit(Transpose((1, 0)), part(n, r, d)), *extra, lengths, *first))
-        return [_joined(n, list(parts), i > 0, batch_first) for i, parts in enumerate(zip(*made, strict=True))]
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        """One layer of this direction whose input weights are the identity."""
-        gates = n.input_types[0]
-        width = gates.sizes[-1]
-        hidden = width // self.gates
-        extra = bool(self.extra(hidden))
-        one = n.ints([0], "axis")
-        identity = n.constant(np.eye(width, dtype=gates.numpy_dtype)[None], "identity")
-        weight = n.node("Unsqueeze", [n.node("Transpose", [n.inputs[1]], perm=[1, 0]), one])
-        bias, peephole = self.written_extra(n, n.inputs[2], hidden) if extra else ("", "")
-        first = [n.node("Unsqueeze", [s, one]) for s in n.inputs[3 + extra :]]
-        inputs = [n.inputs[0], identity, weight, bias, n.inputs[2 + extra], *first, *([peephole] if peephole else [])]
-        layered = [n.fresh(f"{o}_layer") for o in n.outputs]
-        n.node(
-            self.onnx[0], inputs, layered, hidden_size=hidden, direction="reverse" if self.reverse else "forward",
-            clip=self.clip or None, **(written_activations(self.activations) if self.activations else {}), **attrs,
-        )  # fmt: skip
-        for name, layer, t in zip(n.outputs, layered, n.output_types, strict=True):
-            n.node("Reshape", [layer, n.ints(t.sizes)], [name])
-
-    def written_extra(self, n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
-        """The inputs B and P of the node that say the extra parameters; empty for one that is left out."""
-        return "", ""
-
 
 def load(k: TensorExpressions, layer: Layer, t: Any, b: Any, begin: int, end: int) -> Any:
     """``work[b, j] = gates[t, b, j]`` for j from ``begin`` up to ``end``."""
@@ -224,7 +168,71 @@ def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b
     return loop(k, layer.hidden // together, rows)
 
 
-# -- importing --------------------------------------------------------------------------------------------------------
+# -- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+Vectors = Callable[[ImportNode, "Value | None", int, int], "tuple[Value | None, list[Value]]"]
+"""``vectors(n, bias, d, hidden)``: what is added to the gates, and the extra parameters, for direction d, whose biases
+are one vector of the node; ``hidden`` is the size of the state.
+"""
+
+
+def summed(n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
+    """``Vectors`` of a layer without extra parameters: the sum of both biases is added."""
+    return None if bias is None else summed_biases(n, bias), []
+
+
+def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summed, **attributes: Any) -> Any:
+    """Read a recurrent layer as one op for each direction; ``attributes`` are the fields that its kind of layer adds."""
+    x, w, r, bias, lengths = n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4)
+    batch_first = bool(n.attr("layout", 0))
+    if batch_first:
+        x = n.emit(Transpose((1, 0, 2)), x)
+    reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[n.attr("direction", "forward")]
+    (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
+    if w.type.sizes[:2] != (len(reverse), op.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
+        raise n.error(
+            f"weights {w.type} and {r.type} do not fit {plural(len(reverse), 'direction')} of "
+            f"{plural(op.gates, 'gate')}"
+        )
+    if lengths is None:
+        lengths = n.filled((batch,), steps, "i32", "lengths")
+    states = [n.optional(5 + i) for i in range(op.states)]
+    made = []
+    for d, activations in enumerate(read_activations(n, op.functions, len(reverse))):
+        added, extra = vectors(n, part(n, bias, d) if bias else None, d, hidden)
+        gates = _products(n, x, part(n, w, d), added)
+        first = [_first(n, s, d, batch_first) or n.filled((batch, hidden), 0, x.type.dtype, "state") for s in states]
+        layer = op(activations, n.attr("clip", 0.0), reverse[d], **attributes)
+        made.append(n.emit(layer, gates, n.emit(Transpose((1, 0)), part(n, r, d)), *extra, lengths, *first))
+    return [_joined(n, list(parts), i > 0, batch_first) for i, parts in enumerate(zip(*made, strict=True))]
+
+
+Written = Callable[[ExportNode, str, int], "tuple[str, str]"]
+"""``written(n, extra, hidden)`` writes the extra parameters as the inputs B and P of the node; the one left out is
+empty.
+"""
+
+
+def export_recurrent(op: Recurrent, n: ExportNode, operator: str, written: Written | None = None, **attrs: Any) -> None:
+    """Write an ONNX layer of the op's direction whose input weights are the identity."""
+    gates = n.input_types[0]
+    width = gates.sizes[-1]
+    hidden = width // op.gates
+    extra = written is not None
+    one = n.ints([0], "axis")
+    identity = n.constant(np.eye(width, dtype=gates.numpy_dtype)[None], "identity")
+    weight = n.node("Unsqueeze", [n.node("Transpose", [n.inputs[1]], perm=[1, 0]), one])
+    bias, peephole = written(n, n.inputs[2], hidden) if written else ("", "")
+    first = [n.node("Unsqueeze", [s, one]) for s in n.inputs[3 + extra :]]
+    inputs = [n.inputs[0], identity, weight, bias, n.inputs[2 + extra], *first, *([peephole] if peephole else [])]
+    layered = [n.fresh(f"{o}_layer") for o in n.outputs]
+    n.node(
+        operator, inputs, layered, hidden_size=hidden, direction="reverse" if op.reverse else "forward",
+        clip=op.clip or None, **(written_activations(op.activations) if op.activations else {}), **attrs,
+    )  # fmt: skip
+    for name, layer, t in zip(n.outputs, layered, n.output_types, strict=True):
+        n.node("Reshape", [layer, n.ints(t.sizes)], [name])
 
 
 def part(n: ImportNode, v: Value, d: int) -> Value:

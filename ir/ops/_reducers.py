@@ -56,7 +56,8 @@ def reduce_over(
     reducer: Reducer,
     element: Callable[..., Any],
 ) -> Operand:
-    """``element(*index)``, over indices into ``shape``, reduced over ``axes``; ``out`` keeps them as ones or lacks them.
+    """``element(*index)``, over indices into ``shape``, reduced over ``axes``; ``out`` keeps them as ones or lacks
+    them.
 
     Layout padding is not masked, for TVM wants the reduction outermost: it is zero where ``element`` gives zeros.
     """

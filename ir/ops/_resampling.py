@@ -1,7 +1,7 @@
 """Shared by the resizing ops: output sizes, and where in the input each output position lies.
 
-A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile time,
-so that rounding and fractions are exact: no float error decides which pixel is the nearest.
+A position is a rational number, ``(step * o + offset) / unit`` for output index ``o`` with integers computed at compile
+time, so that rounding and fractions are exact: no float error decides which pixel is the nearest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..layout import Layout
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Op
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
 POLICIES = ("stretch", "not_larger", "not_smaller")
@@ -147,26 +148,6 @@ class Resampling(Op):
         rank = inputs[0].rank
         return rank == layout.rank and all(layout.block(axis_of(a, rank)) == 1 for a in self.axes)
 
-    def write(self, n: ExportNode, **attrs: Any) -> None:
-        """Write an ONNX Resize node."""
-        crops = self.coordinates == CROP
-        roi = n.constant(np.array(self.roi, np.float32), "roi") if crops else ""
-        scales = n.constant(np.array(self.scales, np.float32), "scales") if self.scales else ""
-        inputs = [n.inputs[0], roi, scales, *([n.ints(self.sizes)] if self.sizes else [])]
-        if not self.axes:
-            n.node("Identity", n.inputs, n.outputs)
-            return
-        n.node(
-            "Resize",
-            inputs,
-            n.outputs,
-            axes=self.axes,
-            coordinate_transformation_mode=self.coordinates,
-            extrapolation_value=self.extrapolation_value if crops else None,
-            keep_aspect_ratio_policy=self.policy if self.sizes else None,
-            **attrs,
-        )
-
 
 def rational(x: float) -> Fraction:
     """A float32 as the simple fraction it was most likely rounded from, else as what it is."""
@@ -219,3 +200,24 @@ _POSITIONS = {
     CROP: _crop,
     "tf_half_pixel_for_nn": _half_pixel_for_nn,
 }
+
+
+def export_resampling(op: Resampling, n: ExportNode, **attrs: Any) -> None:
+    """Write an ONNX Resize node."""
+    crops = op.coordinates == CROP
+    roi = n.constant(np.array(op.roi, np.float32), "roi") if crops else ""
+    scales = n.constant(np.array(op.scales, np.float32), "scales") if op.scales else ""
+    inputs = [n.inputs[0], roi, scales, *([n.ints(op.sizes)] if op.sizes else [])]
+    if not op.axes:
+        n.node("Identity", n.inputs, n.outputs)
+        return
+    n.node(
+        "Resize",
+        inputs,
+        n.outputs,
+        axes=op.axes,
+        coordinate_transformation_mode=op.coordinates,
+        extrapolation_value=op.extrapolation_value if crops else None,
+        keep_aspect_ratio_policy=op.policy if op.sizes else None,
+        **attrs,
+    )

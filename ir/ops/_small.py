@@ -1,7 +1,7 @@
 """Small dtypes: floats of 8 and 4 bits, integers of 4 and 2, each held in the low bits of a byte.
 
-They are read as float32, or as 8-bit integers, and written by rounding to the nearest, ties to even. ONNX, "Float stored in 8
-bits"; Micikevicius et al. 2022, FP8 Formats for Deep Learning.
+They are read as float32, or as 8-bit integers, and written by rounding to the nearest, ties to even. ONNX, "Float
+stored in 8 bits"; Micikevicius et al. 2022, FP8 Formats for Deep Learning.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ ROUND_MODES = ("up", "down", "nearest")
 
 @dataclass(frozen=True)
 class Format:
-    """A float of ``exponent`` and ``mantissa`` bits: its bias, the code of its largest number, those of infinity and NaN.
+    """A float of ``exponent`` and ``mantissa`` bits: its bias, the code of its largest number, those of infinity and
+    NaN.
 
-    Without a code for infinity, that becomes NaN; without either, the largest number. With ``fnuz`` there is no negative zero,
-    whose code is NaN.
+    Without a code for infinity, that becomes NaN; without either, the largest number. With ``fnuz`` there is no
+    negative zero, whose code is NaN.
     """
 
     exponent: int

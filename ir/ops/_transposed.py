@@ -50,8 +50,8 @@ class Axis:
         return source, first + self.step * number
 
     def phase(self, number: int) -> tuple[int, int, bool]:
-        """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data that it meets
-        less i, and whether there is any.
+        """Of the output positions ``i * stride + number``: the first tap that can meet them, the element of the data
+        that it meets less i, and whether there is any.
         """
         source, tap = self._meeting(number, 0)
         reached = (number + self.pad) % math.gcd(self.stride, self.dilation) == 0

@@ -1,7 +1,7 @@
 """Sliding windows: the geometry that convolutions and poolings share.
 
-Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1``
-with ``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
+Pads are pairs (begin, end) an axis. Sizes follow ONNX: ``out = floor((in + begin + end - extent) / stride) + 1`` with
+``extent = dilation * (kernel - 1) + 1``, or ceil with ``ceil_mode``, less a window that would start in the end padding.
 """
 
 from __future__ import annotations
@@ -9,23 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ConvcError, ShapeError
+from ..errors import ConvcError, ShapeError, plural
 from ..layout import Layout
 from ..limits import check
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 
 
 def full(value: Ints, rank: int, default: int = 1) -> Ints:
-    """An attribute for each spatial axis, the default when it was left empty; raises ``ShapeError`` on a wrong length."""
+    """An attribute for each spatial axis, the default when it was left empty.
+
+    Raises ``ShapeError`` on a wrong length.
+    """
     if not value:
         return (default,) * rank
     if len(value) != rank:
-        raise ShapeError(f"{len(value)} sizes {list(value)} given for {rank} spatial axes")
+        raise ShapeError(
+            f"{plural(len(value), 'size')} {list(value)} given for {plural(rank, 'spatial axis', 'spatial axes')}"
+        )
     return value
 
 
@@ -34,7 +40,9 @@ def full_pads(pads: Pads, rank: int) -> Pads:
     if not pads:
         return ((0, 0),) * rank
     if len(pads) != rank:
-        raise ShapeError(f"{len(pads)} pairs of pads given for {rank} spatial axes")
+        raise ShapeError(
+            f"{plural(len(pads), 'pair')} of pads given for {plural(rank, 'spatial axis', 'spatial axes')}"
+        )
     return pads
 
 
@@ -46,7 +54,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
         if (kernel, stride, pads) == (1, 1, (0, 0)):
             return size
         raise ShapeError(
-            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     extent = dilation * (kernel - 1) + 1
     check("window", max(extent, stride, *map(abs, pads)), f"a window of {kernel}, stride {stride}, pads {list(pads)}")
@@ -62,7 +70,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
 def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
     """Whether one of the ``count`` windows along an axis holds padding alone."""
     if isinstance(size, str) or isinstance(count, str):
-        return False  # only windows of one element and no padding pass symbolic sizes on
+        return False  # only windows of one element and no padding pass dynamic sizes on
     # a window that starts inside holds its first element
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
@@ -73,7 +81,7 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
     """Pads for which ``out = ceil(in / stride)``; an odd one goes to the end (``upper``) or the beginning."""
     if isinstance(size, str):
-        raise ShapeError(f"padding for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"padding for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
     total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)
@@ -99,7 +107,10 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
     if not flat:
         return ((0, 0),) * rank
     if len(flat) != 2 * rank:
-        raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+        raise n.error(
+            f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
+            "are needed"
+        )
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 

@@ -31,11 +31,13 @@ POINTS = {
     8: "0 4/3 -4/3 5/2 -5/2 3/5 -3/5 1/3",
     9: "0 1 -1 2 -2 1/3 -1/3 4/3 -4/3",
 }
-"""Interpolation points by their number, m + r - 2; the point at infinity is always added, and a point stands before its negative.
+"""Interpolation points by their number, m + r - 2; the point at infinity is always added, and a point stands before its
+negative.
 
-Of the sets of pairs +-p with p among fifteen small fractions these give the least error on random data in float32. Root mean
-square error as a multiple of the direct form's (96 to 128 channels, summed in order): F(4x4, 3x3) 2.1, with 1 and 2 as its
-points twice that; F(5x5, 3x3) 6 to 8; F(2x2, 5x5) 0.9; in one dimension F(4, 3) 1.4, F(4, 5) 1.8, F(3, 7) 2.7, F(4, 7) 3.6.
+Of the sets of pairs +-p with p among fifteen small fractions these give the least error on random data in float32. Root
+mean square error as a multiple of the direct form's (96 to 128 channels, summed in order): F(4x4, 3x3) 2.1, with 1 and
+2 as its points twice that; F(5x5, 3x3) 6 to 8; F(2x2, 5x5) 0.9; in one dimension F(4, 3) 1.4, F(4, 5) 1.8, F(3, 7) 2.7,
+F(4, 7) 3.6.
 """
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..dtypes import FLOATS, INTEGERS
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, export_fields, exports, imports, onnx_op
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import TensorType
 from ._elementwise import Elementwise
@@ -49,12 +49,12 @@ class Activation(Elementwise):
         yield sample(cls(), f16[9], **NO_F16)
 
 
+@onnx_op("LeakyRelu")
 @dataclass(frozen=True)
 class LeakyRelu(Activation):
     """``x`` where positive, else ``alpha x``; ONNX LeakyRelu-16."""
 
     name = "leaky_relu"
-    onnx = ("LeakyRelu",)
     alpha: float = 0.01
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
@@ -67,12 +67,12 @@ class LeakyRelu(Activation):
         yield sample(cls(-1.5), f32[20])
 
 
+@onnx_op("PRelu")
 @dataclass(frozen=True)
 class PRelu(Elementwise):
     """``x`` where positive, else ``slope x``: operands x and slope, which is broadcast to x; ONNX PRelu-16."""
 
     name = "prelu"
-    onnx = ("PRelu",)
     arity = 2
     dtypes = FLOATS + INTEGERS
     cost = 2
@@ -88,14 +88,6 @@ class PRelu(Elementwise):
         return k.select(x < k.like(0, x), x * slope, x)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, slope = n.input(0), n.input(1)
-        array = n.builder.constant_of(slope)
-        if n.opset < 7 and array is not None and array.ndim == 1 and x.type.rank > 2:  # then slope is one a channel
-            slope = n.constant(array.reshape(-1, *[1] * (x.type.rank - 2)), slope.name)
-        return n.emit(cls(), x, slope)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 4, 5], f32[3, 1, 1])
         yield sample(cls(), f32[2, 3], f32[()])
@@ -104,12 +96,21 @@ class PRelu(Elementwise):
         yield sample(cls(), f16[20], f16[1], **NO_F16)
 
 
+@imports("PRelu")
+def _import_p_relu(n: ImportNode) -> Any:
+    x, slope = n.input(0), n.input(1)
+    array = n.builder.constant_of(slope)
+    if n.opset < 7 and array is not None and array.ndim == 1 and x.type.rank > 2:  # then slope is one a channel
+        slope = n.constant(array.reshape(-1, *[1] * (x.type.rank - 2)), slope.name)
+    return n.emit(PRelu(), x, slope)
+
+
+@onnx_op("Elu")
 @dataclass(frozen=True)
 class Elu(Activation):
     """``x`` where positive, else ``alpha (e**x - 1)``; ONNX Elu-22."""
 
     name = "elu"
-    onnx = ("Elu",)
     cost = 12
     alpha: float = 1.0
 
@@ -122,12 +123,12 @@ class Elu(Activation):
         yield sample(cls(0.3), SPECIAL)
 
 
+@onnx_op("Selu")
 @dataclass(frozen=True)
 class Selu(Activation):
     """``gamma x`` where positive, else ``gamma alpha (e**x - 1)``; ONNX Selu-22."""
 
     name = "selu"
-    onnx = ("Selu",)
     cost = 13
     alpha: float = 1.6732632423543772
     gamma: float = 1.0507009873554805
@@ -142,12 +143,12 @@ class Selu(Activation):
         yield sample(cls(0.3, 2.0), SPECIAL)
 
 
+@onnx_op("Celu")
 @dataclass(frozen=True)
 class Celu(Activation):
     """``x`` where positive, else ``alpha (e**(x / alpha) - 1)``; ONNX Celu-12."""
 
     name = "celu"
-    onnx = ("Celu",)
     cost = 14
     alpha: float = 1.0
 
@@ -160,16 +161,6 @@ class Celu(Activation):
         alpha = k.like(self.alpha, x)
         return bounded(k, x, low=0) + alpha * expm1(k, bounded(k, x, high=0) / alpha)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        if n.input_types[0].dtype == "f32":
-            super().to_onnx(n)
-            return
-        # Celu takes float32 alone; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
-        alpha = n.constant(np.array(self.alpha, n.input_types[0].numpy_dtype))
-        scaled = n.node("Mul", [n.node("Elu", [n.node("Div", [n.inputs[0], alpha])]), alpha])
-        zero = n.constant(np.array(0, n.input_types[0].numpy_dtype))
-        n.node("Where", [n.node("Greater", [n.inputs[0], zero]), n.inputs[0], scaled], n.outputs)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
@@ -177,12 +168,24 @@ class Celu(Activation):
         yield sample(cls(2.5), f32[20])
 
 
+@exports(Celu)
+def _export_celu(op: Celu, n: ExportNode) -> None:
+    if n.input_types[0].dtype == "f32":
+        export_fields(op, n)
+        return
+    # Celu takes float32 alone; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
+    alpha = n.constant(np.array(op.alpha, n.input_types[0].numpy_dtype))
+    scaled = n.node("Mul", [n.node("Elu", [n.node("Div", [n.inputs[0], alpha])]), alpha])
+    zero = n.constant(np.array(0, n.input_types[0].numpy_dtype))
+    n.node("Where", [n.node("Greater", [n.inputs[0], zero]), n.inputs[0], scaled], n.outputs)
+
+
+@onnx_op("HardSigmoid")
 @dataclass(frozen=True)
 class HardSigmoid(Activation):
     """``alpha x + beta`` within 0 and 1; ONNX HardSigmoid-22."""
 
     name = "hard_sigmoid"
-    onnx = ("HardSigmoid",)
     cost = 4
     alpha: float = 0.2
     beta: float = 0.5
@@ -196,35 +199,29 @@ class HardSigmoid(Activation):
         yield sample(cls(1 / 6, 0.4), f32[20], low=-6, high=6)
 
 
+@onnx_op("HardSwish")
 @dataclass(frozen=True)
 class HardSwish(Activation):
     """``x`` times ``x / 6 + 0.5`` within 0 and 1; ONNX HardSwish-22."""
 
     name = "hard_swish"
-    onnx = ("HardSwish",)
     cost = 5
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         return x * bounded(k, x * k.like(1 / 6, x) + k.like(0.5, x), 0.0, 1.0)
 
 
+@onnx_op("Swish")
 @dataclass(frozen=True)
 class Silu(Activation):
     """``x sigmoid(alpha x)``; ONNX Swish-24."""
 
     name = "silu"
-    onnx = ("Swish",)
     cost = 14
     alpha: float = 1.0
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         return silu(k, x) if self.alpha == 1 else x * sigmoid(k, x * k.like(self.alpha, x))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        (x,) = n.inputs
-        if self.alpha != 1:
-            x = n.node("Mul", [x, n.constant(np.array(self.alpha, n.input_types[0].numpy_dtype))])
-        n.node("Mul", [n.inputs[0], n.node("Sigmoid", [x])], n.outputs)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -232,12 +229,20 @@ class Silu(Activation):
         yield sample(cls(1.7), f32[20])
 
 
+@exports(Silu)
+def _export_silu(op: Silu, n: ExportNode) -> None:
+    (x,) = n.inputs
+    if op.alpha != 1:
+        x = n.node("Mul", [x, n.constant(np.array(op.alpha, n.input_types[0].numpy_dtype))])
+    n.node("Mul", [n.inputs[0], n.node("Sigmoid", [x])], n.outputs)
+
+
+@onnx_op("Gelu")
 @dataclass(frozen=True)
 class Gelu(Activation):
     """``x`` times the normal distribution function of x, exact or, with ``approximate="tanh"``, by tanh; ONNX Gelu-20."""
 
     name = "gelu"
-    onnx = ("Gelu",)
     cost = 16
     approximate: str = "none"
 
@@ -260,36 +265,36 @@ class Gelu(Activation):
             yield sample(cls("tanh"), *case.inputs, low=case.low, high=case.high, oracle=case.oracle, note=case.note)
 
 
+@onnx_op("Mish")
 @dataclass(frozen=True)
 class Mish(Activation):
     """``x tanh(softplus(x))``; ONNX Mish-22."""
 
     name = "mish"
-    onnx = ("Mish",)
     cost = 16
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         return mish(k, x)
 
 
+@onnx_op("Softsign")
 @dataclass(frozen=True)
 class Softsign(Activation):
     """``x / (1 + abs(x))``; ONNX Softsign-22."""
 
     name = "softsign"
-    onnx = ("Softsign",)
     cost = 6
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         return x / (k.like(1, x) + k.tirx.abs(x))
 
 
+@onnx_op("ThresholdedRelu")
 @dataclass(frozen=True)
 class ThresholdedRelu(Activation):
     """``x`` where above ``alpha``, else 0; ONNX ThresholdedRelu-22."""
 
     name = "thresholded_relu"
-    onnx = ("ThresholdedRelu",)
     alpha: float = 1.0
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
@@ -301,12 +306,12 @@ class ThresholdedRelu(Activation):
         yield sample(cls(-0.5), SPECIAL)
 
 
+@onnx_op("Shrink")
 @dataclass(frozen=True)
 class Shrink(Activation):
     """``x - bias`` above ``lambd``, ``x + bias`` below ``-lambd``, else 0; ONNX Shrink-9."""
 
     name = "shrink"
-    onnx = ("Shrink",)
     dtypes = FLOATS + INTEGERS
     lambd: float = 0.5
     bias: float = 0.0

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, onnx_op
 from ..op import Case, Op, f16, f32, i8, i64, sample
 from ..types import TensorType
 from ._axes import axis_of
@@ -34,7 +34,7 @@ class ArgExtreme(Op):
         (x,) = types
         axis = axis_of(self.axis, x.rank)
         if x.dtype not in FLOATS + INTEGERS:
-            raise ShapeError(f"does not take {x.dtype}; it takes numbers")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes numbers")
         if x.shape[axis] == 0:
             raise ShapeError(f"axis {axis} of {x} has no elements to choose from")
         return TensorType("i64", (*x.shape[:axis], *((1,) if self.keepdims else ()), *x.shape[axis + 1 :]))
@@ -58,11 +58,6 @@ class ArgExtreme(Op):
         return 2 * inputs[0].numel
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        flags = bool(n.attr("keepdims", 1)), bool(n.attr("select_last_index", 0))
-        return n.emit(cls(n.attr("axis", 0), *flags), n.input(0))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(1), f32[2, 21, 3, 4])
         yield sample(cls(-1, keepdims=False), f32[3, 7])
@@ -75,19 +70,24 @@ class ArgExtreme(Op):
         yield sample(cls(1), nan, oracle="reference", note="ONNX Runtime passes over NaN; numpy finds it")
 
 
+def import_arg_extreme(op: type[ArgExtreme], n: ImportNode) -> Any:
+    flags = bool(n.attr("keepdims", 1)), bool(n.attr("select_last_index", 0))
+    return n.emit(op(n.attr("axis", 0), *flags), n.input(0))
+
+
+@onnx_op("ArgMax", read=import_arg_extreme)
 @dataclass(frozen=True)
 class ArgMax(ArgExtreme):
     """The index of the largest element; ONNX ArgMax-13."""
 
     name = "arg_max"
-    onnx = ("ArgMax",)
     reducer = maximum
 
 
+@onnx_op("ArgMin", read=import_arg_extreme)
 @dataclass(frozen=True)
 class ArgMin(ArgExtreme):
     """The index of the smallest element; ONNX ArgMin-13."""
 
     name = "arg_min"
-    onnx = ("ArgMin",)
     reducer = minimum

@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
-from ._pool import Pool
+from ._pool import Pool, export_pool, pool_geometry
 
 
 @dataclass(frozen=True)
 class AveragePool(Pool):
     """``y[n,c,i] = mean over k of x[n, c, s*i + d*k - pad]``; ONNX AveragePool-22.
 
-    The mean is over the elements inside the data; with ``count_include_pad`` over those inside data and pads, pads being
-    zero. Where ``ceil_mode`` makes a window hang over the end of the pads, what hangs over is never counted.
+    The mean is over the elements inside the data; with ``count_include_pad`` over those inside data and pads, pads
+    being zero. Where ``ceil_mode`` makes a window hang over the end of the pads, what hangs over is never counted.
     """
 
     name = "average_pool"
-    onnx = ("AveragePool",)
 
     count_include_pad: bool = False
 
@@ -64,14 +63,6 @@ class AveragePool(Pool):
         return certain, counts
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        include = bool(n.attr("count_include_pad", 0))
-        return n.emit(cls(**cls.onnx_geometry(n), count_include_pad=include), n.input(0))
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        super().to_onnx(n, count_include_pad=self.count_include_pad, **attrs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         for include in (False, True):
             yield sample(cls((3, 2), (2, 1), ((1, 0), (0, 1)), count_include_pad=include), f32[1, 3, 7, 9])
@@ -97,3 +88,14 @@ class AveragePool(Pool):
             oracle="reference",
             note="ONNX Runtime has no float64 AveragePool",
         )
+
+
+@imports("AveragePool")
+def _import_average_pool(n: ImportNode) -> Any:
+    include = bool(n.attr("count_include_pad", 0))
+    return n.emit(AveragePool(**pool_geometry(n), count_include_pad=include), n.input(0))
+
+
+@exports(AveragePool)
+def _export_average_pool(op: AveragePool, n: ExportNode) -> None:
+    export_pool(op, n, "AveragePool", count_include_pad=op.count_include_pad)

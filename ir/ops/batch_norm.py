@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
@@ -23,17 +23,17 @@ from .reduce import ReduceMean
 from .reshape import Reshape
 
 
+@onnx_op("BatchNormalization")
 @dataclass(frozen=True)
 class BatchNorm(Op):
     """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15.
 
-    Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of rank
-    1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and an
-    addition. With ``training_mode=1`` it reads statistics that other ops make.
+    Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of
+    rank 1 has one channel. Models seldom hold this op: with constant vectors the importer writes a multiplication and
+    an addition. With ``training_mode=1`` it reads statistics that other ops make.
     """
 
     name = "batch_norm"
-    onnx = ("BatchNormalization",)
     injective = True
     epsilon: float = 1e-5
 
@@ -73,31 +73,6 @@ class BatchNorm(Op):
             return factor, b - mean * factor
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        training = bool(n.attr("training_mode", 0)) or (n.opset < 7 and not n.attr("is_test", 0))
-        if training and n.opset >= 14:
-            return _of_batch(n)
-        if training or any(n.proto.output[1:]):
-            raise n.unsupported("before opset 14 it is not supported in training mode; export the model for inference")
-        x, *params = (n.input(i) for i in range(5))
-        known = [n.builder.constant_of(p) for p in params]
-        arrays = [a.astype(np.float64) for a in known if a is not None]
-        whole = n.opset < 9 and not n.attr("spatial", 1)
-        if len(arrays) < 4:
-            if whole:
-                raise n.unsupported("spatial=0 with scale, b, mean or var computed at run time")
-            return n.emit(cls(n.attr("epsilon", 1e-5)), x, *params)
-        shape = x.type.shape[1:] if whole else x.type.shape[1:2] or (1,)
-        if any(len(a.shape) != len(shape) or not all(map(same_size, a.shape, shape)) for a in arrays):
-            raise n.error(f"scale, b, mean and var must have shape {list(shape)}")
-        scale, b, mean, var = (a if whole else a.reshape(-1, *(1,) * max(x.type.rank - 2, 0)) for a in arrays)
-        factor, offset = cls(n.attr("epsilon", 1e-5)).scale_and_shift(scale, b, mean, var)
-        constants = [
-            n.constant(a.astype(x.type.numpy_dtype), hint) for a, hint in ((factor, "scale"), (offset, "shift"))
-        ]
-        return n.emit(Add(), n.emit(Mul(), x, constants[0]), constants[1])
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         vectors = [np.array(v, np.float32) for v in ([0.5, -1, 2], [1, 0, -2], [0.25, 3, -1], [0.5, 2, 1e-6])]
         yield sample(cls(), f32[2, 3, 5, 4], *vectors)
@@ -108,6 +83,30 @@ class BatchNorm(Op):
         yield sample(cls(), f16[1, 3, 4, 4], *[f16[3]] * 4, **small)
         yield sample(cls(), f64[1, 3, 4, 4], *[f64[3]] * 4, **small)
         yield sample(cls(), f32[5], *[f32[1]] * 4, **small, oracle="reference", note="ONNX Runtime refuses rank 1")
+
+
+@imports("BatchNormalization")
+def _import_batch_norm(n: ImportNode) -> Any:
+    training = bool(n.attr("training_mode", 0)) or (n.opset < 7 and not n.attr("is_test", 0))
+    if training and n.opset >= 14:
+        return _of_batch(n)
+    if training or any(n.proto.output[1:]):
+        raise n.unsupported("before opset 14 it is not supported in training mode; export the model for inference")
+    x, *params = (n.input(i) for i in range(5))
+    known = [n.builder.constant_of(p) for p in params]
+    arrays = [a.astype(np.float64) for a in known if a is not None]
+    whole = n.opset < 9 and not n.attr("spatial", 1)
+    if len(arrays) < 4:
+        if whole:
+            raise n.unsupported("spatial=0 with scale, b, mean or var computed at run time")
+        return n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, *params)
+    shape = x.type.shape[1:] if whole else x.type.shape[1:2] or (1,)
+    if any(len(a.shape) != len(shape) or not all(map(same_size, a.shape, shape)) for a in arrays):
+        raise n.error(f"scale, b, mean and var must have shape {list(shape)}")
+    scale, b, mean, var = (a if whole else a.reshape(-1, *(1,) * max(x.type.rank - 2, 0)) for a in arrays)
+    factor, offset = BatchNorm(n.attr("epsilon", 1e-5)).scale_and_shift(scale, b, mean, var)
+    constants = [n.constant(a.astype(x.type.numpy_dtype), hint) for a, hint in ((factor, "scale"), (offset, "shift"))]
+    return n.emit(Add(), n.emit(Mul(), x, constants[0]), constants[1])
 
 
 def _of_batch(n: ImportNode) -> list[Value]:

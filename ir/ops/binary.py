@@ -11,8 +11,8 @@ import numpy as np
 from ..dtypes import FLOATS, INTEGERS
 from ..graph import Value
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
-from ..op import Case, Op, f16, f32, f64, i8, i32, i64, sample, u8
+from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_op
+from ..op import Case, f16, f32, f64, i8, i32, i64, sample, u8
 from ..types import TensorType
 from ._elementwise import Elementwise
 from ._math import divided, libm, maximum, minimum, multiplied, power
@@ -28,10 +28,6 @@ class Binary(Elementwise):
     dtypes = FLOATS + INTEGERS
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(), *aligned(n))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 5], f32[2, 3, 5])
         yield sample(cls(), f32[2, 1, 5], f32[3, 1])
@@ -43,8 +39,16 @@ class Binary(Elementwise):
         yield sample(cls(), i64[3], np.array([[1], [-2]]), low=-9, high=9)
 
 
+def import_binary(op: type[Elementwise], n: ImportNode) -> Any:
+    """Read a node of two operands that broadcast, as ONNX had them before opset 7 too."""
+    return n.emit(op(), *aligned(n))
+
+
 def aligned(n: ImportNode) -> tuple[Value, Value]:
-    """The operands of a binary node. Before opset 7 attribute ``axis`` says which axis of a the first of b lines up with."""
+    """The operands of a binary node.
+
+    Before opset 7 attribute ``axis`` says which axis of a the first of b lines up with.
+    """
     a, b = n.input(0), n.input(1)
     if n.opset >= 7 or not n.attr("broadcast", 0) or n.attr("axis") is None:
         return a, b
@@ -59,53 +63,54 @@ def aligned(n: ImportNode) -> tuple[Value, Value]:
 class Variadic(Binary):
     """A binary op whose ONNX operator takes any number of operands; they are taken two at a time."""
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        y, *rest = aligned(n) if len(n.inputs) == 2 else n.present_inputs()
-        for x in rest:
-            y = n.emit(cls(), y, x)
-        return y
+
+def import_variadic(op: type[Variadic], n: ImportNode) -> Any:
+    """Read a node of any number of operands, as one op for each operand after the first."""
+    y, *rest = aligned(n) if len(n.inputs) == 2 else n.present_inputs()
+    for x in rest:
+        y = n.emit(op(), y, x)
+    return y
 
 
+@onnx_op("Add", "Sum", read=import_variadic, folds=True)
 @dataclass(frozen=True)
 class Add(Variadic):
     """``a + b``; ONNX Add-14, and Sum-13."""
 
     name = "add"
-    onnx = ("Add", "Sum")
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return xs[0] + xs[1]
 
 
+@onnx_op("Sub", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Sub(Binary):
     """``a - b``; ONNX Sub-14."""
 
     name = "sub"
-    onnx = ("Sub",)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return xs[0] - xs[1]
 
 
+@onnx_op("Mul", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Mul(Binary):
     """``a * b``; ONNX Mul-14."""
 
     name = "mul"
-    onnx = ("Mul",)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return multiplied(k, *xs) if _is_float(k, xs[0]) else xs[0] * xs[1]
 
 
+@onnx_op("Div", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Div(Binary):
     """``a / b``; integers truncate towards zero, and give 0 where b is 0; ONNX Div-14."""
 
     name = "div"
-    onnx = ("Div",)
     needs_range = True
     cost = 4
 
@@ -124,7 +129,13 @@ class Div(Binary):
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
-        yield sample(cls(), np.array([100, -128, 7, -7], np.int8), np.array([7, -1, -2, 2], np.int8), oracle="reference", note="ONNX Runtime traps on -128 / -1")  # fmt: skip
+        yield sample(
+            cls(),
+            np.array([100, -128, 7, -7], np.int8),
+            np.array([7, -1, -2, 2], np.int8),
+            oracle="reference",
+            note="ONNX Runtime traps on -128 / -1",
+        )
         yield sample(cls(), u8[9], np.array([1, 2, 3, 200, 5, 6, 7, 8, 9], np.uint8), low=0, high=255)
 
 
@@ -133,7 +144,6 @@ class Mod(Binary):
     """The remainder; its sign is b's, or a's with ``fmod``; 0 where an integer b is 0, NaN for floats; ONNX Mod-13."""
 
     name = "mod"
-    onnx = ("Mod",)
     cost = 4
     fmod: bool = False
 
@@ -144,22 +154,6 @@ class Mod(Binary):
             return r if self.fmod else k.select(_signs_differ(k, r, b), r + b, r)
         remainder = k.tirx.truncmod if self.fmod else k.tirx.floormod
         return remainder(a, _divisor(k, b))
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(bool(n.attr("fmod", 0))), n.input(0), n.input(1))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        dtype = n.input_types[0]
-        if self.fmod or not dtype.is_float:
-            n.node("Mod", n.inputs, n.outputs, fmod=self.fmod)
-            return
-        # ONNX Runtime takes floats with fmod alone
-        zero = n.constant(np.array(0, dtype.numpy_dtype))
-        r = n.node("Mod", n.inputs, fmod=1)
-        differ = n.node("Xor", [n.node("Less", [r, zero]), n.node("Less", [n.inputs[1], zero])])
-        wrong = n.node("And", [differ, n.node("Not", [n.node("Equal", [r, zero])])])
-        n.node("Where", [wrong, n.node("Add", [r, n.inputs[1]]), r], n.outputs)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -175,12 +169,31 @@ class Mod(Binary):
         yield sample(cls(True), f16[9], f16[9], oracle="reference", note="rounds differently from ONNX Runtime")
 
 
+@imports("Mod", folds=True)
+def _import_mod(n: ImportNode) -> Any:
+    return n.emit(Mod(bool(n.attr("fmod", 0))), n.input(0), n.input(1))
+
+
+@exports(Mod)
+def _export_mod(op: Mod, n: ExportNode) -> None:
+    dtype = n.input_types[0]
+    if op.fmod or not dtype.is_float:
+        n.node("Mod", n.inputs, n.outputs, fmod=op.fmod)
+        return
+    # ONNX Runtime takes floats with fmod alone
+    zero = n.constant(np.array(0, dtype.numpy_dtype))
+    r = n.node("Mod", n.inputs, fmod=1)
+    differ = n.node("Xor", [n.node("Less", [r, zero]), n.node("Less", [n.inputs[1], zero])])
+    wrong = n.node("And", [differ, n.node("Not", [n.node("Equal", [r, zero])])])
+    n.node("Where", [wrong, n.node("Add", [r, n.inputs[1]]), r], n.outputs)
+
+
+@onnx_op("Pow", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Pow(Binary):
     """``a ** b``, of a's dtype, whatever the dtype of b; ONNX Pow-15."""
 
     name = "pow"
-    onnx = ("Pow",)
     needs_range = True
     cost = 20
 
@@ -202,42 +215,47 @@ class Pow(Binary):
         yield sample(cls(), f64[9], f32[9], low=0.1)
         yield sample(cls(), f16[9], f16[9], low=0.1, oracle="reference", note="ONNX Runtime has no float16 Pow")
         yield sample(cls(), i32[3, 9], np.array([0, 1, 2, 3, 5, 7, 8, 4, 6], np.int32), low=-7, high=7)
-        yield sample(cls(), i64[9], np.array([[0], [2], [19]]), low=-8, high=8, oracle="reference", note="ONNX Runtime computes in float64")  # fmt: skip
+        yield sample(
+            cls(),
+            i64[9],
+            np.array([[0], [2], [19]]),
+            low=-8,
+            high=8,
+            oracle="reference",
+            note="ONNX Runtime computes in float64",
+        )
         yield sample(cls(), i32[9], f32[9], low=0, high=9)
 
 
+@onnx_op("Max", read=import_variadic, folds=True)
 @dataclass(frozen=True)
 class Max(Variadic):
     """The larger of a and b, NaN where either is; ONNX Max-13."""
 
     name = "max"
-    onnx = ("Max",)
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return maximum(k, *xs)
 
 
+@onnx_op("Min", read=import_variadic, folds=True)
 @dataclass(frozen=True)
 class Min(Variadic):
     """The smaller of a and b, NaN where either is; ONNX Min-13."""
 
     name = "min"
-    onnx = ("Min",)
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return minimum(k, *xs)
 
 
-@dataclass(frozen=True)
-class Mean(Op):
+@imports("Mean")
+def _import_mean(n: ImportNode) -> Any:
     """The mean of any number of operands, imported as a sum and a quotient; ONNX Mean-13."""
-
-    onnx = ("Mean",)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        total = Add.from_onnx(n)
-        return n.emit(Div(), total, n.scalar(len(n.inputs), total)) if len(n.inputs) > 1 else total
+    total = import_variadic(Add, n)
+    return n.emit(Div(), total, n.scalar(len(n.inputs), total)) if len(n.inputs) > 1 else total
 
 
 def _is_float(k: TensorExpressions, x: Any) -> bool:

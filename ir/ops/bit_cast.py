@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import COMPUTED, SMALL_FLOATS
+from ..dtypes import COMPUTED, SMALL_FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, boolean, f32, f64, i64, sample
 from ..types import TensorType
 from ._elementwise import Elementwise
@@ -26,7 +26,6 @@ class BitCast(Elementwise):
     """The bits of x as dtype ``to``, which must be as wide, and whole bytes; ONNX BitCast-26."""
 
     name = "bit_cast"
-    onnx = ("BitCast",)
     dtypes = WHOLE
     cost = 0
     to: str = "f32"
@@ -34,7 +33,7 @@ class BitCast(Elementwise):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if self.to not in WHOLE or TensorType(self.to, ()).numpy_dtype.itemsize != x.numpy_dtype.itemsize:
-            raise ShapeError(f"{x.dtype} and {self.to} are not equally wide")
+            raise ShapeError(f"{dtype_names(x.dtype)} and {dtype_names(self.to)} are not equally wide")
         return super().infer(x).with_dtype(self.to)
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -45,14 +44,6 @@ class BitCast(Elementwise):
         if k.dtype(x) == "bool":
             x = x.astype("uint8")
         return x if k.dtype(x) == target else k.tirx.reinterpret(target, x)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, to = n.input(0), dtype_from_onnx(n.attr("to"))
-        return x if to == x.type.dtype else n.emit(cls(to), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("BitCast", n.inputs, n.outputs, to=onnx_dtype(self.to))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -68,3 +59,14 @@ class BitCast(Elementwise):
         yield sample(cls("bool"), np.array([0, 1, 1], np.int8), **new)
         yield sample(cls("u8"), TensorType("f8e5m2", (9,)), **new)
         yield sample(cls("f8e4m3fn"), np.array([0, 1, 127, -128], np.int8), **new)
+
+
+@imports("BitCast")
+def _import_bit_cast(n: ImportNode) -> Any:
+    x, to = n.input(0), dtype_from_onnx(n.attr("to"))
+    return x if to == x.type.dtype else n.emit(BitCast(to), x)
+
+
+@exports(BitCast)
+def _export_bit_cast(op: BitCast, n: ExportNode) -> None:
+    n.node("BitCast", n.inputs, n.outputs, to=onnx_dtype(op.to))

@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import COMPUTED, DTYPES, SMALL, SMALL_FLOATS, SMALL_INTEGERS
 from ..errors import ShapeError, UnsupportedOpError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
 from ..types import TensorType
 from ._elementwise import ALL_DTYPES, Elementwise
@@ -23,14 +23,13 @@ from ._small import ROUND_MODES, decoded, encoded
 class Cast(Elementwise):
     """``x`` in dtype ``to``; ONNX Cast-21.
 
-    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what is
-    not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8 bits what is
-    beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode`` (``up``, ``down``,
-    ``nearest``) is for f8e8m0, which holds powers of two.
+    Floats are truncated towards zero to integers and rounded to the nearest float; integers drop their high bits; what
+    is not zero is true. A float beyond the range of 8 or 16 bits wraps, as in numpy and ONNX Runtime. To a float of 8
+    bits what is beyond the range becomes the largest number, or without ``saturate`` infinity or NaN; ``round_mode``
+    (``up``, ``down``, ``nearest``) is for f8e8m0, which holds powers of two.
     """
 
     name = "cast"
-    onnx = ("Cast", "CastLike")
     dtypes = ALL_DTYPES
     cost = 0
     to: str = "f32"
@@ -63,30 +62,6 @@ class Cast(Elementwise):
         if target in ("float16", "bfloat16") and source not in ("float64", "float32"):
             x = x.astype("float32")
         return x.astype(target)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x = n.input(0)
-        if n.op_type == "CastLike":
-            to = n.input(1).type.dtype
-        else:
-            code = n.attr("to")
-            if code is None:
-                raise n.error("attribute 'to' is missing")
-            try:
-                to = dtype_from_onnx(code)
-            except UnsupportedOpError as e:
-                raise n.unsupported(str(e)) from None
-        if to == x.type.dtype:
-            return x
-        if to not in SMALL_FLOATS:  # the others have no use for it
-            return n.emit(cls(to), x)
-        return n.emit(cls(to, bool(n.attr("saturate", 1)), n.attr("round_mode", "up")), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        saturate = None if self.saturate else 0
-        round_mode = self.round_mode if self.round_mode != "up" else None
-        n.node("Cast", n.inputs, n.outputs, to=onnx_dtype(self.to), saturate=saturate, round_mode=round_mode)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -141,3 +116,30 @@ class Cast(Elementwise):
             yield sample(cls(to), every.astype(np.int8) if least else every.astype(np.uint8), **alone)
             yield sample(cls("f32"), every.astype(TensorType(to, ()).numpy_dtype), **alone)
             yield sample(cls("i32"), every.astype(TensorType(to, ()).numpy_dtype), **alone)
+
+
+@imports("Cast", "CastLike", folds=True)
+def _import_cast(n: ImportNode) -> Any:
+    x = n.input(0)
+    if n.op_type == "CastLike":
+        to = n.input(1).type.dtype
+    else:
+        code = n.attr("to")
+        if code is None:
+            raise n.error("attribute 'to' is missing")
+        try:
+            to = dtype_from_onnx(code)
+        except UnsupportedOpError as e:
+            raise n.unsupported(str(e)) from None
+    if to == x.type.dtype:
+        return x
+    if to not in SMALL_FLOATS:  # the others have no use for it
+        return n.emit(Cast(to), x)
+    return n.emit(Cast(to, bool(n.attr("saturate", 1)), n.attr("round_mode", "up")), x)
+
+
+@exports(Cast)
+def _export_cast(op: Cast, n: ExportNode) -> None:
+    saturate = None if op.saturate else 0
+    round_mode = op.round_mode if op.round_mode != "up" else None
+    n.node("Cast", n.inputs, n.outputs, to=onnx_dtype(op.to), saturate=saturate, round_mode=round_mode)

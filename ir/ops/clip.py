@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import FLOATS, INTEGERS, numpy_dtype
 from ..graph import Value
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i8, i64, sample, u8
 from ._elementwise import Elementwise
 from ._math import bounded
@@ -24,7 +24,7 @@ class Clip(Elementwise):
     """``min(max(x, low), high)``; a bound of ``None`` does not bound; NaN stays NaN; ONNX Clip-13."""
 
     name = "clip"
-    onnx = ("Clip",)
+    rounds = False
     dtypes = FLOATS + INTEGERS
     cost = 2
     low: float | None = None
@@ -32,24 +32,6 @@ class Clip(Elementwise):
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return bounded(k, xs[0], self.low, self.high)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x = n.input(0)
-        if n.opset < 11:
-            return n.emit(cls(n.attr("min"), n.attr("max")), x)
-        low, high = (_bound(n, i) for i in (1, 2))
-        if not isinstance(low, Value) and not isinstance(high, Value):
-            return n.emit(cls(low, high), x)
-        for op, b in ((Max(), low), (Min(), high)):
-            if b is not None:
-                x = n.emit(op, x, b if isinstance(b, Value) else n.scalar(b, x))
-        return x
-
-    def to_onnx(self, n: ExportNode) -> None:
-        dtype = numpy_dtype(n.input_types[0].dtype)
-        bounds = ["" if b is None else n.constant(np.array(b, dtype)) for b in (self.low, self.high)]
-        n.node("Clip", [n.inputs[0], *bounds], n.outputs)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -65,13 +47,33 @@ class Clip(Elementwise):
         yield sample(cls(-1.0, 1.0), f16[20])
 
 
+@imports("Clip", folds=True)
+def _import_clip(n: ImportNode) -> Any:
+    x = n.input(0)
+    if n.opset < 11:
+        return n.emit(Clip(n.attr("min"), n.attr("max")), x)
+    low, high = (_bound(n, i) for i in (1, 2))
+    if not isinstance(low, Value) and not isinstance(high, Value):
+        return n.emit(Clip(low, high), x)
+    for op, b in ((Max(), low), (Min(), high)):
+        if b is not None:
+            x = n.emit(op, x, b if isinstance(b, Value) else n.scalar(b, x))
+    return x
+
+
+@exports(Clip)
+def _export_clip(op: Clip, n: ExportNode) -> None:
+    dtype = numpy_dtype(n.input_types[0].dtype)
+    bounds = ["" if b is None else n.constant(np.array(b, dtype)) for b in (op.low, op.high)]
+    n.node("Clip", [n.inputs[0], *bounds], n.outputs)
+
+
 def _bound(n: ImportNode, index: int) -> float | Value | None:
     """A bound: its number when it is constant, else the value."""
     value = n.optional(index)
-    array = None if value is None else n.builder.constant_of(value)
-    if array is None:
+    if value is None or (array := n.builder.constant_of(value)) is None:
         return value
     if array.size != 1:
-        raise n.error(f"bound '{value.name}' has shape {list(array.shape)}; a scalar is needed")  # type: ignore[union-attr]
+        raise n.error(f"bound '{value.name}' has shape {list(array.shape)}; a scalar is needed")
     number: float = array.reshape(-1)[0].item()
     return number

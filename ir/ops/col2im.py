@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
@@ -19,13 +19,13 @@ from ._window import Ints, Pads, flat_pads, full, full_pads, out_size
 
 @dataclass(frozen=True)
 class Col2Im(Op):
-    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18, PyTorch ``fold``.
+    """``y[n, c, s*i + d*k - pad] += x[n, (c, k), i]``: what windows read, added where they read it; ONNX Col2Im-18,
+    PyTorch ``fold``.
 
     Data ``N C*prod(kernel) windows``, both last axes row-major; result ``N C image``.
     """
 
     name = "col2im"
-    onnx = ("Col2Im",)
     image: Ints
     kernel: Ints
     strides: Ints = ()
@@ -44,7 +44,9 @@ class Col2Im(Op):
 
     def _by_axis(self) -> tuple[Ints, Pads, Ints]:
         if len(self.kernel) != len(self.image) or not self.image:
-            raise ShapeError(f"a kernel {list(self.kernel)} does not fit an image of {len(self.image)} axes")
+            raise ShapeError(
+                f"a kernel {list(self.kernel)} does not fit an image of {plural(len(self.image), 'axis', 'axes')}"
+            )
         return self.geometry()
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -81,23 +83,26 @@ class Col2Im(Op):
         return inputs[0].numel
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        image, kernel = n.ints(1, "image_shape") or (), n.ints(2, "block_shape") or ()
-        flat = n.attr("pads") or (0,) * (2 * len(image))
-        pads = tuple(zip(flat[: len(image)], flat[len(image) :], strict=True))
-        return n.emit(cls(image, kernel, n.attr("strides", ()), pads, n.attr("dilations", ())), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations = self.geometry()
-        sizes = [n.ints(v, hint) for v, hint in ((self.image, "image"), (self.kernel, "block"))]
-        n.node(
-            "Col2Im", [n.inputs[0], *sizes], n.outputs, strides=strides, pads=flat_pads(pads), dilations=dilations
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((5, 6), (2, 3)), f32[2, 18, 16])
         yield sample(cls((6, 5), (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), f32[1, 12, 15])
         yield sample(cls((4, 4, 5), (2, 2, 2), (2, 2, 1)), f32[1, 8, 16])
         yield sample(cls((9,), (3,), (3,)), f64[1, 6, 3], oracle="reference", note="ONNX Runtime takes float32 alone")
         yield sample(cls((4, 4), (3, 3)), f16[1, 9, 4], oracle="reference", note="ONNX Runtime takes float32 alone")
+
+
+@imports("Col2Im")
+def _import_col2_im(n: ImportNode) -> Any:
+    image, kernel = n.ints(1, "image_shape") or (), n.ints(2, "block_shape") or ()
+    flat = n.attr("pads") or (0,) * (2 * len(image))
+    pads = tuple(zip(flat[: len(image)], flat[len(image) :], strict=True))
+    return n.emit(Col2Im(image, kernel, n.attr("strides", ()), pads, n.attr("dilations", ())), n.input(0))
+
+
+@exports(Col2Im)
+def _export_col2_im(op: Col2Im, n: ExportNode) -> None:
+    strides, pads, dilations = op.geometry()
+    sizes = [n.ints(v, hint) for v, hint in ((op.image, "image"), (op.kernel, "block"))]
+    n.node(
+        "Col2Im", [n.inputs[0], *sizes], n.outputs, strides=strides, pads=flat_pads(pads), dilations=dilations
+    )  # fmt: skip

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from ..dtypes import COMPUTED, FLOATS, INTEGERS
 from ..lowering import TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import onnx_op
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
 from ._elementwise import Elementwise
 from ._math import wide
-from .binary import aligned
+from .binary import import_binary
 from .unary import SPECIAL
 
 
@@ -32,10 +32,6 @@ class Comparison(Elementwise):
         raise NotImplementedError(self.name)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(), *aligned(n))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 5], f32[3, 1])
         yield sample(cls(), SPECIAL, SPECIAL[:, None])
@@ -46,12 +42,12 @@ class Comparison(Elementwise):
         yield sample(cls(), f16[40], f16[1], oracle="reference", note="ONNX Runtime has few of these in float16")
 
 
+@onnx_op("Equal", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Equal(Comparison):
     """``a == b``; ONNX Equal-19."""
 
     name = "equal"
-    onnx = ("Equal",)
     dtypes = COMPUTED
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
@@ -65,45 +61,45 @@ class Equal(Comparison):
         yield sample(cls(), boolean[40], boolean[40])
 
 
+@onnx_op("Greater", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Greater(Comparison):
     """``a > b``; ONNX Greater-13."""
 
     name = "greater"
-    onnx = ("Greater",)
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         return a > b
 
 
+@onnx_op("GreaterOrEqual", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
     """``a >= b``; ONNX GreaterOrEqual-16."""
 
     name = "greater_or_equal"
-    onnx = ("GreaterOrEqual",)
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         return a >= b
 
 
+@onnx_op("Less", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class Less(Comparison):
     """``a < b``; ONNX Less-13."""
 
     name = "less"
-    onnx = ("Less",)
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         return a < b
 
 
+@onnx_op("LessOrEqual", read=import_binary, folds=True)
 @dataclass(frozen=True)
 class LessOrEqual(Comparison):
     """``a <= b``; ONNX LessOrEqual-16."""
 
     name = "less_or_equal"
-    onnx = ("LessOrEqual",)
 
     def holds(self, k: TensorExpressions, a: Any, b: Any) -> Any:
         return a <= b

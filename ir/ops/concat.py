@@ -10,12 +10,14 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import axis_of, same_size, size_of
 
 
+@onnx_op("Concat")
 @dataclass(frozen=True)
 class Concat(Op):
     """The operands one after the other along ``axis``; ONNX Concat-13.
@@ -24,7 +26,7 @@ class Concat(Op):
     """
 
     name = "concat"
-    onnx = ("Concat",)
+    rounds = False
     injective = True
     axis: int = 1
 
@@ -65,14 +67,6 @@ class Concat(Op):
         return all(t.rank == layout.rank for t in inputs)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        axis = n.attr("axis", 1 if n.opset < 4 else None)
-        if axis is None:
-            raise n.error("attribute 'axis' is missing")
-        inputs = n.present_inputs()
-        return inputs[0] if len(inputs) == 1 else n.emit(cls(axis), *inputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[1, 3, 4, 5], f32[1, 2, 4, 5], f32[1, 7, 4, 5])
         yield sample(cls(-1), i64[2, 3], i64[2, 1])
@@ -81,8 +75,17 @@ class Concat(Op):
         yield sample(cls(1), f32[2, 0, 3], f32[2, 2, 3])
 
 
+@imports("Concat", folds=True)
+def _import_concat(n: ImportNode) -> Any:
+    axis = n.attr("axis", 1 if n.opset < 4 else None)
+    if axis is None:
+        raise n.error("attribute 'axis' is missing")
+    inputs = n.present_inputs()
+    return inputs[0] if len(inputs) == 1 else n.emit(Concat(axis), *inputs)
+
+
 def _common(sizes: Sequence[Dim], axis: int) -> Dim:
-    """The one size that all have; where some are symbolic, a known one."""
+    """The one size that all have; where some are dynamic, a known one."""
     known = next((s for s in sizes if isinstance(s, int)), sizes[0])
     if not all(same_size(known, s) for s in sizes):
         raise ShapeError(f"operands differ in size on axis {axis}: {', '.join(map(str, sizes))}")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
@@ -23,12 +23,12 @@ class Conv(Op):
 
     Data ``N C spatial``, weight ``O C/group spatial``, optional bias ``O``; any number of spatial axes. A packed weight
     says how the result is held: with a block of outputs (``OIHW16i16o``) blocked alike (``NCHW16c``), without one
-    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no algorithm
-    that rounds will do.
+    (``HWIO``) channels last (``NHWC``). With ``exact`` the operands are whole numbers, and so must the sums be: no
+    algorithm that rounds will do.
     """
 
     name = "conv"
-    onnx = ("Conv",)
+    contraction = True
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()
@@ -46,7 +46,8 @@ class Conv(Op):
             x.shape[1] != channels * self.group or outputs % self.group or self.group < 1
         ):
             raise ShapeError(
-                f"data has {x.shape[1]} channels, but the weight wants {channels} for each of {self.group} groups (and {outputs} outputs)"
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in each of "
+                f"{plural(self.group, 'group')} and gives {plural(outputs, 'channel')}"
             )
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
@@ -90,26 +91,6 @@ class Conv(Op):
         return 2 * macs + (outputs[0].numel if len(inputs) == 3 else 0)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(*cls.onnx_geometry(n, n.input(0), n.input(1))), *n.present_inputs())
-
-    @staticmethod
-    def onnx_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:
-        """The fields of this class from an ONNX node that convolves data x with weight w."""
-        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-        if kernel != w.type.sizes[2:]:
-            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-        strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
-        pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
-        return strides, pads, dilations, n.attr("group", 1)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations = self.geometry(n.input_types[0].rank - 2)
-        n.node(
-            "Conv", n.inputs, n.outputs, strides=strides, pads=flat_pads(pads), dilations=dilations, group=self.group
-        )
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[1, 3, 7, 9], f32[4, 3, 3, 2], f32[4])
         yield sample(cls(strides=(2, 3), pads=((1, 0), (0, 2)), dilations=(2, 1)), f32[2, 4, 11, 8], f32[6, 4, 3, 3])
@@ -124,7 +105,28 @@ class Conv(Op):
         yield sample(cls(), f16[1, 300, 3, 3], f16[4, 300, 3, 3], low=0, high=0.1)
 
 
+@imports("Conv")
+def _import_conv(n: ImportNode) -> Any:
+    return n.emit(Conv(*conv_geometry(n, n.input(0), n.input(1))), *n.present_inputs())
+
+
+@exports(Conv)
+def _export_conv(op: Conv, n: ExportNode) -> None:
+    strides, pads, dilations = op.geometry(n.input_types[0].rank - 2)
+    n.node("Conv", n.inputs, n.outputs, strides=strides, pads=flat_pads(pads), dilations=dilations, group=op.group)
+
+
 def is_depthwise(node: Node) -> bool:
     """Whether each channel is convolved by itself to one channel."""
     group: int = getattr(node.op, "group", 1)
     return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
+
+
+def conv_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:
+    """The fields of this class from an ONNX node that convolves data x with weight w."""
+    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+    if kernel != w.type.sizes[2:]:
+        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+    strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+    pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
+    return strides, pads, dilations, n.attr("group", 1)

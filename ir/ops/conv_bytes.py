@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ShapeError, UnsupportedOpError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports
 from ..op import Case
 from ..types import TensorType
 from ._window import pad_spatial
@@ -19,8 +19,9 @@ from .conv import Conv
 class ConvBytes(Conv):
     """The convolution of uint8 data ``N C H W`` with int8 weights, summed in int32; the data is padded with ``zero``.
 
-    Weights are held as int32 ``O C/4 kh kw``, each with those of four channels, the first in its low bits; channels that the
-    data lacks have weight 0. It stands for a ``ConvInteger`` where the processor multiplies so; no model holds it.
+    Weights are held as int32 ``O C/4 kh kw``, each with those of four channels, the first in its low bits; channels
+    that the data lacks have weight 0. It stands for a ``ConvInteger`` where the processor multiplies so; no model holds
+    it.
     """
 
     name = "conv_bytes"
@@ -30,7 +31,7 @@ class ConvBytes(Conv):
     def infer(self, *types: TensorType) -> TensorType:
         x, w = types
         if (x.dtype, w.dtype, x.rank, self.group) != ("u8", "i32", 4, 1) or not 0 <= self.zero <= 255:
-            raise ShapeError(f"takes u8 data [N,C,H,W] and weights of i32 in one group, not {x} and {w}")
+            raise ShapeError(f"takes uint8 data [N, C, H, W] and weights of int32 in one group, not {x} and {w}")
         quads = TensorType("f32", (x.shape[0], -(-x.sizes[1] // 4), *x.shape[2:]), x.layout)
         return super().infer(quads, w.with_dtype("f32")).with_dtype("i32")
 
@@ -55,9 +56,11 @@ class ConvBytes(Conv):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 4 * super().flops(inputs, outputs)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        raise UnsupportedOpError(f"op {self.name} has no ONNX form")
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         return iter(())
+
+
+@exports(ConvBytes)
+def _export_conv_bytes(op: ConvBytes, n: ExportNode) -> None:
+    raise UnsupportedOpError(f"op {op.name} has no ONNX form")

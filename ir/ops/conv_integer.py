@@ -8,28 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..graph import Value
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, i8, sample, u8
 from ..types import TensorType
 from ._quantized import along, operand, requantized
 from ._window import Ints, Pads, flat_pads
 from .binary import Add
-from .conv import Conv
+from .conv import Conv, conv_geometry
 
 
 @dataclass(frozen=True)
 class ConvInteger(Op):
     """The convolution of ``x - x_zero`` with ``w - w_zero``, summed in int32; ONNX ConvInteger-10.
 
-    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one number;
-    those of the weight, one number or a vector ``O``. Padding counts as the zero point.
+    Operands: data ``N C spatial`` and weight ``O C/group spatial`` of 8-bit integers; the zero point of the data, one
+    number; those of the weight, one number or a vector ``O``. Padding counts as the zero point.
     """
 
     name = "conv_integer"
-    onnx = ("ConvInteger",)
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()
@@ -42,7 +42,9 @@ class ConvInteger(Op):
     def infer(self, *types: TensorType) -> TensorType:
         x, w, x_zero, w_zero = types
         if x.dtype not in ("i8", "u8") or w.dtype not in ("i8", "u8"):
-            raise ShapeError(f"takes data and weight of i8 or u8, not {x.dtype} and {w.dtype}")
+            raise ShapeError(
+                f"takes data and weight of int8 or uint8, not {dtype_names(x.dtype)} and {dtype_names(w.dtype)}"
+            )
         if (x_zero.dtype, w_zero.dtype) != (x.dtype, w.dtype):
             raise ShapeError("a zero point must have the dtype of what it belongs to")
         if x_zero.shape not in ((), (1,)) or w_zero.shape not in ((), (1,), w.shape[:1]):
@@ -66,24 +68,6 @@ class ConvInteger(Op):
         return self.plain().flops(inputs[:2], outputs)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return cls.emit_on(n, n.input(0), n.input(1), n.optional(2), n.optional(3))
-
-    @classmethod
-    def emit_on(cls, n: ImportNode, x: Value, w: Value, x_zero: Value | None, w_zero: Value | None) -> Any:
-        """The op with the geometry of a node, a zero point that is left out being 0."""
-        strides, pads, dilations, group = Conv.onnx_geometry(n, x, w)
-        zeros = [z or n.scalar(0, v) for z, v in ((x_zero, x), (w_zero, w))]
-        return n.emit(cls(strides, pads, dilations, group), x, w, *zeros)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations = self.plain().geometry(n.input_types[0].rank - 2)
-        n.node(
-            "ConvInteger", n.inputs, n.outputs,
-            strides=strides, pads=flat_pads(pads), dilations=dilations, group=self.group,
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         high = {"low": -128, "high": 255}
         three, none = np.array(3, np.uint8), np.array(0, np.int8)
@@ -95,17 +79,35 @@ class ConvInteger(Op):
         yield sample(cls(pads=((1, 1), (1, 1))), i8[1, 2, 5, 5], i8[4, 2, 3, 3], none, vector, **signed)
 
 
-@dataclass(frozen=True)
-class QLinearConv(Op):
-    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX QLinearConv-10."""
+@imports("ConvInteger")
+def _import_conv_integer(n: ImportNode) -> Any:
+    return _emit(n, n.input(0), n.input(1), n.optional(2), n.optional(3))
 
-    onnx = ("QLinearConv",)
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        (x, x_scale, x_zero), (w, w_scale, w_zero), bias = operand(n, 0), operand(n, 3), n.optional(8)
-        total = ConvInteger.emit_on(n, x, w, x_zero, w_zero)
-        if bias is not None:
-            total = n.emit(Add(), total, along(n, bias, 1, x.type.rank))
-        scales = along(n, x_scale, 1, x.type.rank), along(n, w_scale, 1, x.type.rank)
-        return requantized(n, total, scales, n.input(6), n.input(7))
+@exports(ConvInteger)
+def _export_conv_integer(op: ConvInteger, n: ExportNode) -> None:
+    strides, pads, dilations = op.plain().geometry(n.input_types[0].rank - 2)
+    n.node(
+        "ConvInteger", n.inputs, n.outputs,
+        strides=strides, pads=flat_pads(pads), dilations=dilations, group=op.group,
+    )  # fmt: skip
+
+
+@imports("QLinearConv")
+def _import_q_linear_conv(n: ImportNode) -> Any:
+    """A convolution of quantized data, quantized; the bias is int32 at scale ``x_scale * w_scale``; ONNX
+    QLinearConv-10.
+    """
+    (x, x_scale, x_zero), (w, w_scale, w_zero), bias = operand(n, 0), operand(n, 3), n.optional(8)
+    total = _emit(n, x, w, x_zero, w_zero)
+    if bias is not None:
+        total = n.emit(Add(), total, along(n, bias, 1, x.type.rank))
+    scales = along(n, x_scale, 1, x.type.rank), along(n, w_scale, 1, x.type.rank)
+    return requantized(n, total, scales, n.input(6), n.input(7))
+
+
+def _emit(n: ImportNode, x: Value, w: Value, x_zero: Value | None, w_zero: Value | None) -> Any:
+    """The op with the geometry of a node, a zero point that is left out being 0."""
+    strides, pads, dilations, group = conv_geometry(n, x, w)
+    zeros = [z or n.scalar(0, v) for z, v in ((x_zero, x), (w_zero, w))]
+    return n.emit(ConvInteger(strides, pads, dilations, group), x, w, *zeros)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._accumulate import accumulator
 from ._transposed import Axis
 from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result
@@ -22,13 +23,13 @@ class ConvTranspose(Op):
     """The gradient of a convolution with respect to its data, as an op of its own; ONNX ConvTranspose-22.
 
     ``y[n, o, s*i + d*k - pad] += x[n,c,i] * w[c,o,k]``, plus an optional bias. Data ``N C spatial``, weight
-    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the result
-    then has its channels last. Sizes follow
+    ``C O/group spatial``, bias ``O``, all row-major, or the weight in a layout without blocks, such as ``HWAB``; the
+    result then has its channels last. Sizes follow
     ``out = s * (in - 1) + output_padding + d * (kernel - 1) + 1 - pad_begin - pad_end``.
     """
 
     name = "conv_transpose"
-    onnx = ("ConvTranspose",)
+    contraction = True
     strides: Ints = ()
     pads: Pads = ()
     dilations: Ints = ()
@@ -45,7 +46,10 @@ class ConvTranspose(Op):
             raise ShapeError("takes no operands in blocks")
         channels, per_group = w.sizes[:2]
         if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
-            raise ShapeError(f"data has {x.shape[1]} channels, but the weight takes {channels} in {self.group} groups")
+            raise ShapeError(
+                f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in "
+                f"{plural(self.group, 'group')}"
+            )
         outputs = per_group * self.group
         if bias and bias[0].shape != (outputs,):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
@@ -98,31 +102,6 @@ class ConvTranspose(Op):
         return 2 * macs + (outputs[0].numel if len(inputs) == 3 else 0)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, w = n.input(0), n.input(1)
-        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-        if kernel != w.type.sizes[2:]:
-            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-        rank = len(kernel)
-        strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
-        padding = n.attr("output_padding") or (0,) * rank
-        pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
-        return n.emit(cls(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations, padding = self.geometry(n.input_types[0].rank - 2)
-        n.node(
-            "ConvTranspose",
-            n.inputs,
-            n.outputs,
-            strides=strides,
-            pads=flat_pads(pads),
-            dilations=dilations,
-            output_padding=padding,
-            group=self.group,
-        )
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         wrong = {"oracle": "onnxruntime", "note": "the reference takes one output channel a group"}
         yield sample(cls(), f32[1, 3, 4, 5], f32[3, 4, 3, 2], f32[4])
@@ -142,6 +121,34 @@ class ConvTranspose(Op):
         )
 
 
+@imports("ConvTranspose")
+def _import_conv_transpose(n: ImportNode) -> Any:
+    x, w = n.input(0), n.input(1)
+    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+    if kernel != w.type.sizes[2:]:
+        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+    rank = len(kernel)
+    strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
+    padding = n.attr("output_padding") or (0,) * rank
+    pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
+    return n.emit(ConvTranspose(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
+
+
+@exports(ConvTranspose)
+def _export_conv_transpose(op: ConvTranspose, n: ExportNode) -> None:
+    strides, pads, dilations, padding = op.geometry(n.input_types[0].rank - 2)
+    n.node(
+        "ConvTranspose",
+        n.inputs,
+        n.outputs,
+        strides=strides,
+        pads=flat_pads(pads),
+        dilations=dilations,
+        output_padding=padding,
+        group=op.group,
+    )
+
+
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:
     if min(kernel, stride, dilation) < 1 or min(pads) < 0:
         raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1, pads {pads} 0")
@@ -152,7 +159,7 @@ def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilati
         if (stride, grown) == (1, 1):
             return size
         raise ShapeError(
-            f"the output size for symbolic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
+            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     out = stride * (size - 1) + grown
     if out < 1:
@@ -179,12 +186,15 @@ def _onnx_pads(
     if not wanted and not same:
         flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
         if len(flat) != 2 * rank:
-            raise n.error(f"{len(flat)} pads given for {rank} spatial axes; two an axis are needed")
+            raise n.error(
+                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each "
+                "axis are needed"
+            )
         return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
     sizes = [d for d in spatial if isinstance(d, int)]
     if len(sizes) < rank:
         raise n.unsupported(
-            f"padding for symbolic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
+            f"padding for dynamic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
         )
     if wanted and len(wanted) != rank:
         raise n.error(f"output_shape {list(wanted)} must give the {rank} spatial sizes")

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
 from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..types import TensorType
 from ._accumulate import accumulator
@@ -36,7 +36,7 @@ class Cumulative(Op):
         (x,) = types
         axis_of(self.axis, x.rank)
         if x.dtype not in (*FLOATS, "i32", "i64", "u32", "u64"):
-            raise ShapeError(f"does not take {x.dtype}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}")
         return TensorType(x.dtype, x.shape)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -54,25 +54,27 @@ class Cumulative(Op):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return inputs[0].numel
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        axis = n.ints(1, "axis")
-        if axis is None or len(axis) != 1:
-            raise n.error("its axis must be one number")
-        flags = bool(n.attr("exclusive", 0)), bool(n.attr("reverse", 0))
-        return n.emit(cls(axis[0], *flags), n.input(0))
 
-    def to_onnx(self, n: ExportNode) -> None:
-        axis = n.constant(np.array(self.axis, np.int64), "axis")
-        n.node(self.onnx[0], [n.inputs[0], axis], n.outputs, exclusive=self.exclusive, reverse=self.reverse)
+def import_cumulative(op: type[Cumulative], n: ImportNode) -> Any:
+    axis = n.ints(1, "axis")
+    if axis is None or len(axis) != 1:
+        raise n.error("its axis must be one number")
+    flags = bool(n.attr("exclusive", 0)), bool(n.attr("reverse", 0))
+    return n.emit(op(axis[0], *flags), n.input(0))
 
 
+@exports(Cumulative)
+def _export_cumulative(op: Cumulative, n: ExportNode) -> None:
+    axis = n.constant(np.array(op.axis, np.int64), "axis")
+    n.node(operator_of(op), [n.inputs[0], axis], n.outputs, exclusive=op.exclusive, reverse=op.reverse)
+
+
+@onnx_op("CumSum", read=import_cumulative, folds=True)
 @dataclass(frozen=True)
 class CumSum(Cumulative):
     """``y[i] = x[0] + ... + x[i]``; ONNX CumSum-14."""
 
     name = "cum_sum"
-    onnx = ("CumSum",)
     topi = "cumsum"
 
     @classmethod
@@ -84,12 +86,12 @@ class CumSum(Cumulative):
         yield sample(cls(0), f16[9])
 
 
+@onnx_op("CumProd", read=import_cumulative)
 @dataclass(frozen=True)
 class CumProd(Cumulative):
     """``y[i] = x[0] * ... * x[i]``; ONNX CumProd-26."""
 
     name = "cum_prod"
-    onnx = ("CumProd",)
     topi = "cumprod"
 
     @classmethod

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
@@ -22,15 +22,16 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class DeformConv(Op):
-    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision ``deform_conv2d``.
+    """A 2-D convolution that reads each weight's element at an offset from its place; ONNX DeformConv-22, torchvision
+    ``deform_conv2d``.
 
-    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and horizontal
-    by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW`` that multiplies
-    what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated linearly; outside it is 0.
+    Operands: data ``N C H W``, weight ``O C/group kh kw``, offsets ``N 2*g*kh*kw OH OW`` in elements (vertical and
+    horizontal by turns) for ``offset_group`` = g groups of channels, then a bias ``O`` and a mask ``N g*kh*kw OH OW``
+    that multiplies what is read, where ``has_bias`` and ``has_mask`` say so. Between elements data is interpolated
+    linearly; outside it is 0.
     """
 
     name = "deform_conv"
-    onnx = ("DeformConv",)
     needs_range = True
     strides: Ints = ()
     pads: Pads = ()
@@ -50,9 +51,13 @@ class DeformConv(Op):
             raise ShapeError("operands must have one float dtype")
         (batch, channels), (outputs, per_group, *kernel) = x.sizes[:2], w.sizes
         if min(self.group, self.offset_group) < 1 or channels != per_group * self.group or outputs % self.group:
-            raise ShapeError(f"{channels} channels do not fit a weight {w} of {self.group} groups")
+            raise ShapeError(
+                f"{plural(channels, 'channel')} cannot be fitted to a weight {w} of {plural(self.group, 'group')}"
+            )
         if channels % self.offset_group:
-            raise ShapeError(f"{channels} channels do not divide into {self.offset_group} offset groups")
+            raise ShapeError(
+                f"{plural(channels, 'channel')} cannot be divided into {plural(self.offset_group, 'offset group')}"
+            )
         strides, pads, dilations = self.geometry()
         spatial = tuple(out_size(*sizes) for sizes in zip(x.sizes[2:], kernel, strides, dilations, pads, strict=True))
         places = self.offset_group * math.prod(kernel)
@@ -130,29 +135,6 @@ class DeformConv(Op):
 
         return _tensor(k, points, element)
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, w, bias, mask = n.input(0), n.input(1), n.optional(3), n.optional(4)
-        if x.type.rank != 4:
-            raise n.unsupported("only two spatial axes are supported")
-        kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-        if kernel != w.type.sizes[2:]:
-            raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-        strides, dilations = n.attr("strides") or (1, 1), n.attr("dilations") or (1, 1)
-        pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
-        groups = n.attr("group", 1), n.attr("offset_group", 1)
-        op = cls(strides, pads, dilations, *groups, bias is not None, mask is not None)
-        return n.emit(op, x, w, n.input(2), *(v for v in (bias, mask) if v is not None))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        strides, pads, dilations = self.geometry()
-        x, w, offset, *rest = n.inputs
-        optional = [rest[0] if self.has_bias else "", rest[-1] if self.has_mask else ""]
-        n.node(
-            "DeformConv", [x, w, offset, *optional], n.outputs,
-            strides=strides, pads=flat_pads(pads), dilations=dilations, group=self.group, offset_group=self.offset_group,
-        )  # fmt: skip
-
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 2 * outputs[0].numel * math.prod(inputs[1].sizes[1:])
 
@@ -166,6 +148,32 @@ class DeformConv(Op):
         yield sample(
             cls(has_mask=True), f32[1, 1, 4, 4], f32[1, 1, 3, 3], f32[1, 18, 2, 2], f32[1, 9, 2, 2], low=-9, high=9
         )
+
+
+@imports("DeformConv")
+def _import_deform_conv(n: ImportNode) -> Any:
+    x, w, bias, mask = n.input(0), n.input(1), n.optional(3), n.optional(4)
+    if x.type.rank != 4:
+        raise n.unsupported("only two spatial axes are supported")
+    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
+    if kernel != w.type.sizes[2:]:
+        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
+    strides, dilations = n.attr("strides") or (1, 1), n.attr("dilations") or (1, 1)
+    pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
+    groups = n.attr("group", 1), n.attr("offset_group", 1)
+    op = DeformConv(strides, pads, dilations, *groups, bias is not None, mask is not None)
+    return n.emit(op, x, w, n.input(2), *(v for v in (bias, mask) if v is not None))
+
+
+@exports(DeformConv)
+def _export_deform_conv(op: DeformConv, n: ExportNode) -> None:
+    strides, pads, dilations = op.geometry()
+    x, w, offset, *rest = n.inputs
+    optional = [rest[0] if op.has_bias else "", rest[-1] if op.has_mask else ""]
+    n.node(
+        "DeformConv", [x, w, offset, *optional], n.outputs,
+        strides=strides, pads=flat_pads(pads), dilations=dilations, group=op.group, offset_group=op.offset_group,
+    )  # fmt: skip
 
 
 def _tensor(k: TensorExpressions, type: TensorType, element: Callable[..., Any]) -> Operand:

@@ -9,11 +9,13 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, f16, f32, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 
 
+@onnx_op("DepthToSpace")
 @dataclass(frozen=True)
 class DepthToSpace(Op):
     """``N C H W -> N C/b**2 H*b W*b``, the pixel shuffle; ONNX DepthToSpace-13.
@@ -22,7 +24,8 @@ class DepthToSpace(Op):
     """
 
     name = "depth_to_space"
-    onnx = ("DepthToSpace",)
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"
@@ -55,12 +58,14 @@ class DepthToSpace(Op):
         yield sample(cls(3, "CRD"), f32[1, 9, 1, 4])
 
 
+@onnx_op("SpaceToDepth")
 @dataclass(frozen=True)
 class SpaceToDepth(Op):
     """``N C H W -> N C*b**2 H/b W/b``, the inverse of ``DepthToSpace`` of the same mode; ONNX SpaceToDepth-28."""
 
     name = "space_to_depth"
-    onnx = ("SpaceToDepth",)
+    moves_elements = True
+    rounds = False
     injective = True
     blocksize: int = 1
     mode: str = "DCR"
@@ -85,16 +90,6 @@ class SpaceToDepth(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return layout.rank == 4 and not layout.is_blocked
 
-    def to_onnx(self, n: ExportNode) -> None:
-        if self.mode == "DCR":
-            n.node("SpaceToDepth", n.inputs, n.outputs, blocksize=self.blocksize)
-            return
-        # the mode is younger than the opset that is written
-        (count, channels, height, width), b = n.input_types[0].sizes, self.blocksize
-        blocks = n.node("Reshape", [n.inputs[0], n.ints([count, channels, height // b, b, width // b, b])])
-        turned = n.node("Transpose", [blocks], perm=(0, 1, 3, 5, 2, 4))
-        n.node("Reshape", [turned, n.ints([count, channels * b * b, height // b, width // b])], n.outputs)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(2), f32[2, 3, 4, 6])
@@ -102,11 +97,23 @@ class SpaceToDepth(Op):
         yield sample(cls(3), f16[1, 1, 3, 6])
 
 
+@exports(SpaceToDepth)
+def _export_space_to_depth(op: SpaceToDepth, n: ExportNode) -> None:
+    if op.mode == "DCR":
+        n.node("SpaceToDepth", n.inputs, n.outputs, blocksize=op.blocksize)
+        return
+    # the mode is younger than the opset that is written
+    (count, channels, height, width), b = n.input_types[0].sizes, op.blocksize
+    blocks = n.node("Reshape", [n.inputs[0], n.ints([count, channels, height // b, b, width // b, b])])
+    turned = n.node("Transpose", [blocks], perm=(0, 1, 3, 5, 2, 4))
+    n.node("Reshape", [turned, n.ints([count, channels * b * b, height // b, width // b])], n.outputs)
+
+
 def _multiplied(size: Dim, factor: int) -> Dim:
     if factor == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
     return size * factor
 
 
@@ -119,7 +126,7 @@ def _divided(size: Dim, factor: int) -> Dim:
     if factor == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is symbolic here; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
     if size % factor:
         raise ShapeError(f"size {size} is not divisible by {factor}")
     return size // factor

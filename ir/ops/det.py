@@ -12,10 +12,12 @@ import numpy as np
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, f64, sample
 from ..types import TensorType
 
 
+@onnx_op("Det")
 @dataclass(frozen=True)
 class Det(Op):
     """The determinants of stacks of square matrices ``... M M``; ONNX Det-22.
@@ -24,7 +26,6 @@ class Det(Op):
     """
 
     name = "det"
-    onnx = ("Det",)
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types

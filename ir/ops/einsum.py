@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..dtypes import FLOATS, INTEGERS
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import same_size
 from ._reducers import total
@@ -20,6 +22,7 @@ from ._reducers import total
 Labels = tuple[str, ...]
 
 
+@onnx_op("Einsum")
 @dataclass(frozen=True)
 class Einsum(Op):
     """The sum over every label that the result lacks of the products of the operands; ONNX Einsum-12.
@@ -28,7 +31,7 @@ class Einsum(Op):
     """
 
     name = "einsum"
-    onnx = ("Einsum",)
+    contraction = True
     equation: str = ""
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -39,11 +42,15 @@ class Einsum(Op):
         return TensorType(types[0].dtype, tuple(sizes[label] for label in result))
 
     def labels(self, ranks: Sequence[int]) -> tuple[list[Labels], Labels]:
-        """The label of every axis of the operands and of the result; axes under an ellipsis are numbered from the right."""
+        """The label of every axis of the operands and of the result; axes under an ellipsis are numbered from the
+        right.
+        """
         left, arrow, right = self.equation.replace(" ", "").partition("->")
         given = left.split(",")
         if len(given) != len(ranks):
-            raise ShapeError(f"equation {self.equation!r} has {len(given)} terms for {len(ranks)} operands")
+            raise ShapeError(
+                f"equation {self.equation!r} has {plural(len(given), 'term')} for {plural(len(ranks), 'operand')}"
+            )
         terms = [_term(text, rank, self.equation) for text, rank in zip(given, ranks, strict=True)]
         broad = max((tuple(x for x in t if x.isdigit()) for t in terms), key=len)
         if not arrow:

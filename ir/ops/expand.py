@@ -10,9 +10,10 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType, broadcast
+from ..sizes import Dim
+from ..types import TensorType, broadcast
 from ._axes import Ints
 
 
@@ -24,7 +25,7 @@ class Expand(Op):
     """
 
     name = "expand"
-    onnx = ("Expand", "ConstantOfShape")
+    rounds = False
     elementwise = True
     injective = True
     shape: Ints = ()
@@ -37,20 +38,6 @@ class Expand(Op):
         return k.compute(outs[0], lambda *i: xs[0].at(i), "expand")
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        fills = n.op_type == "ConstantOfShape"
-        shape = n.ints(0 if fills else 1, "shape")
-        if shape is None:
-            raise n.error("its shape is missing")
-        if not fills:
-            return n.emit(cls(shape), n.input(0))
-        value = n.attr("value", np.zeros(1, np.float32))
-        return n.emit(cls(shape), n.constant(np.asarray(value).reshape(()), "value"))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Expand", [n.inputs[0], n.ints(self.shape)], n.outputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3, 4)), f32[3, 1])
         yield sample(cls((1, 4)), i64[2, 3, 1])
@@ -58,12 +45,29 @@ class Expand(Op):
         yield sample(cls(()), f16[2, 1])
 
 
+@imports("Expand", "ConstantOfShape", folds=True)
+def _import_expand(n: ImportNode) -> Any:
+    fills = n.op_type == "ConstantOfShape"
+    shape = n.ints(0 if fills else 1, "shape")
+    if shape is None:
+        raise n.error("its shape is missing")
+    if not fills:
+        return n.emit(Expand(shape), n.input(0))
+    value = n.attr("value", np.zeros(1, np.float32))
+    return n.emit(Expand(shape), n.constant(np.asarray(value).reshape(()), "value"))
+
+
+@exports(Expand)
+def _export_expand(op: Expand, n: ExportNode) -> None:
+    n.node("Expand", [n.inputs[0], n.ints(op.shape)], n.outputs)
+
+
 @dataclass(frozen=True)
 class Tile(Op):
     """The operand ``repeats[a]`` times along each axis ``a``; ONNX Tile-13."""
 
     name = "tile"
-    onnx = ("Tile",)
+    rounds = False
     injective = True
     repeats: Ints = ()
 
@@ -78,16 +82,6 @@ class Tile(Op):
         return k.compute(outs[0], lambda *i: x(*(j % d for j, d in zip(i, x.shape, strict=True))), "tile")
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        repeats = n.ints(1, "repeats")
-        if repeats is None:
-            raise n.error("its repeats are missing")
-        return n.emit(cls(repeats), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Tile", [n.inputs[0], n.ints(self.repeats)], n.outputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((1, 2, 3)), f32[2, 3, 4])
         yield sample(cls((2,)), i64[5])
@@ -95,23 +89,31 @@ class Tile(Op):
         yield sample(cls((0, 2)), f32[3, 4])
 
 
-@dataclass(frozen=True)
-class Range(Op):
+@imports("Tile", folds=True)
+def _import_tile(n: ImportNode) -> Any:
+    repeats = n.ints(1, "repeats")
+    if repeats is None:
+        raise n.error("its repeats are missing")
+    return n.emit(Tile(repeats), n.input(0))
+
+
+@exports(Tile)
+def _export_tile(op: Tile, n: ExportNode) -> None:
+    n.node("Tile", [n.inputs[0], n.ints(op.repeats)], n.outputs)
+
+
+@imports("Range", folds=True)
+def _import_range(n: ImportNode) -> Any:
     """ONNX Range-11, which the importer evaluates: its bounds must be constants, for its size follows from them."""
-
-    onnx = ("Range",)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
-        if start is None or limit is None or delta is None:
-            raise n.error("its bounds are missing")
-        raise n.unsupported(f"the range from {start} to {limit} in steps of {delta} is empty of meaning, or too large")
+    start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
+    if start is None or limit is None or delta is None:
+        raise n.error("its bounds are missing")
+    raise n.unsupported(f"the range from {start} to {limit} in steps of {delta} is empty of meaning, or too large")
 
 
 def _times(size: Dim, repeat: int) -> Dim:
     if repeat == 1:
         return size
     if isinstance(size, str):
-        raise ShapeError(f"symbolic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
+        raise ShapeError(f"dynamic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
     return size * repeat

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, data_index
@@ -17,6 +17,7 @@ from .non_zero import NonZero
 from .reshape import Reshape
 
 
+@onnx_op("Gather", folds=True)
 @dataclass(frozen=True)
 class Gather(Op):
     """``x[..., indices, ...]``: the elements of ``axis`` at the indices, in the shape of the indices; ONNX Gather-13.
@@ -25,7 +26,7 @@ class Gather(Op):
     """
 
     name = "gather"
-    onnx = ("Gather", "Compress")
+    rounds = False
     injective = True
     axis: int = 0
 
@@ -54,21 +55,21 @@ class Gather(Op):
         return (counted if counted < axis else counted + inputs[1].rank - 1,)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        if n.op_type == "Gather":
-            return super().from_onnx(n)
-        x, axis, condition = n.input(0), n.attr("axis"), n.input(1)
-        if axis is None:
-            x, axis = n.emit(Reshape((-1,)), x), 0
-        known = n.builder.constant_of(condition)
-        if known is not None:
-            return n.emit(cls(axis), x, n.constant(np.flatnonzero(known), "indices"))
-        return n.emit(cls(axis), x, n.emit(Reshape((-1,)), n.emit(NonZero(), condition)))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[5, 3], np.array([0, -1, 4, 2, -5]))
         yield sample(cls(1), f16[2, 5, 3], np.array([[0, 4], [-2, 1]], np.int32))
         yield sample(cls(-1), i64[4, 3], np.array(1))
         yield sample(cls(2), boolean[1, 2, 4], np.array([[3]]))
         yield sample(cls(), f32[3], np.zeros((2, 0), np.int64))
+
+
+@imports("Compress", folds=True)
+def _import_compress(n: ImportNode) -> Any:
+    """Compress is a gather at the places where its condition holds."""
+    x, axis, condition = n.input(0), n.attr("axis"), n.input(1)
+    if axis is None:
+        x, axis = n.emit(Reshape((-1,)), x), 0
+    known = n.builder.constant_of(condition)
+    if known is not None:
+        return n.emit(Gather(axis), x, n.constant(np.flatnonzero(known), "indices"))
+    return n.emit(Gather(axis), x, n.emit(Reshape((-1,)), n.emit(NonZero(), condition)))

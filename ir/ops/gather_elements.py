@@ -10,11 +10,13 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, data_index
 
 
+@onnx_op("GatherElements", folds=True)
 @dataclass(frozen=True)
 class GatherElements(Op):
     """``y[i] = x[i]`` with ``i[axis]`` replaced by ``indices[i]``; ONNX GatherElements-13.
@@ -23,7 +25,7 @@ class GatherElements(Op):
     """
 
     name = "gather_elements"
-    onnx = ("GatherElements",)
+    rounds = False
     injective = True
     axis: int = 0
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ._axes import check_index, data_index, same_size, size_of
 
 
+@onnx_op("GatherND", folds=True)
 @dataclass(frozen=True)
 class GatherND(Op):
     """``y[b, i] = x[b, *indices[b, i]]``, where ``b`` are the first ``batch_dims`` axes; ONNX GatherND-13.
@@ -24,7 +26,7 @@ class GatherND(Op):
     """
 
     name = "gather_nd"
-    onnx = ("GatherND",)
+    rounds = False
     injective = True
     batch_dims: int = 0
 
@@ -36,7 +38,10 @@ class GatherND(Op):
             raise ShapeError(f"batch_dims {batch} must be less than both ranks, {x.rank} and {indices.rank}")
         depth = size_of(indices, indices.rank - 1)
         if not 1 <= depth <= x.rank - batch:
-            raise ShapeError(f"index tuples of {depth} do not fit the {x.rank - batch} axes of {x} after the batch")
+            raise ShapeError(
+                f"index tuples of {depth} do not fit the {plural(x.rank - batch, 'axis', 'axes')} of {x} after the "
+                "batch"
+            )
         if not all(same_size(a, b) for a, b in zip(x.shape[:batch], indices.shape[:batch], strict=True)):
             raise ShapeError(f"data {x} and indices {indices} differ in their batch axes")
         return TensorType(x.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))

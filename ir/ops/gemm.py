@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator
@@ -25,7 +26,7 @@ class Gemm(Op):
     """
 
     name = "gemm"
-    onnx = ("Gemm",)
+    contraction = True
     alpha: float = 1.0
     beta: float = 1.0
     trans_a: bool = False
@@ -36,7 +37,7 @@ class Gemm(Op):
         if a.rank != 2 or b.rank != 2 or len(c) > 1:
             raise ShapeError("takes two matrices and an optional third operand")
         if {t.dtype for t in types} != {a.dtype} or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}")
+            raise ShapeError(f"takes operands of one dtype out of {dtype_names(*DTYPES)}")
         rows, inner = a.shape[::-1] if self.trans_a else a.shape
         inner_b, columns = b.shape[::-1] if self.trans_b else b.shape
         if not same_size(inner, inner_b):
@@ -58,7 +59,9 @@ class Gemm(Op):
         return self.scale_and_add(k, k.operand(k.compute(acc, element, "gemm"), acc), c, outs[0])
 
     def scale_and_add(self, k: TensorExpressions, product: Operand, c: Sequence[Operand], out: TensorType) -> Any:
-        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to do."""
+        """``alpha * product + beta * c``, rounded to the result's dtype; the product itself when there is nothing to
+        do.
+        """
         acc = product.type
         c = c if self.beta else []
         if acc == out and self.alpha == 1 and not c:
@@ -81,14 +84,6 @@ class Gemm(Op):
         return outputs[0].numel * (2 * inner + (self.alpha != 1) + 2 * (len(inputs) == 3))
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        op = cls(n.attr("alpha", 1.0), n.attr("beta", 1.0), bool(n.attr("transA", 0)), bool(n.attr("transB", 0)))
-        return n.emit(op, *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Gemm", n.inputs, n.outputs, alpha=self.alpha, beta=self.beta, transA=self.trans_a, transB=self.trans_b)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[3, 5], f32[5, 7], f32[7])
         yield sample(cls(0.5, 2.0, trans_a=True), f32[5, 3], f32[5, 7], f32[3, 1])
@@ -108,3 +103,14 @@ class Gemm(Op):
                 oracle="reference",
                 note="ONNX Runtime has no integer Gemm",
             )
+
+
+@imports("Gemm")
+def _import_gemm(n: ImportNode) -> Any:
+    op = Gemm(n.attr("alpha", 1.0), n.attr("beta", 1.0), bool(n.attr("transA", 0)), bool(n.attr("transB", 0)))
+    return n.emit(op, *n.present_inputs())
+
+
+@exports(Gemm)
+def _export_gemm(op: Gemm, n: ExportNode) -> None:
+    n.node("Gemm", n.inputs, n.outputs, alpha=op.alpha, beta=op.beta, transA=op.trans_a, transB=op.trans_b)

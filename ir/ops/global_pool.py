@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, mean, power, root, rounded
@@ -41,12 +41,12 @@ class GlobalPool(Op):
         yield sample(cls(), f64[1, 3, 4, 4], oracle="reference", note="ONNX Runtime has no float64 global pooling")
 
 
+@onnx_op("GlobalAveragePool")
 @dataclass(frozen=True)
 class GlobalAveragePool(GlobalPool):
     """``y[n,c] = mean of x[n,c]``; ONNX GlobalAveragePool-22."""
 
     name = "global_average_pool"
-    onnx = ("GlobalAveragePool",)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -78,12 +78,13 @@ class GlobalAveragePool(GlobalPool):
         yield sample(cls(), f32[2, 3, 2, 3, 4])
 
 
+@onnx_op("GlobalMaxPool")
 @dataclass(frozen=True)
 class GlobalMaxPool(GlobalPool):
     """``y[n,c] = max of x[n,c]``, NaN where any is NaN; ONNX GlobalMaxPool-22."""
 
     name = "global_max_pool"
-    onnx = ("GlobalMaxPool",)
+    rounds = False
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -107,7 +108,6 @@ class GlobalLpPool(GlobalPool):
     """``y[n,c] = (sum of |x[n,c]|**p) ** (1/p)``, p whole; ONNX GlobalLpPool-22."""
 
     name = "global_lp_pool"
-    onnx = ("GlobalLpPool",)
 
     p: int = 2
 
@@ -130,16 +130,19 @@ class GlobalLpPool(GlobalPool):
         return 2 * inputs[0].numel
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(onnx_order(n)), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        # neither ONNX Runtime nor the reference has GlobalLpPool of this opset
-        n.node("LpPool", n.inputs, n.outputs, kernel_shape=n.input_types[0].sizes[2:], p=self.p)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 5, 7])
         yield sample(cls(p=1), f32[2, 3, 7])
         yield sample(cls(p=3), f32[2, 3, 2, 3, 4])
         yield sample(cls(), f16[1, 3, 4, 4])
+
+
+@imports("GlobalLpPool")
+def _import_global_lp_pool(n: ImportNode) -> Any:
+    return n.emit(GlobalLpPool(onnx_order(n)), n.input(0))
+
+
+@exports(GlobalLpPool)
+def _export_global_lp_pool(op: GlobalLpPool, n: ExportNode) -> None:
+    # neither ONNX Runtime nor the reference has GlobalLpPool of this opset
+    n.node("LpPool", n.inputs, n.outputs, kernel_shape=n.input_types[0].sizes[2:], p=op.p)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, f64, sample
 from ..types import TensorType
 
@@ -31,12 +31,11 @@ class GridSample(Op):
     """``y[n, c, o] = x[n, c]`` at the place ``grid[n, o]``; ONNX GridSample-22, PyTorch ``grid_sample``.
 
     Data ``N C spatial``, grid ``N out... r`` with ``r`` coordinates in [-1, 1] a point, the last axis' first. With
-    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what lies
-    outside: zeros, the border element, or the reflection.
+    ``align_corners`` -1 and 1 are the centres of the border elements, else their outer edges. ``padding`` says what
+    lies outside: zeros, the border element, or the reflection.
     """
 
     name = "grid_sample"
-    onnx = ("GridSample",)
     needs_range = True
     mode: str = "linear"
     padding: str = "zeros"
@@ -47,7 +46,7 @@ class GridSample(Op):
         if self.mode not in MODES.values() or self.padding not in PADDINGS:
             raise ShapeError(f"unknown mode {self.mode!r} or padding {self.padding!r}")
         if x.dtype not in FLOATS or grid.dtype not in FLOATS:
-            raise ShapeError(f"takes floats, not {x.dtype} and {grid.dtype}")
+            raise ShapeError(f"takes floats, not {dtype_names(x.dtype)} and {dtype_names(grid.dtype)}")
         if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2 or grid.shape[0] != x.shape[0]:
             raise ShapeError(
                 "the grid must have the data's rank and batch size, and as many coordinates as spatial axes"
@@ -138,20 +137,6 @@ class GridSample(Op):
         return k.select(distance <= c(1), near, far)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        mode = n.attr("mode", "linear")
-        if mode not in MODES:
-            raise n.error(f"unknown mode {mode!r}")
-        op = cls(MODES[mode], n.attr("padding_mode", "zeros"), bool(n.attr("align_corners", 0)))
-        return n.emit(op, *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node(
-            "GridSample", n.inputs, n.outputs,
-            mode=self.mode, padding_mode=self.padding, align_corners=int(self.align_corners),
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         for mode, padding, align in itertools.product(("nearest", "linear", "cubic"), PADDINGS, (False, True)):
             clamped = mode == "cubic" and padding == "border"
@@ -163,3 +148,20 @@ class GridSample(Op):
         far = np.array([[[[np.inf, 0], [-3e9, 0.5], [17.25, -9.5]]]], np.float32)
         note = "ONNX Runtime overflows on places this far"
         yield sample(cls("linear", "border"), f32[1, 2, 4, 4], far, oracle="reference", note=note)
+
+
+@imports("GridSample")
+def _import_grid_sample(n: ImportNode) -> Any:
+    mode = n.attr("mode", "linear")
+    if mode not in MODES:
+        raise n.error(f"unknown mode {mode!r}")
+    op = GridSample(MODES[mode], n.attr("padding_mode", "zeros"), bool(n.attr("align_corners", 0)))
+    return n.emit(op, *n.present_inputs())
+
+
+@exports(GridSample)
+def _export_grid_sample(op: GridSample, n: ExportNode) -> None:
+    n.node(
+        "GridSample", n.inputs, n.outputs,
+        mode=op.mode, padding_mode=op.padding, align_corners=int(op.align_corners),
+    )  # fmt: skip

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, mean_and_variance
@@ -20,14 +20,15 @@ from ._axes import size_of
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
-    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX GroupNormalization-21.
+    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over a group of channels; ONNX
+    GroupNormalization-21.
 
     Operands x, scale, b: data ``N C ...`` in any layout and two vectors, one element a channel, or a group (as ONNX had
     it in opset 18), of one float dtype.
     """
 
     name = "group_norm"
-    onnx = ("GroupNormalization",)
+    normalises_rows = True
     num_groups: int
     epsilon: float = 1e-5
 
@@ -37,7 +38,7 @@ class GroupNorm(Op):
             raise ShapeError("takes data of rank 2 or more, scale and b, of one float dtype")
         channels = size_of(x, 1)
         if self.num_groups < 1 or channels % self.num_groups:
-            raise ShapeError(f"{channels} channels do not make {self.num_groups} groups")
+            raise ShapeError(f"{plural(channels, 'channel')} cannot be divided into {plural(self.num_groups, 'group')}")
         if any(t.shape not in ((channels,), (self.num_groups,)) for t in params):
             raise ShapeError(f"scale and b must have shape [{channels}], or [{self.num_groups}] for each group")
         return x
@@ -70,34 +71,6 @@ class GroupNorm(Op):
         per_group = inputs[0].sizes[1] // self.num_groups
         return layout.rank == inputs[0].rank and per_group % layout.block(1) == 0
 
-    def to_onnx(self, n: ExportNode) -> None:
-        channels = n.input_types[0].sizes[1]
-
-        def of_channels(name: str, type: TensorType) -> str:
-            """A vector with one element a channel."""
-            if type.sizes == (channels,):
-                return name
-            column = n.node("Reshape", [name, n.ints((self.num_groups, 1))])
-            wide = n.node("Expand", [column, n.ints((self.num_groups, channels // self.num_groups))])
-            return n.node("Reshape", [wide, n.ints((channels,))])
-
-        vectors = [of_channels(name, t) for name, t in zip(n.inputs[1:], n.input_types[1:], strict=True)]
-        n.node(
-            "GroupNormalization",
-            [n.inputs[0], *vectors],
-            n.outputs,
-            num_groups=self.num_groups,
-            epsilon=self.epsilon,
-            stash_type=onnx_dtype(accumulator(n.input_types[0]).dtype),
-        )
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        groups = n.attr("num_groups")
-        if groups is None:
-            raise n.error("attribute 'num_groups' is missing")
-        return n.emit(cls(groups, n.attr("epsilon", 1e-5)), n.input(0), n.input(1), n.input(2))
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(2), f32[2, 6, 3, 5], f32[6], f32[6])
@@ -106,3 +79,34 @@ class GroupNorm(Op):
         yield sample(cls(2), f32[2, 4, 9], *[np.ones(4, np.float32)] * 2, low=3, high=5)
         yield sample(cls(2), f16[1, 4, 5, 5], f16[4], f16[4])
         yield sample(cls(2), f64[1, 4, 2, 2], f64[4], f64[4])
+
+
+@imports("GroupNormalization")
+def _import_group_norm(n: ImportNode) -> Any:
+    groups = n.attr("num_groups")
+    if groups is None:
+        raise n.error("attribute 'num_groups' is missing")
+    return n.emit(GroupNorm(groups, n.attr("epsilon", 1e-5)), n.input(0), n.input(1), n.input(2))
+
+
+@exports(GroupNorm)
+def _export_group_norm(op: GroupNorm, n: ExportNode) -> None:
+    channels = n.input_types[0].sizes[1]
+
+    def of_channels(name: str, type: TensorType) -> str:
+        """A vector with one element a channel."""
+        if type.sizes == (channels,):
+            return name
+        column = n.node("Reshape", [name, n.ints((op.num_groups, 1))])
+        wide = n.node("Expand", [column, n.ints((op.num_groups, channels // op.num_groups))])
+        return n.node("Reshape", [wide, n.ints((channels,))])
+
+    vectors = [of_channels(name, t) for name, t in zip(n.inputs[1:], n.input_types[1:], strict=True)]
+    n.node(
+        "GroupNormalization",
+        [n.inputs[0], *vectors],
+        n.outputs,
+        num_groups=op.num_groups,
+        epsilon=op.epsilon,
+        stash_type=onnx_dtype(accumulator(n.input_types[0]).dtype),
+    )

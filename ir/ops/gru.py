@@ -11,9 +11,9 @@ import numpy as np
 from ..graph import Value
 from ..loops import block, vector_loop
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f32, f64, sample
-from ._recurrent import Layer, Recurrent, load, multiply, stretch
+from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, load, multiply, stretch
 from .binary import Add
 from .concat import Concat
 
@@ -27,7 +27,6 @@ class GRU(Recurrent):
     """
 
     name = "gru"
-    onnx = ("GRU",)
     gates = 3
     functions = ("Sigmoid", "Tanh")
     linear_before_reset: bool = False
@@ -76,25 +75,6 @@ class GRU(Recurrent):
         return at
 
     @classmethod
-    def attributes(cls, n: ImportNode) -> dict[str, Any]:
-        return {"linear_before_reset": bool(n.attr("linear_before_reset", 0))}
-
-    @classmethod
-    def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
-        if bias is None:
-            return None, [n.filled((hidden,), 0, n.input(0).type.dtype, "bias")]
-        both = n.emit(Add(), stretch(n, bias, 0, 2 * hidden), stretch(n, bias, 3 * hidden, 5 * hidden))
-        added = n.emit(Concat(0), both, stretch(n, bias, 2 * hidden, 3 * hidden))
-        return added, [stretch(n, bias, 5 * hidden, 6 * hidden)]
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        super().to_onnx(n, linear_before_reset=int(self.linear_before_reset))
-
-    def written_extra(self, n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
-        zeros = n.constant(np.zeros(5 * hidden, n.input_types[0].numpy_dtype), "zeros")
-        return n.node("Unsqueeze", [n.node("Concat", [zeros, extra], axis=0), n.ints([0], "axis")]), ""
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         whole, short = np.array([4, 4], np.int32), np.array([1, 4], np.int32)
         lone = {"oracle": "onnxruntime", "note": "the reference knows no lengths, clip or other activations"}
@@ -109,3 +89,26 @@ class GRU(Recurrent):
         yield sample(cls(acts), f32[4, 2, 6], f32[2, 6], f32[2], whole, f32[2, 2], **lone)
         wide = {"oracle": "reference", "note": "ONNX Runtime has no GRU in float64"}
         yield sample(cls(), f64[2, 1, 6], f64[2, 6], f64[2], np.array([2], np.int32), f64[1, 2], **wide)
+
+
+@imports("GRU")
+def _import_gru(n: ImportNode) -> Any:
+    return import_recurrent(GRU, n, _vectors, linear_before_reset=bool(n.attr("linear_before_reset", 0)))
+
+
+@exports(GRU)
+def _export_gru(op: GRU, n: ExportNode) -> None:
+    export_recurrent(op, n, "GRU", _written, linear_before_reset=int(op.linear_before_reset))
+
+
+def _vectors(n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
+    if bias is None:
+        return None, [n.filled((hidden,), 0, n.input(0).type.dtype, "bias")]
+    both = n.emit(Add(), stretch(n, bias, 0, 2 * hidden), stretch(n, bias, 3 * hidden, 5 * hidden))
+    added = n.emit(Concat(0), both, stretch(n, bias, 2 * hidden, 3 * hidden))
+    return added, [stretch(n, bias, 5 * hidden, 6 * hidden)]
+
+
+def _written(n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
+    zeros = n.constant(np.zeros(5 * hidden, n.input_types[0].numpy_dtype), "zeros")
+    return n.node("Unsqueeze", [n.node("Concat", [zeros, extra], axis=0), n.ints([0], "axis")]), ""

@@ -11,12 +11,14 @@ import numpy as np
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, mean_and_variance
 from ._axes import same_size
 
 
+@onnx_op("InstanceNormalization")
 @dataclass(frozen=True)
 class InstanceNorm(Op):
     """``(x - mean) / sqrt(var + epsilon) * scale[c] + b[c]``, statistics over space; ONNX InstanceNormalization-22.
@@ -25,7 +27,7 @@ class InstanceNorm(Op):
     """
 
     name = "instance_norm"
-    onnx = ("InstanceNormalization",)
+    normalises_rows = True
     epsilon: float = 1e-5
 
     def infer(self, *types: TensorType) -> TensorType:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator, mean_and_variance
@@ -19,14 +19,15 @@ from ._axes import axis_of
 
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX LayerNormalization-17.
+    """``(x - mean) / sqrt(var + epsilon) * scale + b``, statistics over ``axis`` and all after; ONNX
+    LayerNormalization-17.
 
     Operands x, scale and an optional b, of one float dtype, row-major, scale and b broadcast to x. ``stats`` adds two
     float32 outputs: the mean and ``1 / sqrt(var + epsilon)``, with size 1 on the axes reduced.
     """
 
     name = "layer_norm"
-    onnx = ("LayerNormalization",)
+    normalises_rows = True
     axis: int = -1
     epsilon: float = 1e-5
     stats: bool = False
@@ -64,16 +65,6 @@ class LayerNorm(Op):
         return 7 * inputs[0].numel
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        stats = any(n.proto.output[1:])
-        if stats and n.attr("stash_type", 1) != 1:
-            raise n.unsupported("the outputs Mean and InvStdDev are computed as float32 (stash_type=1) alone")
-        return n.emit(cls(n.attr("axis", -1), n.attr("epsilon", 1e-5), stats), *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("LayerNormalization", n.inputs, n.outputs, axis=self.axis, epsilon=self.epsilon)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 7], f32[7], f32[7])
         yield sample(cls(1, 0.5), f32[2, 3, 5, 4], f32[3, 5, 4])
@@ -88,6 +79,19 @@ class LayerNorm(Op):
             note="the reference gives Mean and InvStdDev the dtype of x, not that of stash_type",
         )
         yield sample(cls(), f64[3, 8], f64[8])
+
+
+@imports("LayerNormalization")
+def _import_layer_norm(n: ImportNode) -> Any:
+    stats = any(n.proto.output[1:])
+    if stats and n.attr("stash_type", 1) != 1:
+        raise n.unsupported("the outputs Mean and InvStdDev are computed as float32 (stash_type=1) alone")
+    return n.emit(LayerNorm(n.attr("axis", -1), n.attr("epsilon", 1e-5), stats), *n.present_inputs())
+
+
+@exports(LayerNorm)
+def _export_layer_norm(op: LayerNorm, n: ExportNode) -> None:
+    n.node("LayerNormalization", n.inputs, n.outputs, axis=op.axis, epsilon=op.epsilon)
 
 
 def check_normalized(x: TensorType, params: Sequence[TensorType], most: int) -> None:

@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, power, root
 from ._axes import axis_of
 
 
+@onnx_op("LpNormalization")
 @dataclass(frozen=True)
 class LpNorm(Op):
     """``x / (sum of |x|**p along axis) ** (1/p)``, zero where that norm is zero; p is 1 or 2; ONNX LpNormalization-22.
@@ -23,7 +26,7 @@ class LpNorm(Op):
     """
 
     name = "lp_norm"
-    onnx = ("LpNormalization",)
+    normalises_rows = True
     axis: int = -1
     p: int = 2
 
@@ -31,7 +34,7 @@ class LpNorm(Op):
         (x,) = types
         axis_of(self.axis, x.rank)
         if not x.is_float or self.p not in (1, 2):
-            raise ShapeError(f"takes float data and p of 1 or 2, not {x.dtype} and {self.p}")
+            raise ShapeError(f"takes float data and p of 1 or 2, not {dtype_names(x.dtype)} and {self.p}")
         return x
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

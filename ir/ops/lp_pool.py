@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, sample
 from ..types import TensorType
 from ._accumulate import accumulator, power, root
-from ._pool import Pool
+from ._pool import Pool, export_pool, pool_geometry
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class LpPool(Pool):
     """``y[n,c,i] = (sum over k of |x[n, c, s*i + d*k - pad]|**p) ** (1/p)``, p whole; ONNX LpPool-22."""
 
     name = "lp_pool"
-    onnx = ("LpPool",)
 
     p: int = 2
 
@@ -42,13 +41,6 @@ class LpPool(Pool):
         return 2 * super().flops(inputs, outputs)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(**cls.onnx_geometry(n), p=onnx_order(n)), n.input(0))
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        super().to_onnx(n, p=self.p, **attrs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((3,), (2,), p=1), f32[2, 3, 9])
         yield sample(cls((3, 2), (2, 1), ((1, 0), (0, 1))), f32[1, 3, 7, 9])
@@ -61,6 +53,16 @@ class LpPool(Pool):
         )
         yield sample(cls((2, 2, 2), (1, 2, 2)), f32[1, 2, 4, 5, 6])
         yield sample(cls((2, 2)), f16[1, 2, 4, 4])
+
+
+@imports("LpPool")
+def _import_lp_pool(n: ImportNode) -> Any:
+    return n.emit(LpPool(**pool_geometry(n), p=onnx_order(n)), n.input(0))
+
+
+@exports(LpPool)
+def _export_lp_pool(op: LpPool, n: ExportNode) -> None:
+    export_pool(op, n, "LpPool", p=op.p)
 
 
 def check_order(p: int) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, sample
 from ..types import TensorType
 from ._accumulate import accumulator, power
 from ._axes import size_of
 
 
+@onnx_op("LRN")
 @dataclass(frozen=True)
 class Lrn(Op):
     """``x / (bias + alpha / size * s) ** beta``, s the sum of squares over ``size`` channels around; ONNX LRN-13.
@@ -23,7 +25,6 @@ class Lrn(Op):
     """
 
     name = "lrn"
-    onnx = ("LRN",)
     size: int
     alpha: float = 1e-4
     beta: float = 0.75

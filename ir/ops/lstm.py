@@ -11,9 +11,9 @@ import numpy as np
 from ..graph import Value
 from ..loops import block, vector_loop
 from ..lowering import TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, sample
-from ._recurrent import Layer, Recurrent, load, multiply, part, summed_biases
+from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, load, multiply, part, summed_biases
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class LSTM(Recurrent):
     """
 
     name = "lstm"
-    onnx = ("LSTM",)
     gates = 4
     states = 2
     functions = ("Sigmoid", "Tanh", "Tanh")
@@ -64,22 +63,6 @@ class LSTM(Recurrent):
         return at
 
     @classmethod
-    def attributes(cls, n: ImportNode) -> dict[str, Any]:
-        return {"input_forget": bool(n.attr("input_forget", 0))}
-
-    @classmethod
-    def vectors(cls, n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
-        given = n.optional(7)
-        peephole = part(n, given, d) if given else n.filled((3 * hidden,), 0, n.input(0).type.dtype, "peephole")
-        return None if bias is None else summed_biases(n, bias), [peephole]
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        super().to_onnx(n, input_forget=self.input_forget or None)
-
-    def written_extra(self, n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
-        return "", n.node("Unsqueeze", [extra, n.ints([0], "axis")])
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         whole, none = np.array([5, 5, 5], np.int32), np.zeros(9, np.float32)
         lone = {
@@ -107,3 +90,23 @@ class LSTM(Recurrent):
             f16[1, 2],
             **narrow,
         )
+
+
+@imports("LSTM")
+def _import_lstm(n: ImportNode) -> Any:
+    return import_recurrent(LSTM, n, _vectors, input_forget=bool(n.attr("input_forget", 0)))
+
+
+@exports(LSTM)
+def _export_lstm(op: LSTM, n: ExportNode) -> None:
+    export_recurrent(op, n, "LSTM", _written, input_forget=op.input_forget or None)
+
+
+def _vectors(n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Value | None, list[Value]]:
+    given = n.optional(7)
+    peephole = part(n, given, d) if given else n.filled((3 * hidden,), 0, n.input(0).type.dtype, "peephole")
+    return None if bias is None else summed_biases(n, bias), [peephole]
+
+
+def _written(n: ExportNode, extra: str, hidden: int) -> tuple[str, str]:
+    return "", n.node("Unsqueeze", [extra, n.ints([0], "axis")])

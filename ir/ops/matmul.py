@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import FLOATS
+from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, i32, i64, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator, rounded
@@ -18,17 +19,23 @@ DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 """What ONNX MatMul and Gemm take."""
 
 
+@onnx_op("MatMul")
 @dataclass(frozen=True)
 class MatMul(Op):
-    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX MatMul-13."""
+    """``numpy.matmul``: the last two axes are matrices, those before broadcast, a 1-D operand is a vector; ONNX
+    MatMul-13.
+    """
 
     name = "matmul"
-    onnx = ("MatMul",)
+    contraction = True
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
         if a.dtype != b.dtype or a.dtype not in DTYPES:
-            raise ShapeError(f"takes operands of one dtype out of {', '.join(DTYPES)}, not {a.dtype} and {b.dtype}")
+            raise ShapeError(
+                f"takes operands of one dtype out of {dtype_names(*DTYPES)}, not {dtype_names(a.dtype)} and "
+                f"{dtype_names(b.dtype)}"
+            )
         if not a.rank or not b.rank:
             raise ShapeError("takes no scalars")
         inner = b.shape[-2 if b.rank > 1 else 0]

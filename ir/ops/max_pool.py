@@ -12,12 +12,12 @@ import numpy as np
 from ..dtypes import FLOATS
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i8, sample, u8
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._elementwise import infinity
-from ._pool import Pool
+from ._pool import Pool, export_pool, pool_geometry
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class MaxPool(Pool):
     """
 
     name = "max_pool"
-    onnx = ("MaxPool",)
+    moves_elements = True
+    rounds = False
     dtypes = (*FLOATS, "i8", "u8")
 
     indices: bool = False
@@ -96,15 +97,6 @@ class MaxPool(Pool):
         return not self.indices and super().layouts(inputs, layout)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        indices = any(n.proto.output[1:])
-        column_major = indices and bool(n.attr("storage_order", 0))
-        return n.emit(cls(**cls.onnx_geometry(n), indices=indices, column_major=column_major), n.input(0))
-
-    def to_onnx(self, n: ExportNode, **attrs: Any) -> None:
-        super().to_onnx(n, storage_order=self.column_major, **attrs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         kernel, strides, pads = (3, 2), (2, 3), ((1, 0), (0, 1))
         yield sample(cls((3,), (2,)), f32[2, 3, 10])
@@ -125,3 +117,15 @@ class MaxPool(Pool):
             yield sample(cls(kernel, strides, pads, indices=True, column_major=column_major), f32[2, 3, 8, 9])
         yield sample(cls((2, 2, 2), (2, 1, 2), indices=True, column_major=True), f32[2, 2, 4, 5, 6])
         yield sample(cls((3,), (1,), ((1, 1),), (2,), indices=True), i8[1, 2, 12], low=-2, high=2)
+
+
+@imports("MaxPool")
+def _import_max_pool(n: ImportNode) -> Any:
+    indices = any(n.proto.output[1:])
+    column_major = indices and bool(n.attr("storage_order", 0))
+    return n.emit(MaxPool(**pool_geometry(n), indices=indices, column_major=column_major), n.input(0))
+
+
+@exports(MaxPool)
+def _export_max_pool(op: MaxPool, n: ExportNode) -> None:
+    export_pool(op, n, "MaxPool", storage_order=op.column_major)

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._axes import Ints, data_index
@@ -23,14 +23,15 @@ FAR = 1e6
 
 @dataclass(frozen=True)
 class MaxRoiPool(Op):
-    """``y[r, c, i, j]``: the maximum in bin (i, j) of region r, 0 in an empty one; ONNX MaxRoiPool-22, Fast R-CNN's RoI pooling.
+    """``y[r, c, i, j]``: the maximum in bin (i, j) of region r, 0 in an empty one; ONNX MaxRoiPool-22, Fast R-CNN's RoI
+    pooling.
 
-    Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and rounded.
+    Operands: data ``N C H W`` and regions ``R 5``: the number of the image, then x1, y1, x2, y2, times ``scale`` and
+    rounded.
     """
 
     on_gpu = False
     name = "max_roi_pool"
-    onnx = ("MaxRoiPool",)
     pooled: Ints = (1, 1)
     scale: float = 1.0
 
@@ -81,7 +82,9 @@ class MaxRoiPool(Op):
         return program(k, [outs[0], edges], xs, body, self.name)[0].tensor
 
     def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: int) -> tuple[Any, Any]:
-        """The first element of bin i along an axis, and the one after the last; computed as ONNX Runtime does, in floats."""
+        """The first element of bin i along an axis, and the one after the last; computed as ONNX Runtime does, in
+        floats.
+        """
         low, high = (_whole(k, rois(r, 2 - axis + end) * k.like(self.scale, rois(r, 0))) for end in (0, 2))
         extent = k.tirx.max(high - low + 1, 1).astype("float32") / k.const(self.pooled[axis], "float32")
         first = k.tirx.floor(i.astype("float32") * extent).astype("int32") + low
@@ -92,18 +95,21 @@ class MaxRoiPool(Op):
         return outputs[0].numel * 4
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(n.attr("pooled_shape", ()), n.attr("spatial_scale", 1.0)), n.input(0), n.input(1))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("MaxRoiPool", n.inputs, n.outputs, pooled_shape=self.pooled, spatial_scale=self.scale)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rois = np.array([[0, 1, 1, 14, 18], [1, 0.5, 2.25, 6, 5], [1, -9, -2, 40, 9], [0, 7, 7, 7, 7]], np.float32)
         lone = {"oracle": "onnxruntime", "note": "the reference has no MaxRoiPool", "opset": 21}
         yield sample(cls((3, 4), 0.5), f32[2, 3, 9, 8], rois, **lone)
         yield sample(cls((2, 2)), f32[2, 1, 20, 16], rois, **lone)
+
+
+@imports("MaxRoiPool")
+def _import_max_roi_pool(n: ImportNode) -> Any:
+    return n.emit(MaxRoiPool(n.attr("pooled_shape", ()), n.attr("spatial_scale", 1.0)), n.input(0), n.input(1))
+
+
+@exports(MaxRoiPool)
+def _export_max_roi_pool(op: MaxRoiPool, n: ExportNode) -> None:
+    n.node("MaxRoiPool", n.inputs, n.outputs, pooled_shape=op.pooled, spatial_scale=op.scale)
 
 
 def _whole(k: TensorExpressions, x: Any) -> Any:

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from ..onnx_io import ImportNode
-from ..op import Op
+from ..errors import plural
+from ..onnx_io import ImportNode, imports
 from ._window import full
 from .pad import Pad
 from .reshape import Reshape
 from .scatter import ScatterElements
 
 
-@dataclass(frozen=True)
-class MaxUnpool(Op):
+@imports("MaxUnpool")
+def _import_max_unpool(n: ImportNode) -> Any:
     """Zeros, with the elements of x where MaxPool found them, by its flat indices; ONNX MaxUnpool-22.
 
-    Imported as a scatter. The indices count in a result of the natural size; what ``output_shape`` has beyond it is zeros at
-    the end, as by onnx's reference.
+    Imported as a scatter. The indices count in a result of the natural size; what ``output_shape`` has beyond it is
+    zeros at the end, as by onnx's reference.
     """
-
-    onnx = ("MaxUnpool",)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, indices = n.input(0), n.input(1)
-        kernel = n.attr("kernel_shape") or ()
-        rank = len(kernel)
-        if rank != x.type.rank - 2 or indices.type.shape != x.type.shape:
-            raise n.error(f"a kernel of {rank} axes and indices {indices.type} do not fit data {x.type}")
-        strides, pads = full(n.attr("strides", ()), rank), n.attr("pads") or (0,) * (2 * rank)
-        if len(pads) != 2 * rank:
-            raise n.error(f"{len(pads)} pads given for {rank} spatial axes; two an axis are needed")
-        sizes = zip(x.type.sizes[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
-        natural = (*x.type.sizes[:2], *((size - 1) * s - begin - end + k for size, s, k, begin, end in sizes))
-        wanted = n.ints(2, "output_shape") or natural
-        if len(wanted) != len(natural) or any(w < d for w, d in zip(wanted, natural, strict=True)):
-            raise n.unsupported(f"output_shape {list(wanted)} is smaller than the natural size {list(natural)}")
-        zeros = n.filled((math.prod(natural),), 0, x.type.dtype, "zeros")
-        flat = [n.emit(Reshape((-1,)), v) for v in (indices, x)]
-        y = n.emit(Reshape(natural, True), n.emit(ScatterElements(), zeros, *flat))
-        if wanted == natural:
-            return y
-        return n.emit(Pad(tuple((0, w - d) for w, d in zip(wanted, natural, strict=True))), y)
+    x, indices = n.input(0), n.input(1)
+    kernel = n.attr("kernel_shape") or ()
+    rank = len(kernel)
+    if rank != x.type.rank - 2 or indices.type.shape != x.type.shape:
+        raise n.error(f"a kernel of {plural(rank, 'axis', 'axes')} and indices {indices.type} do not fit data {x.type}")
+    strides, pads = full(n.attr("strides", ()), rank), n.attr("pads") or (0,) * (2 * rank)
+    if len(pads) != 2 * rank:
+        raise n.error(
+            f"{plural(len(pads), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
+            "are needed"
+        )
+    sizes = zip(x.type.sizes[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
+    natural = (*x.type.sizes[:2], *((size - 1) * s - begin - end + k for size, s, k, begin, end in sizes))
+    wanted = n.ints(2, "output_shape") or natural
+    if len(wanted) != len(natural) or any(w < d for w, d in zip(wanted, natural, strict=True)):
+        raise n.unsupported(f"output_shape {list(wanted)} is smaller than the natural size {list(natural)}")
+    zeros = n.filled((math.prod(natural),), 0, x.type.dtype, "zeros")
+    flat = [n.emit(Reshape((-1,)), v) for v in (indices, x)]
+    y = n.emit(Reshape(natural, True), n.emit(ScatterElements(), zeros, *flat))
+    if wanted == natural:
+        return y
+    return n.emit(Pad(tuple((0, w - d) for w, d in zip(wanted, natural, strict=True))), y)

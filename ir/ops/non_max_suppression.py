@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,31 +11,32 @@ import numpy as np
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
 from ..types import TensorType
 from ._axes import same_size
+from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
 
-_LEFT, _PICKED, _FOUND, _BOX, _CLEAR, _PLACE, _BELOW, _HELD = range(8)
-"""What is kept for each class of an image: how many boxes are in the heap, were picked, and were in the heap at first; the box
-that is looked at, and whether it overlaps none so far; and where the heap is being put in order."""
+_PICKED, _FOUND, _CLEAR = range(SLOTS, SLOTS + 3)
+"""What is kept for each class of an image besides the heap: how many boxes were picked, and were in the heap at first; and
+whether the box that is looked at overlaps none of those so far."""
 
 
 @dataclass(frozen=True)
 class NonMaxSuppression(Op):
     """Indices (image, class, box) of the boxes picked for each class by falling score; ONNX NonMaxSuppression-11.
 
-    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have in common,
-    and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its centre and size
-    (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index first.
+    Operands: boxes ``N B 4``, scores ``N C B``, the largest share of their union (IoU) that two picked boxes may have
+    in common, and the score that a box must exceed. A box is two opposite corners (y, x, y, x), or with ``center`` its
+    centre and size (x, y, width, height). At most ``most`` boxes of a class are picked; of equal scores the lower index
+    first.
 
     Results: int64 of shape ``N*C*min(most, B) 3``, and how many of its rows count. The others are 0.
     """
 
     on_gpu = False
     name = "non_max_suppression"
-    onnx = ("NonMaxSuppression",)
     counted = 0
     most: int = 0
     center: bool = False
@@ -43,7 +44,7 @@ class NonMaxSuppression(Op):
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
         boxes, scores, *limits = types
         if len(limits) != 2 or any(t.dtype != "f32" for t in types) or any(t.shape != (1,) for t in limits):
-            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of f32")
+            raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of float32")
         if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
             raise ShapeError(f"takes boxes [N,B,4] and scores [N,C,B], not {boxes} and {scores}")
         if not same_size(boxes.shape[0], scores.shape[0]) or not same_size(boxes.shape[1], scores.shape[2]):
@@ -58,7 +59,7 @@ class NonMaxSuppression(Op):
         groups, most = images * classes, min(self.most, count)
         if not groups * most:
             return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
-        work = [TensorType("i32", (groups, size)) for size in (most, count, 8)]
+        work = [TensorType("i32", (groups, size)) for size in (most, count, SLOTS + 3)]
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
             rows, total, picked, _, state = results
@@ -86,31 +87,39 @@ class NonMaxSuppression(Op):
         image, kind = g // classes, g % classes
         zero, one = k.const(0, "int32"), k.const(1, "int32")
         count, most = (int(m.buffer.shape[1]) for m in (left, picked))
-        heap = _Heap(k, left, state, g, lambda box: scores(image, kind, box), count)
+
+        def better(a: Any, b: Any) -> Any:
+            x, y = scores(image, kind, a), scores(image, kind, b)
+            return k.tirx.any(x > y, k.tirx.all(x == y, a < b))
+
+        heap = Heap(k, left, state, g, better, count)
 
         def compare(i: Any) -> Any:
-            close = self.overlap(k, boxes, image, picked(g, i), state(g, _BOX)) > share(0)
+            close = self.overlap(k, boxes, image, picked(g, i), state(g, TAKEN)) > share(0)
             return when(k, k.tirx.all(state(g, _CLEAR) > 0, close), state.store(zero, g, _CLEAR))
 
         def candidate(_: Any) -> Any:
             n = state(g, _PICKED)
-            keep = block(k, picked.store(state(g, _BOX), g, n), state.store(n + one, g, _PICKED))
+            keep = block(k, picked.store(state(g, TAKEN), g, n), state.store(n + one, g, _PICKED))
             trial = block(
                 k, heap.pop(), state.store(one, g, _CLEAR), loop(k, n, compare), when(k, state(g, _CLEAR) > 0, keep)
             )
             return when(k, n < most, trial)
 
         def add(i: Any) -> Any:
-            n = state(g, _LEFT)
+            n = state(g, COUNT)
             able = scores(image, kind, i) > least(0)
-            return when(k, able, block(k, left.store(i, g, n), state.store(n + one, g, _LEFT)))
+            return when(k, able, block(k, left.store(i, g, n), state.store(n + one, g, COUNT)))
 
-        start = [state.store(zero, g, slot) for slot in (_LEFT, _PICKED)]
-        candidates = [state.store(state(g, _LEFT), g, _FOUND), loop(k, state(g, _FOUND), candidate)]
+        start = [state.store(zero, g, slot) for slot in (COUNT, _PICKED)]
+        candidates = [state.store(state(g, COUNT), g, _FOUND), loop(k, state(g, _FOUND), candidate)]
         return block(k, *start, loop(k, count, add), heap.build(), *candidates)
 
     def overlap(self, k: TensorExpressions, boxes: Memory, image: Any, a: Any, b: Any) -> Any:
-        """The area that two boxes share over that of their union; 0 where a box has no area. As ONNX Runtime rounds it."""
+        """The area that two boxes share over that of their union; 0 where a box has no area.
+
+        As ONNX Runtime rounds it.
+        """
         sides = [self.sides(k, [boxes(image, box, i) for i in range(4)]) for box in (a, b)]
         inner = [
             k.tirx.min(high, top) - k.tirx.max(low, bottom) for (low, high), (bottom, top) in zip(*sides, strict=True)
@@ -133,23 +142,6 @@ class NonMaxSuppression(Op):
         return inputs[1].numel * max(1, min(self.most, inputs[1].sizes[2]).bit_length())
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        most = n.ints(2, "max_output_boxes_per_class") or (0,)
-        limits = []
-        for i, missing in ((3, 0.0), (4, -np.inf)):
-            given = n.optional(i)
-            if given is None:
-                given = n.constant(np.array([missing], np.float32))
-            limits.append(given if given.type.shape == (1,) else n.emit(Reshape((1,)), given))
-        op = cls(max(0, most[0]), bool(n.attr("center_point_box", 0)))
-        return n.emit(op, n.input(0), n.input(1), *limits)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        most = n.ints([self.most], "most")
-        inputs = [*n.inputs[:2], most, *n.inputs[2:]]
-        n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(self.center))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rng = np.random.default_rng(7)
         corners = rng.uniform(0, 1, (2, 40, 4)).astype(np.float32)
@@ -163,54 +155,21 @@ class NonMaxSuppression(Op):
         yield sample(cls(0), corners, scores, half, low)
 
 
-@dataclass(frozen=True)
-class _Heap:
-    """A binary heap of boxes, the one of the highest score on top; of equal scores the lower index."""
+@imports("NonMaxSuppression")
+def _import_non_max_suppression(n: ImportNode) -> Any:
+    most = n.ints(2, "max_output_boxes_per_class") or (0,)
+    limits = []
+    for i, missing in ((3, 0.0), (4, -np.inf)):
+        given = n.optional(i)
+        if given is None:
+            given = n.constant(np.array([missing], np.float32))
+        limits.append(given if given.type.shape == (1,) else n.emit(Reshape((1,)), given))
+    op = NonMaxSuppression(max(0, most[0]), bool(n.attr("center_point_box", 0)))
+    return n.emit(op, n.input(0), n.input(1), *limits)
 
-    k: TensorExpressions
-    boxes: Memory
-    state: Memory
-    g: Any
-    score: Callable[[Any], Any]
-    most: int
 
-    def build(self) -> Any:
-        """Put the boxes in order."""
-        k, n = self.k, self.state(self.g, _LEFT)
-        return loop(k, n // 2, lambda i: self._sift(n // 2 - 1 - i))
-
-    def pop(self) -> Any:
-        """Take the best box out."""
-        k, g, last = self.k, self.g, self.state(self.g, _LEFT) - self.k.const(1, "int32")
-        return block(
-            k,
-            self.state.store(self.boxes(g, 0), g, _BOX),
-            self.boxes.store(self.boxes(g, last), g, 0),
-            self.state.store(last, g, _LEFT),
-            self._sift(k.const(0, "int32")),
-        )
-
-    def _sift(self, start: Any) -> Any:
-        """Move a box down to where it is better than those below it."""
-        k, g, state, boxes = self.k, self.g, self.state, self.boxes
-        at, below, n = state(g, _PLACE), state(g, _BELOW), state(g, _LEFT)
-        one = k.const(1, "int32")
-        swap = block(
-            k,
-            state.store(boxes(g, at), g, _HELD),
-            boxes.store(boxes(g, below), g, at),
-            boxes.store(state(g, _HELD), g, below),
-            state.store(below, g, _PLACE),
-        )
-        other = when(k, self._better(boxes(g, below + one), boxes(g, below)), state.store(below + one, g, _BELOW))
-        step = block(
-            k,
-            when(k, below + one < n, other),
-            when(k, self._better(boxes(g, below), boxes(g, at)), swap, state.store(n, g, _PLACE)),
-        )
-        level = block(k, state.store(2 * at + one, g, _BELOW), when(k, below < n, step))
-        return block(k, state.store(start, g, _PLACE), loop(k, self.most.bit_length(), lambda _: level))
-
-    def _better(self, a: Any, b: Any) -> Any:
-        k, (x, y) = self.k, map(self.score, (a, b))
-        return k.tirx.any(x > y, k.tirx.all(x == y, a < b))
+@exports(NonMaxSuppression)
+def _export_non_max_suppression(op: NonMaxSuppression, n: ExportNode) -> None:
+    most = n.ints([op.most], "most")
+    inputs = [*n.inputs[:2], most, *n.inputs[2:]]
+    n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(op.center))

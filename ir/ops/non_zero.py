@@ -13,22 +13,23 @@ from ..dtypes import COMPUTED
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from .cast import Cast
 
 
+@onnx_op("NonZero", folds=True)
 @dataclass(frozen=True)
 class NonZero(Op):
     """The index of each element that is not zero, in row-major order, a column each; ONNX NonZero-13.
 
-    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others are 0.
+    Results: int64 of shape ``rank n``, n being the number of elements, and how many of its columns count. The others
+    are 0.
     """
 
     on_gpu = False
     name = "non_zero"
-    onnx = ("NonZero",)
     counted = 1
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -58,9 +59,6 @@ class NonZero(Op):
 
         return [r.tensor for r in program(k, outs, xs, body, self.name)]
 
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("NonZero", n.inputs, n.outputs[:1])
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), np.array([[0, 1.5, 0], [-2, 0, np.nan]], np.float32))
@@ -68,3 +66,8 @@ class NonZero(Op):
         yield sample(cls(), boolean[7])
         yield sample(cls(), np.zeros((3, 2), np.int32))
         yield sample(cls(), f32[2, 0, 3])
+
+
+@exports(NonZero)
+def _export_non_zero(op: NonZero, n: ExportNode) -> None:
+    n.node("NonZero", n.inputs, n.outputs[:1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._axes import axis_of
@@ -20,12 +20,12 @@ from ._axes import axis_of
 class OneHot(Op):
     """A new axis of size ``depth``, holding ``values[1]`` at the index and ``values[0]`` elsewhere; ONNX OneHot-11.
 
-    Operands are the indices, of any numeric dtype, and the two values. Negative indices count from the end; those out of
-    range give ``values[0]`` everywhere.
+    Operands are the indices, of any numeric dtype, and the two values. Negative indices count from the end; those out
+    of range give ``values[0]`` everywhere.
     """
 
     name = "one_hot"
-    onnx = ("OneHot",)
+    rounds = False
     injective = True
     depth: int = 1
     axis: int = -1
@@ -49,17 +49,6 @@ class OneHot(Op):
         return k.compute(outs[0], element, "one_hot")
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        depth = n.ints(1, "depth")
-        if depth is None or len(depth) != 1:
-            raise n.error("its depth must be one number")
-        return n.emit(cls(depth[0], n.attr("axis", -1)), n.input(0), n.input(2))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        depth = n.constant(np.array(self.depth, np.int64), "depth")
-        n.node("OneHot", [n.inputs[0], depth, n.inputs[1]], n.outputs, axis=self.axis)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(4), np.array([0, 3, -1, 1]), f32[2])
         yield sample(cls(3, 0), np.array([[2, -3], [0, 1]]), np.array([2, 5]))
@@ -68,3 +57,17 @@ class OneHot(Op):
             cls(3, 1), floats, f32[2], oracle="reference", note="ONNX Runtime wants the depth in the same dtype"
         )
         yield sample(cls(3), np.array([3, 5, -4, 0]), f32[2])
+
+
+@imports("OneHot", folds=True)
+def _import_one_hot(n: ImportNode) -> Any:
+    depth = n.ints(1, "depth")
+    if depth is None or len(depth) != 1:
+        raise n.error("its depth must be one number")
+    return n.emit(OneHot(depth[0], n.attr("axis", -1)), n.input(0), n.input(2))
+
+
+@exports(OneHot)
+def _export_one_hot(op: OneHot, n: ExportNode) -> None:
+    depth = n.constant(np.array(op.depth, np.int64), "depth")
+    n.node("OneHot", [n.inputs[0], depth, n.inputs[1]], n.outputs, axis=op.axis)

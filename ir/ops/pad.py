@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtypes import numpy_dtype
-from ..errors import ShapeError
+from ..dtypes import dtype_names, numpy_dtype
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import axes_of, axis_of
 from ._window import Pads, flat_pads
 
@@ -25,12 +26,13 @@ MODES = ("constant", "edge", "reflect", "wrap")
 class Pad(Op):
     """The operand with ``pads[a]`` = (begin, end) elements added at the ends of each axis; ONNX Pad-24.
 
-    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one element of
-    an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap`` (periodic).
+    Negative pads crop; what is left is then padded. ``mode`` says with what: ``constant`` (``value``, or the one
+    element of an optional second operand), ``edge`` (the last element), ``reflect`` (mirrored about it), ``wrap``
+    (periodic).
     """
 
     name = "pad"
-    onnx = ("Pad",)
+    rounds = False
     injective = True
     pads: Pads = ()
     mode: str = "constant"
@@ -42,9 +44,11 @@ class Pad(Op):
         if self.mode not in MODES:
             raise ShapeError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
         if len(self.pads) != x.rank:
-            raise ShapeError(f"{len(self.pads)} pairs of pads given for {x.rank} axes")
+            raise ShapeError(f"{plural(len(self.pads), 'pair')} of pads given for {plural(x.rank, 'axis', 'axes')}")
         if len(value) > 1 or (value and (value[0].dtype != x.dtype or value[0].numel != 1 or self.mode != "constant")):
-            raise ShapeError(f"takes one constant of dtype {x.dtype} beside the data, in mode constant alone")
+            raise ShapeError(
+                f"takes one constant of dtype {dtype_names(x.dtype)} beside the data, in mode constant alone"
+            )
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)
 
@@ -53,7 +57,7 @@ class Pad(Op):
         if begin == end == 0:
             return size
         if isinstance(size, str):
-            raise ShapeError(f"symbolic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
+            raise ShapeError(f"dynamic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
         left = size + min(begin, 0) + min(end, 0)
         if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
             raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")
@@ -84,28 +88,6 @@ class Pad(Op):
         )
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, mode = n.input(0), n.attr("mode", "constant")
-        flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
-        rank = x.type.rank
-        axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
-        if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
-            raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
-        if mode not in MODES:
-            raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
-        given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
-        pads = tuple(given.get(a, (0, 0)) for a in range(rank))
-        if not any(begin or end for begin, end in pads):
-            return x
-        value, operand = _fill(n, x) if mode == "constant" else (0, [])
-        return n.emit(cls(pads, mode, value), x, *operand)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        value = n.inputs[1:] or [n.constant(_scalar(self.value, n.input_types[0].dtype), "value")]
-        inputs = [n.inputs[0], n.ints(flat_pads(self.pads)), *(value if self.mode == "constant" else [])]
-        n.node("Pad", inputs, n.outputs, mode=self.mode)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(((0, 0), (0, 0), (1, 2), (3, 0))), f32[1, 2, 4, 5])
         yield sample(cls(((1, 0), (0, 2)), value=-1.5), f16[3, 2])
@@ -118,6 +100,31 @@ class Pad(Op):
         yield sample(cls(((1, -1), (-2, 0)), value=7), i64[3, 4], oracle="onnxruntime", note=note)
         yield sample(cls(((-1, 2), (1, -2)), "reflect"), f32[5, 4], oracle="onnxruntime", note=note)
         yield sample(cls(((-1, 2), (1, -2)), "edge"), f32[5, 4], oracle="onnxruntime", note=note)
+
+
+@imports("Pad")
+def _import_pad(n: ImportNode) -> Any:
+    x, mode = n.input(0), n.attr("mode", "constant")
+    flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
+    rank = x.type.rank
+    axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
+    if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
+        raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
+    if mode not in MODES:
+        raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+    given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
+    pads = tuple(given.get(a, (0, 0)) for a in range(rank))
+    if not any(begin or end for begin, end in pads):
+        return x
+    value, operand = _fill(n, x) if mode == "constant" else (0, [])
+    return n.emit(Pad(pads, mode, value), x, *operand)
+
+
+@exports(Pad)
+def _export_pad(op: Pad, n: ExportNode) -> None:
+    value = n.inputs[1:] or [n.constant(_scalar(op.value, n.input_types[0].dtype), "value")]
+    inputs = [n.inputs[0], n.ints(flat_pads(op.pads)), *(value if op.mode == "constant" else [])]
+    n.node("Pad", inputs, n.outputs, mode=op.mode)
 
 
 def _fill(n: ImportNode, x: Value) -> tuple[float, list[Value]]:

@@ -1,16 +1,14 @@
-"""ONNX Runtime's operators on quantized tensors, which its quantizer writes beside ONNX's own (domain ``com.microsoft``)."""
+"""ONNX Runtime's operators on quantized tensors, which its quantizer writes beside ONNX's own (domain
+``com.microsoft``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import onnx
-
 from ..graph import Value
-from ..onnx_io import ImportNode
-from ..op import ONNX_REGISTRY, Op
+from ..onnx_io import ImportNode, importer_of, imports
 from .binary import Mul
 from .cast import Cast
 from .concat import Concat
@@ -25,60 +23,55 @@ OPSET = 18
 """The attributes of what is computed are those of ONNX in this opset."""
 
 
-@dataclass(frozen=True)
-class QLinear(Op):
+@imports(*(f"{DOMAIN}QLinear{op}" for op in (*BINARY, *UNARY)))
+def _import_qlinear(n: ImportNode) -> Any:
     """``quantize(op(dequantize(x)))``: each operand with its scale and zero point, then those of the result.
 
     As ONNX Runtime's ``QLinearAdd`` and its kin, which may differ by one where a result lies between two integers.
     """
+    from onnx import NodeProto
 
-    onnx = tuple(f"{DOMAIN}QLinear{op}" for op in (*BINARY, *UNARY))
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        op_type = n.op_type.removeprefix("QLinear")
-        count = 2 if op_type in BINARY else 1
-        if n.attr("channels_last", 0):
-            raise n.unsupported("channels_last is not supported")
-        proto = onnx.NodeProto(op_type=op_type, name=n.proto.name, output=n.proto.output)
-        proto.attribute.extend(a for a in n.proto.attribute if a.name not in ("channels_last", "opset"))
-        inside = ImportNode(proto, n.attr("opset", OPSET), [_floats(n, i) for i in range(0, 3 * count, 3)], n.builder)
-        return _quantized(n, ONNX_REGISTRY[op_type].from_onnx(inside), *_scale(n, 3 * count))
-
-
-@dataclass(frozen=True)
-class QLinearConcat(Op):
-    """Tensors of several scales joined in one of another: first the scale and zero point of the result, then each operand with its own."""
-
-    onnx = (f"{DOMAIN}QLinearConcat",)
-
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        axis = n.attr("axis")
-        if axis is None:
-            raise n.error("attribute 'axis' is missing")
-        parts = [_floats(n, i) for i in range(2, len(n.inputs), 3)]
-        return _quantized(n, n.emit(Concat(axis), *parts), *_scale(n, 0))
+    op_type = n.op_type.removeprefix("QLinear")
+    count = 2 if op_type in BINARY else 1
+    if n.attr("channels_last", 0):
+        raise n.unsupported("channels_last is not supported")
+    proto = NodeProto(op_type=op_type, name=n.proto.name, output=n.proto.output)
+    proto.attribute.extend(a for a in n.proto.attribute if a.name not in ("channels_last", "opset"))
+    inside = ImportNode(proto, n.attr("opset", OPSET), [_floats(n, i) for i in range(0, 3 * count, 3)], n.builder)
+    importer = importer_of(op_type)
+    assert importer is not None, op_type
+    return _quantized(n, importer(inside), *_scale(n, 3 * count))
 
 
-@dataclass(frozen=True)
-class QGemm(Op):
-    """``alpha * a @ b + c`` of quantized matrices, c being int32 at the product of their scales; a float where the result has no scale."""
+@imports(f"{DOMAIN}QLinearConcat")
+def _import_qlinear_concat(n: ImportNode) -> Any:
+    """Tensors of several scales joined in one of another.
 
-    onnx = (f"{DOMAIN}QGemm",)
+    The scale and zero point of the result come first, then each operand with its own.
+    """
+    axis = n.attr("axis")
+    if axis is None:
+        raise n.error("attribute 'axis' is missing")
+    parts = [_floats(n, i) for i in range(2, len(n.inputs), 3)]
+    return _quantized(n, n.emit(Concat(axis), *parts), *_scale(n, 0))
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        trans_b = bool(n.attr("transB", 0))
-        alpha = n.attr("alpha", 1.0)
-        a, b = _floats(n, 0), _floats(n, 3, axis=0 if trans_b else 1)
-        operands = [a, b]
-        if (bias := n.optional(6)) is not None:
-            scale = n.emit(Mul(), n.emit(Reshape((1,)), n.input(1)), n.emit(Reshape((-1,)), n.input(4)))
-            factor = n.emit(Mul(), scale, n.scalar(alpha, scale))
-            operands.append(n.emit(Mul(), n.emit(Cast("f32"), bias), factor))
-        y = n.emit(Gemm(alpha, 1.0, bool(n.attr("transA", 0)), trans_b), *operands)
-        return y if n.optional(7) is None else _quantized(n, y, *_scale(n, 7))
+
+@imports(f"{DOMAIN}QGemm")
+def _import_qgemm(n: ImportNode) -> Any:
+    """``alpha * a @ b + c`` of quantized matrices, c being int32 at the product of their scales.
+
+    The result is a float where it has no scale.
+    """
+    trans_b = bool(n.attr("transB", 0))
+    alpha = n.attr("alpha", 1.0)
+    a, b = _floats(n, 0), _floats(n, 3, axis=0 if trans_b else 1)
+    operands = [a, b]
+    if (bias := n.optional(6)) is not None:
+        scale = n.emit(Mul(), n.emit(Reshape((1,)), n.input(1)), n.emit(Reshape((-1,)), n.input(4)))
+        factor = n.emit(Mul(), scale, n.scalar(alpha, scale))
+        operands.append(n.emit(Mul(), n.emit(Cast("f32"), bias), factor))
+    y = n.emit(Gemm(alpha, 1.0, bool(n.attr("transA", 0)), trans_b), *operands)
+    return y if n.optional(7) is None else _quantized(n, y, *_scale(n, 7))
 
 
 def _floats(n: ImportNode, index: int, axis: int = 1) -> Value:

@@ -9,11 +9,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS
+from ..dtypes import FLOATS, SMALL, SMALL_FLOATS, SMALL_INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, i8, i32, sample, u8
 from ..types import TensorType
 from ._small import decoded, encoded
@@ -27,8 +27,8 @@ SMALL_ALONE = {"oracle": "reference", "note": "ONNX Runtime's numpy interface ha
 class _Linear(Op):
     """Operands: data, scale, and a zero point shaped like the scale, zero when it is left out.
 
-    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block of
-    that many elements along ``axis``.
+    The scale is one number, a vector along ``axis``, or, with ``block_size``, a tensor with one element for each block
+    of that many elements along ``axis``.
     """
 
     elementwise = True
@@ -43,7 +43,7 @@ class _Linear(Op):
         if len(zero) > 1 or any(z.shape not in shapes or z.dtype != zero_dtype for z in zero):
             raise ShapeError(f"the zero point must be {zero_dtype} and shaped like the scale, {list(scale.shape)}")
         if scale.dtype not in FLOATS:
-            raise ShapeError(f"the scale is {scale.dtype}, not a float")
+            raise ShapeError(f"the scale is {dtype_names(scale.dtype)}, not a float")
         if scale.shape in single:
             return
         if not -x.rank <= self.axis < x.rank:
@@ -72,23 +72,24 @@ class _Linear(Op):
 
 @dataclass(frozen=True)
 class Quantize(_Linear):
-    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16 bits.
+    """``saturate(round(x / scale) + zero)``, rounding half to even; ONNX QuantizeLinear-23 to integers of up to 16
+    bits.
 
-    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0; without
-    ``saturate`` what is beyond its range becomes infinity or NaN.
+    To a small float it is ``saturate(x / scale + zero)`` rounded to what there is, where the zero point must be 0;
+    without ``saturate`` what is beyond its range becomes infinity or NaN.
     """
 
     name = "quantize"
-    onnx = ("QuantizeLinear",)
+    rounds = False
     dtype: str = "u8"
     saturate: bool = True
 
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
         if self.dtype not in QUANTIZED:
-            raise ShapeError(f"does not make {self.dtype}; it makes {', '.join(QUANTIZED)}")
+            raise ShapeError(f"does not make {dtype_names(self.dtype)}; it makes {dtype_names(*QUANTIZED)}")
         if x.dtype not in (*FLOATS, "i32"):
-            raise ShapeError(f"does not take {x.dtype}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}")
         self.check(x, scale, zero, self.dtype)
         return x.with_dtype(self.dtype)
 
@@ -111,22 +112,6 @@ class Quantize(_Linear):
         return k.compute(outs[0], element, self.name, mask=True)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        operands = n.present_inputs()
-        code = n.attr("output_dtype", 0)
-        dtype = dtype_from_onnx(code) if code else operands[2].type.dtype if len(operands) > 2 else "u8"
-        if n.attr("precision", 0):
-            raise n.unsupported("attribute precision is not supported")
-        saturate = dtype not in SMALL_FLOATS or bool(n.attr("saturate", 1))
-        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0), dtype, saturate), *operands)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node(
-            "QuantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size or None,
-            output_dtype=onnx_dtype(self.dtype) if len(n.inputs) < 3 else None, saturate=None if self.saturate else 0,
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 4], np.array(0.013, np.float32), np.array(131, np.uint8))
         yield sample(
@@ -144,17 +129,38 @@ class Quantize(_Linear):
         yield sample(cls(dtype="f8e5m2", saturate=False), f32[40], scale, low=-3e4, high=3e4, **SMALL_ALONE)
 
 
+@imports("QuantizeLinear", folds=True)
+def _import_quantize(n: ImportNode) -> Any:
+    operands = n.present_inputs()
+    code = n.attr("output_dtype", 0)
+    dtype = dtype_from_onnx(code) if code else operands[2].type.dtype if len(operands) > 2 else "u8"
+    if n.attr("precision", 0):
+        raise n.unsupported("attribute precision is not supported")
+    saturate = dtype not in SMALL_FLOATS or bool(n.attr("saturate", 1))
+    return n.emit(Quantize(n.attr("axis", 1), n.attr("block_size", 0), dtype, saturate), *operands)
+
+
+@exports(Quantize)
+def _export_quantize(op: Quantize, n: ExportNode) -> None:
+    n.node(
+        "QuantizeLinear", n.inputs, n.outputs, axis=op.axis, block_size=op.block_size or None,
+        output_dtype=onnx_dtype(op.dtype) if len(n.inputs) < 3 else None, saturate=None if op.saturate else 0,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Dequantize(_Linear):
-    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up to 32 bits."""
+    """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up
+    to 32 bits.
+    """
 
     name = "dequantize"
-    onnx = ("DequantizeLinear",)
+    rounds = False
 
     def infer(self, *types: TensorType) -> TensorType:
         x, scale, *zero = types
         if x.dtype not in (*QUANTIZED, "i32"):
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join((*QUANTIZED, 'i32'))}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*QUANTIZED, 'i32')}")
         self.check(x, scale, zero, x.dtype)
         return x.with_dtype(scale.dtype)
 
@@ -172,17 +178,6 @@ class Dequantize(_Linear):
         return k.compute(outs[0], element, self.name, mask=True)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        operands = n.present_inputs()
-        code = n.attr("output_dtype", 0)
-        if code and dtype_from_onnx(code) != n.input(1).type.dtype:
-            raise n.unsupported("attribute output_dtype must be the dtype of the scale")
-        return n.emit(cls(n.attr("axis", 1), n.attr("block_size", 0)), *operands)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("DequantizeLinear", n.inputs, n.outputs, axis=self.axis, block_size=self.block_size)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         high = {"low": -128, "high": 255}
         yield sample(cls(), u8[2, 3, 4], np.array(0.013, np.float32), np.array(131, np.uint8), **high)
@@ -195,3 +190,17 @@ class Dequantize(_Linear):
                 zero = np.zeros((), TensorType(dtype, ()).numpy_dtype)
                 yield sample(cls(), TensorType(dtype, (40,)), np.array(0.25, np.float32), zero, **SMALL_ALONE)
         yield sample(cls(axis=0), TensorType("u4", (2, 9)), f32[2], np.array([3, 15], ml_dtypes.uint4), **SMALL_ALONE)
+
+
+@imports("DequantizeLinear")
+def _import_dequantize(n: ImportNode) -> Any:
+    operands = n.present_inputs()
+    code = n.attr("output_dtype", 0)
+    if code and dtype_from_onnx(code) != n.input(1).type.dtype:
+        raise n.unsupported("attribute output_dtype must be the dtype of the scale")
+    return n.emit(Dequantize(n.attr("axis", 1), n.attr("block_size", 0)), *operands)
+
+
+@exports(Dequantize)
+def _export_dequantize(op: Dequantize, n: ExportNode) -> None:
+    n.node("DequantizeLinear", n.inputs, n.outputs, axis=op.axis, block_size=op.block_size)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..dtypes import FLOATS, INTEGERS
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
 from ..op import Case, Op, boolean, f16, f32, i8, i32, i64, sample
 from ..types import TensorType
 from . import _math
@@ -23,8 +23,8 @@ from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, t
 class Reduce(Op):
     """``y = finish(reduce of prepare(x) over axes)``; ``axes`` None means all of them, empty none.
 
-    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over no
-    elements the result is the reduction's identity.
+    Reduced axes stay, of size one, with ``keepdims``. Narrow floats are accumulated in float32 and rounded once. Over
+    no elements the result is the reduction's identity.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = (*FLOATS, "i32", "i64", "u32", "u64")
@@ -49,7 +49,7 @@ class Reduce(Op):
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if x.dtype not in self.dtypes:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(self.dtypes)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*self.dtypes)}")
         axes = self.reduced(x.rank)
         if self.keepdims:
             layout = x.layout if x.layout and self.layouts([x], x.layout) else None
@@ -94,31 +94,33 @@ class Reduce(Op):
         return not self.keepdims
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, axes = n.input(0), n.ints_from("axes", 1)
-        given = axes_of(axes or (), x.type.rank) or None
-        axes = () if given is None and n.attr("noop_with_empty_axes", 0) else given
-        return n.emit(cls(axes, bool(n.attr("keepdims", 1))), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        inputs = n.inputs if self.axes is None else [n.inputs[0], n.ints(self.axes)]
-        n.node(self.onnx[0], inputs, n.outputs, keepdims=self.keepdims, noop_with_empty_axes=self.axes == () or None)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
-        low = 0.1 if cls.onnx[0].startswith("ReduceLog") else -2.0
+        low = 0.1 if cls.name.startswith("reduce_log") else -2.0
         yield sample(cls((2, 3)), f32[2, 5, 3, 4], low=low)
         yield sample(cls((0, -1), keepdims=False), f32[3, 4, 5], low=low)
         yield sample(cls(), f32[2, 3, 2], low=low)
         yield sample(cls((1,), keepdims=False), f16[3, 70], low=low)
 
 
+def import_reduce(op: type[Reduce], n: ImportNode) -> Any:
+    x, axes = n.input(0), n.ints_from("axes", 1)
+    given = axes_of(axes or (), x.type.rank) or None
+    axes = () if given is None and n.attr("noop_with_empty_axes", 0) else given
+    return n.emit(op(axes, bool(n.attr("keepdims", 1))), x)
+
+
+@exports(Reduce)
+def _export_reduce(op: Reduce, n: ExportNode) -> None:
+    inputs = n.inputs if op.axes is None else [n.inputs[0], n.ints(op.axes)]
+    n.node(operator_of(op), inputs, n.outputs, keepdims=op.keepdims, noop_with_empty_axes=op.axes == () or None)
+
+
+@onnx_op("ReduceSum", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceSum(Reduce):
     """The sum; ONNX ReduceSum-13."""
 
     name = "reduce_sum"
-    onnx = ("ReduceSum",)
     needs_range = True
     reducer = total
 
@@ -132,12 +134,12 @@ class ReduceSum(Reduce):
         yield sample(cls((0, 1), keepdims=False), f32[0, 3])
 
 
+@onnx_op("ReduceMean", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceMean(Reduce):
     """The mean, truncated toward zero for integers; ONNX ReduceMean-18."""
 
     name = "reduce_mean"
-    onnx = ("ReduceMean",)
     reducer = total
     finishes = True
 
@@ -152,22 +154,23 @@ class ReduceMean(Reduce):
         yield sample(cls((0,)), i32[3, 4], low=-9, high=9)
 
 
+@onnx_op("ReduceProd", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceProd(Reduce):
     """The product; ONNX ReduceProd-18."""
 
     name = "reduce_prod"
-    onnx = ("ReduceProd",)
     needs_range = True
     reducer = product
 
 
+@onnx_op("ReduceMax", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceMax(Reduce):
     """The maximum, NaN where any element is NaN; ONNX ReduceMax-20."""
 
     name = "reduce_max"
-    onnx = ("ReduceMax",)
+    rounds = False
     reducer = maximum
     dtypes = (*FLOATS, *INTEGERS, "bool")
 
@@ -180,12 +183,13 @@ class ReduceMax(Reduce):
         yield sample(cls((0,)), f32[0, 3])
 
 
+@onnx_op("ReduceMin", read=import_reduce, folds=True)
 @dataclass(frozen=True)
 class ReduceMin(Reduce):
     """The minimum, NaN where any element is NaN; ONNX ReduceMin-20."""
 
     name = "reduce_min"
-    onnx = ("ReduceMin",)
+    rounds = False
     reducer = minimum
     dtypes = (*FLOATS, *INTEGERS, "bool")
 
@@ -196,12 +200,12 @@ class ReduceMin(Reduce):
         yield sample(cls((1,)), boolean[4, 0], oracle="reference", note="ONNX Runtime refuses bool here")
 
 
+@onnx_op("ReduceL1", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceL1(Reduce):
     """The sum of absolute values; ONNX ReduceL1-18."""
 
     name = "reduce_l1"
-    onnx = ("ReduceL1",)
     needs_range = True
     reducer = total
 
@@ -209,12 +213,12 @@ class ReduceL1(Reduce):
         return x if k.dtype(x).startswith("uint") else k.tirx.abs(x)
 
 
+@onnx_op("ReduceSumSquare", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceSumSquare(Reduce):
     """The sum of squares; ONNX ReduceSumSquare-18."""
 
     name = "reduce_sum_square"
-    onnx = ("ReduceSumSquare",)
     needs_range = True
     reducer = total
 
@@ -237,12 +241,12 @@ class _InFloats(Reduce):
         return "f64" if dtype in INTEGERS else WIDER.get(dtype, dtype)
 
 
+@onnx_op("ReduceL2", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceL2(_InFloats):
     """The square root of the sum of squares; ONNX ReduceL2-18."""
 
     name = "reduce_l2"
-    onnx = ("ReduceL2",)
     needs_range = True
     reducer = total
 
@@ -253,12 +257,12 @@ class ReduceL2(_InFloats):
         return k.tirx.sqrt(y)
 
 
+@onnx_op("ReduceLogSum", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceLogSum(_InFloats):
     """The logarithm of the sum; ONNX ReduceLogSum-18."""
 
     name = "reduce_log_sum"
-    onnx = ("ReduceLogSum",)
     needs_range = True
     reducer = total
 
@@ -266,12 +270,12 @@ class ReduceLogSum(_InFloats):
         return _math.log(k, y)
 
 
+@onnx_op("ReduceLogSumExp", read=import_reduce)
 @dataclass(frozen=True)
 class ReduceLogSumExp(_InFloats):
     """``log(sum(exp(x)))``, computed from ``x - max(x)`` so that nothing overflows; ONNX ReduceLogSumExp-18."""
 
     name = "reduce_log_sum_exp"
-    onnx = ("ReduceLogSumExp",)
     needs_range = True
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of
 
 
@@ -25,7 +26,8 @@ class Reshape(Op):
     """
 
     name = "reshape"
-    onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+    moves_elements = True
+    rounds = False
     injective = True
     shape: Ints = ()
     allowzero: bool = False
@@ -76,19 +78,6 @@ class Reshape(Op):
         return True
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x = n.input(0)
-        if n.op_type != "Reshape":
-            return _reshape_to(n, _new_shape(n, x.type.shape))
-        shape = n.ints_from("shape", 1)
-        if shape is None:
-            raise n.error("its shape is missing")
-        return n.emit(cls(shape, bool(n.attr("allowzero", 0))), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Reshape", [n.inputs[0], n.ints(self.shape)], n.outputs, allowzero=self.allowzero or None)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 12)), f32[2, 3, 4])
         yield sample(cls((0, -1, 2)), f32[2, 3, 4])
@@ -99,8 +88,24 @@ class Reshape(Op):
         yield sample(cls((0, 5), allowzero=True), f32[3, 0])
 
 
+@imports("Reshape", "Flatten", "Squeeze", "Unsqueeze", folds=True)
+def _import_reshape(n: ImportNode) -> Any:
+    x = n.input(0)
+    if n.op_type != "Reshape":
+        return _reshape_to(n, _new_shape(n, x.type.shape))
+    shape = n.ints_from("shape", 1)
+    if shape is None:
+        raise n.error("its shape is missing")
+    return n.emit(Reshape(shape, bool(n.attr("allowzero", 0))), x)
+
+
+@exports(Reshape)
+def _export_reshape(op: Reshape, n: ExportNode) -> None:
+    n.node("Reshape", [n.inputs[0], n.ints(op.shape)], n.outputs, allowzero=op.allowzero or None)
+
+
 def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
-    """The size that -1 stands for: all sizes over the other ones, symbolic names cancelling out."""
+    """The size that -1 stands for: all sizes over the other ones, names cancelling out."""
     left = Counter(d for d in shape if isinstance(d, str))
     left.subtract(d for d in others if isinstance(d, str))
     names = list(left.elements())
@@ -108,7 +113,7 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
     divisor = math.prod(d for d in others if isinstance(d, int))
     if min(left.values(), default=0) < 0 or len(names) > 1 or (names and number != divisor):
         raise ShapeError(
-            f"what -1 stands for depends on symbolic sizes of {list(shape)}; fix them with shapes={{...}} (--shape)"
+            f"what -1 stands for depends on dynamic sizes of {list(shape)}; fix them with shapes={{...}} (--shape)"
         )
     if divisor == 0 or number % divisor:
         raise ShapeError(f"sizes {list(shape)} cannot be divided by {list(others)}: -1 has no value")
@@ -116,7 +121,9 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
 
 
 def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
-    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``, ``(2)->(1)``."""
+    """Axes of both shapes in the fewest elements that hold together: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
+    ``(2)->(1)``.
+    """
     groups: list[tuple[list[int], list[int]]] = []
     s = t = 0
     while s < len(sources) or t < len(targets):
@@ -137,7 +144,7 @@ def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
 
 
 def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
-    """The shape that a Flatten, Squeeze or Unsqueeze node makes; -1 where it is a product of symbolic sizes."""
+    """The shape that a Flatten, Squeeze or Unsqueeze node makes; -1 where it is a product of dynamic sizes."""
     if n.op_type == "Flatten":
         rank = len(shape)
         axis = n.attr("axis", 1)
@@ -166,7 +173,7 @@ def _product(shape: Sequence[Dim]) -> Dim:
 
 
 def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
-    """A Reshape to these sizes: a symbolic one copies its axis, or is -1."""
+    """A Reshape to these sizes: a dynamic one copies its axis, or is -1."""
     x = n.input(0)
     if tuple(dims) == x.type.shape:
         return x
@@ -174,5 +181,5 @@ def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
         return n.emit(Reshape(tuple(d for d in dims if isinstance(d, int)), 0 in dims), x)
     copied = [d if isinstance(d, int) else 0 if x.type.shape[a : a + 1] == (d,) else -1 for a, d in enumerate(dims)]
     if copied.count(-1) > 1 or any(d == 0 for d in dims):
-        raise n.unsupported("its shape depends on several symbolic sizes; fix them with shapes={...} (--shape)")
+        raise n.unsupported("its shape depends on several dynamic sizes; fix them with shapes={...} (--shape)")
     return n.emit(Reshape(tuple(copied)), x)

@@ -10,25 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..dtypes import dtype_names
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import TensorType
 from ._axes import axis_of
 from ._reducers import reduce_over, total
-from ._resampling import CROP, Line, Resampling
+from ._resampling import CROP, Line, Resampling, export_resampling
 
 
 @dataclass(frozen=True)
 class ResizeNearest(Resampling):
     """Each output is the input element nearest to its position; ONNX Resize-19 of mode nearest, any dtype.
 
-    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which differ
-    where two are equally near.
+    ``nearest_mode`` says which that is: ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``, which
+    differ where two are equally near.
     """
 
     name = "resize_nearest"
+    rounds = False
     injective = True
     nearest_mode: str = "round_prefer_floor"
 
@@ -50,9 +52,6 @@ class ResizeNearest(Resampling):
 
         return k.compute(outs[0], element, "resize_nearest", mask=True)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        self.write(n, mode="nearest", nearest_mode=self.nearest_mode)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), scales=(2.0, 2.0)), f32[1, 2, 3, 4])
@@ -72,18 +71,23 @@ class ResizeNearest(Resampling):
         )
 
 
+@exports(ResizeNearest)
+def _export_resize_nearest(op: ResizeNearest, n: ExportNode) -> None:
+    export_resampling(op, n, mode="nearest", nearest_mode=op.nearest_mode)
+
+
 @dataclass(frozen=True)
 class Resize(Resampling):
     """Each output is a weighted sum of the input elements around its position, axis by axis; ONNX Resize-19.
 
     ``mode`` linear weighs the two nearest elements along an axis, cubic the four nearest by Keys' kernel with
-    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias`` stretches
-    the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with ``exclude_outside``
-    weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and saturate.
+    ``cubic_coeff_a`` (R. Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981). ``antialias``
+    stretches the kernel where the axis shrinks. Elements outside the input repeat those at the border, or with
+    ``exclude_outside`` weigh nothing. Computed in float32 at least; integers are rounded to nearest, ties to even, and
+    saturate.
     """
 
     name = "resize"
-    onnx = ("Resize", "Upsample")
     mode: str = "linear"
     cubic_coeff_a: float = -0.75
     antialias: bool = False
@@ -91,7 +95,9 @@ class Resize(Resampling):
 
     def infer(self, *types: TensorType) -> TensorType:
         if self.mode not in ("linear", "cubic") or types[0].dtype == "bool":
-            raise ShapeError(f"takes numbers and mode linear or cubic, not {types[0].dtype} and {self.mode!r}")
+            raise ShapeError(
+                f"takes numbers and mode linear or cubic, not {dtype_names(types[0].dtype)} and {self.mode!r}"
+            )
         return super().infer(*types)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -165,19 +171,6 @@ class Resize(Resampling):
         return 2 * outputs[0].numel * sum(math.ceil(2 * self.support * self.stretch(i)) for i in self.lines(inputs[0]))
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return _import_old(n) if n.op_type == "Upsample" or n.opset < 11 else _import(n)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        self.write(
-            n,
-            mode=self.mode,
-            cubic_coeff_a=self.cubic_coeff_a if self.mode == "cubic" else None,
-            antialias=self.antialias or None,
-            exclude_outside=self.exclude_outside or None,
-        )
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), scales=(2.0, 2.0)), f32[1, 2, 3, 4])
         yield sample(cls((2, 3), sizes=(5, 3), coordinates="align_corners"), f32[1, 2, 3, 7])
@@ -201,6 +194,23 @@ class Resize(Resampling):
         yield sample(cls((1,), sizes=(7,)), i32[1, 6], oracle="reference", note="ONNX Runtime truncates")
         note = "ONNX Runtime has no cubic of integers"
         yield sample(cls((1,), sizes=(7,), mode="cubic"), u8[2, 5], high=255, oracle="reference", note=note)
+
+
+@imports("Resize", "Upsample")
+def _import_resize(n: ImportNode) -> Any:
+    return _import_old(n) if n.op_type == "Upsample" or n.opset < 11 else _import(n)
+
+
+@exports(Resize)
+def _export_resize(op: Resize, n: ExportNode) -> None:
+    export_resampling(
+        op,
+        n,
+        mode=op.mode,
+        cubic_coeff_a=op.cubic_coeff_a if op.mode == "cubic" else None,
+        antialias=op.antialias or None,
+        exclude_outside=op.exclude_outside or None,
+    )
 
 
 _HALF = Fraction(1, 2)
@@ -263,7 +273,7 @@ def _import_old(n: ImportNode) -> Any:
     x, mode = n.input(0), n.attr("mode", "nearest")
     given = n.attr("scales") if n.opset < 9 else n.const(1, "scales")
     if given is None or len(given) != x.type.rank:
-        raise n.error(f"it must have {x.type.rank} scales")
+        raise n.error(f"it must have {plural(x.type.rank, 'scale')}")
     if mode not in ("nearest", "linear"):
         raise n.error(f"unknown mode {mode!r}; known: nearest, linear")
     scales = {axis: float(s) for axis, s in enumerate(given) if s != 1}

@@ -10,11 +10,13 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, i64, sample
 from ..types import TensorType
 from ._axes import check_index, same_size
 
 
+@onnx_op("ReverseSequence")
 @dataclass(frozen=True)
 class ReverseSequence(Op):
     """The first ``lengths[b]`` elements of each sequence in reverse, the rest as they are; ONNX ReverseSequence-10.
@@ -23,7 +25,6 @@ class ReverseSequence(Op):
     """
 
     name = "reverse_sequence"
-    onnx = ("ReverseSequence",)
     injective = True
     batch_axis: int = 1
     time_axis: int = 0

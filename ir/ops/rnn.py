@@ -10,16 +10,17 @@ import numpy as np
 
 from ..loops import block, vector_loop
 from ..lowering import TensorExpressions
+from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, f32, sample
-from ._recurrent import Layer, Recurrent, load, multiply
+from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, load, multiply
 
 
+@onnx_op("RNN", read=import_recurrent)
 @dataclass(frozen=True)
 class RNN(Recurrent):
     """``h' = f(gate + h R)``; ONNX RNN-22. See ``Recurrent`` for the operands; there is no extra vector."""
 
     name = "rnn"
-    onnx = ("RNN",)
     gates = 1
     functions = ("Tanh",)
 
@@ -50,3 +51,8 @@ class RNN(Recurrent):
         yield sample(cls(clip=0.5), f32[4, 2, 3], f32[3, 3], whole, f32[2, 3], **lone)
         for name, alpha, beta in (("Relu", 0.0, 0.0), ("Affine", 0.5, 0.25), ("ThresholdedRelu", 0.5, 0.0)):
             yield sample(cls(((name, alpha, beta),)), f32[4, 2, 3], f32[3, 3], whole, f32[2, 3], **lone)
+
+
+@exports(RNN)
+def _export_rnn(op: RNN, n: ExportNode) -> None:
+    export_recurrent(op, n, "RNN")

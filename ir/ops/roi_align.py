@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..loops import Memory, block, loop, program
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
@@ -21,23 +21,23 @@ MODES = ("avg", "max")
 MOST_SAMPLES = 4096
 """A region has at most this many samples along a side of a bin, whatever its size: garbage must not run for years."""
 _START, _BIN, _LOW, _WEIGHT, _COUNT = range(5)
-"""What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from that,
-and the samples of a bin."""
+"""What is kept for each region and axis: where it begins, the size of a bin, a sample's element and its distance from
+that, and the samples of a bin."""
 
 
 @dataclass(frozen=True)
 class RoiAlign(Op):
-    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision ``roi_align``.
+    """``y[r, c, i, j]``: the mean or maximum of samples in bin (i, j) of region r; ONNX RoiAlign-22, torchvision
+    ``roi_align``.
 
-    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A bin has
-    ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated linearly, and 0
-    more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In mode ``max`` it is the
-    largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
+    Operands: data ``N C H W``, regions ``R 4`` (x1, y1, x2, y2, times ``scale``), and which image each is of, ``R``. A
+    bin has ``sampling`` samples a side, or as many as there are elements where that is 0; a sample is interpolated
+    linearly, and 0 more than one element outside. ``half_pixel`` takes coordinates to be half an element further. In
+    mode ``max`` it is the largest of the four weighted elements that counts, as in ONNX Runtime and onnx's reference.
     """
 
     on_gpu = False
     name = "roi_align"
-    onnx = ("RoiAlign",)
     height: int = 1
     width: int = 1
     sampling: int = 0
@@ -157,22 +157,6 @@ class RoiAlign(Op):
         return outputs[0].numel * 8 * max(self.sampling, 2) ** 2
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        half = n.attr("coordinate_transformation_mode", "half_pixel" if n.opset >= 16 else "output_half_pixel")
-        op = cls(
-            n.attr("output_height", 1), n.attr("output_width", 1), n.attr("sampling_ratio", 0),
-            n.attr("spatial_scale", 1.0), half == "half_pixel", n.attr("mode", "avg"),
-        )  # fmt: skip
-        return n.emit(op, *n.present_inputs())
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node(
-            "RoiAlign", n.inputs, n.outputs, output_height=self.height, output_width=self.width,
-            sampling_ratio=self.sampling, spatial_scale=self.scale, mode=self.mode,
-            coordinate_transformation_mode="half_pixel" if self.half_pixel else "output_half_pixel",
-        )  # fmt: skip
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rois = np.array([[1, 1, 14, 18], [0.5, 2.25, 6, 5], [-9, -2, 40, 9], [7, 7, 7.5, 7.25]], np.float32)
         images = np.array([0, 1, 1, 0])
@@ -185,3 +169,22 @@ class RoiAlign(Op):
         yield sample(cls(2, 2, 1), f64[1, 2, 6, 6], rois.astype(np.float64), images * 0, **old)
         narrow = {"oracle": "reference", "note": "ONNX Runtime has no RoiAlign in float16"}
         yield sample(cls(2, 2, 2), f16[1, 2, 6, 6], np.array([[1, 1, 4, 4]], np.float16), np.array([0]), **narrow)
+
+
+@imports("RoiAlign")
+def _import_roi_align(n: ImportNode) -> Any:
+    half = n.attr("coordinate_transformation_mode", "half_pixel" if n.opset >= 16 else "output_half_pixel")
+    op = RoiAlign(
+        n.attr("output_height", 1), n.attr("output_width", 1), n.attr("sampling_ratio", 0),
+        n.attr("spatial_scale", 1.0), half == "half_pixel", n.attr("mode", "avg"),
+    )  # fmt: skip
+    return n.emit(op, *n.present_inputs())
+
+
+@exports(RoiAlign)
+def _export_roi_align(op: RoiAlign, n: ExportNode) -> None:
+    n.node(
+        "RoiAlign", n.inputs, n.outputs, output_height=op.height, output_width=op.width,
+        sampling_ratio=op.sampling, spatial_scale=op.scale, mode=op.mode,
+        coordinate_transformation_mode="half_pixel" if op.half_pixel else "output_half_pixel",
+    )  # fmt: skip

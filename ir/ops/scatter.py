@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import FLOATS, INTEGERS
-from ..errors import ShapeError
+from ..dtypes import FLOATS, INTEGERS, dtype_names
+from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, data_index, same_size, size_of
@@ -31,11 +31,11 @@ class _Scatter(Op):
         """Raises ``ShapeError`` unless the dtypes and the reduction fit."""
         check_index(indices)
         if x.dtype != updates.dtype:
-            raise ShapeError(f"data is {x.dtype}, the updates {updates.dtype}")
+            raise ShapeError(f"data is {dtype_names(x.dtype)}, the updates {dtype_names(updates.dtype)}")
         if self.reduction not in REDUCTIONS:
             raise ShapeError(f"unknown reduction {self.reduction!r}")
         if self.reduction != "none" and x.dtype not in FLOATS + INTEGERS:
-            raise ShapeError(f"reduction {self.reduction!r} does not take {x.dtype}")
+            raise ShapeError(f"reduction {self.reduction!r} does not take {dtype_names(x.dtype)}")
 
     def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
         """Where in the data the update at index ``i`` goes."""
@@ -60,24 +60,17 @@ class _Scatter(Op):
         )
         return k.compute(outs[0], lambda *i: flat(_ravel(i, x.shape)))
 
-    @classmethod
-    def read_reduction(cls, n: ImportNode) -> str:
-        """The reduction of an ONNX node."""
-        reduction = n.attr("reduction", "none")
-        if reduction not in REDUCTIONS:
-            raise n.error(f"unknown reduction {reduction!r}")
-        return str(reduction)
 
-
+@onnx_op("ScatterElements")
 @dataclass(frozen=True)
 class ScatterElements(_Scatter):
-    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX ScatterElements-18.
+    """``y = x``, then ``y[i] <- updates[i]`` at every ``i`` with ``i[axis]`` replaced by ``indices[i]``; ONNX
+    ScatterElements-18.
 
     Indices are int32 or int64 of the updates' shape, negative ones count from the end.
     """
 
     name = "scatter_elements"
-    onnx = ("ScatterElements", "Scatter")
     axis: int = 0
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -96,10 +89,6 @@ class ScatterElements(_Scatter):
         return (*i[:axis], data_index(k, indices(*i), x.shape[axis]), *i[axis + 1 :])
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(cls.read_reduction(n), n.attr("axis", 0)), *n.present_inputs())
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         rows = np.array([[1, -2, 0], [2, 0, 1]])
         yield sample(cls(), f32[3, 4], rows, f32[2, 3])
@@ -109,22 +98,29 @@ class ScatterElements(_Scatter):
             yield sample(cls(reduction), f32[3, 3], np.array([[1, 1, 0], [1, 0, 0]]), f32[2, 3])
 
 
+@imports("Scatter")
+@imports("ScatterElements", folds=True)
+def _import_scatter_elements(n: ImportNode) -> Any:
+    return n.emit(ScatterElements(_reduction(n), n.attr("axis", 0)), *n.present_inputs())
+
+
+@onnx_op("ScatterND")
 @dataclass(frozen=True)
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
 
-    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written whole.
+    The last axis of the indices, int64, is a tuple of positions on the first axes; axes it does not reach are written
+    whole.
     """
 
     name = "scatter_nd"
-    onnx = ("ScatterND",)
 
     def infer(self, *types: TensorType) -> TensorType:
         x, indices, updates = types
         self.check(*types)
         depth = size_of(indices, indices.rank - 1) if indices.rank else 0
         if not 1 <= depth <= x.rank:
-            raise ShapeError(f"index tuples of {depth} do not fit the {x.rank} axes of the data")
+            raise ShapeError(f"index tuples of {depth} do not fit the {plural(x.rank, 'axis', 'axes')} of the data")
         shape = (*indices.shape[:-1], *x.shape[depth:])
         if updates.rank != len(shape) or not all(map(same_size, updates.shape, shape)):
             raise ShapeError(f"the updates have shape {list(updates.shape)}, not {list(shape)}")
@@ -136,16 +132,25 @@ class ScatterND(_Scatter):
         return (*at, *i[tuples:])
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(cls.read_reduction(n)), *n.present_inputs())
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[4, 3], np.array([[2], [-4]]), f32[2, 3])
         yield sample(cls(), i64[2, 3, 2], np.array([[[1, 2], [0, 0]]]), i64[1, 2, 2])
         yield sample(cls(), boolean[5], np.array([[4], [0]]), boolean[2])
         for reduction in list(REDUCTIONS)[1:]:
             yield sample(cls(reduction), f32[2, 2], np.array([[1, 1], [0, 1], [1, 1]]), f32[3])
+
+
+@imports("ScatterND", folds=True)
+def _import_scatter_nd(n: ImportNode) -> Any:
+    return n.emit(ScatterND(_reduction(n)), *n.present_inputs())
+
+
+def _reduction(n: ImportNode) -> str:
+    """The reduction of an ONNX node."""
+    reduction = n.attr("reduction", "none")
+    if reduction not in REDUCTIONS:
+        raise n.error(f"unknown reduction {reduction!r}")
+    return str(reduction)
 
 
 def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:

@@ -13,7 +13,7 @@ from ..errors import ShapeError
 from ..graph import Node
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
 from ._axes import Ints, size_of
@@ -25,10 +25,11 @@ MAX_PERIOD = 8
 
 @dataclass(frozen=True)
 class SelectChannels(Op):
-    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the other.
+    """Channel ``c`` of the result is channel ``channels[c]`` of the operands, theirs counted one operand after the
+    other.
 
-    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of ops
-    that move whole channels, such as splitting and shuffling them; a model never holds it.
+    Operands ``N C ...`` of one dtype, equal in size but for their channels, in any one layout. It stands for chains of
+    ops that move whole channels, such as splitting and shuffling them; a model never holds it.
     """
 
     name = "select_channels"
@@ -67,10 +68,6 @@ class SelectChannels(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank
 
-    def to_onnx(self, n: ExportNode) -> None:
-        joined = n.node("Concat", n.inputs, axis=1) if len(n.inputs) > 1 else n.inputs[0]
-        n.node("Gather", [joined, n.constant(np.array(self.channels, np.int64), "channels")], n.outputs, axis=1)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((3, 1, 0, 4, 4)), f32[2, 5, 3])
@@ -79,6 +76,12 @@ class SelectChannels(Op):
         yield sample(cls((7, 6, 5, 0)), f32[1, 5, 2, 2, 2], f32[1, 3, 2, 2, 2])
         yield sample(cls((0, 2, 1)), i64[2, 3])
         yield sample(cls((2, 1)), boolean[1, 1, 2], boolean[1, 2, 2])
+
+
+@exports(SelectChannels)
+def _export_select_channels(op: SelectChannels, n: ExportNode) -> None:
+    joined = n.node("Concat", n.inputs, axis=1) if len(n.inputs) > 1 else n.inputs[0]
+    n.node("Gather", [joined, n.constant(np.array(op.channels, np.int64), "channels")], n.outputs, axis=1)
 
 
 def joins_channels(node: Node) -> bool:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..types import Dim, TensorType
+from ..sizes import Dim
+from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
 END = (1 << 63) - 1
@@ -29,7 +30,8 @@ class Slice(Op):
     """
 
     name = "slice"
-    onnx = ("Slice", "Split")
+    moves_elements = True
+    rounds = False
     injective = True
     axes: Ints = ()
     starts: Ints = ()
@@ -77,34 +79,6 @@ class Slice(Op):
         )
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        if n.op_type == "Split":
-            return _split(n)
-        x = n.input(0)
-        starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
-        steps = n.ints(4, "steps")
-        if starts is None or ends is None:
-            raise n.error("its starts or ends are missing")
-        axes = tuple(range(len(starts))) if axes is None else axes
-        steps = (1,) * len(axes) if steps is None else steps
-        if not len(starts) == len(ends) == len(axes) == len(steps):
-            raise n.error("starts, ends, axes and steps differ in length")
-        shape = x.type.shape
-        kept = [
-            (axis, start, end, step)
-            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
-            if not (-len(shape) <= axis < len(shape) and _keeps_all(shape[axis], start, end, step))
-        ]
-        if not kept:
-            return x
-        axes, starts, ends, steps = zip(*kept, strict=True)
-        return n.emit(cls(axes, starts, ends, () if set(steps) == {1} else steps), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        lists = [self.starts, self.ends, self.axes, *([self.steps] if self.steps else [])]
-        n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((2, 3), (1, -3), (4, END)), f32[1, 2, 5, 7])
         yield sample(cls((0, -1), (-1, 6), (-END, 0), (-1, -2)), f16[3, 7])
@@ -113,8 +87,39 @@ class Slice(Op):
         yield sample(cls((0,), (3,), (2,)), f32[4, 2])
 
 
+@imports("Slice", "Split", folds=True)
+def _import_slice(n: ImportNode) -> Any:
+    if n.op_type == "Split":
+        return _split(n)
+    x = n.input(0)
+    starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
+    steps = n.ints(4, "steps")
+    if starts is None or ends is None:
+        raise n.error("its starts or ends are missing")
+    axes = tuple(range(len(starts))) if axes is None else axes
+    steps = (1,) * len(axes) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        raise n.error("starts, ends, axes and steps differ in length")
+    shape = x.type.shape
+    kept = [
+        (axis, start, end, step)
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+        if not (-len(shape) <= axis < len(shape) and _keeps_all(shape[axis], start, end, step))
+    ]
+    if not kept:
+        return x
+    axes, starts, ends, steps = zip(*kept, strict=True)
+    return n.emit(Slice(axes, starts, ends, () if set(steps) == {1} else steps), x)
+
+
+@exports(Slice)
+def _export_slice(op: Slice, n: ExportNode) -> None:
+    lists = [op.starts, op.ends, op.axes, *([op.steps] if op.steps else [])]
+    n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
+
+
 def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
-    """Whether a slice keeps an axis as it is; for a symbolic size, whatever it will be."""
+    """Whether a slice keeps an axis as it is; for a dynamic size, whatever it will be."""
     beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
     return (
         step == 1
@@ -131,11 +136,11 @@ def _split(n: ImportNode) -> list[Value]:
     total = size_of(x.type, axis)
     if sizes is None:
         if n.attr("num_outputs", count) != count:
-            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {count} outputs")
+            raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {plural(count, 'output')}")
         part = -(-total // count)
         sizes = (part,) * (count - 1) + (total - part * (count - 1),)
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
-        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {count} outputs")
+        raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {plural(count, 'output')}")
     if count == 1:
         return [x]
     ends = list(accumulate(sizes))

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
@@ -23,6 +23,7 @@ from ._reducers import maximum
 class Normalization(Op):
     """Along ``axis``; with ``flat`` along ``axis`` and all after it taken as one, as ONNX did before opset 13."""
 
+    normalises_rows = True
     axis: int = -1
     flat: bool = False
 
@@ -72,23 +73,6 @@ class Normalization(Op):
         return inputs[0].rank == layout.rank and not layout.is_blocked
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x = n.input(0)
-        if n.opset >= 13:
-            return n.emit(cls(n.attr("axis", -1)), x)
-        axis = axis_of(n.attr("axis", 1), x.type.rank) if x.type.rank > 1 else 0
-        later = x.type.shape[axis + 1 :]
-        return n.emit(cls(axis, flat=any(d != 1 for d in later)), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        if not self.flat:
-            n.node(self.onnx[0], n.inputs, n.outputs, axis=self.axis)
-            return
-        x = n.input_types[0]
-        matrix = n.node("Flatten", n.inputs, axis=axis_of(self.axis, x.rank))
-        n.node("Reshape", [n.node(self.onnx[0], [matrix], axis=1), n.ints(x.sizes, "shape")], n.outputs)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3, 7])
         yield sample(cls(1), f32[2, 5, 3, 4], low=-20, high=20)
@@ -98,12 +82,31 @@ class Normalization(Op):
         yield sample(cls(-2), f16[3, 40, 2])
 
 
+def import_normalization(op: type[Normalization], n: ImportNode) -> Any:
+    x = n.input(0)
+    if n.opset >= 13:
+        return n.emit(op(n.attr("axis", -1)), x)
+    axis = axis_of(n.attr("axis", 1), x.type.rank) if x.type.rank > 1 else 0
+    later = x.type.shape[axis + 1 :]
+    return n.emit(op(axis, flat=any(d != 1 for d in later)), x)
+
+
+@exports(Normalization)
+def _export_normalization(op: Normalization, n: ExportNode) -> None:
+    if not op.flat:
+        n.node(operator_of(op), n.inputs, n.outputs, axis=op.axis)
+        return
+    x = n.input_types[0]
+    matrix = n.node("Flatten", n.inputs, axis=axis_of(op.axis, x.rank))
+    n.node("Reshape", [n.node(operator_of(op), [matrix], axis=1), n.ints(x.sizes, "shape")], n.outputs)
+
+
+@onnx_op("Softmax", read=import_normalization)
 @dataclass(frozen=True)
 class Softmax(Normalization):
     """``exp(x - max) / sum(exp(x - max))``; ONNX Softmax-13."""
 
     name = "softmax"
-    onnx = ("Softmax",)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -115,12 +118,12 @@ class Softmax(Normalization):
         return k.compute(outs[0], lambda *i: (powers(*i) / total.at(i)).astype(outs[0].tvm_dtype), "softmax")
 
 
+@onnx_op("LogSoftmax", read=import_normalization)
 @dataclass(frozen=True)
 class LogSoftmax(Normalization):
     """``x - max - log(sum(exp(x - max)))``; ONNX LogSoftmax-13."""
 
     name = "log_softmax"
-    onnx = ("LogSoftmax",)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -138,12 +141,13 @@ class LogSoftmax(Normalization):
         return k.compute(outs[0], element, "log_softmax")
 
 
+@onnx_op("Hardmax", read=import_normalization)
 @dataclass(frozen=True)
 class Hardmax(Normalization):
     """1 at the first largest element, NaN counting as the largest, else 0; ONNX Hardmax-13."""
 
     name = "hardmax"
-    onnx = ("Hardmax",)
+    rounds = False
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs

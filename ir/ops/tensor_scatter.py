@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, sample
 from ..types import TensorType
 from ._axes import axis_of, check_index, same_size, size_of
@@ -20,13 +20,13 @@ MODES = ("linear", "circular")
 
 @dataclass(frozen=True)
 class TensorScatter(Op):
-    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX TensorScatter-24.
+    """The cache with ``update`` written along ``axis`` from place ``start[b]`` on, for each b of axis 0; ONNX
+    TensorScatter-24.
 
     Operands: cache, update, start. ``mode="circular"`` goes on at the front where the cache ends.
     """
 
     name = "tensor_scatter"
-    onnx = ("TensorScatter",)
     injective = True
     axis: int = -2
     mode: str = "linear"
@@ -64,18 +64,21 @@ class TensorScatter(Op):
         return k.compute(outs[0], element, self.name)
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        cache, start = n.input(0), n.optional(2)
-        if start is None:
-            start = n.filled((cache.type.sizes[0],), 0, "i64", "start")
-        return n.emit(cls(n.attr("axis", -2), n.attr("mode", "linear")), cache, n.input(1), start)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("TensorScatter", n.inputs, n.outputs, axis=self.axis, mode=self.mode)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         new = {"oracle": "reference", "note": "new in ONNX 24"}
         yield sample(cls(), f32[2, 3, 6, 4], f32[2, 3, 2, 4], np.array([1, 4]), **new)
         yield sample(cls(1, "circular"), f32[3, 5], f32[3, 3], np.array([0, 3, 4]), **new)
         yield sample(cls(-1), f16[2, 4], f16[2, 4], np.array([0, 0]), **new)
+
+
+@imports("TensorScatter")
+def _import_tensor_scatter(n: ImportNode) -> Any:
+    cache, start = n.input(0), n.optional(2)
+    if start is None:
+        start = n.filled((cache.type.sizes[0],), 0, "i64", "start")
+    return n.emit(TensorScatter(n.attr("axis", -2), n.attr("mode", "linear")), cache, n.input(1), start)
+
+
+@exports(TensorScatter)
+def _export_tensor_scatter(op: TensorScatter, n: ExportNode) -> None:
+    n.node("TensorScatter", n.inputs, n.outputs, axis=op.axis, mode=op.mode)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
+from ..loops import Memory, block, loop, program, when
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i64, sample, u8
 from ..types import TensorType
+from ._heap import COUNT, SLOTS, TAKEN, Heap
 
-SORTED_AS = {"bf16": "f32", "i16": "i32", "u16": "i32", "u32": "i64", "u64": "i64"}
-"""What TVM's sort does not take is sorted as a dtype that holds every value, uint64 less 2**63."""
-DTYPES = ("f16", "f32", "f64", "i8", "i32", "i64", "u8", *SORTED_AS)
+DTYPES = (*FLOATS, *INTEGERS)
 
 
 @dataclass(frozen=True)
 class TopK(Op):
     """The ``count`` largest (or smallest) elements along an axis, in order, and their indices as int64; ONNX TopK-11.
 
-    Of equal elements the one with the lower index comes first.
+    Of equal elements the one with the lower index comes first. NaN counts as larger than any number.
     """
 
     name = "top_k"
-    onnx = ("TopK",)
+    rounds = False
     count: int
     axis: int = -1
     largest: bool = True
@@ -35,7 +37,7 @@ class TopK(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         if x.dtype not in DTYPES:
-            raise ShapeError(f"does not take {x.dtype}; it takes {', '.join(DTYPES)}")
+            raise ShapeError(f"does not take {dtype_names(x.dtype)}; it takes {dtype_names(*DTYPES)}")
         if not -x.rank <= self.axis < x.rank:
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
         axis = self.axis % x.rank
@@ -48,24 +50,61 @@ class TopK(Op):
         x, out = xs[0], outs[0]
         if x.type.numel == 0 or out.numel == 0:
             return [k.compute(t, lambda *_, t=t: k.const(0, t.tvm_dtype)) for t in outs]
-        wide = x.type.with_dtype(SORTED_AS.get(out.dtype, out.dtype))
-        to, back = _casts(k, x.dtype, wide.tvm_dtype)
-        data = x.tensor if wide == x.type else k.compute(wide, lambda *i: to(x(*i)))
-        values, indices = k.topi.topk(data, self.count, self.axis, "both", not self.largest, "int64")
-        if wide != x.type:
-            values = k.compute(out, lambda *i, v=values: back(v(*i)))
-        return values, indices
+        axis = self.axis % x.type.rank
+        sizes = x.type.sizes
+        outer, length, inner = prod(sizes[:axis]), sizes[axis], prod(sizes[axis + 1 :])
+        rows = outer * inner
+        work = [TensorType("i32", (rows, size)) for size in (self.count, SLOTS)]
 
-    @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        count = (n.attr("k"),) if n.opset < 10 else n.ints(1, "k")
-        if not count or count[0] is None:
-            raise n.error("k is missing")
-        return n.emit(cls(int(count[0]), n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            return loop(k, rows, lambda row: self._row(k, ins[0], results, row), parallel=rows > 1)
 
-    def to_onnx(self, n: ExportNode) -> None:
-        count = n.ints([self.count], "k")
-        n.node("TopK", [n.inputs[0], count], n.outputs, axis=self.axis, largest=int(self.largest), sorted=1)
+        flat = k.operand(
+            k.compute(TensorType(out.dtype, (rows, length)), lambda r, i: x(*_place(sizes, axis, r, i))),
+            TensorType(out.dtype, (rows, length)),
+        )
+        found = [TensorType(t.dtype, (rows, self.count)) for t in outs]
+        made = program(k, [*found, *work], [flat], body, self.name)[:2]
+        return [k.compute(t, lambda *i, m=m: m(*_row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
+
+    def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any) -> Any:
+        """The elements of one row: a heap holds the best ones so far, the worst of them on top."""
+        values, indices, items, state = results
+        length, count = int(data.buffer.shape[1]), self.count
+        zero = k.const(0, "int32")
+
+        def before(a: Any, b: Any) -> Any:
+            x, y = _comparable(k, data(row, a)), _comparable(k, data(row, b))
+            x_nan, y_nan = _is_nan(k, x), _is_nan(k, y)
+            better = (x > y) if self.largest else (x < y)
+            equal = x == y
+            if x_nan is not None:
+                low, high = (y_nan, x_nan) if self.largest else (x_nan, y_nan)
+                better = k.tirx.any(better, k.tirx.all(high, k.tirx.Not(low)))
+                equal = k.tirx.any(equal, k.tirx.all(x_nan, y_nan))
+            return k.tirx.any(better, k.tirx.all(equal, a < b))
+
+        heap = Heap(k, items, state, row, lambda a, b: before(b, a), count)
+
+        def trial(i: Any) -> Any:
+            return when(k, before(i + count, items(row, 0)), heap.replace(i + count))
+
+        def last(i: Any) -> Any:
+            taken, place = state(row, TAKEN), count - 1 - i
+            keep = [values.store(data(row, taken), row, place), indices.store(taken.astype("int64"), row, place)]
+            return block(k, heap.pop(), *keep)
+
+        return block(
+            k,
+            state.store(zero + count, row, COUNT),
+            loop(k, count, lambda i: items.store(i, row, i)),
+            heap.build(),
+            *([loop(k, length - count, trial)] if length > count else []),
+            loop(k, count, last),
+        )
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return inputs[0].numel * max(1, self.count).bit_length()
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -82,9 +121,44 @@ class TopK(Op):
             yield sample(cls(3), values, oracle="reference", note=note)
 
 
-def _casts(k: TensorExpressions, narrow: str, wide: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """From a dtype to one that TVM sorts, and back; both keep the order."""
-    if narrow != "uint64":
-        return lambda v: v.astype(wide), lambda v: v.astype(narrow)
-    half = k.const(1, wide) << 63
-    return lambda v: k.tirx.reinterpret(wide, v) ^ half, lambda v: k.tirx.reinterpret(narrow, v ^ half)
+@imports("TopK", folds=True)
+def _import_top_k(n: ImportNode) -> Any:
+    count = (n.attr("k"),) if n.opset < 10 else n.ints(1, "k")
+    if not count or count[0] is None:
+        raise n.error("k is missing")
+    return n.emit(TopK(int(count[0]), n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
+
+
+@exports(TopK)
+def _export_top_k(op: TopK, n: ExportNode) -> None:
+    count = n.ints([op.count], "k")
+    n.node("TopK", [n.inputs[0], count], n.outputs, axis=op.axis, largest=int(op.largest), sorted=1)
+
+
+def _place(sizes: Sequence[int], axis: int, row: Any, i: Any) -> list[Any]:
+    """The index of element i of a row, the rows being counted over all axes but one."""
+    index = []
+    for size in reversed([*sizes[:axis], *sizes[axis + 1 :]]):
+        index.append(row % size)
+        row = row // size
+    index.reverse()
+    return [*index[:axis], i, *index[axis:]]
+
+
+def _row_of(sizes: Sequence[int], axis: int, index: Sequence[Any]) -> tuple[Any, Any]:
+    """The row that an index lies in, and its place there."""
+    row: Any = 0
+    for a, i in enumerate(index):
+        if a != axis:
+            row = row * sizes[a] + i
+    return row, index[axis]
+
+
+def _comparable(k: TensorExpressions, x: Any) -> Any:
+    """A value in a dtype that processors compare."""
+    return x.astype("float32") if k.dtype(x) in ("float16", "bfloat16") else x
+
+
+def _is_nan(k: TensorExpressions, x: Any) -> Any:
+    """Whether a value is NaN; ``None`` for integers."""
+    return x != x if k.dtype(x).startswith("float") else None  # noqa: PLR0124

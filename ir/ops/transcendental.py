@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..lowering import TensorExpressions
+from ..onnx_io import onnx_op
 from ..op import Case, f16, f32, f64, sample
 from . import _math
 from .unary import SPECIAL, Unary
@@ -33,56 +34,56 @@ class Transcendental(Unary):
         yield sample(cls(), f16[9], **span, oracle="reference", note="ONNX Runtime has few of these in float16")
 
 
+@onnx_op("Exp", folds=True)
 @dataclass(frozen=True)
 class Exp(Transcendental):
     """``e**x``; ONNX Exp-13."""
 
     name = "exp"
-    onnx = ("Exp",)
     needs_range = True
     low, high = -9.0, 9.0
 
 
+@onnx_op("Log", folds=True)
 @dataclass(frozen=True)
 class Log(Transcendental):
     """The natural logarithm; ONNX Log-13."""
 
     name = "log"
-    onnx = ("Log",)
     low = 0.001
 
 
+@onnx_op("Sigmoid")
 @dataclass(frozen=True)
 class Sigmoid(Transcendental):
     """``1 / (1 + e**-x)``; ONNX Sigmoid-13."""
 
     name = "sigmoid"
-    onnx = ("Sigmoid",)
 
 
+@onnx_op("Tanh")
 @dataclass(frozen=True)
 class Tanh(Transcendental):
     """The hyperbolic tangent; ONNX Tanh-13."""
 
     name = "tanh"
-    onnx = ("Tanh",)
 
 
+@onnx_op("Erf")
 @dataclass(frozen=True)
 class Erf(Transcendental):
     """The error function; ONNX Erf-13."""
 
     name = "erf"
-    onnx = ("Erf",)
     low, high = -5.0, 5.0
 
 
+@onnx_op("Softplus")
 @dataclass(frozen=True)
 class Softplus(Transcendental):
     """``log(1 + e**x)``; ONNX Softplus-22."""
 
     name = "softplus"
-    onnx = ("Softplus",)
 
 
 @dataclass(frozen=True)
@@ -95,96 +96,96 @@ class FromLibrary(Transcendental):
         return _math.libm(k, self.name, xs[0])
 
 
+@onnx_op("Sin")
 @dataclass(frozen=True)
 class Sin(FromLibrary):
     """ONNX Sin-22."""
 
     name = "sin"
-    onnx = ("Sin",)
 
 
+@onnx_op("Cos")
 @dataclass(frozen=True)
 class Cos(FromLibrary):
     """ONNX Cos-22."""
 
     name = "cos"
-    onnx = ("Cos",)
 
 
+@onnx_op("Tan")
 @dataclass(frozen=True)
 class Tan(FromLibrary):
     """ONNX Tan-22."""
 
     name = "tan"
-    onnx = ("Tan",)
     low, high = -1.5, 1.5
 
 
+@onnx_op("Asin")
 @dataclass(frozen=True)
 class Asin(FromLibrary):
     """ONNX Asin-22."""
 
     name = "asin"
-    onnx = ("Asin",)
     low, high = -1.0, 1.0
 
 
+@onnx_op("Acos")
 @dataclass(frozen=True)
 class Acos(FromLibrary):
     """ONNX Acos-22."""
 
     name = "acos"
-    onnx = ("Acos",)
     low, high = -1.0, 1.0
 
 
+@onnx_op("Atan")
 @dataclass(frozen=True)
 class Atan(FromLibrary):
     """ONNX Atan-22."""
 
     name = "atan"
-    onnx = ("Atan",)
 
 
+@onnx_op("Sinh")
 @dataclass(frozen=True)
 class Sinh(FromLibrary):
     """ONNX Sinh-22."""
 
     name = "sinh"
-    onnx = ("Sinh",)
     low, high = -9.0, 9.0
 
 
+@onnx_op("Cosh")
 @dataclass(frozen=True)
 class Cosh(FromLibrary):
     """ONNX Cosh-22."""
 
     name = "cosh"
-    onnx = ("Cosh",)
     low, high = -9.0, 9.0
 
 
+@onnx_op("Asinh")
 @dataclass(frozen=True)
 class Asinh(FromLibrary):
     """ONNX Asinh-22."""
 
     name = "asinh"
-    onnx = ("Asinh",)
 
 
+@onnx_op("Acosh")
 @dataclass(frozen=True)
 class Acosh(FromLibrary):
     """ONNX Acosh-22."""
 
     name = "acosh"
-    onnx = ("Acosh",)
     low = 1.0
 
 
+@onnx_op("Atanh")
 @dataclass(frozen=True)
 class Atanh(FromLibrary):
     """ONNX Atanh-22."""
 
     name = "atanh"
-    onnx = ("Atanh",)
     low, high = -1.0, 1.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode
+from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
 from ._axes import Ints
@@ -19,7 +19,8 @@ class Transpose(Op):
     """Axis ``a`` of the result is axis ``perm[a]`` of the operand; ONNX Transpose-21."""
 
     name = "transpose"
-    onnx = ("Transpose",)
+    moves_elements = True
+    rounds = False
     injective = True
     perm: Ints = ()
 
@@ -41,18 +42,21 @@ class Transpose(Op):
         return True
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        rank = n.input(0).type.rank
-        perm = n.attr("perm") or tuple(reversed(range(rank)))
-        return n.input(0) if perm == tuple(range(rank)) else n.emit(cls(perm), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Transpose", n.inputs, n.outputs, perm=self.perm or None)  # ONNX has no empty list of unknown type
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls((0, 2, 3, 1)), f32[2, 3, 4, 5])
         yield sample(cls((1, 0)), f16[3, 7])
         yield sample(cls((2, 0, 1)), i64[2, 3, 4])
         yield sample(cls((4, 3, 0, 1, 2)), boolean[2, 1, 3, 2, 4])
         yield sample(cls(()), f32[()])
+
+
+@imports("Transpose", folds=True)
+def _import_transpose(n: ImportNode) -> Any:
+    rank = n.input(0).type.rank
+    perm = n.attr("perm") or tuple(reversed(range(rank)))
+    return n.input(0) if perm == tuple(range(rank)) else n.emit(Transpose(perm), n.input(0))
+
+
+@exports(Transpose)
+def _export_transpose(op: Transpose, n: ExportNode) -> None:
+    n.node("Transpose", n.inputs, n.outputs, perm=op.perm or None)  # ONNX has no empty list of unknown type

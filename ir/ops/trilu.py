@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
-from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, onnx_dtype
+from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, Op, boolean, f32, i32, i64, sample
 from ..types import TensorType
 
@@ -23,7 +23,7 @@ class Trilu(Op):
     """
 
     name = "trilu"
-    onnx = ("Trilu",)
+    rounds = False
     injective = True
     upper: bool = True
     k: int = 0
@@ -45,15 +45,6 @@ class Trilu(Op):
         return k.compute(outs[0], element, "trilu")
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        diagonal = n.ints(1, "k") or (0,)
-        return n.emit(cls(bool(n.attr("upper", 1)), diagonal[0]), n.input(0))
-
-    def to_onnx(self, n: ExportNode) -> None:
-        diagonal = n.constant(np.array(self.k, np.int64), "k")
-        n.node("Trilu", [n.inputs[0], diagonal], n.outputs, upper=self.upper)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[4, 5])
         yield sample(cls(upper=False, k=1), i64[2, 5, 4])
@@ -61,12 +52,23 @@ class Trilu(Op):
         yield sample(cls(upper=False, k=-7), f32[1, 3, 3])
 
 
+@imports("Trilu", folds=True)
+def _import_trilu(n: ImportNode) -> Any:
+    diagonal = n.ints(1, "k") or (0,)
+    return n.emit(Trilu(bool(n.attr("upper", 1)), diagonal[0]), n.input(0))
+
+
+@exports(Trilu)
+def _export_trilu(op: Trilu, n: ExportNode) -> None:
+    diagonal = n.constant(np.array(op.k, np.int64), "k")
+    n.node("Trilu", [n.inputs[0], diagonal], n.outputs, upper=op.upper)
+
+
 @dataclass(frozen=True)
 class EyeLike(Op):
     """A matrix of the operand's shape with ones on diagonal ``k`` and zeros elsewhere; ONNX EyeLike-22."""
 
     name = "eye_like"
-    onnx = ("EyeLike",)
     injective = True
     dtype: str = "f32"
     k: int = 0
@@ -86,14 +88,17 @@ class EyeLike(Op):
         )
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        x, code = n.input(0), n.attr("dtype")
-        return n.emit(cls(x.type.dtype if code is None else dtype_from_onnx(code), n.attr("k", 0)), x)
-
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("EyeLike", n.inputs, n.outputs, dtype=onnx_dtype(self.dtype), k=self.k)
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[3, 4])
         yield sample(cls("i64", -1), i32[4, 4])
+
+
+@imports("EyeLike", folds=True)
+def _import_eye_like(n: ImportNode) -> Any:
+    x, code = n.input(0), n.attr("dtype")
+    return n.emit(EyeLike(x.type.dtype if code is None else dtype_from_onnx(code), n.attr("k", 0)), x)
+
+
+@exports(EyeLike)
+def _export_eye_like(op: EyeLike, n: ExportNode) -> None:
+    n.node("EyeLike", n.inputs, n.outputs, dtype=onnx_dtype(op.dtype), k=op.k)

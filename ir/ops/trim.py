@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..counted import TRIM
 from ..errors import ShapeError
-from ..onnx_io import ExportNode
+from ..onnx_io import ExportNode, exports
 from ..op import Op
 from ..types import TensorType
 from ._axes import axis_of
@@ -16,8 +16,8 @@ from ._axes import axis_of
 class Trim(Op):
     """The first ``count`` elements along ``axis``, ``count`` being the second operand, int64 of shape 1.
 
-    The type is that of the whole operand, the most that there can be. It stands before outputs alone, and is taken away before
-    code is made (``counted.py``). In ONNX, where sizes may follow from data, it is nothing.
+    The type is that of the whole operand, the most that there can be. It stands before outputs alone, and is taken away
+    before code is made (``counted.py``). In ONNX, where sizes may follow from data, it is nothing.
     """
 
     on_gpu = False
@@ -28,8 +28,10 @@ class Trim(Op):
         x, count = types
         axis_of(self.axis, x.rank)
         if count != TensorType("i64", (1,)):
-            raise ShapeError(f"takes how many elements count as i64[1], not {count}")
+            raise ShapeError(f"takes how many elements count as int64[1], not {count}")
         return x
 
-    def to_onnx(self, n: ExportNode) -> None:
-        n.node("Identity", n.inputs[:1], n.outputs)
+
+@exports(Trim)
+def _export_trim(op: Trim, n: ExportNode) -> None:
+    n.node("Identity", n.inputs[:1], n.outputs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dtypes import FLOATS, INTEGERS, SIGNED
 from ..lowering import TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, f16, f32, f64, i8, i32, i64, sample, u8
 from ._elementwise import Elementwise
 from ._math import bounded, divided, wide, widened
@@ -31,12 +31,13 @@ class Unary(Elementwise):
         yield sample(cls(), f16[9], oracle="reference", note="ONNX Runtime does not take float16 in all of these ops")
 
 
+@onnx_op("Relu")
 @dataclass(frozen=True)
 class Relu(Unary):
     """``max(x, 0)``; NaN stays NaN; ONNX Relu-14."""
 
     name = "relu"
-    onnx = ("Relu",)
+    rounds = False
     dtypes = FLOATS + SIGNED
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -48,12 +49,13 @@ class Relu(Unary):
         yield sample(cls(), i32[7])
 
 
+@onnx_op("Abs", folds=True)
 @dataclass(frozen=True)
 class Abs(Unary):
     """The absolute value; ONNX Abs-13."""
 
     name = "abs"
-    onnx = ("Abs",)
+    rounds = False
     dtypes = FLOATS + INTEGERS
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -67,12 +69,13 @@ class Abs(Unary):
         yield sample(cls(), u8[7])
 
 
+@onnx_op("Neg", folds=True)
 @dataclass(frozen=True)
 class Neg(Unary):
     """``-x``; ONNX Neg-13."""
 
     name = "neg"
-    onnx = ("Neg",)
+    rounds = False
     dtypes = FLOATS + SIGNED
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
@@ -85,12 +88,13 @@ class Neg(Unary):
         yield sample(cls(), i64[7])
 
 
+@onnx_op("Sign", folds=True)
 @dataclass(frozen=True)
 class Sign(Unary):
     """-1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
 
     name = "sign"
-    onnx = ("Sign",)
+    rounds = False
     dtypes = FLOATS + INTEGERS
     cost = 2
 
@@ -108,57 +112,60 @@ class Sign(Unary):
         yield sample(cls(), u8[9])
 
 
+@onnx_op("Ceil", folds=True)
 @dataclass(frozen=True)
 class Ceil(Unary):
     """The next integer up; ONNX Ceil-13."""
 
     name = "ceil"
-    onnx = ("Ceil",)
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.ceil)
 
 
+@onnx_op("Floor", folds=True)
 @dataclass(frozen=True)
 class Floor(Unary):
     """The next integer down; ONNX Floor-13."""
 
     name = "floor"
-    onnx = ("Floor",)
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.floor)
 
 
+@onnx_op("Round", folds=True)
 @dataclass(frozen=True)
 class Round(Unary):
     """The nearest integer, halves to the even one; ONNX Round-22."""
 
     name = "round"
-    onnx = ("Round",)
+    rounds = False
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.nearbyint)
 
 
+@onnx_op("Sqrt", folds=True)
 @dataclass(frozen=True)
 class Sqrt(Unary):
     """The square root; NaN below zero; ONNX Sqrt-13."""
 
     name = "sqrt"
-    onnx = ("Sqrt",)
     cost = 4
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return widened(k, xs[0], k.tirx.sqrt)
 
 
+@onnx_op("Reciprocal", folds=True)
 @dataclass(frozen=True)
 class Reciprocal(Unary):
     """``1 / x``; ONNX Reciprocal-13."""
 
     name = "reciprocal"
-    onnx = ("Reciprocal",)
     needs_range = True
     cost = 4
 
@@ -166,24 +173,24 @@ class Reciprocal(Unary):
         return widened(k, xs[0], lambda v: divided(k, k.like(1, v), v))
 
 
+@onnx_op("IsNaN")
 @dataclass(frozen=True)
 class IsNaN(Unary):
     """Whether x is not a number; ONNX IsNaN-20."""
 
     name = "is_nan"
-    onnx = ("IsNaN",)
     result = "bool"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
         return k.tirx.isnan(wide(xs[0]))
 
 
+@onnx_op("IsInf")
 @dataclass(frozen=True)
 class IsInf(Unary):
     """Whether x is infinite, of the signs asked for; ONNX IsInf-20."""
 
     name = "is_inf"
-    onnx = ("IsInf",)
     result = "bool"
     detect_negative: bool = True
     detect_positive: bool = True
@@ -195,12 +202,13 @@ class IsInf(Unary):
         return k.tirx.any(*found) if found else k.const(False, "bool")
 
     @classmethod
-    def from_onnx(cls, n: ImportNode) -> Any:
-        return n.emit(cls(bool(n.attr("detect_negative", 1)), bool(n.attr("detect_positive", 1))), n.input(0))
-
-    @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(detect_negative=False), SPECIAL)
         yield sample(cls(detect_positive=False), SPECIAL)
         yield sample(cls(False, False), SPECIAL)
+
+
+@imports("IsInf")
+def _import_is_inf(n: ImportNode) -> Any:
+    return n.emit(IsInf(bool(n.attr("detect_negative", 1)), bool(n.attr("detect_positive", 1))), n.input(0))

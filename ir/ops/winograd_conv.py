@@ -27,7 +27,9 @@ def transformed(tile: Ints, kernel: Ints, strides: Ints) -> Ints:
 
 
 def phase_channels(channels: int, strides: Ints, block: int, plain: bool) -> int:
-    """The channels that one phase of the input takes: whole blocks, so that a block holds one phase, unless the input is plain."""
+    """The channels that one phase of the input takes: whole blocks, so that a block holds one phase, unless the input
+    is plain.
+    """
     return channels if plain or math.prod(strides) == 1 else -(-channels // block) * block
 
 
@@ -35,9 +37,10 @@ def phase_channels(channels: int, strides: Ints, block: int, plain: bool) -> int
 class WinogradWeight(Op):
     """``U = G w GT`` for each pair of channels: ``O I h w`` to ``O P a b``, a and b the transformed tile's size.
 
-    A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the input: the phases of a
-    channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{inner}i{block}o``, each element's matrix by
-    itself; or, with ``by_channel``, ``OHWI{inner}i{block}o``, so that all that a block of output channels needs stands together.
+    A convolution of stride s is the sum of s x s convolutions of stride 1, one for each phase of the input: the phases
+    of a channel count as channels, ``P = phases * channels``, the phase outermost. Held ``HWOI{inner}i{block}o``, each
+    element's matrix by itself; or, with ``by_channel``, ``OHWI{inner}i{block}o``, so that all that a block of output
+    channels needs stands together.
     """
 
     name = "winograd_weight"
@@ -106,8 +109,9 @@ class WinogradWeight(Op):
 class WinogradConv(Op):
     """A convolution by F(tile, taps), nested in two dimensions: the 1-D algorithm along each axis.
 
-    Data ``N C H W`` in ``NCHW{b}c``, or row-major when its channels are few; weight from ``winograd_weight`` with the same tile,
-    strides and block; optional bias ``O``; the result in ``NCHW{b}c``. An axis with one tap has tile 1 and is not transformed.
+    Data ``N C H W`` in ``NCHW{b}c``, or row-major when its channels are few; weight from ``winograd_weight`` with the
+    same tile, strides and block; optional bias ``O``; the result in ``NCHW{b}c``. An axis with one tap has tile 1 and
+    is not transformed.
     """
 
     name = "winograd_conv"

@@ -76,7 +76,8 @@ def _can_hold(node: Node, layouts: DataLayouts) -> bool:
 
 
 def _is_data(v: Value, node: Node) -> bool:
-    """Whether a node needs this operand held as its result is; one that an elementwise op broadcasts may be held either way.
+    """Whether a node needs this operand held as its result is; one that an elementwise op broadcasts may be held either
+    way.
 
     An operand of another rank, such as the vectors of a BatchNorm, is no data.
     """

@@ -1,4 +1,4 @@
-"""Give symbolic sizes their values."""
+"""Give dynamic sizes their values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operator import index
 from ..errors import ShapeError
 from ..graph import Graph, Value
 from ..rewrite import rebuild
-from ..types import Dim
+from ..sizes import Bound, Dim, mismatch
 
 
 def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -25,28 +25,23 @@ def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, 
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """The graph with its inputs at these shapes, and every type derived anew.
 
-    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays symbolic.
+    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays dynamic.
     """
     known = {v.name: v for v in graph.inputs}
-    sizes: dict[str, int] = {}
+    bound: Bound = {}
     for name, shape in checked_shapes(shapes).items():
         if name not in known:
             raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(known)}")
-        stated = known[name].type.shape
-        if len(stated) != len(shape) or any(isinstance(s, int) and s != g for s, g in zip(stated, shape, strict=True)):
-            raise ShapeError(f"shapes gives input '{name}' the shape {list(shape)}, but the model says {list(stated)}")
-        for s, g in zip(stated, shape, strict=True):
-            if isinstance(s, str) and sizes.setdefault(s, g) != g:
-                raise ShapeError(f"size '{s}' is given as both {sizes[s]} and {g}")
+        if why := mismatch(f"input '{name}'", known[name].type.shape, shape, bound):
+            raise ShapeError(f"the shape {list(shape)} given for input '{name}' does not fit the model: {why}")
+    sizes: dict[Dim, Dim] = {size: given for size, (given, _) in bound.items()}
 
-    def fixed(d: Dim, owner: str) -> int:
-        if isinstance(d, int):
-            return d
-        if d not in sizes:
+    def fixed(d: Dim, owner: str) -> Dim:
+        if isinstance(d, str) and d not in sizes:
             raise ShapeError(
-                f"size '{d}' of input '{owner}' is symbolic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
+                f"size '{d}' of input '{owner}' is dynamic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
             )
-        return sizes[d]
+        return sizes.get(d, d)
 
     inputs = {v.name: Value(v.name, v.type.with_shape([fixed(d, v.name) for d in v.type.shape])) for v in graph.inputs}
     if list(inputs.values()) == list(graph.inputs):

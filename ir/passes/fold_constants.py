@@ -31,7 +31,8 @@ def fold_constants(graph: Graph) -> Graph:
             return [b.constant(np.zeros(v.type.sizes, v.type.numpy_dtype), v.name) for v in node.outputs]
         arrays = [b.constant_of(v) if v.type.numel else np.zeros(v.type.sizes, v.type.numpy_dtype) for v in inputs]
         size = sum(v.type.nbytes for v in node.outputs)
-        # onnx's reference is wrong about some poolings and normalisations; about pointwise ops and moving data it is not
+        # onnx's reference is wrong about some poolings and normalisations; about pointwise ops and moving data it is
+        # not
         plain = (node.op.elementwise or node.op.injective) and not isinstance(node.op, Relayout)
         if not plain or not inputs or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
             return None

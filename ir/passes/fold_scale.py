@@ -41,7 +41,9 @@ class ConstantBatchNorm:
 
 
 class ScaleIntoConv:
-    """``conv(x, w, b) * c => conv(x, w * c, b * c)`` for constant w, b and a constant c with one value an output channel."""
+    """``conv(x, w, b) * c => conv(x, w * c, b * c)`` for constant w, b and a constant c with one value an output
+    channel.
+    """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
         return _match(graph, node, Mul)
@@ -86,7 +88,9 @@ class ShiftIntoConv:
 
 
 def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
-    """A convolution with constant parameters and the per-channel constant (float64) that ``node`` applies to its result."""
+    """A convolution with constant parameters and the per-channel constant (float64) that ``node`` applies to its
+    result.
+    """
     if not isinstance(node.op, op) or len(node.inputs) != 2:
         return None
     for value, other in (node.inputs, node.inputs[::-1]):

@@ -1,7 +1,7 @@
 """Group nodes into kernels: an anchor with the elementwise chain that follows it, or a chain of injective ops alone.
 
-A convolution of single pixels takes its channels one by one, from wherever they are: what joins or selects them for such
-convolutions alone becomes part of each, and is never computed by itself.
+A convolution of single pixels takes its channels one by one, from wherever they are: what joins or selects them for
+such convolutions alone becomes part of each, and is never computed by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..types import TensorType
 MAX_GROUP = 24
 """A kernel of more nodes than this is not grown; its expressions would only become slow to compile."""
 MAX_REPEATS = 5
-"""At most this many functions that may read an operand twice or thrice: what is inlined into one grows that many times."""
+"""At most this many functions that may read an operand twice or thrice: what is inlined into one grows that many times.
+"""
 
 
 def fuse(graph: Graph) -> Graph:

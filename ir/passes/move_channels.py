@@ -78,11 +78,14 @@ class _Mover:
         return b.reinfer(node, [self.value(b, v) for v in inputs])
 
     def viewed(self, b: Builder, node: Node, view: _View) -> Sequence[Value]:
-        """The output of ``node`` as a view, which is computed when something needs it; at once where the graph returns it."""
+        """The output of ``node`` as a view, which is computed when something needs it; at once where the graph returns
+        it.
+        """
         self.views[node.output.name] = view
         return [self.value(b, node.output)] if node.output.name in self.graph.output_set else node.outputs
 
-    # -- what moves channels ----------------------------------------------------------------------------------------------
+    # -- what moves channels
+    # ----------------------------------------------------------------------------------------------
 
     def moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> np.ndarray | None:
         """The channels of the output of a node that only moves channels; ``None`` for any other."""
@@ -117,7 +120,8 @@ class _Mover:
             self.total += size
         return np.arange(self.numbered[v.name], self.numbered[v.name] + size)
 
-    # -- what takes them in another order ---------------------------------------------------------------------------------
+    # -- what takes them in another order
+    # ---------------------------------------------------------------------------------
 
     def reordered(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """A node that can take the channels of its first operand as they lie in memory; ``None`` for one that cannot."""
@@ -141,12 +145,15 @@ class _Mover:
         return self.viewed(b, node, _View(moved[back], restored, direct=False))
 
     def memory_order(self, channels: np.ndarray) -> np.ndarray:
-        """What sorts channels by the value that they lie in, the one that comes first being first, and there by their place."""
+        """What sorts channels by the value that they lie in, the one that comes first being first, and there by their
+        place.
+        """
         owners = np.searchsorted(self.starts, channels, side="right")
         _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
         return np.lexsort((channels, first[inverse]))
 
-    # -- values of them ---------------------------------------------------------------------------------------------------
+    # -- values of them
+    # ---------------------------------------------------------------------------------------------------
 
     def value(self, b: Builder, v: Value) -> Value:
         """The value itself, computed now if it is a view."""
@@ -177,7 +184,9 @@ class _Mover:
         return sum(map(len, interleaved(local, [v.type.sizes[1] for v in operands]))) <= MAX_RUNS
 
     def located(self, channels: np.ndarray) -> tuple[list[Value], list[int]]:
-        """The operands that hold these channels, in order of appearance, and the channels counted one operand after another."""
+        """The operands that hold these channels, in order of appearance, and the channels counted one operand after
+        another.
+        """
         owners = np.searchsorted(self.starts, channels, side="right") - 1
         used = list(dict.fromkeys(owners.tolist()))
         operands = [self.sources[o] for o in used]

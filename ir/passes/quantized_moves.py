@@ -9,15 +9,9 @@ import numpy as np
 from ..builder import Builder
 from ..graph import Graph, Node, Value
 from ..ops.concat import Concat
-from ..ops.depth_to_space import DepthToSpace, SpaceToDepth
-from ..ops.max_pool import MaxPool
 from ..ops.quantize import Dequantize, Quantize
-from ..ops.reshape import Reshape
-from ..ops.slice import Slice
-from ..ops.transpose import Transpose
 from ..rewrite import Match, Report, apply_rules
 
-MOVES = Reshape | Transpose | Slice | DepthToSpace | SpaceToDepth | MaxPool
 LEAST_SCALE = 2.0**-100
 """Products with scales from here on have all their bits."""
 
@@ -44,12 +38,12 @@ class QuantizedAgain:
 
 
 class MovedQuantized:
-    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for what only moves or chooses elements, when it is quantized alike
-    after that.
+    """``move(dequantize(x, s, z)) => dequantize(move(x), s, z)`` for what only moves or chooses elements, when it is
+    quantized alike after that.
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
-        if not isinstance(node.op, MOVES) or len(node.outputs) > 1:
+        if not node.op.moves_elements or len(node.outputs) > 1:
             return None
         held = graph.producers.get(node.inputs[0].name)
         readers = graph.consumers[node.output.name]

@@ -24,7 +24,10 @@ def recognise_activations(graph: Graph, report: Report | None = None) -> Graph:
 
 
 class Activation:
-    """A product that is an activation of one of its factors. ``find`` tells the op and that factor's name, or why not."""
+    """A product that is an activation of one of its factors.
+
+    ``find`` tells the op and that factor's name, or why not.
+    """
 
     gate: type[Op]
     """The op that tells the activation: without it among what the factors are made of, a product is of no interest."""
@@ -129,7 +132,9 @@ class GeluOfTanh(Activation):
 
 
 def _gelu(graph: Graph, node: Node, gate: Node, inner: Product, slope: float, op: Gelu) -> Match | str | None:
-    """``0.5 * x * (1 + gate)`` with ``inner``, the gate's argument, ``slope`` times x (or what else ``inner`` stands for)."""
+    """``0.5 * x * (1 + gate)`` with ``inner``, the gate's argument, ``slope`` times x (or what else ``inner`` stands
+    for).
+    """
     readers = graph.consumers[gate.output.name]
     shift = _plus_constant(graph, readers[0].output) if len(readers) == 1 else None
     if shift is None or len(inner.factors) != 1:
@@ -144,7 +149,8 @@ def _gelu(graph: Graph, node: Node, gate: Node, inner: Product, slope: float, op
     return Match(node, (gate, add, *inner.nodes, *whole.nodes_but(node)), (op, x))
 
 
-# -- reading expressions --------------------------------------------------------------------------------------------------
+# -- reading expressions
+# --------------------------------------------------------------------------------------------------
 
 TOLERANCES = {"f16": 2**-8, "bf16": 2**-5}
 """How far a rounded constant may be from the exact one, by dtype; four units in the last place."""

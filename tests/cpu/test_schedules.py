@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper
 from support import models
+from support.compiling import compiled as compiled_for
 from support.convolutions import Config, convolution, feeds_of
 from support.machines import (
     AVX2,
@@ -26,10 +27,8 @@ from support.machines import (
 from support.oracles import Feeds, run_onnxruntime
 from support.tolerances import WINOGRAD, assert_close
 
-import convc
 from convc import nn
-from convc.backends.cpu import build
-from convc.backends.cpu.build import schedule
+from convc.backends.cpu.build import build, schedule
 from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
 from convc.backends.group import Group
@@ -112,7 +111,7 @@ def test_convolution(config: Config) -> None:
     for n, epilogue in enumerate(EPILOGUES):
         model = convolution(config, epilogue, bias=n % 2 == 1)
         feeds = feeds_of(model)
-        got = on_threads(config, 2) if epilogue == "Relu" else convc.compile(model, threads=2).run(feeds)["y"]
+        got = on_threads(config, 2) if epilogue == "Relu" else compiled_for(model, threads=2).run(feeds)["y"]
         check(config, epilogue, got, model, feeds)
 
 
@@ -133,7 +132,7 @@ def test_convolution_on_a_machine(config: Config, machine: Target) -> None:
 def test_strict_precision_uses_no_winograd(config: Config) -> None:
     model = convolution(config, "Relu", bias=True)
     feeds = feeds_of(model)
-    compiled = convc.compile(model, precision="strict")
+    compiled = compiled_for(model, precision="strict")
     assert "winograd" not in {k.rule for k in compiled.kernels}
     assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], str(config))
 
@@ -142,7 +141,7 @@ def test_strict_precision_uses_no_winograd(config: Config) -> None:
 def on_threads(config: Config, threads: int) -> np.ndarray:
     """What a convolution with bias and Relu gives on some threads, for this processor."""
     model = convolution(config, "Relu", bias=True)
-    return convc.compile(model, threads=threads).run(feeds_of(model))["y"]
+    return compiled_for(model, threads=threads).run(feeds_of(model))["y"]
 
 
 @every_convolution
@@ -178,7 +177,7 @@ def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> 
     ]
     model = models.model(nodes, {"x": [2, 32, size, size]}, {"y": ["n", "c", "h", "w"]}, {"w": w}, opset=19)
     feeds = feeds_of(model)
-    one, two = (convc.compile(model, threads=t) for t in (1, 2))
+    one, two = (compiled_for(model, threads=t) for t in (1, 2))
     for machine in MACHINES.values():
         assert "pool" in rules_on(machine, model).values(), machine.mcpu
     assert_close(one.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{kind} {attrs}")
@@ -194,7 +193,7 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["g"], transB=1), helper.make_node("Tanh", ["g"], ["y"])]
     model = models.model(nodes, {"x": [rows, inner]}, {"y": [rows, columns]}, {"w": w, "b": b}, opset=17)
     feeds = feeds_of(model)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert [rule for rule in rules_on(machine, model).values() if rule != "fallback"] == ["dense"], machine.mcpu
     assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{rows} {inner} {columns}")
@@ -222,7 +221,7 @@ def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> 
     ]
     weights = {f"w{p}": normal(size, 16, 1, 1) for p, size in zip(parts, sizes, strict=True)}
     model = model_of(nodes, {"x": [2, 16, 9, 13]}, w=normal(24, sum(sizes), 1, 1), **weights)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["concat_conv_relu"] == "direct_conv", machine.mcpu
     feeds = feeds_of(model)
@@ -243,7 +242,7 @@ def test_select_channels(channels: int, groups: int) -> None:
     ]
     w, v, whole = normal(channels, 16, 1, 1), normal(16, channels, 3, 3), np.array([2, channels, 7, 9])
     model = model_of(nodes, {"x": [2, 16, 7, 9]}, w=w, v=v, split=split, whole=whole)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["select_channels_add"] == "select_channels", machine.mcpu
     feeds = feeds_of(model)
@@ -258,7 +257,7 @@ def test_layer_norm(shape: tuple[int, ...], after: str) -> None:
         attrs = {"perm": [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]} if after == "Transpose" else {}
         nodes.append(helper.make_node(after, ["n"], ["y"], **attrs))
     model = model_of(nodes, {"x": list(shape)}, s=normal(shape[-1]), b=normal(shape[-1]))
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert list(rules_on(machine, model).values()) == ["layer_norm"], machine.mcpu
     feeds = feeds_of(model)
@@ -277,7 +276,7 @@ def test_layer_norm_of_blocked_channels(channels: int) -> None:
     ]
     w, v, s = normal(channels, 16, 1, 1), normal(16, channels, 1, 1), normal(channels)
     model = model_of(nodes, {"x": [2, 16, 6, 14]}, w=w, v=v, s=s)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["transpose_layer_norm_transpose_relayout"] == "layer_norm", machine.mcpu
     feeds = feeds_of(model)
@@ -291,9 +290,7 @@ def test_older_processors(level: str) -> None:
     for config in ((64, 64, 3, 1, 28, 1, 1, 1), (24, 58, 1, 1, 29, 0, 1, 1), (58, 58, 3, 1, 28, 1, 1, 58)):
         model = convolution(config, "Tanh", bias=True)
         feeds = feeds_of(model)
-        assert_close(
-            convc.compile(model, target=level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}"
-        )
+        assert_close(compiled_for(model, level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}")
 
 
 @pytest.mark.parametrize(("size", "shared"), [(8, False), (64, True)])
@@ -306,9 +303,8 @@ def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
 
 
 @pytest.mark.parametrize(("size", "threads"), [(8, 1), (64, 2)])
-def test_small_networks_run_on_the_calling_thread(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "NETWORK_CYCLES", 400_000)
+def test_small_networks_run_on_the_calling_thread(size: int, threads: int) -> None:
     graph = as_graph(nn.Conv2D(64, kernel_size=3), {"x": (1, 64, size, size)})
     for machine in MACHINES.values():
-        built = build.build(pipeline(machine.machine).run(graph), machine)
+        built = build(pipeline(machine.machine).run(graph), machine)
         assert built.plan.parallel == (threads == 2), machine.mcpu

@@ -17,9 +17,9 @@ from convc.ir.op import f32
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
 
-HASWELL = Target("cpu", "haswell", "x86_64-unknown-linux-gnu")
-SKYLAKE = Target("cpu", "skylake-avx512", "x86_64-unknown-linux-gnu")
-NEOVERSE = Target("cpu", "neoverse-n1", "aarch64-unknown-linux-gnu")
+HASWELL = Target("haswell", "x86_64-unknown-linux-gnu")
+SKYLAKE = Target("skylake-avx512", "x86_64-unknown-linux-gnu")
+NEOVERSE = Target("neoverse-n1", "aarch64-unknown-linux-gnu")
 MULTIPLY_ADD = {HASWELL: r"vfmadd\w*\s.*%ymm", SKYLAKE: r"vfmadd\w*\s.*%zmm", NEOVERSE: r"fmla\s+v\d+\.4s"}
 SPILLED = re.compile(r"(%[xyz]mm\d+|\b[qvz]\d+).*(\(%rsp|\(%rbp|\[sp\b)|(\(%rsp|\(%rbp|\[sp\b).*%[xyz]mm")
 """A vector register moved to or from the stack."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from support.commands import Capture, run
+from support.compiling import compiled
 from support.convolutions import convolution, feeds_of
 from support.machines import on_machines
 from support.oracles import run_onnxruntime
@@ -17,14 +19,14 @@ from support.tolerances import WINOGRAD, assert_close
 import convc
 from convc.backends.cpu.build import Built
 from convc.backends.cpu.choices import Choices, algorithm
+from convc.backends.cpu.database import database, read, write
 from convc.backends.cpu.passes.choose_algorithms import candidates
 from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import Target, host_target
+from convc.backends.cpu.tuning import Effort, Outcome, tune
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 from convc.reader import as_graph
-from convc.tuning.database import database, read, write
-from convc.tuning.tune import Outcome, tune
 
 CPU = host_target().mcpu
 
@@ -67,14 +69,17 @@ def algorithms(model: onnx.ModelProto, **options: object) -> set[str]:
     return {algorithm(k.group.anchor.op) for k in kernels if k.rule in ("winograd", "direct_conv")}
 
 
-def tuned_to(wanted: str, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, target: Target) -> Outcome:
+ALL = Effort(worth=10.0)
+"""Tries every candidate."""
+
+
+def tuned_to(wanted: str, model: onnx.ModelProto, target: Target, effort: Effort = ALL) -> Outcome:
     """Tune by a measurement in which every kernel takes a second, and what has this algorithm, half of one."""
 
     def measure(built: Built, final: Graph, threads: int, seconds: float) -> Mapping[str, float]:
         return {u: 1.0 - 0.5 * (algorithm(k.group.anchor.op) == wanted) for k in built.kernels for u in k.uses}
 
-    monkeypatch.setattr("convc.tuning.tune.WORTH", 10.0)
-    return tune(as_graph(model), target, 60.0, lambda _: None, measure)
+    return tune(as_graph(model), target, 60.0, lambda _: None, measure, effort)
 
 
 @pytest.mark.parametrize("wanted", ["winograd 1x2", "direct"])
@@ -83,7 +88,7 @@ def test_compile_uses_what_was_measured(
 ) -> None:
     if wanted == untuned:
         pytest.skip(f"{wanted} is what the cost model chooses for this processor")
-    outcome = tuned_to(wanted, model, monkeypatch, host_target())
+    outcome = tuned_to(wanted, model, host_target())
     assert [(t.uses, t.winner) for t in outcome.kernels] == [(1, wanted)]
     assert outcome.after < outcome.before
     assert algorithms(model) == {untuned}
@@ -95,34 +100,31 @@ def test_compile_uses_what_was_measured(
     assert algorithms(model) == {untuned}
     assert algorithms(model, tuning=path) == {wanted}
     feeds = feeds_of(model)
-    one, two = (convc.compile(model, threads=t, tuning=path).run(feeds)["y"] for t in (1, 2))
+    one, two = (compiled(model, threads=t, choices=read(path, CPU)).run(feeds)["y"] for t in (1, 2))
     np.testing.assert_array_equal(one, two)
     assert_close(one, run_onnxruntime(model, feeds)[0], wanted, WINOGRAD)
 
 
-def test_small_gains_are_noise(model: onnx.ModelProto, untuned: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convc.tuning.tune.GAIN", 0.6)
-    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+def test_small_gains_are_noise(model: onnx.ModelProto, untuned: str) -> None:
+    outcome = tuned_to("winograd 1x2", model, host_target(), replace(ALL, gain=0.6))
     assert outcome.choices == Choices()
     assert outcome.kernels[0].winner == untuned
 
 
-def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto) -> None:
     """The names of values are no part of a key; shapes and attributes are. Nor are threads."""
     other = onnx.ModelProto.FromString(model.SerializeToString())
     other.graph.node[0].output[0] = other.graph.node[1].input[0] = "renamed"
     wider = convolution((48, 64, (1, 3), 1, 8, (0, 2), 1, 1), "Relu", bias=True)
     keys = [
-        set(tuned_to("winograd 1x2", m, monkeypatch, host_target(threads)).choices.algorithms)
+        set(tuned_to("winograd 1x2", m, host_target(threads)).choices.algorithms)
         for m, threads in ((model, 1), (other, 1), (model, 2), (wider, 1))
     ]
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-def test_an_algorithm_that_is_not_there_is_ignored(
-    path: Path, model: onnx.ModelProto, untuned: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = tuned_to("winograd 1x2", model, monkeypatch, host_target())
+def test_an_algorithm_that_is_not_there_is_ignored(path: Path, model: onnx.ModelProto, untuned: str) -> None:
+    outcome = tuned_to("winograd 1x2", model, host_target())
     write(path, CPU, Choices(dict.fromkeys(outcome.choices.algorithms, "winograd 9x9")))
     assert algorithms(model) == {untuned}
 
@@ -176,7 +178,6 @@ def test_the_command(
     """With real measurements: whatever they are, what is printed and what is kept
     agree; other kernels' choices stay.
     """
-    monkeypatch.setattr("convc.tuning.tune.TURN", 0.01)
     write(path, CPU, Choices({"another": "direct"}))
     onnx.save(model, tmp_path / "m.onnx")
     assert run("tune", str(tmp_path / "m.onnx"), "--budget", "0.01") == 0

@@ -21,6 +21,7 @@ from convc.ir.graph import Graph, Node, Value
 from convc.ir.ops.binary import Add, Mul
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.conv import Conv
+from convc.ir.ops.cum_sum import Cumulative
 from convc.onnx.export import to_onnx
 
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
@@ -142,10 +143,10 @@ def _held(dtype: str, floats: str) -> str:
 def _noise(node: Node) -> float:
     """By how much right results of a node may differ, beside themselves and beside 1; 0 where it does not round."""
     out = node.output.type
-    if not out.is_float or node.op.name in EXACT or (isinstance(node.op, Cast) and not rounds(node)):
+    if not out.is_float or not node.op.rounds or (isinstance(node.op, Cast) and not rounds(node)):
         return 0.0
     terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / out.numel
-    if node.op.name in NORMALISES:
+    if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may follow from all of them
         terms = node.inputs[0].type.numel
     widest = WINOGRAD if isinstance(node.op, Conv) and out.dtype == "f32" else 1
     accumulated = EPSILON["f32"] * math.sqrt(terms + 1) * widest
@@ -156,21 +157,6 @@ def rounds(cast: Node) -> bool:
     """Whether a conversion to a float loses digits."""
     order = {"bool": 0, "i8": 1, "u8": 1, "f16": 1, "i32": 2, "f32": 2, "i64": 2, "f64": 3}
     return order[cast.inputs[0].type.dtype] > order[cast.output.type.dtype]
-
-
-EXACT = {
-    "abs", "clip", "concat", "depth_to_space", "expand", "gather", "global_max_pool", "identity", "max", "max_pool",
-    "min",
-    "neg", "pad", "reduce_max", "reduce_min", "relu", "reshape", "resize_nearest", "round", "floor", "ceil", "sign",
-    "slice",
-    "space_to_depth", "tile", "transpose", "where", "gather_elements", "gather_nd", "hardmax", "one_hot", "top_k",
-    "trilu",
-    "quantize", "dequantize",
-}  # fmt: skip
-"""Ops that move and select, and never round."""
-
-NORMALISES = {"cum_sum", "group_norm", "instance_norm", "layer_norm", "log_softmax", "lp_norm", "rms_norm", "softmax"}
-"""Ops whose every element may follow from all elements."""
 
 
 def differences(truths: Sequence[Truth], got: Sequence[np.ndarray], what: str) -> list[str]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx
+from support.compiling import compiled
 
 import convc
 from convc.backends.cpu.choices import Choices
-from convc.ir import pipeline
 from convc.ir.graph import Graph, Node
 from convc.ir.op import Op
 from convc.ir.text import parse_graph, print_graph
@@ -27,18 +24,6 @@ from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, 
 Variant = Callable[[Graph], CompiledModel]
 
 
-@contextmanager
-def changed_passes(leave_out: Sequence[str] = (), choices: Choices | None = None) -> Iterator[None]:
-    """Compile without some passes, or with these choices of algorithms."""
-    standard = pipeline.passes
-
-    def passes(machine: Any, precision: str = "default", given: Choices | None = None) -> Any:
-        return [(name, step) for name, step in standard(machine, precision, choices or given) if name not in leave_out]
-
-    with patch.object(pipeline, "passes", passes):
-        yield
-
-
 class AnyAlgorithm(Choices):
     """The least likely algorithm for each convolution, by the cost model."""
 
@@ -47,17 +32,12 @@ class AnyAlgorithm(Choices):
 
 
 def without(*passes: str) -> Variant:
-    def compiled(graph: Graph) -> CompiledModel:
-        with changed_passes(passes):
-            return convc.compile(graph, threads=1, tuning=None)
-
-    return compiled
+    return lambda graph: compiled(graph, change=lambda p: p.without(*passes))
 
 
 def unlikely(graph: Graph) -> CompiledModel:
     """The algorithm of each convolution that the cost model ranks last."""
-    with changed_passes(choices=AnyAlgorithm()):
-        return convc.compile(graph, threads=2, tuning=None)
+    return compiled(graph, threads=2, choices=AnyAlgorithm())
 
 
 def exported(graph: Graph) -> CompiledModel:
@@ -68,11 +48,11 @@ def exported(graph: Graph) -> CompiledModel:
 
 
 def standard(graph: Graph, threads: int = 2) -> CompiledModel:
-    return convc.compile(graph, threads=threads, tuning=None)
+    return compiled(graph, threads=threads)
 
 
 VARIANTS: dict[str, Variant] = {
-    "strict": lambda g: convc.compile(g, threads=2, precision="strict", tuning=None),
+    "strict": lambda g: compiled(g, threads=2, precision="strict"),
     "unfused": without("fuse"),
     "row-major": without("assign_layouts"),
     "unrewritten": without("fold_scale", "recognise_activations", "move_channels", "share", "fold_constants"),

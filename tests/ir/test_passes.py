@@ -18,7 +18,8 @@ from convc import nn
 from convc.backends.cpu.layouts import Blocks
 from convc.backends.cpu.machine import Machine
 from convc.backends.cpu.passes.choose_algorithms import choose_algorithms
-from convc.ir.graph import Graph
+from convc.ir.graph import Constant, Graph, Value
+from convc.ir.op import f32
 from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
@@ -167,6 +168,18 @@ def test_share_keeps_equal_nodes_and_constants_once() -> None:
     assert ops(shared) == ["tanh", "add"]
     assert len(shared.constants) == 1
     assert shared.output_names == ("r", "s")
+
+
+def test_constants_that_share_the_start_of_their_digest_are_not_one() -> None:
+    a, b = (Constant(f32[2], np.full(2, v, np.float32), "0" * 12) for v in (1, 2))
+    assert a.sha == b.sha
+    assert a != b
+    absent, same, other = (Constant(f32[2], None, sha) for sha in ("0" * 12, "0" * 12, "1" * 12))
+    assert absent == same
+    assert hash(absent) == hash(same)
+    assert absent not in (a, b, other)
+    g = Graph("g", (), (), (Value("a", f32[2]), Value("b", f32[2])), {"a": a, "b": b})
+    assert len(share(g).constants) == 2
 
 
 SHUFFLE = """%j: f32[1,64,8,8] = concat(%x, %z)

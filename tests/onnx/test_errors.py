@@ -24,6 +24,7 @@ from convc import (
     UnsupportedOpError,
 )
 from convc.ir.builder import Builder
+from convc.ir.errors import NotConstantError
 from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.op import f32, i64
 from convc.ir.ops.binary import Add
@@ -59,17 +60,17 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
     "window too large": (
         model(node("Conv", "x w"), inputs=[info("x", [1, 3, 2, 2])]),
         ShapeError,
-        ("Conv node 'n1'", "%x: f32[1,3,2,2]", "a window of 3 does not fit in size 2"),
+        ("Conv node 'n1'", "%x: float32[1, 3, 2, 2]", "a window of 3 does not fit in size 2"),
     ),
     "channels": (
         model(node("Conv", "x w"), inputs=[info("x", [1, 5, 8, 8])]),
         ShapeError,
-        ("Conv node 'n1'", "%x: f32[1,5,8,8]", "5 channels"),
+        ("Conv node 'n1'", "%x: float32[1, 5, 8, 8]", "5 channels"),
     ),
     "dtype mismatch": (
         model(node("Add", "x i"), inputs=[info("x"), info("i", [1], TensorProto.INT64)]),
         ShapeError,
-        ("Add node 'n1'", "%i: i64[1]", "differ in dtype: f32, i64"),
+        ("Add node 'n1'", "%i: int64[1]", "differ in dtype: float32, int64"),
     ),
     "broadcast": (
         model(node("Add", "x i"), inputs=[info("x"), info("i", [7])]),
@@ -247,14 +248,17 @@ GRAPHS = {
     "two inputs of one name": (Graph("g", (X, X), (), (X,)), ("'x' is defined twice",)),
     "wrong type stated": (
         Graph("g", (X,), (Node(Relu(), (X,), (Value("y", f32[3]),)),), (Value("y", f32[3]),)),
-        ("relu node 'y'", "gives f32[2], not f32[3]"),
+        ("relu node 'y'", "gives float32[2], not float32[3]"),
     ),
     "wrong type used": (
         Graph("g", (X,), (Node(Relu(), (Value("x", f32[3]),), (Value("y", f32[3]),)),), (Value("y", f32[3]),)),
-        ("relu node 'y'", "takes 'x' for f32[3], but it is f32[2]"),
+        ("relu node 'y'", "takes 'x' for float32[3], but it is float32[2]"),
     ),
-    "dtypes": (Graph("g", (X, INTS), (Node(Add(), (X, INTS), (Y,)),), (Y,)), ("add", "%i: i64[2]", "differ in dtype")),
-    "operands": (Graph("g", (X,), (Node(Add(), (X,), (Y,)),), (Y,)), ("add", "%x: f32[2]", "2 operands, not 1")),
+    "dtypes": (
+        Graph("g", (X, INTS), (Node(Add(), (X, INTS), (Y,)),), (Y,)),
+        ("add", "%i: int64[2]", "differ in dtype"),
+    ),
+    "operands": (Graph("g", (X,), (Node(Add(), (X,), (Y,)),), (Y,)), ("add", "%x: float32[2]", "2 operands, not 1")),
 }
 
 
@@ -280,7 +284,7 @@ def test_constant_without_data(tmp_path: Path) -> None:
 
 
 def test_constant_of_another_type() -> None:
-    with raises(GraphError, "f32[2]", "f64[2]"):
+    with raises(GraphError, "float32[2]", "float64[2]"):
         Constant(f32[2], np.ones(2))
 
 
@@ -297,7 +301,7 @@ TEXTS = {
     "graph @g(%x: f32[2]) {\n %y: f32[2] = relu(%x)\n return %z }": ("line 3", "a value defined above", "'%z'"),
     "graph @g(%x: f32[2]) {\n return %x": ("line 2", "','", "the end"),
     "graph @g(%x: f32[2]) { return %x } more": ("line 1", "the end of the text", "'more'"),
-    "graph @g() { %c: f32[2] = const [1] return %c }": ("f32[2]", "not 1"),
+    "graph @g() { %c: f32[2] = const [1] return %c }": ("float32[2]", "not 1"),
     "graph @g() { %c: i8[1] = const [300] return %c }": ("300",),
     "graph @g(%x: f32[2]) { \x01 }": ("line 1", "'\\x01'"),
     'graph @g(%"\\q": f32[2]) { return %x }': ("line 1", "string"),
@@ -349,3 +353,12 @@ def test_dump_dir_that_cannot_be(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
     with raises(CompileError, "cannot write to the dump folder", where):
         convc.compile(RELU, dump_dir=tmp_path / where)
+
+
+def test_an_error_is_put_in_its_place_once_and_keeps_its_fields() -> None:
+    error = NotConstantError("its shape is computed at run time", ("x",))
+    error.within("Reshape node 'n1'")
+    error.within("Reshape node 'n1'")
+    error.within("for x [2, 3]")
+    assert str(error) == "for x [2, 3]: Reshape node 'n1': its shape is computed at run time"
+    assert error.inputs == ("x",)

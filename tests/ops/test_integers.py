@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support import models
+from support.compiling import compiled
 from support.oracles import run_onnxruntime, run_reference
 
 import convc
@@ -87,7 +88,7 @@ CONVS = {
 def test_every_bit(what: str, target: str) -> None:
     m = qlinear(**CONVS[what])
     given = data(m)
-    got = convc.compile(m, target=target, threads=2)(*given.values())
+    got = compiled(m, target, 2)(*given.values())
     np.testing.assert_array_equal(got, run_onnxruntime(m, given)[0])
 
 
@@ -186,7 +187,7 @@ def kernel(m: onnx.ModelProto, target: Target) -> str:
 
 def test_four_products_an_instruction() -> None:
     """The innermost loop loads four bytes for each instruction, and leaves the sums in registers."""
-    code = kernel(qlinear(64, 64, 3, 14, pads=[1] * 4), Target("cpu", "znver4", X86)).splitlines()
+    code = kernel(qlinear(64, 64, 3, 14, pads=[1] * 4), Target("znver4", X86)).splitlines()
     products = [i for i, line in enumerate(code) if "vpdpbusd" in line]
     loop = [line.split()[0] for line in code[products[0] - 4 : products[13]]]
     assert len(products) >= 14

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 from support.cases import CASES
+from support.compiling import compiled
 from support.oracles import case_graph, expected, run_reference
 from support.tolerances import assert_close
 
@@ -26,7 +27,7 @@ def test_numbers(case: Case) -> None:
     """Compiled code gives what the oracles give."""
     assert case.oracle == "both" or case.note, "a case that leaves an oracle out says why"
     graph, feeds = case_graph(case)
-    got = convc.compile(graph, threads=2)(*feeds.values())
+    got = compiled(graph, threads=2)(*feeds.values())
     got = got if isinstance(got, tuple) else (got,)
     for oracle, want in expected(case, graph, feeds):
         for g, w in zip(got, want, strict=True):

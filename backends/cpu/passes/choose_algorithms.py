@@ -1,6 +1,7 @@
 """Choose how each convolution is computed: directly, or by one of Winograd's algorithms.
 
-The choice is the cheapest by the cost model (``backends/cpu/cost.py``), unless measurements chose another (``backends/cpu/choices.py``).
+The choice is the cheapest by the cost model (``backends/cpu/cost.py``), unless measurements chose another one
+(``backends/cpu/choices.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from convc.ir.rewrite import drop_dead, rebuild
 from ..choices import Choices
 from ..cost import direct_cycles, winograd_candidates, winograd_plan
 from ..machine import Machine
+
+RESIDENT_MARGIN = 4
+"""Weights are assumed to stay in the last-level cache when it holds this many times their bytes, since data passes
+through it too. An estimate.
+"""
 
 
 def choose_algorithms(graph: Graph, machine: Machine, choices: Choices | None = None) -> Graph:
@@ -42,9 +48,9 @@ def choose_algorithms(graph: Graph, machine: Machine, choices: Choices | None = 
 
 
 def candidates(graph: Graph, machine: Machine) -> Iterator[tuple[Node, list[tuple[float, Op]]]]:
-    """Each convolution that can be computed in several ways: the ops that do, with their cycles, the cheapest first."""
+    """The convolutions with more than one algorithm, each with its ops and their cycles on one core, cheapest first."""
     bandwidth = _bandwidth(graph, machine)
-    one_core = replace(machine, threads=1)  # what is computed may not depend on the number of threads
+    one_core = replace(machine, threads=1)  # the algorithm, and so the result, must not depend on the number of threads
     for node in graph.nodes:
         others = winograd_candidates(node) if _is_blocked(graph, node) else []
         if others:
@@ -55,14 +61,14 @@ def candidates(graph: Graph, machine: Machine) -> Iterator[tuple[Node, list[tupl
 
 
 def _bandwidth(graph: Graph, machine: Machine) -> float:
-    """How fast weights are read: from the last-level cache when all of them stay there."""
+    """Bytes per cycle at which weights are read: from the last-level cache when all of them stay there."""
     weights = sum(c.type.nbytes for c in graph.constants.values())
-    resident = 4 * weights < machine.shared_cache_bytes
+    resident = RESIDENT_MARGIN * weights < machine.shared_cache_bytes
     return machine.cache_bytes_per_cycle if resident else machine.memory_bytes_per_cycle
 
 
 def _is_blocked(graph: Graph, node: Node) -> bool:
-    """Whether a node reads packed weights and makes blocks of float32 channels."""
+    """Whether a node reads packed weights and makes float32 data in blocks of channels."""
     packed = graph.producers.get(node.inputs[1].name) if len(node.inputs) > 1 else None
     if packed is None or not isinstance(packed.op, Relayout):
         return False

@@ -1,8 +1,8 @@
-"""Products of 8-bit integers as the processor multiplies best: four bytes at a time, or as floats.
+"""Products of 8-bit integers in the form the processor multiplies fastest: four bytes at a time, or as float32.
 
-Floats are exact as long as no sum needs more than the bits of a float32. Every whole number up to 2**24 is a float32, so that a sum whose terms cannot add up to more has no rounding, in whatever order
-it is taken. The bound is taken from the weights; a convolution of too many channels for it becomes several of fewer. Schedules
-for float32 then serve integers too.
+Every whole number up to 2**24 is a float32. A sum of products whose terms cannot add up to more is therefore exact in
+float32, in whatever order it is taken, and the schedules for float32 serve integers too. The bound is taken from the
+weights. A convolution with too many channels for it is split into several of fewer channels.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from convc.ir.rewrite import rebuild
 from ..machine import Machine
 
 EXACT = 1 << 24
-"""Up to here every whole number is a float32."""
+"""Every whole number up to this one is a float32."""
 STEP = 16
-"""Convolutions are cut at multiples of so many channels."""
+"""Convolutions are split at multiples of this many channels."""
 BITS = {"i8": (-128, 127), "u8": (0, 255)}
-"""The range of each dtype that is taken."""
+"""The range of each 8-bit dtype."""
 
 
 class Whole(NamedTuple):
-    """A float32 tensor of whole numbers in a range."""
+    """A float32 tensor of whole numbers between ``low`` and ``high``."""
 
     value: Value
     low: int
@@ -42,28 +42,33 @@ class Whole(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A float32 tensor of whole numbers, none larger than ``bound``."""
+    """A float32 tensor of whole numbers whose magnitude is at most ``bound``."""
 
     value: Value
     bound: int
 
 
 def integer_products(graph: Graph, machine: Machine) -> Graph:
-    """``conv_integer -> conv_bytes`` where the processor has an instruction for it and its operands fit; otherwise
-    ``conv_integer -> cast(conv)``, and ``cast(add(cast(conv), bias)) -> add(conv, bias)`` where that is the same number.
+    """Rewrite products of 8-bit integers to ``conv_bytes``, or to exact float32 convolutions and matrix products.
+
+    ``conv_integer -> conv_bytes`` where the processor has an instruction for it and the operands fit; otherwise
+    ``conv_integer -> cast(conv)``, and ``cast(add(cast(conv), bias)) -> add(conv, bias)`` where that is the same
+    number.
     """
     return rebuild(graph, _Rewriter(machine).visit)
 
 
 class _Rewriter:
+    """The state of one run of the pass: what is known of the int32 values made so far, by name."""
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.sums: dict[str, tuple[Term, ...]] = {}
-        """Integers that are sums of these."""
+        """The float32 terms of int32 values that are sums of such terms."""
         self.whole: dict[str, Whole] = {}
-        """The float32 form of int32 values that were of 8 bits, or are the difference of two such."""
+        """The float32 form of int32 values that were 8-bit integers, or are the difference of two."""
         self.offsets: dict[str, tuple[Value, np.ndarray]] = {}
-        """Int32 values that are the sum of another and of constants."""
+        """Int32 values that are the sum of another value and constants."""
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         if isinstance(node.op, ConvInteger):
@@ -83,7 +88,7 @@ class _Rewriter:
         return made
 
     def integer(self, b: Builder, node: Node, terms: Sequence[Term]) -> Sequence[Value] | None:
-        """The terms' sum in place of a node that makes int32; ``None`` when there are none."""
+        """The int32 sum of the terms, in place of a node that makes int32; ``None`` when there are no terms."""
         if not terms:
             return None
         total, *rest = (b.emit(Cast("i32"), t.value) for t in terms)
@@ -93,9 +98,10 @@ class _Rewriter:
         return [total]
 
     def conv_bytes(self, b: Builder, op: ConvInteger, inputs: Sequence[Value]) -> Value | None:
-        """A convolution of an image in one group as one of bytes, which must be unsigned in the data, signed in the weight.
+        """A convolution of images in one group as one of bytes; ``None`` where its operands do not fit.
 
-        ``sum (x - z) w = sum x w - z sum w``, the data being padded with z.
+        The instruction takes unsigned data and signed weights. ``sum (x - z) w = sum x w - z sum w``, with the data
+        padded with z.
         """
         x, w, x_zero, w_zero = inputs
         weight, zero, shift = (b.constant_of(v) for v in (w, w_zero, x_zero))
@@ -121,7 +127,7 @@ class _Rewriter:
         return made
 
     def conv(self, b: Builder, op: ConvInteger, inputs: Sequence[Value]) -> list[Term]:
-        """A convolution as those of parts of its channels."""
+        """A convolution as float32 convolutions of ranges of its channels; an empty list if those are not exact."""
         x, w, x_zero, w_zero = inputs
         weight, zero = b.constant_of(w), b.constant_of(w_zero)
         if weight is None or zero is None or x.type.rank > 5:
@@ -131,7 +137,7 @@ class _Rewriter:
         largest = np.concatenate(_largest(whole, data).sum(axis=tuple(range(3, whole.ndim + 1))))
         cuts = list(_cuts(largest)) if op.group == 1 else [(0, largest.shape[1])]
         bounds = [int(largest[:, low:high].sum(1).max(initial=0)) for low, high in cuts]
-        if not cuts or max(bounds) > EXACT:
+        if not cuts or cuts[-1][1] < largest.shape[1] or max(bounds) > EXACT:
             return []
         plain = Conv(op.strides, op.pads, op.dilations, op.group, exact=True)
         terms = []
@@ -142,7 +148,7 @@ class _Rewriter:
         return terms
 
     def matmul(self, b: Builder, node: Node, inputs: Sequence[Value]) -> list[Term]:
-        """A product by a constant matrix, if it is exact as a whole."""
+        """A product by a constant matrix as one float32 product; an empty list where that would not be exact."""
         x, w = inputs
         weight = b.constant_of(w)
         if x.name not in self.whole or weight is None or weight.ndim < 2:
@@ -163,7 +169,7 @@ class _Rewriter:
             return None
         terms = _merged(b, self.sums[x.name])
         if len(terms) > 2:
-            return None  # a sum of three rounds twice
+            return None  # adding three terms would round twice
         return [terms[0].value if len(terms) == 1 else b.emit(Add(), terms[0].value, terms[1].value)]
 
     def joined(self, b: Builder, inputs: Sequence[Value]) -> Value | None:
@@ -177,7 +183,7 @@ class _Rewriter:
         return None
 
     def subtract(self, b: Builder, difference: Value, inputs: Sequence[Value]) -> None:
-        """Note the float32 form of an int32 difference, when those of its operands are known."""
+        """Record the float32 form of an int32 difference when those of its operands are known."""
         known = []
         for v in inputs:
             array = b.constant_of(v)
@@ -192,7 +198,7 @@ class _Rewriter:
             self.whole[difference.name] = less
 
     def add(self, b: Builder, total: Value, inputs: Sequence[Value]) -> None:
-        """Note what an int32 sum is the sum of, when its parts are known."""
+        """Record the terms of an int32 sum when those of its operands are known."""
         terms: list[Term] = []
         for v in inputs:
             known = b.constant_of(v)
@@ -208,14 +214,14 @@ class _Rewriter:
 
 
 def _shifted(weight: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """A weight less its zero point, which may be one for each output."""
+    """A weight minus its zero point, of which there may be one per output."""
     columns = zero.reshape(-1, *[1] * (weight.ndim - 1)) if zero.size > 1 else zero.reshape(())
     difference: np.ndarray = weight.astype(np.int64) - columns.astype(np.int64)
     return difference
 
 
 def _packed(weight: np.ndarray) -> np.ndarray:
-    """The weights of four input channels in each int32, the first in its low bits."""
+    """The weights of four input channels in each int32, the first channel in its low bits."""
     outputs, channels, *window = weight.shape
     full = np.zeros((outputs, -(-channels // 4) * 4, *window), np.uint8)
     full[:, :channels] = weight.astype(np.int8).view(np.uint8)
@@ -224,7 +230,7 @@ def _packed(weight: np.ndarray) -> np.ndarray:
 
 
 def _constant(b: Builder, v: Value, bits: tuple[int, int]) -> Whole:
-    """A value as float32; its range is ``bits``, or what a constant holds."""
+    """A value as float32, with the range of its elements if it is constant, else ``bits``."""
     array = b.constant_of(v)
     if array is None or not array.size:
         return Whole(b.emit(Cast("f32"), v), *bits)
@@ -232,24 +238,24 @@ def _constant(b: Builder, v: Value, bits: tuple[int, int]) -> Whole:
 
 
 def _less(b: Builder, x: Whole, y: Whole) -> Whole:
-    """The difference of two."""
+    """The difference of two values."""
     if (y.low, y.high) == (0, 0) and y.value.type.numel == 1 and y.value.type.rank <= x.value.type.rank:
         return x
     return Whole(b.emit(Sub(), x.value, y.value), x.low - y.high, x.high - y.low)
 
 
 def _largest(weight: np.ndarray, x: Whole) -> np.ndarray:
-    """What each weight can add to a sum at most, upwards and downwards, side by side along a new first axis."""
-    low, high = min(x.low, 0), max(x.high, 0)  # padding is 0
+    """The most each weight can add to a sum, upwards and downwards, stacked along a new first axis."""
+    low, high = min(x.low, 0), max(x.high, 0)  # the range includes 0, which padding is
     up = np.maximum(weight * high, weight * low)
     down = np.maximum(-weight * high, -weight * low)
     return np.stack([up, down])
 
 
 def _cuts(largest: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of input channels whose sums stay exact; ``largest[o, c]`` is what channel c can add to a sum.
+    """Ranges of input channels whose sums stay exact, where ``largest[o, c]`` is what channel c can add to a sum.
 
-    Nothing when a range of ``STEP`` channels is too much.
+    It stops before the first range of ``STEP`` channels whose sum would not be exact.
     """
     channels, low = largest.shape[1], 0
     while low < channels:
@@ -263,7 +269,7 @@ def _cuts(largest: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _merged(b: Builder, terms: Sequence[Term]) -> list[Term]:
-    """The terms, added up where the sum is exact."""
+    """The terms with those added up whose sum is exact."""
     merged: list[Term] = []
     for term in sorted(terms, key=lambda t: (-t.value.type.rank, t.bound)):
         for i, other in enumerate(merged):

@@ -1,4 +1,4 @@
-"""Convolutions of dequantized operands, as models that ``QuantizeLinear`` and ``DequantizeLinear`` stand in write them."""
+"""Convolutions of dequantized operands, as models with ``QuantizeLinear`` and ``DequantizeLinear`` (QDQ) write them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def quantized_convs(graph: Graph, machine: Machine, report: Report | None = None
 
 
 class DequantizedConv:
-    """``conv(dequantize(x, s), dequantize(w, t), b) => cast(conv_integer(x, w)) * (s * t) + b`` for a constant w and zero points.
+    """``conv(dequantize(x, s), dequantize(w, t), b) => cast(conv_integer(x, w)) * (s * t) + b``.
 
-    The sum is exact instead of rounded at every step.
+    w and the zero points must be constant. The sum is then exact instead of rounded at every step.
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
@@ -59,20 +59,20 @@ class DequantizedConv:
 
 
 def _is_known(graph: Graph, dequantize: Node) -> bool:
-    """Whether data is of 8 bits, and its zero point constant."""
+    """Whether a dequantized tensor has 8 bits and a constant zero point."""
     zeros = dequantize.inputs[2:]
     return dequantize.inputs[0].type.dtype in ("i8", "u8") and all(graph.constant_of(v) is not None for v in zeros)
 
 
 def _is_by_output(dequantize: Node) -> bool:
-    """Whether a weight has one scale, or one for each output."""
+    """Whether a weight has a single scale, or one per output."""
     op, (w, scale, *_) = dequantize.op, dequantize.inputs
     assert isinstance(op, Dequantize)
     return scale.type.numel == 1 or (not op.block_size and op.axis % w.type.rank == 0)
 
 
 def _operands(b: Builder, dequantize: Node, env: Callable[[Value], Value]) -> tuple[Value, Value, Value]:
-    """Data, scale and zero point, which may have been left out."""
+    """The data, scale and zero point; the latter is zero where it was left out."""
     x, scale, *zero = map(env, dequantize.inputs)
     none = np.zeros((), x.type.numpy_dtype)
     return x, scale, zero[0] if zero else b.constant(none, "zero")

@@ -1,1 +1,1 @@
-"""How kernels for CPUs are scheduled, one file for each kind of kernel."""
+"""Schedules of kernels for CPUs, one file for each kind of kernel."""

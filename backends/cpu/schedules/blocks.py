@@ -1,4 +1,4 @@
-"""Moves of the blocks of a TIR schedule that several rules for CPUs make."""
+"""Transformations of TIR schedules that several of the CPU's schedule rules share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...blocks import find_block
 
 
 def inline_selection(sch: Any, anchor: Any) -> bool:
-    """Inline what selects or joins the data of the anchor; whether there was such a block."""
+    """Inline the blocks that select or join channels for the anchor; returns whether there were any."""
     found = [b for b in sch.get_producers(anchor) if sch.get(b).name_hint in ("select_channels", "concat")]
     for block in found:
         sch.compute_inline(block)
@@ -18,8 +18,10 @@ def inline_selection(sch: Any, anchor: Any) -> bool:
 
 
 def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
-    """Let a padding block copy its inside without a test for each pixel: the loops over the plane are cut where the border
-    begins and ends. ``blocked``: the innermost loop is a block of channels, and is vectorised.
+    """Let a padding block copy its inside without a test for each pixel.
+
+    The loops over the plane are cut where the border begins and ends. ``blocked`` says that the innermost loop is a
+    block of channels, which is vectorised.
     """
     loops = sch.get_loops(pad)
     plane = loops[-3:-1] if blocked else loops[-2:]
@@ -30,7 +32,7 @@ def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
 
 
 def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) -> None:
-    """Accumulate a tile in a local buffer that, its loops unrolled and vectorised, LLVM keeps in registers."""
+    """Accumulate a tile in a local buffer that LLVM keeps in registers, since its loops are unrolled and vectorised."""
     sch.set_scope(conv, 0, "local")
     sch.vectorize(lanes)
     for loop in reversed(pixels):
@@ -38,16 +40,17 @@ def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) ->
 
 
 def sum_in_chunks(sch: Any, block: Any, outer: Any, steps: int, inner: int) -> Any:
-    """Split a long sum in two levels, so that rounding errors grow with the square root of a chunk and of the chunks: the block
-    then adds up partial sums of about ``CHUNK`` terms. ``outer`` is its outermost reduction loop, of ``steps`` steps of ``inner``
-    terms. Returns the block of the partial sums, ``None`` where the sum is short.
+    """Split a long sum into partial sums of about ``CHUNK`` terms, which the block then adds up.
 
-    Higham, "The Accuracy of Floating Point Summation" (1993). What BLAS libraries do by blocking the inner size.
+    Rounding errors then grow with the square root of a chunk's length plus that of the number of chunks (Higham, "The
+    Accuracy of Floating Point Summation", 1993; BLAS libraries get the same by blocking the inner dimension). ``outer``
+    is the block's outermost reduction loop, of ``steps`` steps of ``inner`` terms each. Returns the block of the
+    partial sums, or ``None`` where the sum is short.
     """
     if steps * inner < 4 * CHUNK or inner > CHUNK:
         return None
     wanted = steps * inner // CHUNK
-    # of two chunks LLVM makes straight code, in which the accumulators do not stay in registers
+    # LLVM unrolls a loop over two chunks, and then the accumulators do not stay in registers
     counts = [c for c in range(3, steps + 1) if steps % c == 0]
     if not counts:
         return None
@@ -61,18 +64,21 @@ CHUNK = 256
 
 
 def update_of(sch: Any, name: str) -> tuple[str, int]:
-    """The name of the block that multiplies and adds for the reduction called ``name``, its initial value decomposed off, and
-    the position of the reduction's own first axis among its axes: with sums in chunks, it has an axis of chunks before.
+    """The block that multiplies and adds for the reduction ``name``, once its initialisation is decomposed off.
+
+    Returns the block's name and the position among its axes of the reduction's own first axis: with sums in chunks, an
+    axis of chunks comes before it.
     """
     partial = f"{name}_rf_update"
     return (partial, 1) if find_block(sch, partial) is not None else (f"{name}_update", 0)
 
 
 def store_tile(sch: Any, anchor: Any, out: Any, loop: Any, *, axes: int, heavy: bool) -> None:
-    """What follows the anchor, applied to one tile at the end of ``loop``; the last of the tile's ``axes`` is vectorised.
+    """Apply the epilogue to one tile at the end of ``loop``, and vectorise the last of the tile's ``axes``.
 
-    The pixels are unrolled, since accumulators stay in registers only when every index into them is constant. For a heavy
-    epilogue the unrolled part is a copy to memory, and the epilogue loops over that: unrolled, its code would only get long.
+    The pixels are unrolled, since accumulators stay in registers only when every index into them is constant. For a
+    ``heavy`` epilogue the unrolled part is a copy to memory, and the epilogue loops over that copy: unrolled, its code
+    would only get long.
     """
     unrolled = out
     if heavy:

@@ -1,4 +1,4 @@
-"""What direct convolution does otherwise with bytes: four of them, of four channels, are one element of its sums."""
+"""Direct convolution of 8-bit data, in int32 elements that each hold the bytes of four channels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from convc.ir.ops.conv_bytes import ConvBytes
 from .pad import padded
 
 Read = Callable[..., Any]
-"""What lies at a position ``n, [ic,] h, w [, lane]``."""
+"""A function that returns the data at a position ``n, [ic,] h, w [, lane]``."""
 
 
 def sum_of_products(k: TensorExpressions, data: Any, weight: Any, axis: Sequence[Any]) -> Any:
-    """Of int32 elements of four bytes each, unsigned in the data and signed in the weight."""
+    """The sum over ``axis`` of products of int32 elements that hold four bytes each: unsigned data, signed weights."""
     add = te.comm_reducer(
         lambda a, b: k.intrinsic("plus", a, b, dtype="int32"), lambda _: k.const(0, "int32"), "sum_of_products"
     )
@@ -27,7 +27,10 @@ def sum_of_products(k: TensorExpressions, data: Any, weight: Any, axis: Sequence
 
 
 def bytes_of(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], op: ConvBytes) -> Read:
-    """The data by fours, with the op's zero around it. Row-major data of up to four channels is put together first."""
+    """A function that reads the data four channels at a time, as int32, with the op's zero point around it.
+
+    Row-major data of up to four channels is first packed into int32 elements.
+    """
     if x.type.layout is None:
         return _together(k, x, pads, op)
     source = padded(k, x, pads, op.zero)
@@ -40,6 +43,7 @@ def bytes_of(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], 
 
 
 def _together(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], op: ConvBytes) -> Read:
+    """Row-major data of at most four channels, packed into int32 elements and padded with the zero point."""
     (top, bottom), (left, right) = pads
     count, channels, h, w = x.shape
     outside = int.from_bytes(bytes([op.zero] * 4), "little", signed=True)

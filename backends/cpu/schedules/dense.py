@@ -1,4 +1,4 @@
-"""Dense layers with packed weights: a tile of rows by a few panels of columns in registers, accumulated over the inner size."""
+"""Dense layers with packed weights: register tiles of rows by a few panels of columns, summed over the inner axis."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from convc.ir.types import TensorType
 from ...blocks import inline_epilogue
 from ...group import Group
 from ..target import Target
-from ..tiles import tile_size
+from ..tiles import CACHE_PARTS, tile_size
 from .blocks import keep_in_registers, store_tile, sum_in_chunks, update_of
 from .prefetch import Tiling, prefetch_panels
 
 STEP = 16
-"""Rows of a weight that are taken as one step."""
+"""Rows of the weight in one step of the outer reduction loop."""
 MOST_PANELS = 8
-"""Panels read side by side: as many streams as the processor prefetches well."""
+"""Most panels read side by side: as many streams as the processor prefetches well."""
 
 
 def dense(group: Group, target: Target) -> Any:
-    """Groups led by ``gemm`` or ``matmul`` whose second operand is packed in panels; ``None`` for others."""
+    """The schedule of ``gemm`` or ``matmul`` groups whose second operand is packed in panels; ``None`` for others."""
     node = group.anchor
     if not isinstance(node.op, Gemm | MatMul) or node.inputs[1].type.layout is None:
         return None
@@ -39,14 +39,14 @@ def dense(group: Group, target: Target) -> Any:
     count = algorithm.columns // algorithm.panel
     side = MOST_PANELS if rows == 1 else 2
     panels = max(p for p in range(1, max(1, side // vectors) + 1) if count % p == 0)
-    # accumulators, one weight a panel, and the broadcast input
+    # registers hold the accumulators, one weight per panel, and the broadcast input
     tile = tile_size(rows, (target.vector_registers - 2) // (vectors * panels) - 1, panels)
     algorithm = Dense(node, tile)
-    resident = node.inputs[1].type.nbytes <= target.cache_bytes // 2
+    resident = node.inputs[1].type.nbytes <= target.cache_bytes // CACHE_PARTS
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     sch = schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
     if rows == 1 or resident:
-        return sch  # one stream that hardware follows; or read but once from memory
+        return sch  # one row reads a stream that hardware prefetches; a resident weight comes from memory only once
     rank = node.output.type.rank
     block, axes = update_of(sch, "dense")
     tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(node.output.type.sizes[:-2])]
@@ -57,23 +57,26 @@ def dense(group: Group, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class Dense:
-    """``Y[..., m, n] = sum over k of X[..., m, k] * W[n // panel, k, n % panel]``, n up to a whole number of panels
-    and m up to a whole number of tiles, whose last row is computed again instead of rows that are not there.
+    """``Y[..., m, n] = sum over k of X[..., m, k] * W[n // panel, k, n % panel]``, padded to whole tiles and panels.
+
+    n runs up to a whole number of panels and m up to a whole number of tiles. For the rows past the end, the last row
+    is computed again.
     """
 
     node: Node
     tile: int
+    """Rows of a register tile."""
 
     @property
     def panel(self) -> int:
-        """Columns kept together in memory."""
+        """Columns that one panel keeps together in memory."""
         layout = self.node.inputs[1].type.layout
         assert layout is not None
         return layout.block(0) * layout.block(1)
 
     @property
     def columns(self) -> int:
-        """Columns of all panels, the last one whole."""
+        """Columns of all panels, the padding of the last one included."""
         return round_up(self.node.output.type.sizes[-1], self.panel)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -99,10 +102,13 @@ class Dense:
 
 
 def schedule(sch: Any, tile: int, panels: int, panel: int, *, resident: bool, heavy: bool) -> Any:
-    """Tiles of rows and groups of panels in parallel. A weight that stays in cache is passed over by each tile of rows; of a
-    larger one each panel is read from memory once.
+    """Run tiles of rows and groups of panels in parallel.
 
-    One row by 4096x4096: 30 GB/s, all that memory gives (Zen 4). 3136 rows, 384 to 96: 91% of the peak of AVX-512 (Zen 4).
+    A weight that stays in cache (``resident``) is passed over by each tile of rows. Of a larger one, each panel is read
+    from memory once.
+
+    One row by 4096x4096: 30 GB/s, all that memory gives (Zen 4). 3136 rows, 384 to 96: 91% of the peak of AVX-512 (Zen
+    4).
     """
     anchor = sch.get_sblock("dense")
     out = inline_epilogue(sch, anchor)

@@ -1,4 +1,4 @@
-"""Depthwise convolution on blocked data: a block of channels fills the vector, a row of pixels the registers."""
+"""Depthwise convolution on blocked data: a block of channels fills a vector, a row of pixels fills the registers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .windows import schedule_windows, window_tile
 
 
 def depthwise_conv(group: Group, target: Target) -> Any:
-    """2-D convolutions of each channel by itself, held ``NCHW{b}c``; ``None`` for others.
+    """The schedule of 2-D depthwise convolutions held ``NCHW{b}c``; ``None`` for others.
 
-    3x3, stride 2, 96 channels, 112x112 pixels: 70% of the peak of AVX-512 (Zen 4), memory's share in it included, twice what
-    it takes from a padded copy. 5x5, 240 channels, 28x28: 90%.
+    3x3, stride 2, 96 channels, 112x112 pixels: 70% of the peak of AVX-512 (Zen 4), memory traffic included, twice as
+    fast as from a padded copy. 5x5, 240 channels, 28x28: 90%.
     """
     node = group.anchor
     out = node.output.type

@@ -1,4 +1,4 @@
-"""Direct convolution on blocked data: a register tile of pixels by a block of output channels, accumulated over the window."""
+"""Direct convolution on blocked data: register tiles of pixels by a block of outputs, summed over the window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...blocks import find_block, inline_epilogue
 from ...group import Group
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..target import Target
-from ..tiles import LATENCY, SPARE, bands, register_tile, tile_size, tile_worth
+from ..tiles import CACHE_PARTS, LATENCY, SPARE, bands, register_tile, tile_size, tile_worth
 from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .conv_bytes import bytes_of, sum_of_products
 from .pad import padded, widened
@@ -29,7 +29,7 @@ from .select_channels import is_aligned
 
 
 def direct_conv(group: Group, target: Target) -> Any:
-    """2-D convolutions whose result is blocked ``NCHW{b}c``, of whole blocks a group; ``None`` for others."""
+    """The schedule of 2-D convolutions with results in whole blocks ``NCHW{b}c`` per group; ``None`` for others."""
     node = group.anchor
     out = node.output.type
     if (
@@ -50,7 +50,7 @@ def direct_conv(group: Group, target: Target) -> Any:
     singly = joined is not None and not is_aligned(joined, block)
     algorithm = DirectConv(node, columns, singly)
     if algorithm.blocks_a_group()[1] not in (None, count):
-        blocks = 1  # a group's outputs read its own inputs
+        blocks = 1  # blocks of outputs of different groups read different inputs
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     cut = bands_of(node, out.sizes[2] // rows, target)
     sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue, exact=node.op.exact)
@@ -65,14 +65,18 @@ def direct_conv(group: Group, target: Target) -> Any:
 
 
 MANY_CHANNELS = 256
-"""From this many input channels on their weights are worth fetching ahead where they do not fill their blocks."""
+"""From this many input channels on, weights are worth prefetching even where the channels do not fill their blocks."""
 MOST_BLOCKS = 8
-"""Blocks of output channels at once where pixels are too few to hide latencies: as many streams as are prefetched well."""
+"""Most blocks of output channels at once where there are too few pixels to hide latencies: as many streams of weights
+as the processor prefetches well.
+"""
 
 
 def half_blocks_at_once(count: int, width: int, registers: int) -> int:
-    """Blocks of output channels at once where a block is half a vector register: with one, each multiply-add would wait for
-    the load of its own pixel. Half blocks are chosen only where their number has such a factor.
+    """How many blocks of output channels a register tile holds where a block is half a vector register.
+
+    With a single one, each multiply-add would wait for the load of its own pixel. Half blocks are chosen only where
+    their number has such a factor.
     """
 
     def worth(blocks: int) -> float:
@@ -83,12 +87,14 @@ def half_blocks_at_once(count: int, width: int, registers: int) -> int:
 
 
 def bands_of(node: Node, rows: int, target: Target) -> int:
-    """How many bands the rows of register tiles are cut into: for each thread to work on rows of its own, and for the data of
-    a band to stay in cache for all output blocks. One, all output blocks being shared out instead, where the weights
-    are more to fetch than the data, or would not stay in cache from band to band.
+    """The number of bands that the rows of register tiles are cut into.
+
+    Bands let each thread work on its own rows, and let the data of a band stay in cache while all output blocks read
+    it. The answer is one, and the threads share out the output blocks instead, where the weights are larger than the
+    data, or would not stay in cache from band to band.
     """
     x, w = (v.type.nbytes for v in node.inputs[:2])
-    room = target.cache_bytes // 2
+    room = target.cache_bytes // CACHE_PARTS
     if w > x:
         return 1
     cut = bands(rows, target.threads)
@@ -101,17 +107,17 @@ def bands_of(node: Node, rows: int, target: Target) -> int:
 class DirectConv:
     """``Y[n,oc,oh,ow,o] = sum over ic, kh, kw, i of X[n,ic, oh*s + kh*d, ow*s + kw*d, i] * W[oc,ic,kh,kw,i,o]``.
 
-    Data of few channels may be row-major: then there is no ``ic``, and ``i`` runs over all channels. Rows are computed up to
-    a multiple of ``columns`` pixels, from an input widened to match, so that every register tile is a whole one.
+    Data of few channels may be row-major: then there is no ``ic``, and ``i`` runs over all channels. Rows are computed
+    up to a multiple of ``columns`` pixels, from an input widened to match, so that every register tile is a whole one.
     """
 
     node: Node
     columns: int
     singly: bool = False
-    """Whether channels are summed one by one even where blocks are full: those of a block may lie in several places."""
+    """Whether channels are summed one by one even where blocks are full: a block may come from several tensors."""
 
     def blocks_a_group(self) -> tuple[int, int | None]:
-        """Blocks of inputs and of outputs in a group; ``None`` outputs when there is but one group."""
+        """The blocks of inputs and of outputs per group; ``None`` outputs when there is only one group."""
         op, out = self.node.op, self.node.output.type
         assert out.layout is not None
         assert isinstance(op, Conv)
@@ -132,8 +138,8 @@ class DirectConv:
         width = round_up(outs[0].sizes[3], self.columns)
         around = widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1)
         source = bytes_of(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
-        # where the last block is not full, channels are summed one by one: its padding would cost time and give nothing;
-        # many of them in equal steps, for weights to be fetched ahead
+        # where the last block is not full, channels are summed one by one, since its padding would only cost time;
+        # many channels are summed in equal steps, so that weights can be prefetched
         full = channels % inner == 0 and not self.singly
         equal = math.gcd(channels, inner) if channels > MANY_CHANNELS and not self.singly else channels
         step = inner if full else equal
@@ -157,7 +163,7 @@ class DirectConv:
 
 
 def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bias: Sequence[Operand]) -> Any:
-    """The block ``conv`` of ``element``, ``width`` pixels wide, then cropped, its bias added where there is one."""
+    """The block ``conv`` of ``element``, ``width`` pixels wide, cropped to the result, plus a bias if there is one."""
     shape = list(out.physical_shape)
     shape[3] = width
     y = te.compute(shape, element, name="conv")
@@ -168,7 +174,7 @@ def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bi
 
 
 def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool, exact: bool) -> Any:
-    """Bands of rows, output blocks, and rows in parallel; each tile accumulates in registers; what follows is applied on the way out.
+    """Run bands of rows, output blocks and rows in parallel, with accumulators in registers and the epilogue fused.
 
     64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
     """
@@ -192,7 +198,7 @@ def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy:
         sch.reorder(rc, rh, rw, ri, oci, ohi, owi, o)
         keep_in_registers(sch, partial, (oci, ohi, owi), o)
         sch.decompose_reduction(partial, rc)
-    if joined:  # a loop for each operand that channels come from, over blocks or over single channels
+    if joined:  # one loop for each operand that channels come from, over blocks or over single channels
         rc, *_, ri = reduction
         sch.annotate(rc if int(sch.get(rc).extent) > 1 else ri, "pragma_loop_partition_hint", 1)
     sch.decompose_reduction(conv, reduction[0])

@@ -1,4 +1,4 @@
-"""The rule that takes every group: inline what is cheap, run what is left in parallel, vectorise along the innermost axis."""
+"""The rule that takes every group: inline cheap blocks, run the rest in parallel, vectorise the innermost axis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_VECTOR = 64
 
 
 def fallback(group: Group, target: Target) -> Any:
-    """Right for any group; each block a parallel loop over its outer axes with a vectorised inner one."""
+    """A correct schedule for any group: each block runs in parallel over outer axes, with a vectorised inner one."""
     sch = group.lower().schedule()
     inline_cheap(sch)
     for block in all_blocks(sch):
@@ -25,12 +25,12 @@ def fallback(group: Group, target: Target) -> Any:
 
 
 def schedule_block(sch: Any, block: Any, target: Target) -> None:
-    """Parallel over the outer spatial axes, vectorised along the innermost, reductions between."""
+    """Make a block parallel over its outer spatial axes and vectorised along the innermost; reductions come between."""
     b = sch.get(block)
     loops = sch.get_loops(block)
     kinds = [iv.iter_type for iv in b.iter_vars]
     if len(loops) != len(kinds) or any(k not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for k in kinds):
-        return  # an opaque block, such as a sort, is its own schedule
+        return  # an opaque block, such as a sort, keeps its own loops
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
     reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
     if any(int(sch.get(loop).extent) == 0 for loop in spatial):

@@ -25,7 +25,10 @@ from .pad import padded, widened
 
 
 def grouped_conv(group: Group, target: Target) -> Any:
-    """2-D convolutions of a few channels a group, as many in as out, held ``NCHW{b}c``; ``None`` for others."""
+    """The schedule of 2-D convolutions with narrow groups held ``NCHW{b}c``; ``None`` for others.
+
+    A narrow group has a few channels, as many inputs as outputs (``is_narrow``).
+    """
     node = group.anchor
     out = node.output.type
     if (
@@ -45,8 +48,9 @@ def grouped_conv(group: Group, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class GroupedConv:
-    """``Y[n,c,oh,ow,v] = sum over i, kh, kw of X[n,c, oh*s + kh*d, ow*s + kw*d, v // width * width + i] * W[c,i,kh,kw,v]``
-    for groups of ``width`` channels; of single channels there is no ``i``.
+    """``Y[n,c,oh,ow,v] = sum over i, kh, kw of X[n,c, oh*s + kh*d, ow*s + kw*d, v // w * w + i] * W[c,i,kh,kw,v]``.
+
+    w is the number of channels of a group. For groups of a single channel there is no ``i``.
     """
 
     node: Node
@@ -71,7 +75,7 @@ class GroupedConv:
 
 
 def schedule(sch: Any, rows: int, columns: int, width: int, *, heavy: bool) -> Any:
-    """Blocks of channels in parallel; the padded plane of one block is made, used, and still in cache.
+    """Run blocks of channels in parallel; the padded plane of a block is made and read while it stays in cache.
 
     Groups of eight channels, 208 channels at 14x14 pixels, 3x3: 80% of the peak of AVX-512 (Zen 4).
     """

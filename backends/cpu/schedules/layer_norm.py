@@ -1,4 +1,4 @@
-"""Normalisation of rows: a few rows at a time stay in the first-level cache while their mean, variance and result are made."""
+"""Layer normalisation: a few rows at a time stay in the first-level cache while all of it is computed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ...group import Group
 from ..target import Target
 
 LANES = 16
-"""Partial sums a row; fewer where they do not divide the row."""
+"""Partial sums per row; fewer where they do not divide the row."""
 MAX_ROWS = 8
-"""Rows worked on at once, so that the sums of one need not wait for those of another."""
+"""Most rows worked on at once, so that the sums of one do not wait for those of another."""
 ROW_BYTES = 48 << 10
-"""Rows gathered from elsewhere are kept in at most this much memory at a time."""
+"""Rows gathered from another layout take at most this much memory at a time."""
 
 
 def layer_norm(group: Group, target: Target) -> Any:
-    """Groups led by ``layer_norm`` along the last axis; ``None`` for others, or where what follows mixes rows."""
+    """The schedule of ``layer_norm`` groups along the last axis; ``None`` for others, or if the epilogue mixes rows."""
     node = group.anchor
     if not isinstance(node.op, LayerNorm) or node.op.stats:
         return None
@@ -47,13 +47,16 @@ def layer_norm(group: Group, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class LayerNormRows:
-    """``(x - mean) / sqrt(var + epsilon) * scale + b`` along the last axis, its sums kept in ``lanes`` parts and then folded."""
+    """``(x - mean) / sqrt(var + epsilon) * scale + b`` along the last axis.
+
+    Each sum is kept in ``lanes`` partial sums, which are then folded by halves.
+    """
 
     node: Node
 
     @property
     def lanes(self) -> int:
-        """Parts of a sum: the largest power of two up to ``LANES`` that divides the row."""
+        """The number of parts of a sum: the largest power of two up to ``LANES`` that divides the row."""
         size = self.node.inputs[0].type.sizes[-1]
         return min(size & -size, LANES)
 
@@ -89,7 +92,7 @@ class LayerNormRows:
         return k.compute(outs[0], element, "layer_norm")
 
     def total(self, k: TensorExpressions, rows: Sequence[int], size: int, read: Any, name: str, dtype: str) -> Any:
-        """The sum of each row, with a last axis of size 1: ``lanes`` parts, added by halves."""
+        """The sum of each row, with a last axis of size 1: ``lanes`` partial sums, added up by halves."""
         part = k.reduce_axis(size // self.lanes, "part")
 
         def element(*i: Any) -> Any:
@@ -110,7 +113,7 @@ def _halved(x: Any, rows: Sequence[int], width: int, name: str) -> Any:
 def schedule(
     sch: Any, algorithm: LayerNormRows, gathered: Sequence[str], result: str, most: int, target: Target
 ) -> Any:
-    """All rows in parallel but for the last axis of rows, ``most`` of which are worked on at once.
+    """Run rows in parallel, tiled along the last axis that tells rows apart: ``most`` of them are worked on at once.
 
     3136 rows of 96 out of blocked data: 24 GB/s; 196 rows of 384: 31 GB/s (Zen 4).
     """
@@ -152,7 +155,7 @@ def schedule(
 
 
 def _row_axes(sch: Any, out: Any) -> list[int]:
-    """Which axes of a block say which row an element of it belongs to; none where one of them says more than that."""
+    """The axes of a block that say which row an element belongs to; empty where an index combines axes."""
     block = sch.get(out)
     index = [r.min for r in next(b.region for b in block.reads if b.source.name == "inverse_deviation")]
     if not all(isinstance(i, tirx.Var | tirx.IntImm) for i in index):
@@ -161,7 +164,7 @@ def _row_axes(sch: Any, out: Any) -> list[int]:
 
 
 def _statistics(sch: Any, tiles: Any) -> None:
-    """What a tile of rows needs besides its data: sums in registers, all rows of the tile side by side."""
+    """Compute the statistics of a tile of rows in registers, all rows of the tile side by side."""
     names = [sch.get(b).name_hint for b in all_blocks(sch)]
     for name in reversed(names[names.index("sum") : names.index("inverse_deviation") + 1]):
         block = sch.get_sblock(name)

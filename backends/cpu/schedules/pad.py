@@ -1,4 +1,4 @@
-"""Data with something around its planes."""
+"""Padding of data around its planes, as tensor expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convc.ir.lowering import Operand, TensorExpressions
 
 
 def widened(pads: Sequence[tuple[int, int]], width: int, wanted: int) -> Sequence[tuple[int, int]]:
-    """The pads, the one on the right grown until the padded input is at least ``wanted`` wide."""
+    """The pads with the right one grown until the padded input is at least ``wanted`` wide."""
     (left, right) = pads[1]
     return pads[0], (left, max(right, wanted - left - width))
 

@@ -1,4 +1,4 @@
-"""Pooling of blocked data: a block of channels fills the vector, a row of pixels the registers."""
+"""Pooling of blocked data: a block of channels fills a vector, a row of pixels fills the registers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..target import Target
 from .windows import schedule_windows, window_tile
 
 REDUCTIONS: dict[type, str] = {MaxPool: "max_pool", AveragePool: "pool_sum"}
-"""The block that reduces, by op."""
+"""The name of the reduction block of each op."""
 
 
 def pool(group: Group, target: Target) -> Any:
-    """2-D max and average pooling held ``NCHW{b}c``; ``None`` for others.
+    """The schedule of 2-D max and average pooling held ``NCHW{b}c``; ``None`` for others.
 
-    3x3, stride 2, 64 channels, 112x112 pixels: 80 GB/s, what the last-level cache gives (Zen 4).
+    3x3, stride 2, 64 channels, 112x112 pixels: 80 GB/s, as much as the last-level cache gives (Zen 4).
     """
     node = group.anchor
     out = node.output.type

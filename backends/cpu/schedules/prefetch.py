@@ -1,9 +1,9 @@
-"""Fetching weights before they are needed: from memory to the second-level cache, while the processor computes.
+"""Prefetching weights from memory to the second-level cache while the processor computes.
 
-In a network every weight comes from memory once a run. Hardware prefetchers stop at the end of each 4 KB page, so a kernel that
-reads its weights once waits for them: a Winograd layer of 256 channels at 14x14 pixels took 1.43 ms with cold weights where it
-takes 0.71 ms with warm ones, and 0.78 ms with this (Zen 4; prefetching to the first level gains half as much, since few
-misses can be under way there).
+In a network every weight comes from memory once per run. Hardware prefetchers stop at the end of each 4 KB page, so a
+kernel that reads its weights once waits for them: a Winograd layer of 256 channels at 14x14 pixels took 1.43 ms with
+cold weights where it takes 0.71 ms with warm ones, and 0.78 ms with this (Zen 4; prefetching to the first level gains
+half as much, since few misses can be under way there).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 MOST_TILES = 64
-"""From this many passes over a panel on, waiting for it once costs next to nothing."""
+"""A panel passed over by more register tiles than this is not prefetched: waiting for it once then costs next to
+nothing.
+"""
 MOST_LINES = 32
 """The longest burst of prefetches; the processor has no place for more."""
 
@@ -28,12 +30,14 @@ define void @{_FUNCTION}(ptr %p) alwaysinline nounwind {{
   call void @llvm.prefetch.p0(ptr %p, i32 0, i32 2, i32 1) memory(inaccessiblemem: readwrite)
   ret void
 }}"""
-"""Said to touch no memory that the program sees: else LLVM would write the accumulators back before each prefetch."""
+"""The function that prefetches, as LLVM IR. It is declared to touch no memory that the program sees: otherwise LLVM
+would write the accumulators back to memory before each prefetch.
+"""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """A spatial axis of a block, by its position among the block's axes: its register tiles' size, and how many there are."""
+    """A spatial axis of a block, by its position among the block's axes, in ``count`` register tiles of ``size``."""
 
     axis: int
     size: int
@@ -43,11 +47,12 @@ class Tiling:
 def prefetch_panels(
     sch: Any, block: str, operand: str, panel: int, row: int, tilings: Sequence[Tiling], steps: Sequence[int] = (1,)
 ) -> Any:
-    """The schedule, its reduction ``block`` fetching the next panel of ``operand`` while it works on this one.
+    """The schedule with its reduction ``block`` prefetching the next panel of ``operand`` while it works on this one.
 
-    ``panel`` and ``row`` are positions among the block's axes: ``steps`` along ``panel`` lead to what is read next, ``row`` is
-    the innermost reduction axis, a step of which reads one vector of each panel. A panel is passed over once for each register
-    tile, and each pass fetches its share of the next panel. Nothing else may be scheduled afterwards.
+    ``panel`` and ``row`` are positions among the block's axes. Adding ``steps`` along ``panel`` leads to what is read
+    next; ``row`` is the innermost reduction axis, a step of which reads one vector of each panel. A panel is passed
+    over once for each register tile, and each pass prefetches its share of the next panel. Nothing else may be
+    scheduled afterwards.
     """
     tiles = math.prod(t.count for t in tilings)
     func = sch.mod["main"]
@@ -59,7 +64,7 @@ def prefetch_panels(
     if at is None or tiles > MOST_TILES or share * len(steps) > MOST_LINES:
         return sch
     known = tvm.sym.Analyzer()
-    for loop in loops[at + 1 :]:  # the prefetch stands outside these
+    for loop in loops[at + 1 :]:  # the prefetch is placed outside these loops
         known.bind(loop.loop_var, tirx.const(0, loop.loop_var.ty.dtype))
     values = [known.simplify(v) for v in realize.iter_values]
     tile: Any = 0
@@ -87,7 +92,7 @@ def prefetch_panels(
 
 
 def _fetch(load: Any, axes: Sequence[Any], values: Sequence[Any]) -> Any:
-    """The prefetch of what ``load`` would read if the block's axes had these values."""
+    """A prefetch of the address that ``load`` would read if the block's axes had these values."""
     known = tvm.sym.Analyzer()
     for axis, value in zip(axes, values, strict=True):
         known.bind(axis.var, value)
@@ -96,7 +101,7 @@ def _fetch(load: Any, axes: Sequence[Any], values: Sequence[Any]) -> Any:
 
 
 def _find(body: Any, block: str) -> tuple[list[Any], Any]:
-    """The loops around a block, up to the block that holds them, and its realization."""
+    """The realization of a block, and the loops around it inside the block that holds them."""
     found: list[tuple[list[Any], Any]] = []
 
     def visit(stmt: Any, loops: list[Any]) -> None:
@@ -116,7 +121,7 @@ def _find(body: Any, block: str) -> tuple[list[Any], Any]:
 
 
 def _loads(expr: Any, tensor: str) -> Iterator[Any]:
-    """The reads of a tensor in an expression of arithmetic."""
+    """The reads of a tensor in an arithmetic expression."""
     if isinstance(expr, tvm.ir.TensorLoad):
         if expr.source.name == tensor:
             yield expr
@@ -133,7 +138,7 @@ def _with_body(loop: Any, body: Any) -> Any:
 
 
 def _with_definition(root: Any) -> Any:
-    """The root block carrying the definition of the function that prefetches, beside those it carries already."""
+    """The root block with the definition of the prefetch function added to those it already carries."""
     key = "pragma_import_llvm"
     annotations = dict(root.block.annotations)
     annotations[key] = "\n".join([*([str(annotations[key])] if key in annotations else []), _DEFINITION])

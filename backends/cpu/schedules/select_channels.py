@@ -1,4 +1,4 @@
-"""Channels put together in blocks that no single operand fills: where each lies is known when the kernel is compiled."""
+"""Joining and selecting channels into blocks that come from several operands, resolved at compile time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from ...group import Group
 from ..target import Target
 
 MAX_BLOCKS = 32
-"""Code is written out for each block of at most this many."""
+"""Code is written out for each block, of which there may be at most this many."""
 
 
 def select_channels(group: Group, target: Target) -> Any:
-    """Groups that begin by joining or selecting blocked channels, some block from several places; ``None`` for others."""
+    """The schedule of groups that begin by joining or selecting blocked channels; ``None`` for others.
+
+    It is for those in which some block of the result comes from several places.
+    """
     node = group.body.nodes[0]
     layout = node.output.type.layout
     if not joins_channels(node) or not all(n.op.elementwise for n in group.body.nodes[1:]):
@@ -33,7 +36,7 @@ def select_channels(group: Group, target: Target) -> Any:
 
 
 def is_aligned(node: Node, block: int) -> bool:
-    """Whether each block of channels comes from one block of an operand."""
+    """Whether each block of channels comes whole from one block of an operand."""
     sizes = [v.type.sizes[1] for v in node.inputs]
     channels = node.op.channels if isinstance(node.op, SelectChannels) else range(sum(sizes))
     runs = runs_of(channels, sizes)
@@ -42,9 +45,9 @@ def is_aligned(node: Node, block: int) -> bool:
 
 
 def schedule(sch: Any, joined: Any) -> Any:
-    """Rows of pixels in parallel, each block and lane written out, so that LLVM can make vectors of neighbours.
+    """Run rows of pixels in parallel, with each block and lane written out, so that LLVM can vectorise neighbours.
 
-    116 channels at 28x28 out of five tensors: 17 GB/s; 464 at 7x7, of two in turns: 90 GB/s (Zen 4).
+    116 channels at 28x28 out of five tensors: 17 GB/s; 464 at 7x7, alternating between two: 90 GB/s (Zen 4).
     """
     out = inline_epilogue(sch, joined)
     n, c, *rows, column, lane = sch.get_loops(out)

@@ -1,4 +1,4 @@
-"""What the schedules of windows over blocked data share: convolution of each channel by itself, and pooling."""
+"""The schedule that depthwise convolution and pooling on blocked data share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ MAX_WINDOW = 25
 
 
 def window_tile(height: int, width: int, block: int, target: Target) -> tuple[int, int]:
-    """Rows and columns of results to hold in registers; most registers hold what neighbouring windows share."""
+    """The rows and columns of results in a register tile.
+
+    Five eighths of the registers are left free of them, for weights and for the pixels that neighbouring windows share.
+    """
     return register_tile(height, width, block, target.machine, target.vector_registers * 5 // 8)
 
 
 def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Target, *, heavy: bool) -> Any:
-    """The block ``name`` over ``n, c, h, w, lanes`` and two axes of taps: tiles of ``rows`` by ``columns`` pixels in registers.
+    """Schedule the block ``name`` over ``n, c, h, w, lanes`` and two axes of taps, in tiles of ``rows x columns``.
 
-    Bands of rows are shared out to the threads, and blocks of channels within. Nothing is padded in
-    memory, which would cost more than the sums: the loops over tiles are cut where the border begins and ends, and only
-    tiles at a border test where they read.
+    The tiles are register tiles. The threads share out bands of rows, and blocks of channels within a band. Nothing is
+    padded in memory, which would cost more than the sums do: the loops over tiles are cut where the border begins and
+    ends, and only tiles at a border test where they read.
     """
     anchor = sch.get_sblock(name)
     pad = find_block(sch, "pad")

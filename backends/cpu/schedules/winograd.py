@@ -1,4 +1,4 @@
-"""Winograd convolution: transforms and products of a few rows of tiles at a time, so that what is transformed stays in cache."""
+"""Winograd convolution, a few rows of tiles at a time, so that the transformed data stays in cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .prefetch import Tiling, prefetch_panels
 
 
 def winograd(group: Group, target: Target) -> Any:
-    """Groups led by ``winograd_conv``; ``None`` for others."""
+    """The schedule of groups led by ``winograd_conv``; ``None`` for others."""
     node = group.anchor
     if not isinstance(node.op, WinogradConv):
         return None
@@ -36,7 +36,10 @@ def winograd(group: Group, target: Target) -> Any:
 
 
 def winograd_weight(group: Group, target: Target) -> Any:
-    """Groups led by ``winograd_weight``: one vector of outputs for one input channel at a time, in registers."""
+    """The schedule of groups led by ``winograd_weight``; ``None`` for others.
+
+    One vector of outputs for one input channel is transformed at a time, in registers.
+    """
     if not isinstance(group.anchor.op, WinogradWeight):
         return None
     sch = group.lower().schedule()
@@ -58,14 +61,15 @@ def winograd_weight(group: Group, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """``rows`` of tiles are worked on at once, ``pixels`` of them in a register tile; ``by_channel`` splits the work over
-    blocks of output channels instead.
+    """How the work is cut: ``rows`` of tiles at once, ``pixels`` of those tiles in each register tile.
+
+    ``by_channel`` splits the work over blocks of output channels instead, with all rows at once.
     """
 
     rows: int
     pixels: int
     groups: int
-    """Register tiles of pixels in the rows worked on at once."""
+    """Register tiles in the rows that are worked on at once."""
     by_channel: bool
 
     @staticmethod
@@ -80,7 +84,7 @@ class Plan:
 
 
 def schedule(sch: Any, tile: Sequence[int], plan: Plan, target: Target, *, heavy: bool) -> Any:
-    """Either rows of tiles or blocks of output channels in parallel; each 1-D transform is unrolled along its own axis."""
+    """Run rows of tiles, or blocks of output channels, in parallel; each 1-D transform is unrolled on its own axis."""
     pad, columns, tiles = (sch.get_sblock(s) for s in ("pad", "input_columns", "input_tiles"))
     products, back, conv = (sch.get_sblock(s) for s in ("products", "output_columns", "conv"))
     out = inline_epilogue(sch, conv)
@@ -112,7 +116,7 @@ def schedule(sch: Any, tile: Sequence[int], plan: Plan, target: Target, *, heavy
 
 
 def _transform(sch: Any, tiles: Any, columns: Any, plan: Plan, target: Target) -> None:
-    """Both 1-D transforms of one tile and one vector of channels, in registers."""
+    """Do both 1-D input transforms of one tile and one vector of channels in registers."""
     i, j, n, p, c, v = sch.get_loops(tiles)[-6:]
     vo, vi = sch.split(v, [None, min(target.lanes(), int(sch.get(v).extent))])
     sch.reorder(n, p, c, vo, i, j, vi)
@@ -128,12 +132,12 @@ def _transform(sch: Any, tiles: Any, columns: Any, plan: Plan, target: Target) -
 
 
 def _products(sch: Any, products: Any, plan: Plan) -> None:
-    """For each of the tile's elements a small matrix product, its accumulators in registers."""
+    """Do a small matrix product for each element of the tile, with its accumulators in registers."""
     i, j, n, oc, p, o, rc, ri = sch.get_loops(products)[-8:]
     po, pi = sch.split(p, [None, plan.pixels])
     store = sch.cache_write(products, 0, "local")
     sch.reorder(i, j, n, oc, po, rc, ri, pi, o)
-    sch.annotate(po, "pragma_loop_partition_hint", 1)  # a last tile that is not full gets code of its own
+    sch.annotate(po, "pragma_loop_partition_hint", 1)  # a last register tile that is not full gets code of its own
     sch.reverse_compute_at(store, po, preserve_unit_loops=True)
     sch.vectorize(o)
     sch.unroll(pi)

@@ -1,4 +1,4 @@
-"""Compute in float16 what is computed in float32; sums are kept in float32 by the ops themselves."""
+"""Compute in float16 what a graph computes in float32; the ops themselves keep their sums in float32."""
 
 from __future__ import annotations
 
@@ -12,32 +12,26 @@ from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.op import Op
 from convc.ir.ops.binary import Mul
 from convc.ir.ops.cast import Cast
-from convc.ir.ops.conv import Conv
-from convc.ir.ops.conv_transpose import ConvTranspose
-from convc.ir.ops.einsum import Einsum
-from convc.ir.ops.gemm import Gemm
-from convc.ir.ops.matmul import MatMul
 from convc.ir.rewrite import drop_dead
 
 WIDE, NARROW = "f32", "f16"
 LARGEST = float(np.finfo(np.float16).max)
-
-CONTRACTIONS: tuple[type[Op], ...] = (Conv, ConvTranspose, Gemm, MatMul, Einsum)
-"""What takes nearly all the time: float16 pays here, whatever the operands come from."""
+"""The largest finite float16."""
 
 
 def convert_precision(graph: Graph) -> Graph:
-    """``y = conv(x, w) -> y = cast(conv(cast(x), w'))``: f32 becomes f16; inputs and outputs keep the types that callers see.
+    """``y = conv(x, w) -> y = cast(conv(cast(x), w'))``: f32 becomes f16, except in the graph's inputs and outputs.
 
-    Ops that need the range of float32 stay in it, as does what is computed from their results up to the next convolution or
-    matrix product, so that a norm or a softmax spelt out in many ops is computed in float32 as a whole. Constants are
-    rounded here; an op with a constant too large for float16 stays in float32, as does one that does not take float16.
+    Ops that need the range of float32 stay in it, as does what is computed from their results up to the next
+    convolution or matrix product, so that a norm or a softmax written out in many ops is computed in float32 as a
+    whole. Constants are rounded here. An op with a constant too large for float16 stays in float32, as does one that
+    does not take float16.
     """
     return _Converter(graph).run()
 
 
 class _Converter:
-    """The state of one run: each value in the dtypes it is had in, and the values that only float32 holds safely."""
+    """The state of one run: each value in the dtypes it exists in, and the values that only float32 holds safely."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -46,11 +40,12 @@ class _Converter:
         self.b.inputs = list(graph.inputs)
         self.b.constants = dict(graph.constants)
         self.made: dict[tuple[str, str], Value] = {}
-        """The value of the new graph for one of the old, by its name and dtype."""
+        """The value of the new graph by the name of an old value and a dtype."""
         self.held: dict[str, Value] = {v.name: v for v in graph.values() if v.name in graph.constants}
-        """The value that was made first for one of the old graph."""
+        """The value of the new graph that was made first for an old value, by its name."""
         self.held |= {v.name: v for v in graph.inputs}
         self.wide: set[str] = set()
+        """The names of values that float16 may not hold."""
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
@@ -69,10 +64,10 @@ class _Converter:
         self.held |= {old.name: new for old, new in zip(node.outputs, made, strict=True)}
 
     def narrows(self, node: Node) -> bool:
-        """Whether a node is to be computed in float16, where it takes that."""
+        """Whether a node should be computed in float16, if its op takes that."""
         if not any(v.type.dtype == WIDE for v in node.inputs) or self.overflows(node) or isinstance(node.op, Cast):
             return False
-        if isinstance(node.op, CONTRACTIONS):
+        if node.op.contraction:
             return True
         return not _needs_range(node) and not any(v.name in self.wide for v in node.inputs)
 
@@ -82,7 +77,7 @@ class _Converter:
         return any(_largest(c) > LARGEST for c in constants if c.type.dtype == WIDE)
 
     def value(self, v: Value, dtype: str) -> Value:
-        """What stands for a value of the old graph, in ``dtype`` if its own is float32."""
+        """The new graph's value for an old one, in ``dtype`` if the old one is float32."""
         held = self.held[v.name]
         if v.type.dtype != WIDE or held.type.dtype == dtype:
             return held
@@ -97,12 +92,12 @@ class _Converter:
 
 
 def _needs_range(node: Node) -> bool:
-    """Whether results of a node may leave the range of float16; squares do."""
+    """Whether results of a node may leave the range of float16, as squares do."""
     return node.op.needs_range or (isinstance(node.op, Mul) and node.inputs[0] == node.inputs[1])
 
 
 def _fits(op: Op, inputs: Sequence[Value]) -> bool:
-    """Whether an op takes these operands, and makes no float32 of them."""
+    """Whether an op takes these operands and gives no float32 result for them."""
     try:
         return all(t.dtype != WIDE for t in infer_types(op, inputs))
     except ShapeError:
@@ -110,7 +105,7 @@ def _fits(op: Op, inputs: Sequence[Value]) -> bool:
 
 
 def _largest(constant: Constant) -> float:
-    """The largest magnitude of the finite elements; 0 where the values are absent."""
+    """The largest magnitude of the finite elements; 0 where the data is absent or empty."""
     if not constant.has_data or not constant.array.size:
         return 0.0
     array = constant.array

@@ -1,1 +1,1 @@
-"""How kernels for GPUs are scheduled, one file for each kind of kernel."""
+"""Schedules of kernels for GPUs, one file for each kind of kernel."""

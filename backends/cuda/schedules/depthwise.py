@@ -1,4 +1,4 @@
-"""Depthwise convolution of channels-last data: lanes along channels, a few pixels of a row in the registers of a thread."""
+"""Depthwise convolution of channels-last data: lanes run along channels, a thread holds a few pixels of a row."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .windows import Window, is_channels_last, schedule_windows
 
 
 def depthwise(group: Group, gpu: Gpu) -> Any:
-    """Convolutions of each channel by itself, to one channel or more, held channels-last, with what follows; ``None`` for others.
+    """The schedule of channels-last depthwise convolutions with their epilogue; ``None`` for others.
 
-    The weights of a tap are read once for all pixels of a thread. Nothing is in shared memory. Registers by ptxas for sm_75, 80
-    and 90, float32, without spills: 3x3, 16 x 56x56, 96 channels: 80, 80, 80 (float16: 64, 64, 68); 5x5, 28x28, 240 channels: 64,
-    39, 37; 7x7, 56x56, 96 channels: 62, 44, 40.
+    Each channel may have more than one output channel. The weights of a tap are read once for all pixels of a thread.
+    Nothing is in shared memory. Registers by ptxas for sm_75, 80 and 90, float32, without spills: 3x3, 16 x 56x56, 96
+    channels: 80, 80, 80 (float16: 64, 64, 68); 5x5, 28x28, 240 channels: 64, 39, 37; 7x7, 56x56, 96 channels: 62, 44,
+    40.
     """
     node = group.anchor
     out = node.output.type

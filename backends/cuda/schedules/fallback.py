@@ -1,4 +1,4 @@
-"""The rule that takes every group: inline what is cheap, a thread for each element of what is left, reductions serial."""
+"""The rule that takes every group: inline cheap blocks, give each element of the rest a thread, reduce serially."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .top_k import rankings
 
 
 def fallback(group: Group, gpu: Gpu) -> Any:
-    """Right for any group that GPUs can compute, ``UnsupportedOpError`` for others; each block of the function is a kernel of its own, but what finishes a reduction is part of it.
+    """A correct schedule for any group that GPUs can compute. Raises ``UnsupportedOpError`` for others.
 
-    Sums are kept in a register, neighbouring elements of pointwise blocks are a vector. Blocks of other code, such as a scatter,
-    keep their loops: a kernel for each parallel one. Registers by ptxas for sm_75, 80 and 90, without spills: relu of a sum of
-    two tensors: 16, 15, 16.
+    Each block of the function is a kernel of its own, except that the epilogue of a reduction is part of its kernel.
+    Sums are kept in a register; neighbouring elements of pointwise blocks are a vector. Opaque blocks, such as a
+    scatter, keep their loops, and each parallel loop is a kernel. Registers by ptxas for sm_75, 80 and 90, without
+    spills: relu of a sum of two tensors: 16, 15, 16.
     """
     for node in group.body.nodes:
         if not node.op.on_gpu:
@@ -37,8 +38,10 @@ def fallback(group: Group, gpu: Gpu) -> Any:
 
 
 def bind_block(sch: Any, block: Any, spatial: list[Any], reduction: list[Any], gpu: Gpu) -> str:
-    """A thread for each element of a block, of these loops; returns the name of the block that is part of its kernel, if there
-    is one.
+    """Give each element of a block a thread.
+
+    ``spatial`` and ``reduction`` are the block's loops. Returns the name of the epilogue that became part of its
+    kernel, or an empty string.
     """
     if not reduction:
         lanes = vector_lanes(sch, block, gpu) if is_pointwise(sch, block) else 1
@@ -52,8 +55,10 @@ def bind_block(sch: Any, block: Any, spatial: list[Any], reduction: list[Any], g
 
 
 def finish(sch: Any, block: Any) -> Any:
-    """The block that carries the result of a reduction, kept in a register, on: its one reader where that is pointwise, reads
-    every element once, and nothing else that the kernel makes; else a copy.
+    """The block that reads the result of a reduction from a register and writes it to memory.
+
+    It is the reduction's one reader where that is pointwise, reads every element once, and reads nothing else that the
+    kernel makes; otherwise it is a copy.
     """
     readers = sch.get_consumers(block)
     alone = len(readers) == 1 and is_pointwise(sch, readers[0]) and len(sch.get_producers(readers[0])) == 1

@@ -1,4 +1,4 @@
-"""Matrix products of a row or a few: the time is that of reading the weights once, so all threads read them side by side."""
+"""Matrix products of one or a few rows, bound by memory: all threads read the weights side by side, once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from .products import product_of
 from .threads import extent
 
 MOST_ROWS = 4
-"""Rows that are kept in registers beside each other."""
+"""Most rows of the product that a thread keeps in registers side by side."""
 THREADS = 256
 """Threads of a block."""
 SECTOR = 32
-"""Bytes that memory gives at once."""
+"""Bytes of one memory transaction (a sector)."""
 
 
 def gemv(group: Group, gpu: Gpu) -> Any:
-    """Products of at most ``MOST_ROWS`` rows: Gemm and MatMul at batch 1, convolutions of a pixel; ``None`` for others."""
+    """The schedule of products of at most ``MOST_ROWS`` rows; ``None`` for others.
+
+    Such are Gemm and MatMul at batch 1, and convolutions of a single pixel.
+    """
     product = product_of(group)
     if (
         product is None
@@ -51,7 +54,11 @@ def gemv(group: Group, gpu: Gpu) -> Any:
 
 
 def columns_of(product: Product, gpu: Gpu) -> int:
-    """Columns of a block: as many as a warp has lanes, fewer where multiprocessors would stay idle, down to what memory gives at once."""
+    """How many columns of the product a block computes.
+
+    It is as many as a warp has lanes, or fewer where multiprocessors would stay idle, but no fewer than fill one memory
+    transaction.
+    """
     batch, _, n, _ = product.sizes
     columns = min(gpu.warp, 1 << (n - 1).bit_length())
     while columns * product.itemsize > SECTOR and batch * -(-n // columns) < gpu.sms:
@@ -61,8 +68,9 @@ def columns_of(product: Product, gpu: Gpu) -> int:
 
 @dataclass(frozen=True)
 class InParts:
-    """``C[g, m, n]`` (the block ``product``) as the sum of ``parts`` sums (``part``), each of every ``parts``-th run of ``run`` terms of
-    ``left`` and ``right``.
+    """``C[g, m, n]`` (the block ``product``) as the sum of ``parts`` partial sums (the block ``part``).
+
+    Each partial sum is over every ``parts``-th run of ``run`` consecutive terms of ``left`` and ``right``.
     """
 
     product: Product
@@ -103,9 +111,10 @@ class InParts:
 
 
 def schedule_by_terms(sch: Any, out: Any, gpu: Gpu) -> None:
-    """Weights lie by their terms: a warp reads those of one column, and its lanes add up by shuffles.
+    """Schedule weights stored by terms: a warp reads those of one column, and its lanes add up by shuffles.
 
-    1x512 by 512x1000 in float32: 42, 32 and 32 registers on sm_75, 80 and 90, 32 bytes of shared memory, no spills (ptxas 13.0).
+    1x512 by 512x1000 in float32: 42, 32 and 32 registers on sm_75, 80 and 90, 32 bytes of shared memory, no spills
+    (ptxas 13.0).
     """
     part, product = sch.get_sblock("part"), sch.get_sblock("product")
     g, m, n, t = sch.get_loops(product)
@@ -134,10 +143,10 @@ def schedule_by_terms(sch: Any, out: Any, gpu: Gpu) -> None:
 
 
 def schedule_by_columns(sch: Any, out: Any, columns: int, parts: int) -> None:
-    """Weights lie by their columns: neighbouring threads read neighbouring columns, and groups of threads share the terms; in
-    the end a group each takes a row.
+    """Schedule weights stored by columns: neighbouring threads read neighbouring columns.
 
-    1x512 by 512x1000 in float32: 30, 32 and 32 registers on sm_75, 80 and 90, 1 KiB of shared memory, no spills (ptxas 13.0).
+    Groups of threads share the terms; in the end each group sums up one row. 1x512 by 512x1000 in float32: 30, 32 and
+    32 registers on sm_75, 80 and 90, 1 KiB of shared memory, no spills (ptxas 13.0).
     """
     part, product = sch.get_sblock("part"), sch.get_sblock("product")
     for name in ("left", "right"):

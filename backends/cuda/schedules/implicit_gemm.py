@@ -1,4 +1,4 @@
-"""Matrix products on CUDA cores: a tile of each factor in shared memory, a tile of the result in registers."""
+"""Matrix products on CUDA cores: tiles of both factors in shared memory, a tile of the result in registers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ TILES = tuple(
         (8, 128, 2, 32),
     )
 )
+"""The tiles that the cost model chooses from."""
 STAGES = 3
 """Steps in shared memory at once where copies are asynchronous."""
 PADDING = 16
 """Bytes after each row in shared memory, where neighbouring threads access neighbouring rows."""
 RUN = 4
-"""Neighbouring rows, and columns, of a thread."""
+"""Neighbouring rows, and neighbouring columns, that a thread computes."""
 
 
 def implicit_gemm(group: Group, gpu: Gpu) -> Any:
-    """Convolutions, transposed convolutions, Gemm and MatMul of float32, float64 or float16; ``None`` for others."""
+    """The schedule of convolutions, transposed convolutions, Gemm and MatMul on CUDA cores; ``None`` for others.
+
+    It takes float32, float64 and float16.
+    """
     product = product_of(group)
     if product is None or product.dtype not in ("f16", "f32", "f64"):
         return None
@@ -47,7 +51,10 @@ def implicit_gemm(group: Group, gpu: Gpu) -> Any:
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:
-    """The tile and splits for a product. Copies are asynchronous where the GPU has such, of 4 bytes at least."""
+    """The tile and splits for a product on CUDA cores; ``None`` when no tile fits the GPU.
+
+    Copies to shared memory are asynchronous where the GPU has cp.async and they are of at least 4 bytes.
+    """
     size = product.itemsize
     padding = PADDING if any(crosses(product)) else 0
     unit = Unit(gpu.fp32_lanes if size <= 4 else gpu.fp32_lanes // 32, 1, max(size, 4), padding)
@@ -57,17 +64,20 @@ def choice(product: Product, gpu: Gpu) -> Choice | None:
 
 
 def crosses(product: Product) -> tuple[bool, bool]:
-    """Whether neighbouring threads access neighbouring rows of left, and of right, in shared memory: these must lie in different banks."""
+    """Whether neighbouring threads access neighbouring rows of left, and of right, in shared memory.
+
+    Such rows must lie in different banks.
+    """
     left, right, _ = product.sides
     return left.along == "m", right.along == "k"
 
 
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
-    """A thread sums a tile of rows and columns, those of a run next to each other and runs apart, so that the threads of a
-    warp read shared memory without conflicts.
+    """Give each thread a register tile in runs: rows of a run are adjacent, and the runs are spread over the tile.
 
-    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of 128 threads: 128, 130 and 167 registers on
-    sm_75, 80 and 90, 12, 36 and 36 KiB of shared memory, no spills (ptxas 13.0).
+    This way the threads of a warp read shared memory without bank conflicts. 3x3, 64 channels to 128, 56x56 pixels, a
+    residual added, tile 128x64 of 128 threads: 128, 130 and 167 registers on sm_75, 80 and 90, 12, 36 and 36 KiB of
+    shared memory, no spills (ptxas 13.0).
     """
     tile = choice.tile
     blocks = prepare(sch, product, choice.splits)

@@ -1,9 +1,10 @@
-"""Tensor intrinsics for the warp-level matrix instructions of tensor cores: fragments of 16x16 sums.
+"""Tensor intrinsics for the warp-level matrix instructions of tensor cores, on fragments of 16x16 sums.
 
-A fragment is a buffer of scope ``warp``, ``[32 lanes, registers]``. Which element a register of a lane holds is the PTX ISA's
-("Matrix fragments for mma.m16n8k16", ".m16n8k8"); sums of 16x16 are two results of 16x8 side by side. TVM matches the
-description of an intrinsic by how it indexes, so the same maps stand in the schedule (``transform_layout``) and here. That of
-the right factor in half precision describes it in an order of its own: ``ldmatrix`` puts it where ``mma`` looks.
+A fragment is a buffer of scope ``warp``, ``[32 lanes, registers]``. Which element a register of a lane holds is defined
+by the PTX ISA ("Matrix fragments for mma.m16n8k16", ".m16n8k8"); sums of 16x16 are two results of 16x8 side by side.
+TVM matches the description of an intrinsic by how it indexes, so the same maps are used in the schedule
+(``transform_layout``) and here. The description of the right factor in half precision uses an order of its own:
+``ldmatrix`` puts the elements where ``mma`` expects them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .product_blocks import SHARED
 TILE = 16
 """Rows and columns of a fragment of sums."""
 Map = Callable[[Any, Any], tuple[Any, Any]]
+"""A function from a row and a column to a lane and a register."""
 
 _ROUND = """__device__ __forceinline__ float convc_tf32(float x) {
   unsigned int y;
@@ -29,14 +31,15 @@ _ROUND = """__device__ __forceinline__ float convc_tf32(float x) {
   return __uint_as_float(y);
 }
 """
+"""CUDA source that rounds a float32 to TF32, to nearest with ties away from zero."""
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """The maps from a row and a column to a lane and a register, and the intrinsics of a precision by what they do.
+    """The layouts of fragments as maps from (row, column) to (lane, register), and the names of their intrinsics.
 
-    ``depth``: terms that one multiplication sums. ``left`` is 16 rows by ``depth``, ``right`` ``depth`` by 16 columns, or
-    16 columns by ``depth`` where the factor lies transposed in shared memory.
+    ``depth`` is the number of terms that one multiplication sums. ``left`` is 16 rows by ``depth``; ``right`` is
+    ``depth`` by 16 columns, or 16 columns by ``depth`` where the factor lies transposed in shared memory.
     """
 
     depth: int
@@ -51,13 +54,16 @@ class Fragments:
 
 
 def sums_at(i: Any, j: Any) -> tuple[Any, Any]:
-    """Lane and register of an element of the sums; of a 16x16 factor in half precision too."""
+    """The lane and register of an element of the sums, and of a 16x16 factor in half precision."""
     return 4 * (i % 8) + j % 8 // 2, 4 * (j // 8) + i // 8 * 2 + j % 2
 
 
 @cache
 def half_fragments(m16n8k16: bool, transposed: bool, scope: str) -> Fragments:
-    """For float16, sums in float32: mma.m16n8k16, or twice as many m16n8k8. ``scope``: where sums are stored."""
+    """The intrinsics for float16 with float32 sums: one mma.m16n8k16, or two mma.m16n8k8 in its place.
+
+    ``scope`` is the memory scope that the sums are stored to.
+    """
     name = f"convc_f16_{m16n8k16:d}{transposed:d}"
     register(f"{name}_left", *ldmatrix(trans=False, columns_first=False))
     register(f"{name}_right", *ldmatrix(trans=not transposed, columns_first=transposed))
@@ -70,7 +76,7 @@ def half_fragments(m16n8k16: bool, transposed: bool, scope: str) -> Fragments:
 
 @cache
 def tf32_fragments(transposed: bool, scope: str) -> Fragments:
-    """For float32 with factors rounded to TF32, to nearest with ties away from zero: mma.m16n8k8."""
+    """The intrinsics for float32 with factors rounded to TF32 (mma.m16n8k8), to nearest with ties away from zero."""
     name = f"convc_tf32_{transposed:d}"
 
     def left(i: Any, j: Any) -> tuple[Any, Any]:
@@ -97,12 +103,12 @@ def tf32_fragments(transposed: bool, scope: str) -> Fragments:
 
 
 def register(name: str, description: Any, implementation: Any) -> None:
-    """Make an intrinsic known to TVM."""
+    """Register a tensor intrinsic with TVM."""
     TensorIntrin.register(name, description, implementation, override=True)
 
 
 def load_description(rows: int, columns: int, registers: int, dtype: str, place: Map) -> Any:
-    """A tile of shared memory to a fragment."""
+    """The description of loading a tile of shared memory to a fragment."""
 
     @T.prim_func(s_tir=True)
     def description(f: T.handle, s: T.handle) -> None:
@@ -123,9 +129,10 @@ def load_description(rows: int, columns: int, registers: int, dtype: str, place:
 
 
 def ldmatrix(trans: bool, columns_first: bool) -> tuple[Any, Any]:
-    """16x16 halves by one ldmatrix.x4; each group of eight lanes names the rows of one 8x8 matrix.
+    """The description and implementation of loading 16x16 halves by one ldmatrix.x4.
 
-    ``columns_first``: the second matrix is the one to the right of the first, not the one below.
+    Each group of eight lanes gives the addresses of the rows of one 8x8 matrix. ``columns_first``: the second matrix is
+    the one to the right of the first, not the one below.
     """
 
     def offset(lane: Any, stride: Any) -> Any:
@@ -154,7 +161,10 @@ def ldmatrix(trans: bool, columns_first: bool) -> tuple[Any, Any]:
 
 
 def load_rounded(rows: int, columns: int, place: Map, element: Map) -> tuple[Any, Any]:
-    """A tile of float32 to a fragment, rounded to TF32; ``element`` is the inverse of ``place``."""
+    """The description and implementation of loading a tile of float32 to a fragment, rounded to TF32.
+
+    ``element`` is the inverse of ``place``.
+    """
 
     def rounded(x: Any) -> Any:
         return cuda_func_call("convc_tf32", x, source_code=_ROUND, return_type="float32")
@@ -179,7 +189,7 @@ def load_rounded(rows: int, columns: int, place: Map, element: Map) -> tuple[Any
 
 
 def multiply_description(depth: int, dtype: str, left: Map, right: Map, transposed: bool) -> Any:
-    """``sums += left @ right`` on fragments."""
+    """The description of ``sums += left @ right`` on fragments."""
     registers = depth // 2
 
     @T.prim_func(s_tir=True)
@@ -204,7 +214,10 @@ def multiply_description(depth: int, dtype: str, left: Map, right: Map, transpos
 
 
 def multiply(instruction: str, kind: str, registers: int, steps: int = 1) -> Any:
-    """One ``mma`` for each half of the columns and each of ``steps`` parts of the terms."""
+    """The implementation of a multiplication: an ``mma`` per half of the columns and per part of the terms.
+
+    There are ``steps`` parts.
+    """
     dtype = {"fp16": "float16", "tf32": "float32"}[kind]
 
     @T.prim_func(s_tir=True)
@@ -232,7 +245,7 @@ def multiply(instruction: str, kind: str, registers: int, steps: int = 1) -> Any
 
 @cache
 def fill() -> str:
-    """Sums set to zero."""
+    """Register the intrinsic that sets sums to zero; returns its name."""
 
     @T.prim_func(s_tir=True)
     def description(c: T.handle) -> None:
@@ -264,7 +277,7 @@ def fill() -> str:
 
 @cache
 def store(scope: str) -> str:
-    """Sums written to a tile of a buffer of this scope."""
+    """Register the intrinsic that writes sums to a tile of a buffer of this scope; returns its name."""
 
     @T.prim_func(s_tir=True)
     def description(c: T.handle, t: T.handle) -> None:

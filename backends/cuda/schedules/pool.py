@@ -1,4 +1,4 @@
-"""Pooling of channels-last data: lanes along channels, a few pixels of a row in the registers of a thread."""
+"""Pooling of channels-last data: lanes run along channels, a thread holds a few pixels of a row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..gpu import Gpu
 from .windows import Window, is_channels_last, schedule_windows
 
 REDUCTIONS: dict[type, str] = {MaxPool: "max_pool", AveragePool: "pool_sum", LpPool: "power_sum"}
-"""The block that reduces, by op."""
+"""The name of the reduction block of each op."""
 
 
 def pool(group: Group, gpu: Gpu) -> Any:
-    """Max, average and Lp pooling held channels-last, with what follows; ``None`` for others.
+    """The schedule of channels-last max, average and Lp pooling with their epilogue; ``None`` for others.
 
-    Nothing is in shared memory. Registers by ptxas for sm_75, 80 and 90, float32, without spills: max 3x3, stride 2, 16 x 112x112,
-    64 channels: 74, 74, 74; one such image: 64, 30, 30.
+    Nothing is in shared memory. Registers by ptxas for sm_75, 80 and 90, float32, without spills: max 3x3, stride 2, 16
+    x 112x112, 64 channels: 74, 74, 74; one such image: 64, 30, 30.
     """
     node = group.anchor
     out = node.output.type

@@ -1,8 +1,8 @@
-"""Convolutions and dense layers as one matrix product, whose factors are read from the data where they are needed.
+"""Convolutions and dense layers as one matrix product whose factors are read from the data on the fly (implicit GEMM).
 
-``C[g, m, n] = sum over k of left[g, m, k] * right[g, k, n]``: for a convolution g are its groups, m the output pixels of all
-images, n the output channels of a group, and k the taps of the window times the channels of a group ("implicit GEMM": Chetlur
-et al., "cuDNN: Efficient Primitives for Deep Learning", 2014).
+``C[g, m, n] = sum over k of left[g, m, k] * right[g, k, n]``. For a convolution, g runs over its groups, m over the
+output pixels of all images, n over the output channels of a group, and k over the taps of the window times the channels
+of a group (Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014).
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ from convc.ir.types import TensorType
 from .cost import Sizes, Tile
 
 MOST_BYTES = 16
-"""The widest load, store or copy of one thread."""
+"""The widest load, store or copy of one thread, in bytes."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """How a factor, or the result, lies in memory: neighbours there differ by one in the axis ``along`` (m, n or k), and
-    ``run`` of them, beginning at a multiple of that many, are side by side.
+    """How a factor, or the result, lies in memory.
+
+    Neighbours in memory differ by one in the axis ``along`` (m, n or k). ``run`` of them are contiguous, beginning at
+    each multiple of that number.
     """
 
     along: str
     run: int
 
     def vector(self, nbytes: int, most: int = MOST_BYTES) -> int:
-        """How many elements of so many bytes one access may take: a power of two that divides the run."""
+        """How many elements of ``nbytes`` bytes one access may take: a power of two that divides the run."""
         return math.gcd(self.run, most // nbytes)
 
 
 @dataclass(frozen=True)
 class Index:
-    """The index ``number * run + lane``, such that TVM sees what does not depend on the lane."""
+    """The index ``number * run + lane``, written so that TVM sees which expressions do not depend on the lane."""
 
     number: Any
     lane: Any = 0
@@ -50,23 +52,25 @@ class Index:
 
     @property
     def value(self) -> Any:
+        """The index as one expression."""
         return self.number * self.run + self.lane
 
     def unravel(self, sizes: Sequence[int]) -> list[Any]:
-        """The position of the element of this number in an array of these sizes, the last a multiple of the run."""
+        """The position of this element in an array of these sizes, the last of which is a multiple of the run."""
         *outer, number = unravel(self.number, (*sizes[:-1], sizes[-1] // self.run))
         return [*outer, number * self.run + self.lane]
 
     def below(self, size: int) -> Any:
-        """Whether the index is less than a size."""
+        """The condition that the index is less than a size."""
         return self.value < size if size % self.run else self.number < size // self.run
 
 
 @dataclass(frozen=True)
 class Product:
-    """What a node multiplies. Operands are ``xs = [left, right, ...]``, as the node has them.
+    """A node as a matrix product. Its operands are ``xs = [left, right, ...]``, in the node's order.
 
-    ``run``: where the left one is put together as it is read, how many neighbours come from one place, else 0.
+    ``run``: where the left operand is joined from several tensors as it is read, how many neighbouring channels come
+    from one of them, else 0.
     """
 
     node: Node
@@ -75,7 +79,7 @@ class Product:
     @property
     @abstractmethod
     def sizes(self) -> Sizes:
-        """Batch, m, n, k."""
+        """The batch, m, n and k of the product."""
 
     @property
     @abstractmethod
@@ -84,15 +88,15 @@ class Product:
 
     @abstractmethod
     def left(self, k: TensorExpressions, x: Operand, g: Any, m: Any, i: Index) -> tuple[list[Any], Any]:
-        """The element ``[g, m, i]``, and the tests that it is in the data; it is zero where one of them fails."""
+        """The element ``[g, m, i]`` of the left factor, and the conditions under which it is not padding."""
 
     @abstractmethod
     def right(self, k: TensorExpressions, w: Operand, g: Any, i: Index, n: Index) -> tuple[list[Any], Any]:
-        """The element ``[g, i, n]``, and the tests that it is in the weight."""
+        """The element ``[g, i, n]`` of the right factor, and the conditions under which it is not padding."""
 
     @abstractmethod
     def place(self, index: Sequence[Any]) -> tuple[Any, Any, Any]:
-        """``g, m, n`` of an element of the result, from its logical index."""
+        """The ``g, m, n`` of an element of the result, from its logical index."""
 
     @property
     def one_to_one(self) -> bool:
@@ -111,7 +115,7 @@ class Product:
 
     @property
     def vectors(self) -> tuple[int, int]:
-        """How many elements of left and of right one load takes."""
+        """How many elements of left, and of right, one load takes."""
         left, right, _ = self.sides
         return left.vector(self.itemsize) if left.along == "k" else 1, right.vector(self.itemsize)
 
@@ -122,10 +126,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Tiled:
-    """A product as tensor expressions, its sizes rounded up to whole tiles and its sum cut in ``splits`` parts:
+    """A product as tensor expressions, its sizes rounded up to whole tiles and its sum split in ``splits`` parts.
 
-    ``left`` and ``right`` are the factors with zeros where there is nothing, ``product`` the sums (of each part), ``total``
-    their sum where there are several, ``tile`` a copy, and ``result`` what leaves the padding away.
+    Its blocks: ``left`` and ``right`` are the factors, with zeros outside the data; ``product`` holds the sums (of each
+    part); ``total`` adds up the parts, where there are several; ``tile`` is a copy, and ``result`` crops the padding.
     """
 
     product: Product
@@ -153,7 +157,7 @@ class Tiled:
             tests, value = p.right(k, w, g, i, j)
             return zero_outside([*within((i, inner, depth), (j, n, columns)), *tests], value)
 
-        transposed = p.sides[1].along == "k"  # what lies side by side in memory does so in shared memory
+        transposed = p.sides[1].along == "k"  # neighbours in memory are neighbours in shared memory
         a = self.factor("left", (batch, rows, depth), left)
         if transposed:
             b = self.factor("right", (batch, columns, depth), lambda g, j, i: right(g, i, Index(j)))
@@ -176,7 +180,7 @@ class Tiled:
         return p.finish(k, y, rest, outs[0])
 
     def factor(self, name: str, shape: tuple[int, int, int], element: Callable[..., Any]) -> Callable[..., Any]:
-        """A tensor whose innermost axis is split by the vector that is loaded, as a function of three indices."""
+        """A factor as a function of three indices. Its innermost axis is split by the vector that one load takes."""
         v = self.product.vectors[name == "right"]
         t = te.compute(
             (*shape[:2], shape[2] // v, v), lambda g, i, q, lane: element(g, i, Index(q, lane, v)), name=name
@@ -185,7 +189,7 @@ class Tiled:
 
 
 def with_bias(k: TensorExpressions, y: Operand, bias: Sequence[Operand], out: TensorType) -> Any:
-    """The sums with a bias for each channel (axis 1), rounded to the result's dtype."""
+    """The sums plus a bias per channel (axis 1), rounded to the result's dtype."""
     if not bias:
         return rounded(k, y, out)
     wide = y.dtype
@@ -193,7 +197,7 @@ def with_bias(k: TensorExpressions, y: Operand, bias: Sequence[Operand], out: Te
 
 
 def unravel(index: Any, sizes: Sequence[int]) -> list[Any]:
-    """The position in an array of these sizes of its ``index``-th element."""
+    """The position of the ``index``-th element in an array of these sizes."""
     at = []
     for size in reversed(sizes[1:]):
         at.append(index % size)
@@ -202,7 +206,7 @@ def unravel(index: Any, sizes: Sequence[int]) -> list[Any]:
 
 
 def ravel(position: Sequence[Any], sizes: Sequence[int]) -> Any:
-    """The number of the element at a position: undoes ``unravel``."""
+    """The number of the element at a position; the inverse of ``unravel``."""
     index = position[0]
     for i, size in zip(position[1:], sizes[1:], strict=True):
         index = index * size + i

@@ -1,4 +1,4 @@
-"""The steps that schedules of matrix products have in common: what goes around the multiplying itself."""
+"""The steps that all schedules of matrix products share, around the multiplication itself."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .product import Product, Side, Tiled
 from .threads import extent, spread
 
 SHARED = "shared.dyn"
+"""The memory scope of dynamic shared memory in TVM."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of a product (see ``Tiled``): its factors, its sums, their total where the sum is in parts, and ``out``, what the
-    group makes of them.
+    """The blocks of a scheduled product (see ``Tiled``): factors, sums, ``total`` if split, and the epilogue ``out``.
 
-    ``direct``: ``out`` runs over the sums, ``g, m, n`` up to whole tiles, and the threads that have computed a tile apply it; else
-    it is a second kernel.
+    ``direct``: ``out`` runs over the sums, ``g, m, n`` up to whole tiles, and is applied by the threads that computed a
+    tile; otherwise it is a second kernel.
     """
 
     left: Any
@@ -41,7 +41,7 @@ class Blocks:
 def scheduled(
     group: Group, product: Product, choice: Choice, gpu: Gpu, schedule: Callable[[Any, Product, Choice, Gpu], None]
 ) -> Any:
-    """The schedule of a group led by a product, for a tile and splits, by one of the functions that make a schedule of such."""
+    """The schedule of a group led by a product, for a tile and splits; ``schedule`` schedules the product itself."""
     algorithm = Tiled(product, choice.tile, choice.splits)
     sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
     schedule(sch, product, choice, gpu)
@@ -49,19 +49,20 @@ def scheduled(
 
 
 def prepare(sch: Any, product: Product, splits: int) -> Blocks:
-    """Inline what selects the data and what follows the sums, and keep the factors in shared memory."""
+    """Inline the blocks before the factors and after the sums, and put the factors in shared memory."""
     out = inline_around(sch, product)
     left, right, sums = (sch.get_sblock(name) for name in ("left", "right", "product"))
     for factor, v in zip((left, right), product.vectors, strict=True):
-        sch.set_scope(factor, 0, SHARED)  # before any compute_at: after one, TVM lets it pass and computes nonsense
+        sch.set_scope(factor, 0, SHARED)  # before any compute_at: after one, TVM accepts this and computes nonsense
         sch.transform_layout(factor, ("write", 0), merged(v))
     total = sch.get_sblock("total") if splits > 1 else None
     return Blocks(left, right, sums, total, out, splits == 1 and product.one_to_one)
 
 
 def inline_around(sch: Any, product: Product) -> Any:
-    """Inline what comes before the blocks of a product and what follows them; returns the block that writes the result: ``tile``,
-    over ``g, m, n``, where these are one to one with its elements.
+    """Inline the blocks before the product and its epilogue; returns the block that writes the result.
+
+    That block is ``tile``, over ``g, m, n``, where these are one to one with the elements of the result.
     """
     tile = sch.get_sblock("tile")
     out = inline_epilogue(sch, tile)
@@ -77,15 +78,15 @@ def inline_around(sch: Any, product: Product) -> Any:
 
 
 def merged(run: int) -> Any:
-    """The layout of a factor with its innermost axis, split by the vector that is loaded, put together again."""
+    """The layout of a factor whose innermost axis, split by the vector that one load takes, is merged again."""
     return lambda g, i, number, lane: (g, i, number * run + lane)
 
 
 def within_result(sch: Any, product: Product) -> Any:
-    """The finished schedule, where ``tile`` writes no element but those that the result has.
+    """The finished schedule, in which ``tile`` writes only elements that the result has.
 
-    The predicates that TVM keeps when it inlines what reads a block lack axes of size 1 and take ``g * n + j`` as one index, and
-    moving the block loses them.
+    TVM keeps predicates when it inlines the reader of a block, but these lack axes of size 1 and take ``g * n + j`` as
+    one index, and moving the block loses them.
     """
     if not product.one_to_one:
         return sch
@@ -104,7 +105,7 @@ def within_result(sch: Any, product: Product) -> Any:
 
 
 def bring_in(sch: Any, factor: Any, loop: Any, side: Side, threads: tuple[int, ...]) -> None:
-    """The threads of a block load a tile of a factor together at each step of ``loop``, neighbours side by side in memory.
+    """Have the threads of a block load a tile of a factor together at each step of ``loop``, with coalesced reads.
 
     ``threads``: their number along ``threadIdx.x``, then along ``.y``.
     """
@@ -120,7 +121,7 @@ def bring_in(sch: Any, factor: Any, loop: Any, side: Side, threads: tuple[int, .
 
 
 def pipeline(sch: Any, loop: Any, stages: int) -> None:
-    """Start the copies of a step so many steps before it is computed, by cp.async."""
+    """Start the copies of a step ``stages - 1`` steps before its computation, by cp.async."""
     if stages > 1:
         sch.annotate(loop, "software_pipeline_stage", [0, 0, stages - 1])
         sch.annotate(loop, "software_pipeline_order", [0, 1, 2])
@@ -128,21 +129,23 @@ def pipeline(sch: Any, loop: Any, stages: int) -> None:
 
 
 def keep_rolled(sch: Any, loop: Any) -> None:
-    """Leave unrolling to NVRTC, which is told of it: TVM's own makes sources that take long to compile."""
+    """Leave unrolling to NVRTC, by a pragma: TVM's own unrolling makes sources that take long to compile."""
     sch.annotate(loop, "pragma_auto_unroll_max_step", 0)
     sch.annotate(loop, "pragma_unroll_explicit", 0)
 
 
 def vectorize(sch: Any, block: Any, lanes: int) -> None:
-    """Vectorise the innermost loop of a block by so many lanes."""
+    """Vectorise the innermost loop of a block by this many lanes."""
     if lanes > 1:
         _, vector = sch.split(sch.get_loops(block)[-1], [None, lanes])
         sch.vectorize(vector)
 
 
 def result_lanes(sch: Any, out: Any, product: Product) -> int:
-    """How many neighbouring elements of the result a thread writes at once: as many as 16 bytes hold of the widest type that is
-    read on the way to it; one where there are booleans, of which there are no vectors.
+    """How many neighbouring elements of the result a thread writes at once.
+
+    It is as many as fit 16 bytes in the widest type that the epilogue reads, and one where there are booleans, of which
+    there are no vectors.
     """
     side, block = product.sides[2], sch.get(out)
     types = [tvm.DataType(r.source.dtype) for r in (*block.reads, *block.writes)]
@@ -152,7 +155,7 @@ def result_lanes(sch: Any, out: Any, product: Product) -> int:
 
 
 def finish_apart(sch: Any, blocks: Blocks, product: Product, gpu: Gpu) -> None:
-    """A second kernel: each thread adds up the parts of a few neighbouring sums and applies what follows."""
+    """Schedule the epilogue as a second kernel: each thread adds up the parts of a few neighbouring sums (split-K)."""
     lanes = result_lanes(sch, blocks.out, product) if product.one_to_one else 1
     *outer, column = sch.get_loops(blocks.out)
     if math.prod(extent(sch, loop) for loop in (*outer, column)) < lanes * gpu.sms * gpu.warp:

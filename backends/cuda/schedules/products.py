@@ -1,4 +1,4 @@
-"""The products that convolutions, transposed convolutions, Gemm and MatMul are."""
+"""Convolutions, transposed convolutions, Gemm and MatMul as matrix products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .product import Index, Product, Side, ravel, unravel
 
 
 def product_of(group: Group) -> Product | None:
-    """The product that the anchor of a group is; ``None`` for nodes that are none, for empty data and for blocked layouts."""
+    """The product that the anchor of a group computes; ``None`` for other ops, empty data and blocked layouts."""
     node = group.anchor
     kinds: dict[type, type[Product]] = {
         Conv: ConvProduct,
@@ -40,7 +40,7 @@ def product_of(group: Group) -> Product | None:
 
 
 def channel_run(node: Node) -> int:
-    """How many neighbouring channels of the result of a node that is computed as it is read lie next to each other in an operand."""
+    """How many neighbouring channels of a node inlined into the product are contiguous in one of its operands."""
     if not joins_channels(node):
         return 1
     sizes = [v.type.sizes[1] for v in node.inputs]
@@ -52,7 +52,7 @@ def channel_run(node: Node) -> int:
 
 
 def inner_axes(t: TensorType) -> list[int]:
-    """The axes of a tensor that are longer than 1, as they lie in memory, the innermost first."""
+    """The axes of a tensor that are longer than 1, innermost in memory first."""
     order = [axis for axis, _ in t.layout.dims] if t.layout else list(range(t.rank))
     return [axis for axis in reversed(order) if t.sizes[axis] > 1] or [t.rank - 1]
 
@@ -125,10 +125,10 @@ class ConvProduct(Product):
 
 @dataclass(frozen=True)
 class TransposedProduct(Product):
-    """A transposed convolution by its phases: output positions that lie a whole number of strides apart meet the same taps, and
-    their sums are a convolution of stride 1. Each phase of each group is a matrix product of its own.
+    """A transposed convolution by its phases, each a matrix product of its own for each group.
 
-    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+    Output positions that lie a whole number of strides apart meet the same taps, and their sums are a convolution of
+    stride 1: a phase (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016).
     """
 
     @property
@@ -158,7 +158,7 @@ class TransposedProduct(Product):
 
     @property
     def window(self) -> tuple[int, ...]:
-        """The sizes that k runs over: taps that meet, then channels of a group."""
+        """The sizes that k runs over: taps that meet a phase, then channels of a group."""
         return (*(a.taps for a in self.axes), self.node.inputs[1].type.sizes[0] // self.op.group)
 
     @property
@@ -214,7 +214,10 @@ class TransposedProduct(Product):
 
 
 def pick(k: TensorExpressions, table: Sequence[int], number: Any) -> Any:
-    """The entry of a short table; written out, as TVM takes ``(i % 2 + 1) % 2`` for ``i % 2`` when it simplifies indices."""
+    """The entry of a short table, as nested selects.
+
+    It is written out because TVM takes ``(i % 2 + 1) % 2`` for ``i % 2`` when it simplifies indices.
+    """
     entry = k.const(table[-1], "bool" if isinstance(table[-1], bool) else "int32")
     for i, value in reversed(list(enumerate(table[:-1]))):
         entry = entry if table[i:] == [value] * len(table[i:]) else k.select(number == i, k.like(value, entry), entry)
@@ -222,13 +225,13 @@ def pick(k: TensorExpressions, table: Sequence[int], number: Any) -> Any:
 
 
 def result_side(out: TensorType, outputs: int) -> Side:
-    """How a result whose channels are axis 1, so many of them a group, lies in memory."""
+    """How a result lies in memory whose channels are axis 1, ``outputs`` of them per group."""
     return Side("n", outputs) if inner_axes(out)[0] == 1 else Side("m", 1)
 
 
 @dataclass(frozen=True)
 class GemmProduct(Product):
-    """``alpha * A @ B + beta * C``, either matrix transposed."""
+    """``alpha * A @ B + beta * C``, where either matrix may be transposed."""
 
     @property
     def op(self) -> Gemm:
@@ -264,7 +267,7 @@ class GemmProduct(Product):
 
 @dataclass(frozen=True)
 class MatMulProduct(Product):
-    """Stacks of matrices, or of vectors; one stack of rows where all are multiplied by the same matrix."""
+    """Stacks of matrices or vectors; all rows are one stack where they are multiplied by the same matrix."""
 
     @property
     def stack(self) -> tuple[int, ...]:
@@ -275,7 +278,7 @@ class MatMulProduct(Product):
 
     @property
     def shared(self) -> bool:
-        """Whether all rows are multiplied by one matrix."""
+        """Whether all rows are multiplied by the same matrix."""
         return math.prod(self.node.inputs[1].type.sizes[:-2]) == 1
 
     @property
@@ -302,7 +305,7 @@ class MatMulProduct(Product):
         return [], w(*self._in_stack(w, g), i.value, *[n.value] * (w.type.rank > 1))
 
     def _in_stack(self, x: Operand, number: Any) -> list[Any]:
-        """The index of the ``number``-th matrix of the result among those of an operand, by numpy's broadcasting."""
+        """The index, in an operand's stack, of the ``number``-th matrix of the result, by numpy's broadcasting."""
         sizes = x.shape[:-2]
         if not sizes:
             return []

@@ -1,4 +1,4 @@
-"""Reductions with many elements to each result: threads share them, and add up by shuffles or in shared memory."""
+"""Reductions of many elements per result: threads share them, and add up by shuffles or in shared memory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from .sharing import ALONE, Sharing, bind, in_memory_order, reads_innermost, sha
 from .threads import axes, extent
 
 SHORT = 32
-"""Fewer elements than this are left to one thread."""
+"""Reductions of fewer elements than this are left to one thread."""
 
 
 def reduce(group: Group, gpu: Gpu) -> Any:
-    """Groups with a reduction whose results are too few to keep the GPU busy with one thread each; ``None`` for others.
+    """The schedule of reductions whose results are too few to fill the GPU with one thread each; ``None`` for others.
 
-    Where the reduced axis lies innermost in memory, lanes of a warp, or several warps, run along it; else lanes run along
-    results, and rows of threads share the elements. Results so few that they leave multiprocessors idle are made in two
-    steps: partial results first. Every block of the function is a kernel, but what finishes a reduction is part of it.
+    Where the reduced axis lies innermost in memory, the lanes of one or several warps run along it. Otherwise lanes run
+    along results, and rows of threads share the elements. Results so few that they leave multiprocessors idle are made
+    in two steps, partial results first. Every block of the function is a kernel, except that the epilogue of a
+    reduction is part of it.
 
-    By ptxas for sm_75, 80 and 90, float32, without spills: global average of 7x7, 2048 channels: 22 registers and 896 bytes of
-    shared memory on each; of 56x56, 96 channels, in parts: 24, 63, 63 registers and 2048 bytes.
+    By ptxas for sm_75, 80 and 90, float32, without spills: global average of 7x7, 2048 channels: 22 registers and 896
+    bytes of shared memory on each; of 56x56, 96 channels, in parts: 24, 63, 63 registers and 2048 bytes.
     """
     sch = group.lower(means(group)).schedule()
     inline_cheap(sch)
     for block in all_blocks(sch):
         if not sch.get_loops(block):
-            sch.add_unit_loop(block)  # rfactor fails where a block stands in no loop
+            sch.add_unit_loop(block)  # rfactor fails for a block outside any loop
     if all(plan(sch, b, gpu) is None for b in all_blocks(sch)) or any(axes(sch, b) is None for b in all_blocks(sch)):
         return None
     done: set[str] = set()
@@ -47,7 +48,10 @@ def reduce(group: Group, gpu: Gpu) -> Any:
 
 
 def means(group: Group) -> Computes:
-    """Global averages in one step, for the threads' sums bound rounding errors as sums of rows do on a CPU."""
+    """The computation of global averages in one step instead of by rows.
+
+    The threads' partial sums bound rounding errors, as sums of rows do on a CPU.
+    """
     return {n.output.name: _mean for n in group.body.nodes if isinstance(n.op, GlobalAveragePool)}
 
 
@@ -57,7 +61,7 @@ def _mean(k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType
 
 
 def plan(sch: Any, block: Any, gpu: Gpu) -> Sharing | None:
-    """How to share the reduction of a block; ``None`` where it is none, or one thread to a result does."""
+    """How threads share the reduction of a block; ``None`` where it has none, or where one thread per result does."""
     loops = axes(sch, block)
     if loops is None or not loops[1] or len(sch.get(block).writes) != 1:
         return None
@@ -68,18 +72,18 @@ def plan(sch: Any, block: Any, gpu: Gpu) -> Sharing | None:
 
 
 def reduced(sch: Any, reduction: Sequence[Any]) -> int:
-    """How many elements a result is made of."""
+    """How many elements are reduced to one result."""
     return prod(extent(sch, loop) for loop in reduction)
 
 
 def parts(results: int, size: int, shared: Sharing, gpu: Gpu) -> int:
-    """In how many parts results are made, each by blocks of its own, to keep all multiprocessors busy."""
+    """Into how many parts a reduction is split to keep all multiprocessors busy; each part has blocks of its own."""
     wanted = min(gpu.sms // shared.blocks(results), shared.each(size) // ALONE)
     return max((d for d in range(1, wanted + 1) if size % d == 0), default=1)
 
 
 def reduce_block(sch: Any, block: Any, gpu: Gpu) -> str:
-    """Bind a block; returns the name of the block that is part of its kernel, if there is one."""
+    """Bind a block to threads; returns the name of the epilogue that became part of its kernel, or an empty string."""
     shared = plan(sch, block, gpu)
     spatial, reduction = axes(sch, block) or ([], [])
     if shared is None:
@@ -96,7 +100,7 @@ def reduce_block(sch: Any, block: Any, gpu: Gpu) -> str:
     partial = sch.rfactor(part, 0)
     *spatial, part, element = sch.get_loops(partial)
     sch.reorder(part, *spatial, element)
-    end = sch.cache_write(partial, 0, "local")  # what TVM itself writes of a shared sum it does not guard
+    end = sch.cache_write(partial, 0, "local")  # TVM does not guard its own store of a sum shared by threads
     sch.reverse_compute_at(end, bind(sch, [part, *spatial], [element], shared))
     *spatial, part = sch.get_loops(block)
     return bind_block(sch, block, spatial, [part], gpu)

@@ -1,4 +1,4 @@
-"""Normalisations: softmax, layer, group and instance norms and their kin, a block to a row or to several, all in one kernel."""
+"""Normalisations (softmax, layer, group and instance norms, and the like) in one kernel, by rows per thread block."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from convc.ir.ops.group_norm import GroupNorm
-from convc.ir.ops.instance_norm import InstanceNorm
-from convc.ir.ops.layer_norm import LayerNorm
-from convc.ir.ops.lp_norm import LpNorm
-from convc.ir.ops.rms_norm import RmsNorm
-from convc.ir.ops.softmax import Normalization
-
 from ...blocks import all_blocks, elements, inline_cheap
 from ...group import Group
 from ..gpu import Gpu
 from .sharing import Sharing, bind_elements, in_memory_order, sharing
 from .threads import axes, extent
 
-NORMALISATIONS = (Normalization, LayerNorm, RmsNorm, InstanceNorm, GroupNorm, LpNorm)
 MOST_EACH = 64
-"""A thread works on at most so many elements of a row where there are too few rows for the GPU: see reduce.py for those."""
+"""Most elements of a row that one thread works on where there are too few rows to fill the GPU; longer rows go to
+reduce.py.
+"""
 WARP = 32
+"""Lanes of a warp."""
 SHARED_BYTES = 48 << 10
-"""What is made of rows on the way takes at most so much shared memory; else it is computed anew where it is read."""
+"""An intermediate result as long as the row takes at most this much shared memory; a larger one is recomputed where it
+is read.
+"""
 
 
 def rows(group: Group, gpu: Gpu) -> Any:
-    """Groups led by a normalisation, of which every element is made of statistics of the row that it belongs to; ``None`` for
-    others, and where the rows are too few and too long.
+    """The schedule of normalisations whose elements depend on statistics of their row; ``None`` for others.
 
-    Lanes run along the row where that lies innermost in memory: a warp puts its sums together by shuffles, a block of several
-    through shared memory. Else lanes run across neighbouring rows, and every thread adds up what the others of its row left in
-    shared memory. There also lies what is as long as the row; what follows from sums is in the registers of every thread.
+    It is also ``None`` where the rows are too few and too long. Lanes run along the row where that lies innermost in
+    memory: a warp adds up its sums by shuffles, a block of several warps through shared memory. Otherwise lanes run
+    across neighbouring rows, and every thread adds up the partial sums that the others of its row left in shared
+    memory. Intermediate results as long as the row are in shared memory too; those that follow from sums are in the
+    registers of every thread.
 
-    By ptxas for sm_75, 80 and 90, float32, without spills: layer norm of 3136 rows of 96: 20, 20, 22 registers and no shared
-    memory; softmax of 1000: 29, 31, 30 registers, 4356 bytes.
+    By ptxas for sm_75, 80 and 90, float32, without spills: layer norm of 3136 rows of 96: 20, 20, 22 registers and no
+    shared memory; softmax of 1000: 29, 31, 30 registers, 4356 bytes.
     """
-    if not isinstance(group.anchor.op, NORMALISATIONS) or len(group.body.outputs) != 1:
+    if not group.anchor.op.normalises_rows or len(group.body.outputs) != 1:
         return None
     sch = group.lower().schedule()
     inline_cheap(sch, repeat=False)
@@ -56,7 +54,7 @@ def rows(group: Group, gpu: Gpu) -> Any:
     outer, inner = ([loop for loop, of_row in loops if of_row is wanted] for wanted in (False, True))
     count, size = (prod(extent(sch, loop) for loop in part) for part in (outer, inner))
     innermost = next((of_row for loop, of_row in reversed(loops) if extent(sch, loop) > 1), True)
-    # rows of a block are neighbours along one axis, so that TVM sees what belongs to each
+    # rows of a block are neighbours along one axis, so that TVM can tell which elements belong to each
     last = max((i for i, loop in enumerate(outer) if extent(sch, loop) > 1), default=0)
     shared = sharing(count, size, gpu, innermost=innermost)
     shared = replace(shared, across=min(shared.across, extent(sch, outer[last])))
@@ -79,8 +77,10 @@ def rows(group: Group, gpu: Gpu) -> Any:
 
 
 def row_axes(sch: Any, before: Sequence[Any], out: Any) -> dict[int, int]:
-    """The axes of the result that tell rows apart, each with how many neighbours along it belong to one row, and those of size
-    one; empty where what the result reads of a statistic is no such place.
+    """The axes of the result that tell rows apart, each with how many neighbours along it belong to one row.
+
+    Axes of size one are among them. It is empty where the result reads a statistic at an index that is not made of
+    axes.
     """
     block = sch.get(out)
     size = elements(sch, out)
@@ -97,7 +97,7 @@ def row_axes(sch: Any, before: Sequence[Any], out: Any) -> dict[int, int]:
 
 
 def split_rows(sch: Any, out: Any, row: dict[int, int]) -> list[tuple[Any, bool]]:
-    """The loops over the result in order, each with whether it runs along a row; one that does both is split."""
+    """The loops over the result in order, each with whether it runs along a row; a loop that does both is split."""
     made: list[tuple[Any, bool]] = []
     for axis, loop in enumerate(sch.get_loops(out)):
         if axis not in row:
@@ -111,7 +111,7 @@ def split_rows(sch: Any, out: Any, row: dict[int, int]) -> list[tuple[Any, bool]
 
 
 def in_parts(sch: Any, block: Any, shared: Sharing) -> list[Any]:
-    """A sum as two blocks: partial sums, one to a thread, and their sum; other blocks as they are."""
+    """A sum as two blocks, the partial sum of each thread and their total; other blocks as they are."""
     spatial, reduction = axes(sch, block) or ([], [])
     if not reduction:
         return [block]
@@ -122,8 +122,9 @@ def in_parts(sch: Any, block: Any, shared: Sharing) -> list[Any]:
 
 
 def make_rows(sch: Any, block: Any, out: Any, axis: int, place: Any, shared: Sharing, size: int) -> None:
-    """Have a block make what the rows of its threads need of it, before it is read at ``place``; ``axis`` is that of the result
-    along which the rows of a block are neighbours.
+    """Have a block compute its part of the rows of a thread block at ``place``, before it is read.
+
+    ``axis`` is the axis of the result along which the rows of a thread block are neighbours.
     """
     reduces = any(iv.iter_type == tirx.IterVar.CommReduce for iv in sch.get(block).iter_vars)
     partial = reduces and str(sch.get(block).name_hint).endswith("_rf")
@@ -147,7 +148,7 @@ def make_rows(sch: Any, block: Any, out: Any, axis: int, place: Any, shared: Sha
 
 
 def own_loops(sch: Any, block: Any) -> tuple[list[Any], list[Any]]:
-    """The loops of a block that stands in the loop over blocks of threads: over its elements, and of its reduction."""
+    """The spatial and the reduction loops of a block itself, inside the loop over thread blocks."""
     kinds = [iv.iter_type for iv in sch.get(block).iter_vars]
     own = sch.get_loops(block)[-len(kinds) :]
     spatial = [loop for loop, kind in zip(own, kinds, strict=True) if kind == tirx.IterVar.DataPar]
@@ -156,11 +157,11 @@ def own_loops(sch: Any, block: Any) -> tuple[list[Any], list[Any]]:
 
 
 def alike(sch: Any, block: Any, out: Any) -> bool:
-    """Whether a block has the axes of the result."""
+    """Whether a block has the same axes as the result."""
     sizes, wanted = ([int(iv.dom.extent) for iv in sch.get(b).iter_vars] for b in (block, out))
     return sizes == wanted
 
 
 def item_bytes(sch: Any, block: Any) -> int:
-    """The bytes of an element that a block makes."""
+    """Bytes of an element that a block computes."""
     return int(tvm.DataType(sch.get(block).writes[0].source.dtype).bits) // 8

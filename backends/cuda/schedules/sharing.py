@@ -1,4 +1,4 @@
-"""Sharing the elements that one result is made of among threads: what reductions and normalisations have in common."""
+"""How threads share the elements of one result: common to reductions and normalisations."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from .threads import THREADS
 register_reducers()
 
 ALONE = 4
-"""About so many elements a thread works on by itself."""
+"""A thread works on about this many elements before more threads share them."""
 MOST_ALONG = 512
-"""Threads to one result at most, where its elements lie innermost in memory."""
+"""Most threads per result, where its elements lie innermost in memory."""
 MOST_ROWS = 16
-"""Rows of lanes that share the elements of a result at most, where lanes run along results."""
+"""Most rows of lanes that share the elements of a result, where lanes run along results."""
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """A block of threads: ``across`` results, ``along`` the elements of each. Lanes run along elements where these lie
-    ``innermost`` in memory, else across results.
+    """The shape of a thread block: ``across`` results side by side, ``along`` threads for the elements of each.
+
+    Lanes run along elements where these lie ``innermost`` in memory, else across results.
     """
 
     innermost: bool
@@ -36,24 +37,28 @@ class Sharing:
 
     @property
     def result_axis(self) -> str:
+        """The thread axis that runs across results."""
         return "threadIdx.y" if self.innermost else "threadIdx.x"
 
     @property
     def element_axis(self) -> str:
+        """The thread axis that runs along the elements of a result."""
         return "threadIdx.x" if self.innermost else "threadIdx.y"
 
     def blocks(self, results: int) -> int:
-        """How many blocks make so many results."""
+        """How many thread blocks compute this many results."""
         return -(-results // self.across)
 
     def each(self, size: int) -> int:
-        """How many of the elements of a result a thread works on."""
+        """How many elements of a result of this size one thread works on."""
         return -(-size // self.along)
 
 
 def sharing(results: int, size: int, gpu: Gpu, *, innermost: bool) -> Sharing:
-    """How threads share ``results`` of ``size`` elements each: to each a warp, or a block of several; or to
-    neighbouring results the lanes of a warp, and to the elements of each several warps.
+    """How threads share ``results`` of ``size`` elements each.
+
+    Where the elements lie ``innermost`` in memory, each result gets a warp, or a block of several warps. Otherwise
+    neighbouring results get the lanes of a warp, and several warps share the elements of each.
     """
     if not innermost:
         most = min(max(size // ALONE, 1), MOST_ROWS)
@@ -64,7 +69,7 @@ def sharing(results: int, size: int, gpu: Gpu, *, innermost: bool) -> Sharing:
 
 
 def bind(sch: Any, results: Sequence[Any], elements: Sequence[Any], plan: Sharing) -> Any:
-    """Share out the loops over results and over the elements of each; returns the loop of the threads across results."""
+    """Bind the loops over results and over their elements; returns the loop of the threads across results."""
     place, result = sch.split(sch.fuse(*results), [None, plan.across])
     sch.bind(place, "blockIdx.x")
     sch.bind(result, plan.result_axis)
@@ -73,7 +78,7 @@ def bind(sch: Any, results: Sequence[Any], elements: Sequence[Any], plan: Sharin
 
 
 def bind_elements(sch: Any, elements: Sequence[Any], plan: Sharing) -> None:
-    """Share out the loops over the elements of a result."""
+    """Bind the loops over the elements of a result to threads."""
     if len(elements) > 1:
         sch.reorder(*elements)
     _, element = sch.split(sch.fuse(*elements), [None, plan.along])
@@ -81,7 +86,7 @@ def bind_elements(sch: Any, elements: Sequence[Any], plan: Sharing) -> None:
 
 
 def reads_innermost(sch: Any, block: Any) -> bool:
-    """Whether neighbours in memory, of the largest tensor that a reduction reads, belong to one result."""
+    """Whether a reduction runs along the innermost axis of the largest tensor that it reads."""
     region, shape = _largest_read(sch, block)
     reduced = [iv.var for iv in sch.get(block).iter_vars if iv.iter_type == tirx.IterVar.CommReduce]
     last = next((r.min for r, n in zip(reversed(region), reversed(shape), strict=True) if n > 1), None)
@@ -100,7 +105,7 @@ def in_memory_order(sch: Any, block: Any, reduction: Sequence[Any]) -> list[Any]
 
 
 def _largest_read(sch: Any, block: Any) -> tuple[Sequence[Any], Sequence[int]]:
-    """The region and the shape of the largest tensor that a block reads, its result apart."""
+    """The region and the shape of the largest tensor that a block reads, not counting its own result."""
     b = sch.get(block)
     reads = [r for r in b.reads if not r.source.same_as(b.writes[0].source)]
     shapes = [tuple(int(n) for n in r.source.shape) for r in reads]
@@ -111,6 +116,7 @@ def _largest_read(sch: Any, block: Any) -> tuple[Sequence[Any], Sequence[int]]:
 
 
 def _variables(expr: Any) -> Iterator[Any]:
+    """The variables of an expression."""
     if isinstance(expr, int):
         return iter(())
     found: list[Any] = []

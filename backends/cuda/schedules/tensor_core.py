@@ -1,4 +1,4 @@
-"""Matrix products on tensor cores: warps multiply fragments from tiles in shared memory that asynchronous copies fill ahead."""
+"""Matrix products on tensor cores: warps multiply fragments of tiles that asynchronous copies bring in ahead."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ TILES = (
     (64, 16, 2, 1),
     (128, 16, 4, 1),
 )
-"""Rows and columns of a tile, and of its warps."""
+"""Rows and columns of a tile, then rows and columns of its warps."""
 DEPTHS = {"f16": (32, 64), "f32": (16, 32)}
-"""Terms of a step, by the dtype of the factors: more of them leave more time for what is copied ahead."""
+"""Terms of a step, by the dtype of the factors: longer steps leave more time for the copies of the next ones."""
 STAGES = 3
 """Steps in shared memory at once where copies are asynchronous."""
 RATE = {75: 512, 80: 1024, 86: 512, 89: 512, 90: 1024, 100: 1024, 120: 512}
-"""Multiply-adds in float16 that mma.sync does in a cycle on one multiprocessor; half of them in TF32."""
+"""Multiply-adds in float16 that mma.sync does per cycle on one multiprocessor; half as many in TF32."""
 PADDING = 16
 """Bytes after each row of a tile in shared memory, so that the rows of a fragment lie in different banks."""
 
 
 def tensor_core(group: Group, gpu: Gpu) -> Any:
-    """Convolutions, transposed convolutions, Gemm and MatMul of float16, and of float32 where TF32 is allowed and there; ``None``
-    for others, and where CUDA cores are as fast.
+    """The schedule of convolutions, transposed convolutions, Gemm and MatMul on tensor cores; ``None`` for others.
+
+    It takes float16, and float32 where TF32 is allowed and supported; it is also ``None`` where CUDA cores are as fast.
     """
     product = product_of(group)
     if product is None or product.dtype not in DEPTHS:
@@ -54,7 +55,10 @@ def tensor_core(group: Group, gpu: Gpu) -> Any:
 
 
 def choice(product: Product, gpu: Gpu) -> Choice | None:
-    """The tile and splits for a product. Copies are asynchronous where the GPU has such, of 4 bytes at least."""
+    """The tile and splits for a product on tensor cores; ``None`` when no tile fits the GPU.
+
+    Copies to shared memory are asynchronous where the GPU has cp.async and they are of at least 4 bytes.
+    """
     size = product.itemsize
     unit = Unit(RATE[gpu.arch] * 2 // size, gpu.warp, size, PADDING)
     stages = STAGES if gpu.has_async_copy and min(product.vectors) * size >= 4 else 1
@@ -63,7 +67,7 @@ def choice(product: Product, gpu: Gpu) -> Choice | None:
 
 
 def fragments(product: Product, gpu: Gpu, scope: str) -> Fragments:
-    """The intrinsics for a product whose sums are stored to this scope."""
+    """The intrinsics for a product whose sums are stored to this memory scope."""
     transposed = product.sides[1].along == "k"
     if product.dtype == "f16":
         return half_fragments(gpu.has_async_copy, transposed, scope)
@@ -71,12 +75,14 @@ def fragments(product: Product, gpu: Gpu, scope: str) -> Fragments:
 
 
 def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
-    """A warp keeps its sums in registers; the block puts them in shared memory in the end, from where what follows reads them
-    in rows. With the sum in parts they go to global memory, for a second kernel.
+    """Schedule a product whose warps keep their sums in registers until the end.
 
-    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of four warps, no spills (ptxas 13.0): in float16,
-    32 terms a step, 136, 123 and 124 registers on sm_75, 80 and 90, 32, 43.5 and 43.5 KiB of shared memory; in TF32, 16
-    terms a step, 125 and 126 registers on sm_80 and 90, 45.5 KiB.
+    Then the block puts the sums in shared memory, from where the epilogue reads them in rows. With the sum in parts
+    (split-K) they go to global memory, for a second kernel.
+
+    3x3, 64 channels to 128, 56x56 pixels, a residual added, tile 128x64 of four warps, no spills (ptxas 13.0): in
+    float16, 32 terms a step, 136, 123 and 124 registers on sm_75, 80 and 90, 32, 43.5 and 43.5 KiB of shared memory; in
+    TF32, 16 terms a step, 125 and 126 registers on sm_80 and 90, 45.5 KiB.
     """
     tile = choice.tile
     blocks = prepare(sch, product, choice.splits)
@@ -110,7 +116,10 @@ def schedule(sch: Any, product: Product, choice: Choice, gpu: Gpu) -> None:
 
 
 def multiply(sch: Any, f: Fragments, sums: Any, moves: tuple[Any, Any, Any], ko: Any, rows: Any) -> None:
-    """Make instructions of the multiplication, whose outermost loop in a fragment is ``rows``, and of what moves fragments."""
+    """Replace the multiplication and the moves of fragments by their tensor intrinsics.
+
+    ``rows`` is the outermost loop of the multiplication in a fragment.
+    """
     left, right, stored = moves
     depth = f.depth
     right_shape = (TILE, depth) if f.transposed else (depth, TILE)
@@ -126,7 +135,7 @@ def multiply(sch: Any, f: Fragments, sums: Any, moves: tuple[Any, Any, Any], ko:
 
 
 def in_tiles(sch: Any, block: Any, rows: int, columns: int) -> Any:
-    """Cut the two innermost loops of a block into tiles; returns the outer loop in a tile."""
+    """Split the two innermost loops of a block into tiles; returns the outer loop inside a tile."""
     i, j = sch.get_loops(block)[-2:]
     (io, ii), (jo, ji) = sch.split(i, [None, rows]), sch.split(j, [None, columns])
     sch.reorder(io, jo, ii, ji)
@@ -134,12 +143,12 @@ def in_tiles(sch: Any, block: Any, rows: int, columns: int) -> Any:
 
 
 def in_lanes(place: Map, rows: int, columns: int) -> Any:
-    """The layout of a buffer of fragments, by the map of one."""
+    """The layout of a buffer of fragments, from the map of one fragment."""
     return lambda *i: (*i[:-2], i[-2] // rows, i[-1] // columns, *place(i[-2] % rows, i[-1] % columns))
 
 
 def write_out(sch: Any, out: Any, loop: Any, product: Product, threads: tuple[int, int]) -> None:
-    """What follows the sums, by all threads of the block, a few neighbours each."""
+    """Have all threads of the block apply the epilogue, each to a few neighbouring elements at a time."""
     sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
     lanes = result_lanes(sch, out, product)
     _, y, x, vector = sch.split(sch.fuse(*sch.get_loops(out)[-2:]), [None, *reversed(threads), lanes])
@@ -150,8 +159,9 @@ def write_out(sch: Any, out: Any, loop: Any, product: Product, threads: tuple[in
 
 
 def apart(product: Product, left: bool) -> tuple[int, int]:
-    """What the length of a row in shared memory is rounded up to, and how much is added, in elements: such that the rows that
-    a warp reads together lie in different banks.
+    """The alignment of a row in shared memory and the padding after it, in elements.
+
+    They put the rows that a warp reads together in different banks.
     """
     by_terms = left or product.sides[1].along == "k"
     return 16, 4 if by_terms and product.dtype == "f32" else 8

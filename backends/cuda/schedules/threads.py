@@ -1,4 +1,4 @@
-"""Binding loops to a GPU's threads: what every rule needs."""
+"""Binding the loops of a block to the threads of a GPU, as every schedule rule needs it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...blocks import elements
 from ..gpu import Gpu
 
 THREADS = 256
-"""Threads a block, where a kernel has no reason for another number."""
+"""Threads per block, where a kernel has no reason for another number."""
 VECTOR_BYTES = 16
-"""The most that a thread loads or stores at once."""
+"""The most bytes that a thread loads or stores at once."""
 
 
 def axes(sch: Any, block: Any) -> tuple[list[Any], list[Any]] | None:
-    """The loops of a block over elements and those of its reduction; ``None`` for a block of other code, such as a scatter."""
+    """The spatial and the reduction loops of a block; ``None`` for an opaque block, such as a scatter."""
     kinds, loops = [iv.iter_type for iv in sch.get(block).iter_vars], sch.get_loops(block)
     if not loops:
         return ([], []) if isinstance(sch.get(block).body, tirx.BufferStore) else None  # a scalar
@@ -30,12 +30,12 @@ def axes(sch: Any, block: Any) -> tuple[list[Any], list[Any]] | None:
 
 
 def extent(sch: Any, loop: Any) -> int:
-    """How often a loop runs."""
+    """The number of iterations of a loop."""
     return int(sch.get(loop).extent)
 
 
 def fused(sch: Any, block: Any, spatial: list[Any], reduction: list[Any]) -> Any:
-    """One loop over the elements of a block, around those of its reduction."""
+    """One loop over the elements of a block, around its reduction loops."""
     if not spatial:
         return sch.add_unit_loop(reduction[0] if reduction else block)
     sch.reorder(*spatial, *reduction)
@@ -43,7 +43,7 @@ def fused(sch: Any, block: Any, spatial: list[Any], reduction: list[Any]) -> Any
 
 
 def spread(sch: Any, loop: Any, gpu: Gpu, lanes: int = 1) -> Any:
-    """Share a loop out to threads, ``lanes`` vectorised iterations to each, and return the threads' loop.
+    """Share a loop out to threads, each with ``lanes`` vectorised iterations; returns the loop over threads.
 
     Blocks are smaller where there are few iterations, so that every multiprocessor gets some.
     """
@@ -59,9 +59,10 @@ def spread(sch: Any, loop: Any, gpu: Gpu, lanes: int = 1) -> Any:
 
 
 def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
-    """How many neighbouring elements a thread should compute of a pointwise block: as many as 16 bytes hold of the widest
-    type that it computes with (float32 at least for floats), fewer where they would not be neighbours in every tensor, or leave
-    multiprocessors idle.
+    """How many neighbouring elements of a pointwise block each thread should compute.
+
+    It is as many as fit 16 bytes in the widest type that the block computes with (for floats, at least float32), and
+    fewer where they would not be neighbours in every tensor, or would leave multiprocessors idle.
     """
     b = sch.get(block)
     types = [tvm.DataType(r.source.dtype) for r in (*b.reads, *b.writes)]
@@ -82,7 +83,7 @@ def vector_lanes(sch: Any, block: Any, gpu: Gpu) -> int:
 
 
 def _together(access: Any, axis: Any, lanes: int) -> bool:
-    """Whether neighbours along an axis, which come in ``lanes``, are one vector of a tensor, or one and the same element."""
+    """Whether each ``lanes`` neighbours along an axis are one vector of a tensor, or one and the same element."""
     shape = [int(n) for n in access.source.shape]
     *outer, last = [r.min for r, n in zip(access.region, shape, strict=True) if n > 1] or [0]
     if any(_depends(i, axis.var) for i in outer):
@@ -102,7 +103,7 @@ def _depends(expr: Any, var: Any) -> bool:
 
 
 def _same_place(read: Any, block: Any) -> bool:
-    """Whether what a block reads of a tensor is the element at the index that it writes."""
+    """Whether a block reads a tensor at the same index that it writes."""
     written = block.writes[0]
     return (
         len(read.region) == len(written.region)
@@ -112,10 +113,10 @@ def _same_place(read: Any, block: Any) -> bool:
 
 
 def with_threads(sch: Any, *, distinct: bool = False) -> Any:
-    """The schedule with other code, such as a scatter, made a kernel for each of its parallel loops.
+    """The schedule with each parallel loop of its opaque blocks, such as a scatter, made a kernel.
 
-    ``distinct`` says that no two iterations of any of its loops write the same element: then a serial loop in a parallel one
-    of a single iteration is shared out too.
+    ``distinct`` says that no two iterations of any of those loops write the same element: then a serial loop inside a
+    parallel loop of a single iteration is shared out too.
     """
 
     def visit(realize: Any) -> Any:
@@ -136,7 +137,7 @@ def with_threads(sch: Any, *, distinct: bool = False) -> Any:
 
 
 def _threads(loop: Any, distinct: bool) -> Any:
-    """A parallel loop as one over blocks of threads."""
+    """A parallel loop as a loop over thread blocks and threads."""
     count = int(loop.extent)
     if distinct and count == 1 and isinstance(loop.body, tirx.For):
         body = tvm_ffi.structural_map(loop.body, (tirx.Var, lambda v: loop.min if v.same_as(loop.loop_var) else v))

@@ -1,4 +1,4 @@
-"""The largest elements of rows by ranks: the place of an element is the number of those that come before it."""
+"""The k largest elements of rows by ranking: the place of an element is the number of elements that come before it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ...group import Computes, Group
 
 
 def rankings(group: Group) -> Computes:
-    """What computes the ``top_k`` of a group on a GPU, where TVM's sort, a function of the host, cannot run."""
+    """The computations that replace ``top_k`` in a group on a GPU, where TVM's sort, a host function, cannot run."""
     return {n.output.name: Ranking(n).compute for n in group.body.nodes if isinstance(n.op, TopK)}
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """``rank[i] = number of j that come before i``, all pairs compared; then ``y[p] = x[i]`` where ``rank[i] = p``.
+    """``rank[i] = number of j that come before i``, comparing all pairs; then ``y[p] = x[i]`` where ``rank[i] = p``.
 
-    An element comes before those that it is larger than (smaller, where the smallest are wanted), and before equal ones of a
-    higher index. NaN counts as larger than any number.
+    An element comes before those that it is larger than (smaller than, where the smallest are wanted), and before equal
+    ones of a higher index. NaN counts as larger than any number.
     """
 
     node: Node

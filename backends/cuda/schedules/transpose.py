@@ -1,4 +1,4 @@
-"""Transposes: tiles go through shared memory, so that both what is read and what is written is one piece of memory a warp."""
+"""Transposes by tiles through shared memory, so that each warp both reads and writes contiguous memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..gpu import Gpu
 TILE = 32
 """Rows and columns of a tile."""
 ROWS = 8
-"""Rows of a tile that a block of threads reads or writes at once."""
+"""Rows of a tile that a thread block reads or writes at once."""
 NARROW = 16
-"""Axes shorter than this fill no tile."""
+"""Axes shorter than this fill too little of a tile."""
 
 
 def transpose(group: Group, gpu: Gpu) -> Any:
-    """Groups of one pointwise block that reads a tensor of its size whose innermost axis is not the result's; ``None`` for
-    others, or where either of these axes is short.
+    """The schedule of a single pointwise block that reads a tensor of its size transposed; ``None`` for others.
 
-    By ptxas for sm_75, 80 and 90, float32, 64 channels of 56x56: 22, 22, 20 registers, 4224 bytes of shared memory, no spills.
+    The innermost axis of that tensor is another than the result's, and neither is short. By ptxas for sm_75, 80 and 90,
+    float32, 64 channels of 56x56: 22, 22, 20 registers, 4224 bytes of shared memory, no spills.
     """
     sch = group.lower().schedule()
     inline_cheap(sch)
@@ -35,8 +35,10 @@ def transpose(group: Group, gpu: Gpu) -> Any:
 
 @dataclass(frozen=True)
 class Turned:
-    """A tensor that a block reads transposed: its number among the reads; which axis of the result runs along the tensor's
-    innermost, and which axis of the tensor along the result's innermost.
+    """A tensor that a block reads transposed: its number among the block's reads.
+
+    ``axis`` is the axis of the result along the tensor's innermost axis; ``column`` is the axis of the tensor along the
+    result's innermost axis.
     """
 
     read: int
@@ -45,7 +47,7 @@ class Turned:
 
 
 def turned(sch: Any, out: Any, read: int) -> Turned | None:
-    """What is transposed of a tensor that a block reads; ``None`` where nothing is, or too little."""
+    """How a tensor that a block reads is transposed; ``None`` where it is not, or where the axes are too short."""
     block = sch.get(out)
     shape = [int(n) for n in block.reads[read].source.shape]
     index = [r.min for r in block.reads[read].region]
@@ -60,7 +62,7 @@ def turned(sch: Any, out: Any, read: int) -> Turned | None:
 
 
 def schedule(sch: Any, out: Any, found: Turned) -> Any:
-    """A block of threads to a tile. Rows of the tile in shared memory are one element longer, against conflicts of banks."""
+    """Give each tile a thread block. Rows in shared memory are one element longer, which avoids bank conflicts."""
     cached = sch.cache_read(out, found.read, "shared")
     *loops, inner = sch.get_loops(out)
     rows, row = sch.split(loops[found.axis], [None, TILE])
@@ -79,9 +81,8 @@ def schedule(sch: Any, out: Any, found: Turned) -> Any:
 
 
 def bind_tile(sch: Any, row: Any, column: Any) -> None:
-    """Share a tile out to a block of threads, lanes along its columns."""
+    """Share a tile out to a thread block, with lanes along its columns."""
     for loop, size, axis in ((row, ROWS, "threadIdx.y"), (column, TILE, "threadIdx.x")):
-        _, thread = sch.split(
-            loop, [None, size]
-        )  # a short axis is cut off: all loops of a kernel's axis must be as long
+        # a short axis is padded and guarded: all loops bound to one thread axis of a kernel must be equally long
+        _, thread = sch.split(loop, [None, size])
         sch.bind(thread, axis)

@@ -1,7 +1,8 @@
-"""What the schedules of windows over channels-last data share: convolution of each channel by itself, and pooling.
+"""The schedule that depthwise convolution and pooling on channels-last data share.
 
-A thread computes some pixels of a row for some neighbouring channels, in registers. Lanes run along channels, so that what a warp
-reads of a pixel is one piece of memory. Of each row of a window it reads the pixels that its results need once.
+A thread computes some pixels of a row for some neighbouring channels, in registers. Lanes run along channels, so that
+what a warp reads of a pixel is contiguous. A thread reads the pixels that its results need from each row of a window
+once.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from ..gpu import Gpu
 from .threads import VECTOR_BYTES, axes, extent, spread
 
 REGISTERS = 64
-"""At most this many float32 registers for a thread's results and the row of input that they are made of: with more, ptxas spills
-some kernels to keep three blocks on a multiprocessor."""
+"""At most this many float32 registers hold a thread's results and the row of input they are computed from. With more,
+ptxas spills some kernels to keep three blocks on a multiprocessor.
+"""
 MOST_PIXELS = 8
+"""Most pixels of a row per thread."""
 THREADS_PER_SM = 512
 """Threads that a multiprocessor should have before they get more than one element each."""
 UNROLLED = 512
-"""At most this many multiply-adds in a row without a loop."""
+"""Most multiply-adds of straight-line code; beyond that the loops over taps stay loops."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,19 @@ class Window:
     dilation: int
 
     def reach(self, pixels: int) -> int:
-        """How many pixels of input neighbouring results are made of."""
+        """How many pixels of input this many neighbouring results are computed from."""
         return (pixels - 1) * self.stride + (self.taps - 1) * self.dilation + 1
 
     def shares(self, pixels: int) -> bool:
-        """Whether neighbouring results have so much input in common that it should be read once."""
+        """Whether this many neighbouring results have input in common, so that it should be read once."""
         return self.reach(pixels) < pixels * self.taps
 
 
 def schedule_windows(sch: Any, name: str, window: Window, item_bytes: int, gpu: Gpu) -> Any:
-    """The block ``name`` over ``n, spatial, channels`` and the taps, with what follows it; ``item_bytes`` of its widest type."""
+    """Schedule the block ``name``, over ``n, spatial, channels`` and the taps, and its epilogue.
+
+    ``item_bytes`` are the bytes of an element of its widest type.
+    """
     anchor = sch.get_sblock(name)
     out = inline_epilogue(sch, anchor)
     spatial, taps = axes(sch, anchor) or ([], [])
@@ -76,13 +82,14 @@ def schedule_windows(sch: Any, name: str, window: Window, item_bytes: int, gpu: 
 
 
 def is_channels_last(t: TensorType) -> bool:
-    """Whether data is held ``NWC``, ``NHWC`` or ``NDHWC``, and holds something."""
+    """Whether data is held ``NWC``, ``NHWC`` or ``NDHWC``, and is not empty."""
     return t.layout is not None and t.layout.name in ("NWC", "NHWC", "NDHWC") and t.numel > 0
 
 
 def tile(sizes: list[int], window: Window, item_bytes: int, gpu: Gpu) -> tuple[int, int]:
-    """Channels and pixels of a thread: the most that leave every multiprocessor its threads, else one; pixels that hang over the
-    end of a row do not count.
+    """The channels and pixels of each thread: the most that leave every multiprocessor its threads, else one of each.
+
+    Pixels past the end of a row do not count.
     """
     *_, width, channels = sizes
     found = [
@@ -99,7 +106,7 @@ def tile(sizes: list[int], window: Window, item_bytes: int, gpu: Gpu) -> tuple[i
 
 
 def rows(sch: Any, anchor: Any, loop: Any) -> Any:
-    """The block that holds a row of the input, padded, in registers; made at ``loop``."""
+    """The block that holds a padded row of the input in registers, computed at ``loop``."""
     pad = find_block(sch, "pad")
     if pad is None:
         pad = sch.cache_read(anchor, 0, "local")
@@ -110,7 +117,7 @@ def rows(sch: Any, anchor: Any, loop: Any) -> Any:
 
 
 def unroll(sch: Any, loops: list[Any]) -> None:
-    """Loops over pixels and channels: pixels unrolled, channels a vector."""
+    """Unroll the loops over pixels and vectorise the one over channels."""
     *pixels, lanes = loops
     sch.vectorize(lanes)
     for loop in pixels:

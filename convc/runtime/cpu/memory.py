@@ -31,14 +31,15 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     """The memory that a program needs: bytes of workspace for a call, bytes of packed weights, what loading takes
-    (the packed weights, and behind them what is only needed on the way), how weights come to be packed, and whether
-    any of the code shares work out among threads.
+    (the packed weights, and behind them what is only needed on the way), how weights come to be packed, the bytes that each
+    thread needs while it works on a parallel loop, and whether any of the code has parallel loops.
     """
 
     workspace: int
     packed: int
     loading: int
     steps: tuple[Step, ...]
+    part: int = 0
     parallel: bool = True
 
     @staticmethod

@@ -1,25 +1,22 @@
-"""A model compiled for a processor: this one, or another, for which it can only be saved."""
+"""A model compiled for processors: this one, or another, for which it can only be saved."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from convc.backends.cpu.link import link
-from convc.backends.cpu.target import Target, host_target
-from convc.backends.kernels import Kernel
 from convc.ir.errors import ArtifactError, ConvcError, DeviceError, InputError
 
 from ..artifact import Artifact
 from ..description import Description
-from ..load import lacking
 from ..model import CompiledModel
 from ..processors import available_processors
-from .code import load_code
+from .code import Code, Library
+from .host import family_of, host
 from .memory import Plan
 from .program import Program
 
@@ -28,25 +25,30 @@ class CpuModel(CompiledModel):
     """Machine code for a processor. The weights are packed when it runs first, or at load.
 
     The details of its description: ``triple``, ``mcpu`` and ``features``, what it was compiled for; ``threads``, how many a
-    call uses; and ``memory``, the plan of the memory that the code runs in (``backends/memory.py``).
+    call uses; and ``memory``, the plan of the memory that the code runs in (``memory.py``).
     """
 
     def __init__(
         self,
-        module: Any,
+        code: Code,
         description: Description,
         weights: Mapping[str, np.ndarray],
         threads: int | None = None,
-        kernels: Sequence[Kernel] = (),
+        kernels: Sequence[Any] = (),
         artifact: Artifact | None = None,
+        link: Callable[[], bytes] | None = None,
     ) -> None:
+        """``link`` makes a shared library of code that was just compiled; an ``artifact`` holds its own."""
         super().__init__(description, weights, kernels, artifact)
-        self._module = module
+        self.machine_code = code
+        self._link = link
         if threads is not None and not (isinstance(threads, int) and threads >= 1):
             raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
         self.threads: int = threads or description.details["threads"] or available_processors()
+        """How many threads a call may use."""
+        self.plan = Plan.of(description.details["memory"])
+        """The memory that the code runs in, and how its weights are packed."""
         self._lock = threading.Lock()
-        self._plan = Plan.of(description.details["memory"])
         self._running: Program | None = None
 
     @property
@@ -54,17 +56,18 @@ class CpuModel(CompiledModel):
         """The model with its weights packed; raises ``DeviceError`` when it was compiled for another processor."""
         with self._lock:
             if self._running is None:
-                missing = lacking(self._description.details)
+                missing = lacks(self.description)
                 if missing:
                     raise DeviceError(f"the model {missing}: save it, and load it there")
+                release = self._artifact.release if self._artifact else lambda: None
                 self._running = Program(
-                    self._module,
-                    self._plan,
+                    self.machine_code,
+                    self.plan,
                     self._weights,
-                    self._ports,
-                    self._made,
+                    self.inputs,
+                    self.description.made,
                     self.threads,
-                    self._artifact.release if self._artifact else lambda: None,
+                    release,
                 )
             return self._running
 
@@ -72,27 +75,53 @@ class CpuModel(CompiledModel):
     def nbytes(self) -> int:
         """The memory it takes when it was called by one thread: packed weights, workspace, and the weights where none maps them."""
         kept = 0 if self._artifact else sum(w.nbytes for w in self._weights.values())
-        return self._plan.packed + self._plan.workspace + kept
+        return self.plan.packed + self.plan.workspace + self.threads * self.plan.part + kept
 
     def _compute(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return (self._running or self.program)(arrays)
 
     def _code(self) -> bytes:
-        details = self._description.details
-        return link(self._module, Target("cpu", details["mcpu"], details["triple"]), host_target())
+        assert self._link is not None
+        return self._link()
 
 
-def load_cpu_model(path: str | os.PathLike[str], artifact: Artifact, threads: int | None) -> CpuModel:
+def lacks(description: Description) -> str:
+    """What stands in the way of running a model here, as the end of a sentence; empty when nothing does."""
+    details, here = description.details, host()
+    missing = here.lacks(family_of(details["triple"].partition("-")[0]), details["features"])
+    return (
+        missing and f"was compiled for {details['mcpu']} and needs what this processor ({here.name}) lacks: {missing}"
+    )
+
+
+def suits(description: Description) -> int:
+    """How well code suits this processor: how many of its features it uses; -1 when it cannot run here."""
+    return -1 if lacks(description) else len(description.details["features"])
+
+
+def facts(description: Description) -> list[tuple[str, str]]:
+    """What there is to know of a model for processors, as names and values for people to read."""
+    details, plan = description.details, Plan.of(description.details["memory"])
+    threads = details["threads"] or "as many as there are" if plan.parallel else 1
+    per_thread = f", and {plan.part:,} for each thread of it" if plan.part else ""
+    return [
+        ("processor", f"{details['mcpu']} ({details['triple']})"),
+        ("needs", ", ".join(details["features"])),
+        ("here", lacks(description) or "it can run on this machine"),
+        ("threads", str(threads)),
+        ("memory", f"{plan.packed:,} bytes of packed weights, {plan.workspace:,} for each calling thread{per_thread}"),
+    ]
+
+
+def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CpuModel:
     """A model from a part of an artifact that runs here; raises ``ArtifactError`` when it does not start."""
     try:
-        module = load_code(artifact.code)
-    except Exception as e:  # TVM and the dynamic loader raise errors of many kinds
-        raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
-    try:
-        model = CpuModel(module, artifact.description, artifact.weights, threads, artifact=artifact)
+        model = CpuModel(Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact)
         _ = model.program
         return model
     except ConvcError:
         raise
-    except Exception as e:
+    except OSError as e:
+        raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
+    except Exception as e:  # a damaged description ends here
         raise ArtifactError(f"'{path}' does not start: {e}") from e

@@ -1,106 +1,46 @@
-"""Which thread calls machine code.
+"""The threads of this process that share out the parallel loops of models: one pool for all models and all callers.
 
-TVM keeps a pool of workers for every thread that calls parallel code, and never ends one: each thread that ends would
-leave its workers behind, and a child after a fork would wait forever for workers that it does not have, in calls and when
-it ends. So only threads of ours own pools. A caller borrows one for the time of a call, which costs 10 us or so; where one
-thread is asked for, it calls by itself.
+The pool is machine code that every artifact with parallel loops carries (``backends/cpu/pool.c``). The first code that is
+loaded gives the process its pool, and is kept for good; all others use that one. It starts workers when a call first asks for
+them, and lets them sleep when nothing is left to do.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-import tvm
-import tvm_ffi
+from convc.ir.errors import ConvcError
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from .code import Code
 
-_config_threadpool = tvm_ffi.get_global_func("runtime.config_threadpool")
-_SHARE_ALL_CORES = -3
-_set_max_concurrency = tvm.base._LOADED_LIBS["tvm_runtime"]._ZN3tvm7runtime9threading17SetMaxConcurrencyEi
-_set_max_concurrency.argtypes = [ctypes.c_int]
-"""Bounds the workers of the calling thread; with 1 it runs parallel loops by itself, and makes no pool."""
+NEW, LAUNCH = "convc_pool_new", "convc_pool_launch"
+"""The functions of the pool: one makes it, the other runs a parallel loop on it."""
 
 
-class Setting(threading.local):
-    """How many threads code that the calling thread calls runs on; 0 when that is not settled."""
+@dataclass(frozen=True)
+class Pool:
+    """The pool of the process: its address, that of the function which runs a loop on it, and the code that both belong to."""
 
-    threads = 0
-
-
-setting = Setting()
-
-
-def with_threads(threads: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of a call, made on the calling thread or another, such that code which it calls runs on so many threads."""
-    if setting.threads == threads:
-        return call(*args, **kwargs)
-    if threads == 1:
-        _set_max_concurrency(1)
-        setting.threads = 1
-        try:
-            return call(*args, **kwargs)
-        finally:
-            _set_max_concurrency(0)
-            setting.threads = 0
-    job = Job(threads, lambda: call(*args, **kwargs))
-    (_idle.pop() if _idle else Owner()).begin(job)
-    job.done.acquire()  # an interrupt ends the waiting; the owner finishes the job and is idle then
-    if job.error is not None:
-        raise job.error
-    return job.result  # type: ignore[no-any-return]
+    address: int
+    launch: int
+    code: Any
 
 
-class Job:
-    """A call and how many threads it is to run on; then its result, or what it raised."""
-
-    def __init__(self, threads: int, call: Callable[[], Any]) -> None:
-        self.threads = threads
-        self.call = call
-        self.done = threading.Lock()
-        self.done.acquire()
-        self.result: Any = None
-        self.error: BaseException | None = None
+_lock = threading.Lock()
+_pool: Pool | None = None
 
 
-class Owner:
-    """A thread that owns a pool, and does one job at a time."""
-
-    def __init__(self) -> None:
-        self._job: Job | None = None
-        self._begin = threading.Lock()
-        self._begin.acquire()
-        threading.Thread(target=self._work, name="convc", daemon=True).start()
-
-    def begin(self, job: Job) -> None:
-        """Start on a job; its ``done`` is released when it is done."""
-        self._job = job
-        self._begin.release()
-
-    def _work(self) -> None:
-        while True:
-            self._begin.acquire()
-            job, self._job = self._job, None
-            assert job is not None
-            try:
-                if setting.threads != job.threads:
-                    _config_threadpool(_SHARE_ALL_CORES, job.threads)
-                    setting.threads = job.threads
-                job.result = job.call()
-            except BaseException as e:
-                job.error = e
-            _idle.append(self)
-            job.done.release()
-            del job
-
-
-_idle: list[Owner] = []
-"""Owners that nobody borrows now: as many as ever called at one time."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # none of them is there
+def pool_of(code: Code) -> Pool:
+    """The pool of the process, which ``code`` provides where there is none yet. Raises ``ConvcError`` when there is no memory."""
+    global _pool  # noqa: PLW0603
+    with _lock:
+        if _pool is None:
+            made = ctypes.CFUNCTYPE(ctypes.c_void_p)(code.address(NEW))()
+            if not made:
+                raise ConvcError("there is no memory for a pool of threads")
+            _pool = Pool(int(made), code.address(LAUNCH), code)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))  # workers may run until the process has ended
+        return _pool

@@ -5,20 +5,18 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import ConvcError
-
+from ..description import Port
+from .code import LOAD, MAIN, Code
 from .memory import Arena, Plan, address_of
-from .pool import setting, with_threads
+from .pool import pool_of
 
 SMALL = 8192
 """Arrays up to this many bytes are copied to and from memory kept for them: numpy takes longer to say where an array lies."""
-
-Port = tuple[tuple[int, ...], np.dtype]
-"""The shape and dtype of an input or output."""
+RELEASE = 16 << 20
+"""How many bytes of weights are read between two calls of ``release``."""
 
 
 class Program:
@@ -26,24 +24,34 @@ class Program:
 
     def __init__(
         self,
-        module: Any,
+        code: Code,
         plan: Plan,
         weights: Mapping[str, np.ndarray],
         inputs: Sequence[Port],
         outputs: Sequence[Port],
         threads: int,
         release: Callable[[], None] = lambda: None,
+        trace: int = 0,
     ) -> None:
-        """Pack the weights; ``release`` is called now and then, when weights read so far are not needed any more."""
-        self._threads = threads if plan.parallel else 1
-        self._main = module["main"]
-        self._packed = with_threads(self._threads, pack, module, plan, weights, release)
-        self._local = Local(plan.workspace, self._packed.address, inputs, outputs)
+        """Pack the weights.
+
+        ``threads`` is how many threads a call may use. ``release`` is called now and then, when the weights read so far are
+        not needed any more. ``trace`` is the address of the function that traced code calls between kernels.
+        """
+        self._code = code
+        self._main = code.function(MAIN)
+        threads = threads if plan.parallel else 1
+        pool = pool_of(code) if plan.parallel else None
+        settings = (pool.launch, pool.address, threads) if pool else (0, 0, 1)
+
+        def context(parts: int) -> ctypes.Array[ctypes.c_int64]:
+            return (ctypes.c_int64 * 5)(*settings, parts, trace)
+
+        self._packed = _pack(code, plan, weights, context, threads, release)
+        self._local = Local(plan, threads, self._packed.address, inputs, outputs, context)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on arrays of the right shapes and dtypes, whatever their strides."""
-        if setting.threads != self._threads:
-            return with_threads(self._threads, self, arrays)
         local = self._local
         arguments = local.arguments
         for i, kept in local.inputs:
@@ -59,9 +67,12 @@ class Program:
             results.append(np.empty(shape, dtype) if kept is None else kept)
             if kept is None:
                 arguments[i] = address_of(results[-1])
-        if self._main(*arguments):
-            raise ConvcError("a kernel failed: no memory, or no threads")
+        self._main(*local.addresses)
         return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs, strict=True)]
+
+
+Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
+"""Makes the context of a call (``backends/cpu/lower.py``) from the address of the memory for parts of parallel loops."""
 
 
 class Local(threading.local):
@@ -70,12 +81,25 @@ class Local(threading.local):
     Small inputs and outputs pass through arrays kept for them, whose addresses are known; the others' are put in anew.
     """
 
-    def __init__(self, workspace: int, packed: int, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-        self.workspace = Arena(workspace)
-        kept = [np.empty(*p) if _is_small(*p) else None for p in (*inputs, *outputs)]
-        self.arguments = [*(0 if k is None else address_of(k) for k in kept), packed, self.workspace.address]
+    def __init__(
+        self,
+        plan: Plan,
+        threads: int,
+        packed: int,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        context: Context,
+    ) -> None:
+        self.workspace = Arena(plan.workspace + threads * plan.part)
+        kept = [np.empty(p.sizes, p.dtype) if p.nbytes <= SMALL else None for p in (*inputs, *outputs)]
+        addresses = [*(0 if k is None else address_of(k) for k in kept), packed, self.workspace.address]
+        self.arguments = (ctypes.c_int64 * len(addresses))(*addresses)
+        self.context = context(self.workspace.address + plan.workspace)
+        self.addresses = (ctypes.addressof(self.arguments), ctypes.addressof(self.context))
         self.inputs = list(enumerate(kept[: len(inputs)]))
-        self.outputs = [(len(inputs) + i, kept[len(inputs) + i], *port) for i, port in enumerate(outputs)]
+        self.outputs = [
+            (len(inputs) + i, kept[len(inputs) + i], p.sizes, np.dtype(p.dtype)) for i, p in enumerate(outputs)
+        ]
         self.copies: dict[int, np.ndarray] = {}
 
     def copy(self, i: int, array: np.ndarray) -> int:
@@ -86,26 +110,27 @@ class Local(threading.local):
         return address_of(self.copies[i])
 
 
-def _is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    return int(np.prod(shape)) * dtype.itemsize <= SMALL
-
-
-RELEASE = 16 << 20
-"""How many bytes of weights are read between two calls of ``release``."""
-
-
-def pack(module: Any, plan: Plan, weights: Mapping[str, np.ndarray], release: Callable[[], None]) -> Arena:
+def _pack(
+    code: Code,
+    plan: Plan,
+    weights: Mapping[str, np.ndarray],
+    context: Context,
+    threads: int,
+    release: Callable[[], None],
+) -> Arena:
     """The weights as the code reads them, by the steps of the plan."""
-    arena = Arena(plan.loading)
-    start, held = arena.address, 0
+    arena, parts = Arena(plan.loading), Arena(threads * plan.part)
+    record, held = context(parts.address), 0
     for step in plan.steps:
         read = {name: np.ascontiguousarray(weights[name]) for name in step.inputs if isinstance(name, str)}
-        sources = [start + at if isinstance(at, int) else address_of(read[at]) for at in step.inputs]
-        targets = [start + at for at in step.outputs]
-        if not step.kernel:
+        sources = [arena.address + at if isinstance(at, int) else address_of(read[at]) for at in step.inputs]
+        targets = [arena.address + at for at in step.outputs]
+        if step.kernel:
+            addresses = [*sources, *targets, arena.address + step.scratch]
+            arguments = (ctypes.c_int64 * len(addresses))(*addresses)
+            code.function(LOAD + step.kernel)(ctypes.addressof(arguments), ctypes.addressof(record))
+        else:
             ctypes.memmove(targets[0], sources[0], next(iter(read.values())).nbytes)
-        elif module[f"load_{step.kernel}"](*sources, *targets, start + step.scratch):
-            raise ConvcError("weights cannot be packed: no memory, or no threads")
         held += sum(a.nbytes for a in read.values())
         if held >= RELEASE:
             release()

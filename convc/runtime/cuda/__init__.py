@@ -1,1 +1,1 @@
-"""Running machine code for NVIDIA GPUs, by the driver alone."""
+"""Running compiled models on NVIDIA GPUs through the driver alone."""

@@ -1,4 +1,4 @@
-"""Which of the architectures in an artifact a GPU runs."""
+"""The choice of the architecture in an artifact that a GPU runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ KNOWN = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
 def number(name: str) -> int:
-    """The compute capability, times ten, in the name of an architecture."""
+    """The compute capability times ten in an architecture's name: 80 for ``sm_80`` or ``compute_80``."""
     return int(name.rpartition("_")[2])
 
 
 def choose(names: Collection[str], capability: int) -> str:
-    """Which of the architectures that code was built for a device runs: the newest of its own generation, else the newest PTX.
+    """The architecture of an artifact that a device runs: the newest of its own generation, else the newest PTX.
 
-    ``capability`` is the device's, times ten. Raises ``DeviceError`` when it runs none of them.
+    ``names`` are the architectures that code was built for, and ``capability`` is the device's, times ten. Neither a
+    binary nor PTX runs on an older device than it was built for. Raises ``DeviceError`` when the device runs none of
+    them.
     """
     numbers = {name: number(name) for name in sorted(names, key=number)}
     older = [name for name in numbers if numbers[name] <= capability]

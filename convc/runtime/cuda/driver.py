@@ -1,4 +1,4 @@
-"""A GPU by NVIDIA's driver, called straight by ctypes: nothing of the CUDA toolkit need be on the machine."""
+"""A GPU through NVIDIA's driver, called directly by ctypes: the machine needs nothing of the CUDA toolkit."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ from convc.ir.errors import DeviceError
 from .device import Extent, Stream
 
 MINIMUM = 13000
-"""The driver must be for CUDA 13.0 or newer, as the code is."""
+"""The oldest CUDA version that the driver must support: 13.0, as that is the version the code is compiled with."""
 _LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 _GPU = 2
 """DLPack's device type of CUDA."""
 _MAJOR, _MINOR = 75, 76
+"""The device attributes of the compute capability (CUDA Driver API, ``CUdevice_attribute``)."""
 _MAX_DYNAMIC_SHARED = 8
+"""The function attribute of dynamic shared memory (``CUfunction_attribute``)."""
 _STATIC_SHARED = 48 * 1024
-"""Above this a kernel must ask for its dynamic shared memory."""
+"""A kernel must ask for its dynamic shared memory when it needs more than this many bytes."""
 _NON_BLOCKING = 1
+"""The flag of a stream that does not wait for the default one (``CUstream_flags``)."""
 _DISABLE_TIMING = 2
+"""The flag of an event that records no time (``CUevent_flags``)."""
 _THREAD_LOCAL = 1
+"""The capture mode in which other threads may call the driver freely (``CUstreamCaptureMode``)."""
 
 
 class NvidiaGpu:
-    """One of the machine's GPUs, in the primary context that PyTorch and CuPy use too. It is a ``Device``."""
+    """One of the machine's GPUs, a ``Device``. It uses the primary context, as PyTorch and CuPy do."""
 
     def __init__(self, index: int = 0) -> None:
-        """Raises ``DeviceError`` when there is no driver, no such GPU, or the driver is too old."""
+        """Open the GPU of this number.
+
+        Raises ``DeviceError`` when there is no driver, when there is no such GPU, or when the driver is too old.
+        """
         driver()
         handle = ctypes.c_int()
         count = device_count()
@@ -58,7 +66,7 @@ class NvidiaGpu:
 
     @contextmanager
     def _current(self) -> Iterator[None]:
-        """The context is the calling thread's, and afterwards the one that was."""
+        """Make the context current for the calling thread, and restore the thread's previous one afterwards."""
         call("cuCtxPushCurrent_v2", self._context)
         try:
             yield
@@ -80,7 +88,7 @@ class NvidiaGpu:
     def copy_in(self, to: int, array: np.ndarray, stream: Stream) -> None:
         size = ctypes.c_size_t(array.nbytes)
         self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(to), ctypes.c_void_p(array.ctypes.data), size, _at(stream))
-        self.synchronise(stream)  # memory of the caller may be pinned, and then it would still be read
+        self.synchronise(stream)  # the caller's memory may be pinned, and is then read after the call returns
 
     def copy_out(self, array: np.ndarray, source: int, stream: Stream) -> None:
         size = ctypes.c_size_t(array.nbytes)
@@ -101,7 +109,8 @@ class NvidiaGpu:
     def kernel(self, module: Any, name: str, shared: int) -> Any:
         kernel = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(kernel), module.handle, name.encode())
-        self._call("cuFuncLoad", kernel)  # else the driver does so at the first launch, which a capture does not allow
+        # otherwise the driver loads the kernel at the first launch, which a capture does not allow
+        self._call("cuFuncLoad", kernel)
         if shared > _STATIC_SHARED:
             self._call("cuFuncSetAttribute", kernel, _MAX_DYNAMIC_SHARED, shared)
         return kernel
@@ -147,7 +156,7 @@ class NvidiaGpu:
 
 
 class _Owned:
-    """A handle of the driver's that goes with this object."""
+    """A handle of the driver that is destroyed with this object."""
 
     def __init__(self, gpu: NvidiaGpu, destroy: str) -> None:
         self.handle = ctypes.c_void_p()
@@ -156,7 +165,7 @@ class _Owned:
 
     def __del__(self) -> None:
         if self.handle.value:
-            with suppress(Exception):  # at the end of the process the driver may have gone before
+            with suppress(Exception):  # at the end of the process the driver may already be gone
                 self._gpu._call(self._destroy, self.handle)
 
 
@@ -166,12 +175,16 @@ def _at(stream: Stream) -> ctypes.c_void_p:
 
 @cache
 def driver() -> Any:
-    """The driver's library, started; raises ``DeviceError`` when there is none, it finds no GPU, or it is too old."""
+    """The driver's library, initialised.
+
+    Raises ``DeviceError`` when there is none, when it finds no GPU, or when it is too old.
+    """
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
         raise DeviceError(
-            f"no NVIDIA driver: {_LIBRARY} is not on this machine; install the driver (running needs nothing else of CUDA)"
+            f"no NVIDIA driver: {_LIBRARY} is not on this machine; "
+            "install the driver (running needs nothing else of CUDA)"
         ) from None
     _start(library)
     return library
@@ -189,7 +202,7 @@ def _start(library: Any) -> None:
 
 
 def device_count() -> int:
-    """How many GPUs the driver finds; raises ``DeviceError`` when it is none."""
+    """The number of GPUs that the driver finds, at least 1; raises ``DeviceError`` when it finds none."""
     count = ctypes.c_int()
     call("cuDeviceGetCount", ctypes.byref(count))
     if not count.value:
@@ -198,7 +211,7 @@ def device_count() -> int:
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a function of the driver; raises ``DeviceError`` with the driver's words when it fails."""
+    """Call a function of the driver; raises ``DeviceError`` with the driver's own explanation when it fails."""
     status = getattr(driver(), name)(*arguments)
     if status:
         raise DeviceError(f"the GPU failed in {name}: {_words(driver(), status)}{_ADVICE.get(status, '')}")
@@ -210,11 +223,11 @@ _ADVICE = {
     222: ": the PTX is newer than the driver: update the driver",
     700: ": please report this; the process must be started anew",
 }
-"""What to do, by status: out of memory, no binary for the GPU, unsupported PTX, illegal address."""
+"""Advice by status: out of memory, no binary for the GPU, unsupported PTX, illegal address."""
 
 
 def _words(library: Any, status: int) -> str:
-    """A status as the driver names and explains it."""
+    """The driver's name and explanation of a status."""
     texts = []
     for function in ("cuGetErrorName", "cuGetErrorString"):
         text = ctypes.c_char_p()

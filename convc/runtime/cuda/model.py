@@ -1,11 +1,14 @@
-"""A model compiled for NVIDIA GPUs: built and saved on any machine, run where a GPU is. Nothing here loads TVM."""
+"""A model compiled for NVIDIA GPUs: it is built and saved on any machine, and runs on one with a GPU.
+
+Nothing here loads TVM.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,20 +24,16 @@ from .driver import NvidiaGpu
 from .plan import Plan
 from .program import Program
 
-if TYPE_CHECKING:  # they load TVM
-    from convc.backends.cuda.usage import Usage
-    from convc.backends.kernels import Kernel
-
 
 class CudaModel(CompiledModel):
-    """Machine code for the architectures of some GPUs. The device is opened, and the weights packed on it, at the first call.
+    """A model compiled for one or more GPU architectures. The first call opens the device and packs the weights on it.
 
-    Arrays in the GPU's memory are read there, by DLPack, in the order of the stream that their library works in, and then the
-    outputs stay on the GPU: objects with ``__dlpack__``, which ``torch.from_dlpack`` and ``cupy.from_dlpack`` take without a
-    copy, and ``.numpy()``. Otherwise outputs are numpy arrays.
+    Arrays in the GPU's memory are read there, through DLPack, in the order of the stream that their library works in.
+    The outputs then stay on the GPU, as objects with ``__dlpack__``, which ``torch.from_dlpack`` and
+    ``cupy.from_dlpack`` take without a copy, and with ``.numpy()``. Otherwise outputs are numpy arrays.
 
-    The details of its description: ``precision``; and for each of ``architectures`` the (offset, length) of its ``modules`` in
-    the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
+    The details of its description are ``precision``, and for each of ``architectures`` the (offset, length) of its
+    ``modules`` in the code and the ``plan`` of its launches (``convc/runtime/cuda/plan.py``).
     """
 
     def __init__(
@@ -42,12 +41,12 @@ class CudaModel(CompiledModel):
         description: Description,
         code: bytes | memoryview,
         weights: Mapping[str, np.ndarray],
-        kernels: Sequence[Kernel] = (),
+        kernels: Sequence[Any] = (),
         artifact: Artifact | None = None,
         open_device: Callable[[], Device] = NvidiaGpu,
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
-        self.usage: Mapping[str, Sequence[Usage]] = {}
+        self.usage: Mapping[str, Sequence[Any]] = {}
         """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
@@ -56,7 +55,7 @@ class CudaModel(CompiledModel):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """What there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
+        """The architectures that there is code for: ``sm_80`` and the like, or PTX of ``compute_75`` and the like."""
         return tuple(sorted(self._description.details["architectures"], key=lambda name: (number(name), name)))
 
     @property
@@ -66,25 +65,27 @@ class CudaModel(CompiledModel):
 
     @property
     def program(self) -> Program:
-        """The model on its device; raises ``DeviceError`` with what is missing."""
+        """The model on its device, loaded at the first use; raises ``DeviceError`` when the device cannot run it."""
         with self._lock:
             if self._running is None:
                 device = self._open()
                 held = self._description.details["architectures"][choose(self.architectures, device.arch)]
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
-                self._running = Program(device, Plan.of(held["plan"]), modules, self._weights, self._ports, self._made)
+                self._running = Program(
+                    device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made
+                )
                 if self._artifact:
                     self._artifact.release()
             return self._running
 
     @property
     def nbytes(self) -> int:
-        """The memory of the GPU that it takes: packed weights and workspace, of the architecture that needs most."""
+        """Bytes of GPU memory for packed weights and workspace, of the architecture that needs most."""
         plans = [Plan.of(held["plan"]) for held in self._description.details["architectures"].values()]
         return max(p.packed + p.workspace for p in plans)
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The arrays that lie on the GPU as they are, checked when their stream is known; the others as numpy arrays."""
+        """The arrays on the GPU unchanged, to be checked once their stream is known; the others as numpy arrays."""
         return [
             given if _on_gpu(given, self.program.device.dlpack, port) else host_array(port, given)
             for port, given in zip(self.inputs, arrays, strict=True)
@@ -118,6 +119,7 @@ def _on_gpu(given: Any, device: tuple[int, int], port: Port) -> bool:
 
 
 def _view(port: Port, given: Any, stream: int) -> View:
+    """A checked view of an input on the GPU; raises ``InputError`` when it is unreadable, wrong or not contiguous."""
     try:
         found = view(given, stream)
     except (BufferError, RuntimeError, TypeError, ValueError) as e:
@@ -130,8 +132,32 @@ def _view(port: Port, given: Any, stream: int) -> View:
     return found
 
 
-def load_cuda_model(path: str | os.PathLike[str], artifact: Artifact, device: int) -> CudaModel:
-    """A model from its artifact; raises ``ArtifactError`` when its description is damaged."""
+def lacks(description: Description) -> str:
+    """Nothing: what is missing to run on a GPU is said at the first call, so that a model can be looked at anywhere."""
+    return ""
+
+
+def suits(description: Description) -> int:
+    """Code for GPUs suits every machine alike."""
+    return 0
+
+
+def facts(description: Description) -> list[tuple[str, str]]:
+    """What there is to know of a model for GPUs, as names and values for people to read."""
+    held = description.details["architectures"]
+    plans = [Plan.of(each["plan"]) for each in held.values()]
+    packed, workspace = max(p.packed for p in plans), max(p.workspace for p in plans)
+    return [
+        ("architectures", ", ".join(sorted(held, key=lambda name: (number(name), name)))),
+        ("precision", str(description.details["precision"])),
+        ("memory", f"{packed:,} bytes of packed weights, {workspace:,} of workspace"),
+    ]
+
+
+def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CudaModel:
+    """A model from its artifact; raises ``ArtifactError`` when its description is damaged, ``InputError`` when ``threads`` is given."""
+    if threads is not None:
+        raise InputError(f"'{path}' runs on a GPU: threads is for models compiled for a processor")
     try:
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])

@@ -1,4 +1,4 @@
-"""A network as launches: plain records, which an artifact keeps as JSON and a program runs on a device."""
+"""A network as a plan of kernel launches, which an artifact keeps as JSON and a program runs on a device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .device import Extent
 
 @dataclass(frozen=True)
 class Start:
-    """A kernel started: which module it is in and its name there, its extents, bytes of dynamic shared memory, and where what
-    it reads and writes lies.
+    """One kernel launch: the kernel's module and name, grid and block, dynamic shared memory, and arguments.
+
+    ``shared`` is in bytes; ``arguments`` are the places of the inputs and outputs that the kernel reads and writes.
     """
 
     module: int
@@ -26,8 +27,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Plan:
-    """The launches of a call in order (``run``), and how weights come to be packed: ``copies`` of them, by name and offset,
-    then launches (``load``). The sizes of memory are as in ``backends/memory.py``.
+    """The launches of a call in order (``run``), and how weights are packed at load.
+
+    Packing makes ``copies`` of weights, by name and offset, and then runs launches (``load``). ``workspace``,
+    ``packed`` and ``loading`` are in bytes, as in ``backends/network.py``.
     """
 
     workspace: int
@@ -39,7 +42,10 @@ class Plan:
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Plan:
-        """A plan from what JSON keeps of it; raises what a damaged one raises."""
+        """A plan from its JSON.
+
+        Raises ``LookupError``, ``TypeError``, ``ValueError`` or ``AttributeError`` when the JSON is damaged.
+        """
         copies = tuple((str(name), int(at)) for name, at in raw["copies"])
         load, run = (tuple(_starts(raw[key])) for key in ("load", "run"))
         return Plan(**(dict(raw) | {"copies": copies, "load": load, "run": run}))

@@ -1,8 +1,7 @@
-"""Running a plan on a device: weights packed once by our own kernels, a workspace, and one graph of launches for every call."""
+"""Running a plan on a device: weights are packed once, and every call replays one graph of kernel launches."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,29 +10,22 @@ from typing import Any
 import numpy as np
 
 from .. import dlpack
+from ..description import Port
 from ..place import Place
 from .device import Device, Stream
 from .plan import Plan, Start
 
-Port = tuple[tuple[int, ...], np.dtype]
-"""The shape and dtype of an input or output."""
-
-
-def nbytes(port: Port) -> int:
-    """The bytes an input or output takes."""
-    shape, dtype = port
-    return math.prod(shape) * dtype.itemsize
-
 
 class DeviceArray:
-    """A tensor on a device that a program computed. Any library with DLPack takes it without a copy."""
+    """An output of a program on a device. Any library with DLPack takes it without a copy."""
 
     def __init__(self, pool: Pool, address: int, port: Port, stream: Stream) -> None:
         self._pool = pool
         self._address = address
-        self.shape, self._dtype = port
+        self.shape, self._dtype = port.sizes, np.dtype(port.dtype)
+        self._nbytes = port.nbytes
         self.stream = stream
-        """The stream whose work fills it, or of the library that took it last."""
+        """The stream whose work fills the array, or the stream of the library that took it last."""
         self._ready = pool.device.mark(stream)
 
     @property
@@ -42,7 +34,7 @@ class DeviceArray:
         return str(self._dtype)
 
     def numpy(self) -> np.ndarray:
-        """A copy in the processor's memory."""
+        """A copy in host memory."""
         made: np.ndarray = np.empty(self.shape, self._dtype)
         self._pool.device.copy_out(made, self._address, self.stream)
         return made
@@ -51,7 +43,7 @@ class DeviceArray:
         return self._pool.device.dlpack
 
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule; work that the caller gives to ``stream`` waits until the tensor is there."""
+        """A DLPack capsule; work that the caller gives to ``stream`` waits until the tensor is computed."""
         taker = 0 if stream in (None, dlpack.LEGACY_STREAM) else stream
         if taker not in (-1, self.stream):
             self._pool.device.wait(taker, self._ready)
@@ -60,18 +52,18 @@ class DeviceArray:
 
     def __del__(self) -> None:
         with suppress(Exception):  # the device may be gone at the end of the process
-            self._pool.give(self._address, nbytes((self.shape, self._dtype)), self.stream)
+            self._pool.give(self._address, self._nbytes, self.stream)
 
 
 class Pool:
-    """Memory for outputs that is used again when nobody holds it."""
+    """Device memory for outputs, which is reused once nobody holds it."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._free: dict[int, list[tuple[int, Any]]] = {}
 
     def take(self, size: int, stream: Stream) -> int:
-        """Memory for work given to ``stream`` from now on."""
+        """The address of ``size`` bytes for work given to ``stream`` from now on."""
         free = self._free.get(size)
         if not free:
             return self.device.allocate(max(size, 1))
@@ -80,7 +72,7 @@ class Pool:
         return address
 
     def give(self, address: int, size: int, stream: Stream) -> None:
-        """Give memory back that only work given to ``stream`` so far still uses."""
+        """Return memory that only work given to ``stream`` so far still uses."""
         self._free.setdefault(size, []).append((address, self.device.mark(stream)))
 
     def __del__(self) -> None:
@@ -90,7 +82,7 @@ class Pool:
 
 
 class Program:
-    """A plan with its code and weights on a device. Safe to call from several threads: calls run one after another."""
+    """A plan with its code and weights on a device. It is thread-safe: concurrent calls run one after another."""
 
     def __init__(
         self,
@@ -104,7 +96,7 @@ class Program:
         """Load the code, pack the weights, and capture the launches."""
         self.device = device
         self._inputs, self._outputs = inputs, outputs
-        self._modules = [device.load(code) for code in modules]  # kernels live as long as these do
+        self._modules = [device.load(code) for code in modules]  # kernels are valid only as long as their modules are
         self._kernels = {
             (s.module, s.kernel): device.kernel(self._modules[s.module], s.kernel, s.shared)
             for s in (*plan.load, *plan.run)
@@ -119,9 +111,9 @@ class Program:
         self._last, self._done = self._stream, device.mark(self._stream)
 
     def _reserve(self, plan: Plan) -> None:
-        """One piece of memory for inputs, outputs and the workspace; one for the packed weights."""
+        """Allocate one piece of memory for inputs, outputs and the workspace, and one for the packed weights."""
         at, offsets = 0, []
-        for size in (*(nbytes(p) for p in (*self._inputs, *self._outputs)), plan.workspace):
+        for size in (*(p.nbytes for p in (*self._inputs, *self._outputs)), plan.workspace):
             offsets.append(at)
             at = -(-(at + size) // PAGE) * PAGE
         start, packed = self.device.allocate(max(at, 1)), self.device.allocate(max(plan.loading, 1))
@@ -137,7 +129,10 @@ class Program:
         return self._bases[Place(place.base, 0)] + int(place.at)
 
     def _pack(self, plan: Plan, weights: Mapping[str, np.ndarray]) -> None:
-        """Copy weights to where they are read, and run what computes on weights alone; each is there only while it is read."""
+        """Copy weights to the device and run the launches that compute on weights alone.
+
+        Each weight that only those launches read is on the device just as long as they need it.
+        """
         for name, at in plan.copies:
             self.device.copy_in(self._address(Place("packed", at)), np.ascontiguousarray(weights[name]), self._stream)
         last = {place: i for i, start in enumerate(plan.load) for place in start.arguments if place.base == "weight"}
@@ -166,10 +161,10 @@ class Program:
             self.device.launch(self._kernels[s.module, s.kernel], s.grid, s.block, s.shared, addresses, stream)
 
     def __call__(self, arrays: Sequence[np.ndarray | dlpack.View], stream: Stream | None = None) -> list[Any]:
-        """Run on arrays of the right shapes and dtypes, on the device or not.
+        """Run the network on arrays of the right shapes and dtypes, in host or device memory.
 
-        With ``stream``, work is given to that one and the results stay on the device (``DeviceArray``); without, they are
-        numpy arrays, and there when this returns.
+        With ``stream``, the work is given to that stream and the results stay on the device (``DeviceArray``). Without
+        it, the results are numpy arrays, and they are complete when this returns.
         """
         with self._lock:
             work = self._stream if stream is None else stream
@@ -180,7 +175,7 @@ class Program:
                 if isinstance(array, np.ndarray):
                     self.device.copy_in(to, np.ascontiguousarray(array), work)
                 else:
-                    self.device.copy(to, array.address, nbytes(port), work)
+                    self.device.copy(to, array.address, port.nbytes, work)
             self._replay(work)
             results = [self._result(i, port, work, stream is None) for i, port in enumerate(self._outputs)]
             self._last, self._done = work, self.device.mark(work)
@@ -189,15 +184,15 @@ class Program:
     def _result(self, i: int, port: Port, stream: Stream, to_host: bool) -> Any:
         source = self._bases[Place("output", i)]
         if to_host:
-            made: np.ndarray = np.empty(*port)
+            made: np.ndarray = np.empty(port.sizes, port.dtype)
             self.device.copy_out(made, source, stream)
             return made
-        address = self._pool.take(nbytes(port), stream)
-        self.device.copy(address, source, nbytes(port), stream)
+        address = self._pool.take(port.nbytes, stream)
+        self.device.copy(address, source, port.nbytes, stream)
         return DeviceArray(self._pool, address, port, stream)
 
     def replay(self, count: int) -> None:
-        """Run the network on whatever its inputs hold, for timing; returns when all is done."""
+        """Run the network ``count`` times on whatever its inputs hold, for timing; returns when all runs are done."""
         with self._lock:
             self.device.wait(self._stream, self._done)
             for _ in range(count):
@@ -205,7 +200,7 @@ class Program:
             self.device.synchronise(self._stream)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the process the device may have gone before
+        with suppress(Exception):  # at the end of the process the device may already be gone
             self.device.wait(self._stream, self._done)
             self.device.synchronise(self._stream)
             for address in self._allocated:
@@ -213,4 +208,4 @@ class Program:
 
 
 PAGE = 256
-"""What the memory of inputs, outputs and the workspace is aligned to, as CUDA aligns its allocations."""
+"""Alignment in bytes of inputs, outputs and the workspace, the same as CUDA gives its allocations."""

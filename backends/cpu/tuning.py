@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from convc.backends.cpu.build import Built
-from convc.backends.cpu.choices import Choices, algorithm, kernel
 from convc.backends.cpu.passes.choose_algorithms import candidates
-from convc.backends.cpu.pipeline import pipeline
-from convc.backends.cpu.profile import build_traced, node_times
-from convc.backends.cpu.target import Target
 from convc.ir.graph import Graph
 from convc.ir.ops.fused import Fused
 
-WORTH = 1.5
-"""Candidates that the cost model takes to be this much slower than its first are not tried."""
-GAIN = 0.02
-"""What a candidate must save to be preferred: less may be noise."""
-TURN = 0.4
-"""Seconds that each network is timed in a turn."""
-TURNS = (3, 10)
-"""The least and the most turns."""
+from .build import Built, build
+from .choices import Choices, algorithm, kernel
+from .pipeline import pipeline
+from .profile import node_times
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far tuning goes."""
+
+    worth: float = 1.5
+    """Candidates that the cost model takes to be this many times slower than its first are not tried."""
+    gain: float = 0.02
+    """The share that a candidate must save to be preferred: less may be noise."""
+    turn: float = 0.4
+    """Seconds that each network is timed in a turn, where the budget allows."""
+    turns: tuple[int, int] = (3, 10)
+    """The least and the most turns."""
+
+
+STANDARD = Effort()
+"""As far as ``convc tune`` goes."""
 
 Measure = Callable[[Built, Graph, int, float], Mapping[str, float]]
 """Times by the names of nodes, as ``node_times`` gives them."""
@@ -41,12 +51,13 @@ class Tuned:
     kernel: str
     uses: int
     seconds: Mapping[str, float]
+    gain: float
 
     @property
     def winner(self) -> str:
-        """The fastest algorithm; the cost model's where that is as fast but for ``GAIN``."""
+        """The fastest algorithm, or the cost model's where no other saves the share ``gain``."""
         first, best = next(iter(self.seconds)), min(self.seconds, key=lambda a: self.seconds[a])
-        return best if self.seconds[best] < (1 - GAIN) * self.seconds[first] else first
+        return best if self.seconds[best] < (1 - self.gain) * self.seconds[first] else first
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,12 @@ class Outcome:
 
 
 def tune(
-    graph: Graph, target: Target, budget: float, report: Callable[[str], None], measure: Measure = node_times
+    graph: Graph,
+    target: Target,
+    budget: float,
+    report: Callable[[str], None],
+    measure: Measure = node_times,
+    effort: Effort = STANDARD,
 ) -> Outcome:
     """Tune a graph of static shapes. ``budget`` is in seconds; candidates that the cost model ranks last may not fit into it.
 
@@ -71,12 +87,12 @@ def tune(
     nodes: dict[str, str] = {}
     for node, ops in candidates(graph, target.machine):
         nodes[node.output.name] = kernel(node)
-        ranked[kernel(node)] = [algorithm(op) for cycles, op in ops if cycles <= WORTH * ops[0][0]]
+        ranked[kernel(node)] = [algorithm(op) for cycles, op in ops if cycles <= effort.worth * ops[0][0]]
 
     def compiled(algorithms: Mapping[str, str]) -> _Network:
         _, rest = pipeline(target.machine, choices=Choices(algorithms)).split("choose_algorithms")
         final = rest.run(graph)
-        return _Network(build_traced(final, target), final, algorithms)
+        return _Network(build(final, target, trace=True), final, algorithms)
 
     end = time.perf_counter() + budget
     ranks = max(map(len, ranked.values()), default=1)
@@ -87,14 +103,19 @@ def tune(
             break
         report(f"compiling candidate {rank + 1} of {ranks}")
         networks.append(compiled({k: names[rank] for k, names in ranked.items() if rank < len(names)}))
-    times = _in_turns(networks, target.threads, end if ranks > 1 else 0.0, report, measure)
-    kernels = [_tuned(k, ranked[k], nodes, networks, times) for k in ranked]
+    effort = replace(effort, turn=min(effort.turn, budget))
+
+    def timed(some: Sequence[_Network], until: float) -> list[dict[str, float]]:
+        return _in_turns(some, target.threads, until, report, measure, effort)
+
+    times = timed(networks, end if ranks > 1 else 0.0)
+    kernels = [_tuned(k, ranked[k], nodes, networks, times, effort.gain) for k in ranked]
     won = Choices({t.kernel: t.winner for t in kernels if t.winner != ranked[t.kernel][0]})
     before = after = sum(times[0].values())
     if won.algorithms:
         report("comparing the whole network")
         pair = [networks[0], compiled(won.algorithms)]
-        before, after = (sum(t.values()) for t in _in_turns(pair, target.threads, 0.0, report, measure))
+        before, after = (sum(t.values()) for t in timed(pair, 0.0))
     return Outcome(kernels, won if after < before else Choices(), before, after)
 
 
@@ -113,16 +134,21 @@ class _Network:
 
 
 def _in_turns(
-    networks: Sequence[_Network], threads: int, end: float, report: Callable[[str], None], measure: Measure
+    networks: Sequence[_Network],
+    threads: int,
+    end: float,
+    report: Callable[[str], None],
+    measure: Measure,
+    effort: Effort,
 ) -> list[dict[str, float]]:
     """The least time of each node of each network, timed in turns until ``end``."""
     least: list[dict[str, float]] = [{} for _ in networks]
-    for turn in range(1, TURNS[1] + 1):
-        if turn > TURNS[0] and time.perf_counter() > end:
+    for turn in range(1, effort.turns[1] + 1):
+        if turn > effort.turns[0] and time.perf_counter() > end:
             break
         report(f"measuring, turn {turn}")
         for network, found in zip(networks, least, strict=True):
-            for name, seconds in measure(network.built, network.final, threads, TURN).items():
+            for name, seconds in measure(network.built, network.final, threads, effort.turn).items():
                 found[name] = min(seconds, found.get(name, seconds))
     return least
 
@@ -133,6 +159,7 @@ def _tuned(
     nodes: Mapping[str, str],
     networks: Sequence[_Network],
     times: Sequence[Mapping[str, float]],
+    gain: float,
 ) -> Tuned:
     """What one convolution took, on average over its uses, in the networks that try an algorithm for it."""
     uses = [node for node, k in nodes.items() if k == key]
@@ -140,4 +167,4 @@ def _tuned(
     for name, network, found in zip(names, networks, times, strict=False):
         groups = network.groups()
         seconds[name] = sum(found.get(groups[u], 0.0) for u in uses) / len(uses)
-    return Tuned(key, len(uses), seconds)
+    return Tuned(key, len(uses), seconds, gain)

@@ -10,11 +10,10 @@ import os
 import warnings
 from pathlib import Path
 
-from convc.backends.cpu.choices import Choices
-from convc.files import cache_folder
 from convc.ir.errors import CompileError
+from convc.runtime.files import cache_folder, write_aside
 
-from ..runtime.files import write_aside
+from .choices import Choices
 
 FORMAT = "convc-tuning-1"
 

@@ -1,0 +1,105 @@
+"""The backend for processors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convc.ir.errors import CompileError
+from convc.ir.graph import Graph
+from convc.ir.pipeline import Pipeline
+from convc.runtime.cpu.host import host
+from convc.runtime.cpu.model import CpuModel, lacks
+from convc.runtime.processors import available_processors
+
+from ..backend import Backend, Options, describe, weights
+from .names import NAMES
+
+if TYPE_CHECKING:
+    from .choices import Choices
+    from .target import Target
+
+
+def compile_graph(
+    graph: Graph,
+    target: Target,
+    passes: Pipeline,
+    threads: int | None = None,
+    dump_dir: Path | None = None,
+) -> CpuModel:
+    """A graph of static shapes compiled for a processor by these passes. ``threads`` is how many a call will use if nobody says."""
+    from .build import build
+    from .link import link
+
+    final = passes.run(graph, dump_dir)
+    built = build(final, target)
+    details: Mapping[str, Any] = {
+        "triple": target.triple,
+        "mcpu": target.mcpu,
+        "features": tuple(sorted(target.features)),
+        "threads": threads,
+        "memory": asdict(built.plan),
+    }
+    description = describe(graph, final, "cpu", details)
+    model = CpuModel(built.code, description, weights(final), threads, built.kernels, link=lambda: link(built.code))
+    if not lacks(description):
+        _ = model.program  # the weights are packed now, not in the first call
+    return model
+
+
+def _units(options: Options) -> Sequence[Target]:
+    from .target import parse_targets
+
+    threads = options.threads
+    if threads is not None and not (isinstance(threads, int) and threads >= 1):
+        raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
+    return parse_targets(options.target, threads or available_processors())
+
+
+def _choices(target: Target, options: Options) -> Choices:
+    from .database import choices_for
+
+    return choices_for(options.tuning if options.precision != "strict" else None, target.mcpu)
+
+
+def _key(target: Target, options: Options) -> Any:
+    machine = asdict(target) | {"features": sorted(target.features)}
+    return [machine, options.threads, dict(_choices(target, options).algorithms)]
+
+
+def _build(graph: Graph, target: Target, options: Options, dump_dir: Path | None) -> CpuModel:
+    from .pipeline import pipeline
+
+    passes = pipeline(target.machine, options.precision, _choices(target, options))
+    return compile_graph(graph, target, passes, options.threads, dump_dir)
+
+
+def _for_here(options: Options) -> Options:
+    from .target import parse_target
+
+    targets = {name: parse_target(name) for name in options.target.split(",")}
+    lacking = {name: host().lacks(t.family, t.features) for name, t in targets.items()}
+    able = [name for name, missing in lacking.items() if not missing]
+    if not able:
+        reasons = "; ".join(f"{name} needs {what}" for name, what in lacking.items())
+        raise CompileError(
+            f"sizes that are dynamic are compiled when the model runs, and this processor ({host().name}) cannot run it: "
+            f"{reasons}; fix them with shapes={{...}} (--shape)"
+        )
+    return replace(options, target=max(able, key=lambda name: len(targets[name].features)))
+
+
+BACKEND = Backend(
+    name="cpu",
+    machines="a processor",
+    targets=NAMES,
+    several=True,
+    precisions=("default", "strict"),
+    own=("threads",),
+    units=_units,
+    key=_key,
+    build=_build,
+    for_here=_for_here,
+)

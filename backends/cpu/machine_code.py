@@ -1,0 +1,51 @@
+"""Machine code that was just compiled: run as it lies in memory, or written as an object file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convc.runtime.cpu.code import SIGNATURE, Function
+from convc.runtime.cpu.pool import LAUNCH, NEW
+
+from .lower import DIRECTORY
+from .pool import pool_module
+from .target import Target
+
+
+class MachineCode:
+    """A module of machine code for a target.
+
+    Its functions can be called when the target is this processor, and as long as this object lives.
+    """
+
+    def __init__(self, module: Any, functions: tuple[str, ...], target: Target, parallel: bool) -> None:
+        """``functions`` are the exported ones, in the order of ``lower.directory``; ``parallel`` code needs the thread pool."""
+        self._module = module
+        self._places = {name: i for i, name in enumerate(functions)}
+        self.target = target
+        self._parallel = parallel
+        self._pool: Any = None
+
+    def function(self, name: str) -> Function:
+        """The function of this name; raises ``LookupError`` when there is none."""
+        return SIGNATURE(self.address(name))
+
+    def address(self, name: str) -> int:
+        """Where a function lies; raises ``LookupError`` when there is none."""
+        if name in (NEW, LAUNCH):
+            if self._pool is None:
+                self._pool = pool_module(self.target)
+            return int(self._pool[name]())
+        return int(self._module[DIRECTORY](self._places[name]))
+
+    def assembly(self) -> str:
+        """The code as the target's assembler reads it."""
+        return str(self._module.inspect_source("asm"))
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the object files that a shared library of the code is linked from; the exported symbols begin with ``convc_``."""
+        modules = {"model.o": self._module} | ({"pool.o": pool_module(self.target)} if self._parallel else {})
+        for name, module in modules.items():
+            module.write_to_file(str(folder / name))
+        return [folder / name for name in modules]

@@ -1,1 +1,0 @@
-"""Measuring how convolutions are computed fastest, and keeping what was found."""

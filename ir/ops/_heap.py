@@ -1,0 +1,72 @@
+"""A binary heap in a program of loops: what puts items in order where no tensor expression can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..loops import Memory, block, loop, when
+from ..lowering import TensorExpressions
+
+COUNT, TAKEN, _PLACE, _BELOW, _HELD = range(5)
+"""What a row of ``Heap.state`` holds: how many items are in the heap, the item that was taken out last, and where the heap is being
+put in order."""
+SLOTS = 5
+"""How many int32 numbers the heap keeps in a row of its state."""
+
+
+@dataclass(frozen=True)
+class Heap:
+    """A binary heap of int32 items in row ``row`` of ``items``. ``above(a, b)`` says whether item a must lie above item b.
+
+    ``state`` has ``SLOTS`` int32 numbers in the same row. The heap never holds more than ``most`` items.
+    """
+
+    k: TensorExpressions
+    items: Memory
+    state: Memory
+    row: Any
+    above: Callable[[Any, Any], Any]
+    most: int
+
+    def build(self) -> Any:
+        """Put the first ``COUNT`` items in order."""
+        k, n = self.k, self.state(self.row, COUNT)
+        return loop(k, n // 2, lambda i: self._sift(n // 2 - 1 - i))
+
+    def pop(self) -> Any:
+        """Take the topmost item out; it is then in the slot ``TAKEN``."""
+        k, row, last = self.k, self.row, self.state(self.row, COUNT) - self.k.const(1, "int32")
+        return block(
+            k,
+            self.state.store(self.items(row, 0), row, TAKEN),
+            self.items.store(self.items(row, last), row, 0),
+            self.state.store(last, row, COUNT),
+            self._sift(k.const(0, "int32")),
+        )
+
+    def replace(self, item: Any) -> Any:
+        """Put an item in the place of the topmost one."""
+        return block(self.k, self.items.store(item, self.row, 0), self._sift(self.k.const(0, "int32")))
+
+    def _sift(self, start: Any) -> Any:
+        """Move the item at a place down to where it lies above those below it."""
+        k, row, state, items = self.k, self.row, self.state, self.items
+        at, below, n = state(row, _PLACE), state(row, _BELOW), state(row, COUNT)
+        one = k.const(1, "int32")
+        swap = block(
+            k,
+            state.store(items(row, at), row, _HELD),
+            items.store(items(row, below), row, at),
+            items.store(state(row, _HELD), row, below),
+            state.store(below, row, _PLACE),
+        )
+        other = when(k, self.above(items(row, below + one), items(row, below)), state.store(below + one, row, _BELOW))
+        step = block(
+            k,
+            when(k, below + one < n, other),
+            when(k, self.above(items(row, below), items(row, at)), swap, state.store(n, row, _PLACE)),
+        )
+        level = block(k, state.store(2 * at + one, row, _BELOW), when(k, below < n, step))
+        return block(k, state.store(start, row, _PLACE), loop(k, self.most.bit_length(), lambda _: level))
