@@ -185,7 +185,7 @@ def test_the_command(
     kept = read(path, CPU).algorithms
     assert kept["another"] == "direct"
     assert out[0].startswith("  1x ")
-    assert "conv(f32[2,48,8,8]{NCHW16c}, f32[64,48,1,3]" in out[0]
+    assert "conv(float32[2, 48, 8, 8]{NCHW16c}, float32[64, 48, 1, 3]" in out[0]
     assert " ms" in out[1]
     assert out[2] == f"{path}: {len(kept)} choices"
 
