@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from support.compiling import compiled
 from support.oracles import Feeds, run_onnxruntime
 from support.real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model, zoo_truth
 from support.small_models import MODELS
@@ -38,8 +39,7 @@ def check(model: onnx.ModelProto, feeds: Feeds) -> None:
     """convc and ONNX Runtime agree on every output; the absolute tolerance grows with values that deviate by more than
     1.
     """
-    compiled = convc.compile(model, shapes={name: x.shape for name, x in feeds.items()})
-    got = compiled.run(feeds)
+    got = compiled(model, threads=2, shapes={name: x.shape for name, x in feeds.items()}).run(feeds)
     for port, want in zip(model.graph.output, run_onnxruntime(model, feeds), strict=True):
         y = got[port.name]
         assert (y.shape, y.dtype) == (want.shape, want.dtype)

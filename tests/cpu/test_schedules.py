@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from support import models
+from support.compiling import compiled as compiled_for
+from support.convolutions import Config, convolution, feeds_of
 from support.machines import (
     AVX2,
     AVX512,
@@ -26,24 +27,21 @@ from support.machines import (
 from support.oracles import Feeds, run_onnxruntime
 from support.tolerances import WINOGRAD, assert_close
 
-import convc
 from convc import nn
-from convc.backends.cpu import build
-from convc.backends.cpu.build import schedule
+from convc.backends.cpu.build import build, schedule
+from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
 from convc.backends.group import Group
 from convc.ir.builder import Builder
 from convc.ir.op import f32
 from convc.ir.ops.unary import Relu
-from convc.runtime.cpu.memory import Plan
+from convc.reader import as_graph
 
-# channels in, out, kernel, stride, size, pad, dilation, groups (a pair: height and width); the rule expected, or that
-# of each machine
-Config = tuple[Any, ...]
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
 """Half a block of channels a group: a block where vectors of eight reach the full rate, and elsewhere half of a whole
 one.
 """
+# the rule expected, or that of each machine
 CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
@@ -85,30 +83,6 @@ CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
 EPILOGUES = ["", "Relu", "Tanh", "residual"]
 
 
-def convolution(config: Config, epilogue: str, bias: bool) -> onnx.ModelProto:
-    i, o, kernel, s, size, pad, dilation, group = config
-    kernel, pads = (v if isinstance(v, tuple) else (v, v) for v in (kernel, pad))
-    rng = np.random.default_rng(i + o)
-    w = (rng.standard_normal((o, i // group, *kernel)) / np.sqrt(i // group * np.prod(kernel))).astype(np.float32)
-    weights = {"w": w} | ({"b": rng.standard_normal(o).astype(np.float32)} if bias else {})
-    inputs = {"x": [2, i, size, size]}
-    attrs = {"strides": [s, s], "pads": [*pads, *pads], "dilations": [dilation] * 2, "group": group}
-    nodes = [helper.make_node("Conv", ["x", "w", *["b"] * bias], ["c" if epilogue else "y"], name="conv", **attrs)]
-    if epilogue == "residual":
-        out = [(size + 2 * p - dilation * (k - 1) - 1) // s + 1 for k, p in zip(kernel, pads, strict=True)]
-        inputs["r"] = [2, o, *out]
-        nodes += [helper.make_node("Add", ["c", "r"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
-    elif epilogue:
-        nodes.append(helper.make_node(epilogue, ["c"], ["y"]))
-    return models.model(nodes, inputs, {"y": ["n", "c", "h", "w"]}, weights, opset=17)
-
-
-def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(1)
-    sizes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
-
-
 def name_of(config: Config) -> str:
     return "x".join(map(str, config))
 
@@ -137,7 +111,7 @@ def test_convolution(config: Config) -> None:
     for n, epilogue in enumerate(EPILOGUES):
         model = convolution(config, epilogue, bias=n % 2 == 1)
         feeds = feeds_of(model)
-        got = on_threads(config, 2) if epilogue == "Relu" else convc.compile(model, threads=2).run(feeds)["y"]
+        got = on_threads(config, 2) if epilogue == "Relu" else compiled_for(model, threads=2).run(feeds)["y"]
         check(config, epilogue, got, model, feeds)
 
 
@@ -158,7 +132,7 @@ def test_convolution_on_a_machine(config: Config, machine: Target) -> None:
 def test_strict_precision_uses_no_winograd(config: Config) -> None:
     model = convolution(config, "Relu", bias=True)
     feeds = feeds_of(model)
-    compiled = convc.compile(model, precision="strict")
+    compiled = compiled_for(model, precision="strict")
     assert "winograd" not in {k.rule for k in compiled.kernels}
     assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], str(config))
 
@@ -167,7 +141,7 @@ def test_strict_precision_uses_no_winograd(config: Config) -> None:
 def on_threads(config: Config, threads: int) -> np.ndarray:
     """What a convolution with bias and Relu gives on some threads, for this processor."""
     model = convolution(config, "Relu", bias=True)
-    return convc.compile(model, threads=threads).run(feeds_of(model))["y"]
+    return compiled_for(model, threads=threads).run(feeds_of(model))["y"]
 
 
 @every_convolution
@@ -203,7 +177,7 @@ def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> 
     ]
     model = models.model(nodes, {"x": [2, 32, size, size]}, {"y": ["n", "c", "h", "w"]}, {"w": w}, opset=19)
     feeds = feeds_of(model)
-    one, two = (convc.compile(model, threads=t) for t in (1, 2))
+    one, two = (compiled_for(model, threads=t) for t in (1, 2))
     for machine in MACHINES.values():
         assert "pool" in rules_on(machine, model).values(), machine.mcpu
     assert_close(one.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{kind} {attrs}")
@@ -219,7 +193,7 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["g"], transB=1), helper.make_node("Tanh", ["g"], ["y"])]
     model = models.model(nodes, {"x": [rows, inner]}, {"y": [rows, columns]}, {"w": w, "b": b}, opset=17)
     feeds = feeds_of(model)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert [rule for rule in rules_on(machine, model).values() if rule != "fallback"] == ["dense"], machine.mcpu
     assert_close(compiled.run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{rows} {inner} {columns}")
@@ -247,7 +221,7 @@ def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> 
     ]
     weights = {f"w{p}": normal(size, 16, 1, 1) for p, size in zip(parts, sizes, strict=True)}
     model = model_of(nodes, {"x": [2, 16, 9, 13]}, w=normal(24, sum(sizes), 1, 1), **weights)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["concat_conv_relu"] == "direct_conv", machine.mcpu
     feeds = feeds_of(model)
@@ -268,7 +242,7 @@ def test_select_channels(channels: int, groups: int) -> None:
     ]
     w, v, whole = normal(channels, 16, 1, 1), normal(16, channels, 3, 3), np.array([2, channels, 7, 9])
     model = model_of(nodes, {"x": [2, 16, 7, 9]}, w=w, v=v, split=split, whole=whole)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["select_channels_add"] == "select_channels", machine.mcpu
     feeds = feeds_of(model)
@@ -283,7 +257,7 @@ def test_layer_norm(shape: tuple[int, ...], after: str) -> None:
         attrs = {"perm": [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]} if after == "Transpose" else {}
         nodes.append(helper.make_node(after, ["n"], ["y"], **attrs))
     model = model_of(nodes, {"x": list(shape)}, s=normal(shape[-1]), b=normal(shape[-1]))
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert list(rules_on(machine, model).values()) == ["layer_norm"], machine.mcpu
     feeds = feeds_of(model)
@@ -302,7 +276,7 @@ def test_layer_norm_of_blocked_channels(channels: int) -> None:
     ]
     w, v, s = normal(channels, 16, 1, 1), normal(16, channels, 1, 1), normal(channels)
     model = model_of(nodes, {"x": [2, 16, 6, 14]}, w=w, v=v, s=s)
-    compiled = convc.compile(model, threads=2)
+    compiled = compiled_for(model, threads=2)
     for machine in MACHINES.values():
         assert rules_on(machine, model)["transpose_layer_norm_transpose_relayout"] == "layer_norm", machine.mcpu
     feeds = feeds_of(model)
@@ -316,21 +290,21 @@ def test_older_processors(level: str) -> None:
     for config in ((64, 64, 3, 1, 28, 1, 1, 1), (24, 58, 1, 1, 29, 0, 1, 1), (58, 58, 3, 1, 28, 1, 1, 58)):
         model = convolution(config, "Tanh", bias=True)
         feeds = feeds_of(model)
-        assert_close(
-            convc.compile(model, target=level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}"
-        )
+        assert_close(compiled_for(model, level).run(feeds)["y"], run_onnxruntime(model, feeds)[0], f"{level} {config}")
 
 
 @pytest.mark.parametrize(("size", "shared"), [(8, False), (64, True)])
 def test_only_kernels_worth_it_are_shared_out(size: int, shared: bool) -> None:
     b = Builder("relu")
     graph = b.finish([b.emit(Relu(), b.input("x", f32[1, 64, size, size]))])
-    func, _ = schedule(Group.of(graph.nodes[0]), host_target())
-    assert ("T.parallel" in func.script()) == shared
+    for machine in MACHINES.values():
+        func, _ = schedule(Group.of(graph.nodes[0]), machine)
+        assert ("T.parallel" in func.script()) == shared, machine.mcpu
 
 
 @pytest.mark.parametrize(("size", "threads"), [(8, 1), (64, 2)])
-def test_small_networks_run_on_the_calling_thread(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "NETWORK_CYCLES", 400_000)
-    model = convc.compile(nn.Conv2D(64, kernel_size=3), shapes={"x": (1, 64, size, size)}, threads=2)
-    assert Plan.of(model.description.details["memory"]).parallel == (threads == 2)
+def test_small_networks_run_on_the_calling_thread(size: int, threads: int) -> None:
+    graph = as_graph(nn.Conv2D(64, kernel_size=3), {"x": (1, 64, size, size)})
+    for machine in MACHINES.values():
+        built = build(pipeline(machine.machine).run(graph), machine)
+        assert built.plan.parallel == (threads == 2), machine.mcpu

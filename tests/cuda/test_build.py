@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda.test_lower import architecture_of
 from support.commands import run
+from support.gpu_code import architecture_of
 from support.malformed import raises
 
 import convc

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import struct
 import sys
 from importlib import metadata
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import run as emulate
+from support.gpu_code import architecture_of
 from support.malformed import raises
 
 import convc
@@ -33,15 +32,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA makes n
 
 
 # -- lowering ----------------------------------------------------------------------------------------------------------
-
-
-def architecture_of(code: bytes) -> str:
-    """``sm_80`` for machine code, by the ELF header's flags; ``compute_75`` for PTX."""
-    if code[:4] == b"\x7fELF":
-        return f"sm_{struct.unpack_from('<I', code, 48)[0] >> 8 & 0xFF}"
-    found = re.search(rb"^\.target sm_(\d+)", code, re.MULTILINE)
-    assert found is not None
-    return f"compute_{found[1].decode()}"
 
 
 def schedule_of(*ops: Op, type: TensorType) -> Any:

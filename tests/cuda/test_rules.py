@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from emulator import run
 from emulator.check import check
-from ops.test_math import SPECIAL, erf
-from ops.test_ops import CASES
+from support.cases import CASES
+from support.functions import SPECIAL, erf
 from support.oracles import case_graph, expected
 from support.tolerances import assert_close
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from nn.test_nn import SHAPES, small
+from support.layers import SHAPES, small
 
 import convc
 from convc import nn

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.compiling import compiled
+from support.layers import SHAPES, small
 from support.oracles import run_onnxruntime
 from support.tolerances import assert_close
 
@@ -97,7 +99,7 @@ def check(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndar
     """Compiled, the network gives what ONNX Runtime gives for its export; returns the outputs."""
     feeds = feeds_for(shapes)
     graph = net.to_graph(shapes)
-    got = convc.compile(net, shapes=shapes)(*feeds.values())
+    got = compiled(net, threads=2, shapes=shapes)(*feeds.values())
     outputs = list(got) if isinstance(got, tuple) else [got]
     for g, w in zip(outputs, run_onnxruntime(convc.to_onnx(graph), feeds), strict=True):
         assert_close(g, w)
@@ -283,12 +285,6 @@ def test_initial_values_follow_from_the_names() -> None:
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------
-
-SHAPES = {"x": (1, 2, 5, 5)}
-
-
-def small() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2D(3, 3), nn.BatchNorm(), nn.Flatten(), nn.Dense(4))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

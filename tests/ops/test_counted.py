@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support import models
+from support.compiling import compiled
 from support.oracles import run_onnxruntime
 from support.tolerances import assert_close
 
@@ -66,8 +67,8 @@ def detector() -> onnx.ModelProto:
     return model(nodes, ["image", "rows", "columns", "largest", "shares", "picked"], **constants)
 
 
-def check(m: onnx.ModelProto, compiled: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
-    got = list(compiled.run(given).values())
+def check(m: onnx.ModelProto, made: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    got = list(made.run(given).values())
     for g, w in zip(got, run_onnxruntime(m, given), strict=True):
         assert_close(g, w, tolerance=(1e-6, 0.0))
     return got
@@ -76,9 +77,9 @@ def check(m: onnx.ModelProto, compiled: Any, given: dict[str, np.ndarray]) -> li
 def test_what_was_picked_is_looked_up(tmp_path: Path) -> None:
     """Also loaded from a file, exported and imported again, and with one thread or two; sizes vary with the data."""
     m = detector()
-    compiled = convc.compile(m, threads=2)
-    compiled.save(tmp_path / "detector.so")
-    ways = [compiled, convc.load(tmp_path / "detector.so"), convc.compile(m, threads=1)]
+    shared = compiled(m, threads=2)
+    shared.save(tmp_path / "detector.so")
+    ways = [shared, convc.load(tmp_path / "detector.so"), convc.compile(m, threads=1)]
     ways.append(convc.compile(convc.to_onnx(convc.load_onnx(m))))
     sizes = set()
     for seed in range(4):
@@ -90,8 +91,8 @@ def test_what_was_picked_is_looked_up(tmp_path: Path) -> None:
             assert all(a.tobytes() == b.tobytes() for a, b in zip(results[0], other, strict=True))
     assert len(sizes) == 4
     none = feeds() | {"scores": np.zeros((2, CLASSES, BOXES), np.float32)}
-    assert check(m, compiled, none)[-1].shape == (0, 3)
-    assert str(compiled.outputs[1]) == f"rows: float32[<={2 * CLASSES * 9}, 6]"
+    assert check(m, shared, none)[-1].shape == (0, 3)
+    assert str(shared.outputs[1]) == f"rows: float32[<={2 * CLASSES * 9}, 6]"
 
 
 def test_text_form() -> None:

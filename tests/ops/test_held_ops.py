@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ops.test_ops import CASES
+from support.cases import CASES
 from support.oracles import case_graph
 from support.tolerances import assert_close
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support import models
+from support.compiling import compiled
 from support.oracles import run_onnxruntime, run_reference
 
 import convc
@@ -87,7 +88,7 @@ CONVS = {
 def test_every_bit(what: str, target: str) -> None:
     m = qlinear(**CONVS[what])
     given = data(m)
-    got = convc.compile(m, target=target, threads=2)(*given.values())
+    got = compiled(m, target, 2)(*given.values())
     np.testing.assert_array_equal(got, run_onnxruntime(m, given)[0])
 
 

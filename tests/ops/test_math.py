@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import ml_dtypes
 import numpy as np
 import pytest
+from support.functions import SPECIAL, erf
 
 import convc
 from convc.backends.cpu.build import build
@@ -18,7 +19,6 @@ from convc.ir.op import REGISTRY, Op
 from convc.ir.passes.fuse import fuse
 from convc.ir.types import type_of
 
-erf = np.vectorize(math.erf, otypes=[float])
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -72,7 +72,6 @@ SWEEPS: list[tuple[Op, Function, float, float, float, float]] = [
     (op("atan"), np.arctan, -1e3, 1e3, 3, 0),
 ]
 IDS = [f"{i}-{s[0].name}" for i, s in enumerate(SWEEPS)]
-SPECIAL = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-40, -1e-40, 1.2e-38, 1e-20, 3e38], np.float32)
 VECTORISED = [
     [op(name)]
     for name in (

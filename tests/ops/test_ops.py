@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 import pytest
+from support.cases import CASES
+from support.compiling import compiled
 from support.oracles import case_graph, expected, run_reference
 from support.tolerances import assert_close
 
@@ -12,9 +14,6 @@ from convc.ir.op import REGISTRY, Case
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
-CASES = [
-    pytest.param(case, id=f"{name}-{i}") for name, cls in sorted(REGISTRY.items()) for i, case in enumerate(cls.cases())
-]
 WITHOUT_CASES = {"conv_bytes", "fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
 """Ops that no model holds; their own tests cover them."""
 
@@ -28,7 +27,7 @@ def test_numbers(case: Case) -> None:
     """Compiled code gives what the oracles give."""
     assert case.oracle == "both" or case.note, "a case that leaves an oracle out says why"
     graph, feeds = case_graph(case)
-    got = convc.compile(graph, threads=2)(*feeds.values())
+    got = compiled(graph, threads=2)(*feeds.values())
     got = got if isinstance(got, tuple) else (got,)
     for oracle, want in expected(case, graph, feeds):
         for g, w in zip(got, want, strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.compiling import compiled
 from support.malformed import raises
 from support.tolerances import assert_close
 
@@ -30,9 +31,12 @@ X86 = host_target().family == "x86_64"
 needs_x86 = pytest.mark.skipif(not X86, reason="levels of x86-64 run on x86-64")
 
 
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2D(16, kernel_size=3, padding=1, activation="relu"), nn.Conv2D(8, kernel_size=1))
+
+
 def network(*targets: str, threads: int | None = 1) -> Any:
-    net = nn.Sequential(nn.Conv2D(16, kernel_size=3, padding=1, activation="relu"), nn.Conv2D(8, kernel_size=1))
-    return convc.compile(net, ",".join(targets) or "cpu", {"x": X.shape}, threads)
+    return convc.compile(layers(), ",".join(targets) or "cpu", {"x": X.shape}, threads)
 
 
 def machine(code: bytes | memoryview) -> int:
@@ -162,7 +166,7 @@ def test_two_processes_build_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_any_thread_count_gives_the_same_bits(tmp_path: Path) -> None:
-    network().save(tmp_path / "m.so")
+    compiled(layers(), shapes={"x": X.shape}).save(tmp_path / "m.so")
     want = convc.load(tmp_path / "m.so", threads=1)(X).tobytes()
     for threads in (1, 2, 3, 5):
         loaded = convc.load(tmp_path / "m.so", threads=threads)

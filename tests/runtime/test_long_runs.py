@@ -146,7 +146,7 @@ def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
 
 STAGES = [
     "convc.onnx.importer.verify",
-    "convc.ir.pipeline.apply",
+    "convc.ir.pipeline.verify",
     "convc.backends.cpu.build.schedule",
     "convc.backends.cpu.build.lower",
     "convc.backends.cpu.build.generate",

@@ -1,0 +1,15 @@
+"""Machine code for GPUs, as tests look at it."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+
+def architecture_of(code: bytes) -> str:
+    """``sm_80`` for machine code, by the ELF header's flags; ``compute_75`` for PTX."""
+    if code[:4] == b"\x7fELF":
+        return f"sm_{struct.unpack_from('<I', code, 48)[0] >> 8 & 0xFF}"
+    found = re.search(rb"^\.target sm_(\d+)", code, re.MULTILINE)
+    assert found is not None
+    return f"compute_{found[1].decode()}"
