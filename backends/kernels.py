@@ -40,8 +40,7 @@ class Distinct:
         try:
             return schedule(self.group)
         except ConvcError as e:
-            if self.nodes[0].describe() not in str(e):
-                e.args = (f"{self.nodes[0].describe()}: {e}",)
+            e.within(self.nodes[0].describe())
             raise
         except Exception as e:  # TVM raises errors of many kinds
             raise CompileError(f"{self.nodes[0].describe()} could not be compiled: {e}") from e

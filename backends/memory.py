@@ -22,7 +22,7 @@ class Lifetime:
         return self.first <= other.last and other.first <= self.last
 
 
-def plan(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
+def assign_offsets(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     """An offset for each tensor such that no two live at the same time share a byte, and the total size in bytes.
 
     Tensors are placed largest first, each into the tightest gap that those placed before leave: "Greedy by Size for

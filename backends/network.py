@@ -11,7 +11,7 @@ from convc.ir.limits import check, check_made
 from convc.runtime.place import Place
 
 from .in_place import replaceable
-from .memory import Lifetime, aligned, plan
+from .memory import Lifetime, aligned, assign_offsets
 
 MAX_ELEMENTS = (1 << 31) - 1
 """Most elements of a tensor, since generated code indexes tensors with 32-bit integers."""
@@ -87,7 +87,7 @@ class Network:
                 first = lives[owner[v.name]].first if over else i
                 lives[owner[v.name]] = Lifetime(nbytes(v), first, last.get(v.name, i))
         scratch = [Lifetime(self._sizes[n.output.name], i, i) for i, n in enumerate(nodes)]
-        offsets, size = plan([*lives.values(), *scratch])
+        offsets, size = assign_offsets([*lives.values(), *scratch])
         at = dict(zip(lives, offsets, strict=False))
         self._places |= {name: start.after(at[first]) for name, first in owner.items()}
         return {n.output.name: start.after(o) for n, o in zip(nodes, offsets[len(lives) :], strict=True)}, size

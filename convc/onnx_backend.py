@@ -1,14 +1,14 @@
 """convc as an ONNX backend (``onnx.backend.base``):
 ``import convc.onnx_backend as backend; backend.run_model(model, inputs)``.
 
-``python -m convc.onnx_backend`` runs onnx's backend test suite through it; see ``convc.onnx_suite``.
+``python -m convc.onnx_suite`` runs onnx's backend test suite through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,8 +18,8 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
 from convc.ir.errors import InputError, NotConstantError, UnsupportedOpError
 
-if TYPE_CHECKING:
-    from .runtime.model import Model
+from .dynamic import Keep, Kept
+from .runtime.model import CompiledModel
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
@@ -36,7 +36,7 @@ class PreparedModel(BackendRep):
     def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
         self._model = model
         self._threads = threads
-        self._compiled: dict[Any, Model] = {}
+        self._compiled = Kept(Keep())
         initialized = {t.name for t in model.graph.initializer}
         self._inputs = [i for i in model.graph.input if i.name not in initialized]
         self.specialized: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class PreparedModel(BackendRep):
         if all(_is_static(i) for i in self._inputs):
             shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in self._inputs}
             with suppress(NotConstantError):  # the first run gives the values
-                self._compiled[self._key({}, shapes)] = self._compile(model, shapes)
+                self._compiled.get(self._key({}, shapes), lambda: self._compile(model, shapes))
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs as a named tuple. ``inputs`` are arrays, one per input in order, or a mapping by name."""
@@ -63,7 +63,7 @@ class PreparedModel(BackendRep):
             raise InputError(f"the model takes {len(self._inputs)} inputs, not {len(given)}")
         return {i.name: x for i, x in zip(self._inputs, given, strict=True)}
 
-    def _find(self, feeds: Mapping[str, np.ndarray]) -> Model:
+    def _find(self, feeds: Mapping[str, np.ndarray]) -> CompiledModel:
         """The compiled model for these inputs, which is compiled on first use.
 
         Inputs are fixed to their values when compiling shows that the values are needed.
@@ -71,11 +71,12 @@ class PreparedModel(BackendRep):
         while True:
             fixed = {name: feeds[name] for name in self.specialized}
             shapes = {name: x.shape for name, x in feeds.items() if name not in fixed}
-            key = self._key(fixed, shapes)
-            if key in self._compiled:
-                return self._compiled[key]
+
+            def make(fixed: Any = fixed, shapes: Any = shapes) -> CompiledModel:
+                return self._compile(_with_constants(self._model, fixed), shapes)
+
             try:
-                self._compiled[key] = self._compile(_with_constants(self._model, fixed), shapes)
+                return self._compiled.get(self._key(fixed, shapes), make)
             except NotConstantError as e:
                 more = tuple(name for name in e.inputs if name not in fixed)
                 if not more or len(fixed) + len(more) == len(feeds):
@@ -87,11 +88,13 @@ class PreparedModel(BackendRep):
         values = tuple((name, str(x.dtype), x.shape, x.tobytes()) for name, x in sorted(fixed.items()))
         return values, tuple(sorted((name, tuple(s)) for name, s in shapes.items()))
 
-    def _compile(self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Model:
+    def _compile(self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
         from .compiler import compile
 
         try:
-            return compile(model, shapes=shapes, threads=self._threads)
+            made = compile(model, shapes=shapes, threads=self._threads)
+            assert isinstance(made, CompiledModel)  # shapes leaves none open
+            return made
         except NotConstantError:
             raise
         except UnsupportedOpError as e:

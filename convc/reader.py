@@ -58,8 +58,9 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
     if isinstance(source, Graph):
         verify(source)
         return _of_graph(source, given)
-    if all(isinstance(size, int) for shape in given.values() for size in shape):
-        return _of_graph(as_graph(source, given), {})
+    fixed = {n: [size for size in shape if isinstance(size, int)] for n, shape in given.items()}
+    if all(len(fixed[n]) == len(shape) for n, shape in given.items()):
+        return _of_graph(as_graph(source, fixed), {})
     inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items())
     return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced for each size
 

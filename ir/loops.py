@@ -39,7 +39,7 @@ def _indices(index: Sequence[Any]) -> list[Any]:
     return list(index) or [0]
 
 
-def program(
+def loop_nest(
     k: TensorExpressions,
     outs: Sequence[TensorType],
     inputs: Sequence[Operand],

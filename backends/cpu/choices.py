@@ -13,17 +13,17 @@ from convc.ir.text import print_node
 
 @dataclass(frozen=True)
 class Choices:
-    """The measured choices: the name of an algorithm (``algorithm``) for the text of each convolution (``kernel``)."""
+    """The measured choices: the name of an algorithm (``algorithm``) for the text of each convolution (``signature``)."""
 
     algorithms: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, node: Node, ranked: Sequence[Op]) -> Op:
         """The op of ``ranked`` that measurements chose for a convolution; the first one where they chose none."""
-        wanted = self.algorithms.get(kernel(node)) if self.algorithms else None
+        wanted = self.algorithms.get(signature(node)) if self.algorithms else None
         return next((op for op in ranked if algorithm(op) == wanted), ranked[0])
 
 
-def kernel(node: Node) -> str:
+def signature(node: Node) -> str:
     """A convolution as text: its attributes and the types of its operands and result. Names of values are left out."""
     attributes = print_node(Node(node.op, (), (Value("y", node.output.type),))).partition("()")[2]
     return f"{node.op.name}({', '.join(str(v.type) for v in node.inputs)}) -> {node.output.type}{attributes}"

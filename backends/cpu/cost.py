@@ -53,7 +53,7 @@ def direct_cycles(node: Node, machine: Machine, bandwidth: float) -> float:
 
 
 @dataclass(frozen=True)
-class WinogradPlan:
+class WinogradSplit:
     """How a Winograd convolution is run, and its estimated ``cycles``.
 
     Either ``rows`` of tiles go from input transform to result at a time, or (``by_channel``) all tiles are transformed
@@ -65,7 +65,9 @@ class WinogradPlan:
     cycles: float
 
 
-def winograd_plan(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float) -> WinogradPlan:
+def winograd_split(
+    x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float
+) -> WinogradSplit:
     """The faster of the two plans for a convolution from x to out, on all threads of the machine."""
     sizes = _Sizes.of(x, out, op, machine)
     return min(_by_rows(sizes, machine, bandwidth), _by_channel(sizes, machine, bandwidth), key=lambda p: p.cycles)
@@ -145,8 +147,8 @@ def _steps(matrix: Matrix) -> float:
     )
 
 
-def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
-    def plan(rows: int) -> WinogradPlan:
+def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradSplit:
+    def plan(rows: int) -> WinogradSplit:
         groups = s.images * (s.high // rows)
         worth = tile_worth(rows * s.wide, tile_size(rows * s.wide, machine.tile_pixels))
         again = (
@@ -157,12 +159,12 @@ def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
         spilled = rows * s.wide * s.tile_bytes() > machine.cache_bytes / CACHE_PARTS
         transforms = s.transforms * (SPILLED_TRANSFORM if spilled else 1.0)
         work = (s.products / worth + transforms) * idle(groups, machine.threads)
-        return WinogradPlan(False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
+        return WinogradSplit(False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
 
     return min((plan(r) for r in range(1, s.high + 1) if s.high % r == 0), key=lambda p: p.cycles)
 
 
-def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
+def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradSplit:
     tiles = s.high * s.wide
     data = 4.0 * s.elements * s.images * tiles * s.channels
     # each block of outputs reads all data again, and nothing prefetches it
@@ -171,7 +173,7 @@ def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradPlan:
     spilled = 4.0 * s.elements * tiles * s.outputs / s.blocks > machine.cache_bytes / CACHE_PARTS
     transforms = s.transforms * (SPILLED_TRANSFORM if spilled else 1.0)
     work = (s.products / worth + transforms) * idle(s.images * s.blocks, machine.threads)
-    return WinogradPlan(True, s.high, max(work, s.weight_bytes / bandwidth) + again)
+    return WinogradSplit(True, s.high, max(work, s.weight_bytes / bandwidth) + again)
 
 
 def winograd_candidates(node: Node) -> list[WinogradConv]:

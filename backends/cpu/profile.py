@@ -136,7 +136,7 @@ def peak_gflops() -> float:
         generate([kernel], {MAIN: kernel_function(MAIN, kernel, values)}, target), (MAIN,), target, False
     )
     tensors = [np.full(v.type.sizes, 1e-3, np.float32) for v in values]
-    scratch = np.empty(max(kernel.scratch, 1), np.uint8)
-    arguments = (ctypes.c_int64 * 4)(*map(address_of, (*tensors, scratch)))
+    arrays: list[np.ndarray] = [*tensors, np.empty(max(kernel.scratch, 1), np.uint8)]
+    arguments = (ctypes.c_int64 * 4)(*(address_of(a) for a in arrays))
     run, at = code.function(MAIN), ctypes.addressof(arguments)
     return 2.0 * chains * lanes * length / best_time(lambda: run(at, 0)) / 1e9

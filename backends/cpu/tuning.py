@@ -15,7 +15,7 @@ from convc.ir.graph import Graph
 from convc.ir.ops.fused import Fused
 
 from .build import Built, build
-from .choices import Choices, algorithm, kernel
+from .choices import Choices, algorithm, signature
 from .pipeline import pipeline
 from .profile import node_times
 from .target import Target
@@ -48,7 +48,7 @@ class Tuned:
     in seconds, the cost model's choice first.
     """
 
-    kernel: str
+    signature: str
     uses: int
     seconds: Mapping[str, float]
     gain: float
@@ -64,7 +64,7 @@ class Tuned:
 class Outcome:
     """What was measured, the choices that follow, and the seconds of all kernels of a run by the cost model and by those."""
 
-    kernels: Sequence[Tuned]
+    convolutions: Sequence[Tuned]
     choices: Choices
     before: float
     after: float
@@ -86,8 +86,8 @@ def tune(
     ranked: dict[str, list[str]] = {}
     nodes: dict[str, str] = {}
     for node, ops in candidates(graph, target.machine):
-        nodes[node.output.name] = kernel(node)
-        ranked[kernel(node)] = [algorithm(op) for cycles, op in ops if cycles <= effort.worth * ops[0][0]]
+        nodes[node.output.name] = signature(node)
+        ranked[signature(node)] = [algorithm(op) for cycles, op in ops if cycles <= effort.worth * ops[0][0]]
 
     def compiled(algorithms: Mapping[str, str]) -> _Network:
         _, rest = pipeline(target.machine, choices=Choices(algorithms)).split("choose_algorithms")
@@ -109,14 +109,14 @@ def tune(
         return _in_turns(some, target.threads, until, report, measure, effort)
 
     times = timed(networks, end if ranks > 1 else 0.0)
-    kernels = [_tuned(k, ranked[k], nodes, networks, times, effort.gain) for k in ranked]
-    won = Choices({t.kernel: t.winner for t in kernels if t.winner != ranked[t.kernel][0]})
+    convolutions = [_tuned(k, ranked[k], nodes, networks, times, effort.gain) for k in ranked]
+    won = Choices({t.signature: t.winner for t in convolutions if t.winner != ranked[t.signature][0]})
     before = after = sum(times[0].values())
     if won.algorithms:
         report("comparing the whole network")
         pair = [networks[0], compiled(won.algorithms)]
         before, after = (sum(t.values()) for t in timed(pair, 0.0))
-    return Outcome(kernels, won if after < before else Choices(), before, after)
+    return Outcome(convolutions, won if after < before else Choices(), before, after)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def time_on_gpu(path: str, turns: int) -> None:
 
 def _time_on_gpu(name: str, model: CudaModel, turns: int) -> None:
     rng = np.random.default_rng(0)
-    feeds = {p.name: rng.standard_normal(p.shape).astype(p.dtype) for p in model.inputs}
+    feeds = {p.name: rng.standard_normal(p.sizes).astype(p.dtype) for p in model.inputs}
     model.run(feeds)
     runs = max(1, min(1000, round(0.25 / _seconds(lambda: model.program.replay(1)))))
     alone = median(_seconds(lambda: model.program.replay(runs)) / runs for _ in range(turns))

@@ -44,7 +44,7 @@ def _convc() -> Callable[[str], Callable[[], Any]]:
     def start(path: str) -> Callable[[], Any]:
         model = load(path, threads=1)
         assert isinstance(model, CompiledModel)
-        feeds = [np.zeros(p.shape, p.dtype) for p in model.inputs]
+        feeds = [np.zeros(p.sizes, p.dtype) for p in model.inputs]
         return lambda: model(*feeds)
 
     return start

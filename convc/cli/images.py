@@ -41,7 +41,7 @@ def read_picture(
 
 def _geometry(port: Port) -> tuple[int, int, int, bool]:
     """Channels, height, width, and whether the channels come last."""
-    shape = port.shape
+    shape = port.sizes
     if len(shape) == 4 and shape[0] == 1 and port.dtype in ("float16", "float32", "float64", "uint8"):
         if shape[1] in (1, 3):
             return shape[1], shape[2], shape[3], False
@@ -60,7 +60,7 @@ def _sized(port: Port, path: str | os.PathLike[str]) -> Port:
         width, height = _upright(path).size
         own = {0: 1, axes[0]: height, axes[1]: width}
         shape = [own.get(i, size) if isinstance(size, str) else size for i, size in enumerate(shape)]
-    return Port(port.name, tuple(shape), port.dtype)  # type: ignore[arg-type]
+    return Port(port.name, tuple(shape), port.dtype)
 
 
 def _pixels(path: str | os.PathLike[str], channels: int, height: int, width: int) -> np.ndarray:

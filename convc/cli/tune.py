@@ -53,11 +53,11 @@ def main(args: argparse.Namespace) -> None:
     known = choices_for(True, target.mcpu)
     write(path, target.mcpu, known)  # that it can be is said before the long part, not after it
     outcome = tune(graph, target, args.budget, progress)
-    measured = {t.kernel for t in outcome.kernels}
+    measured = {t.signature for t in outcome.convolutions}
     kept = {k: a for k, a in known.algorithms.items() if k not in measured} | dict(outcome.choices.algorithms)
     write(path, target.mcpu, Choices(kept))
-    for t in outcome.kernels:
-        print(f"{t.uses:3}x {t.seconds[t.winner] * 1e3:8.3f} ms  {_gain(t)}: {t.kernel}")
+    for t in outcome.convolutions:
+        print(f"{t.uses:3}x {t.seconds[t.winner] * 1e3:8.3f} ms  {_gain(t)}: {t.signature}")
     if outcome.choices.algorithms:
         less = 1 - outcome.after / outcome.before
         print(f"all kernels of a run: {outcome.before * 1e3:.3f} -> {outcome.after * 1e3:.3f} ms, {less:.1%} less")

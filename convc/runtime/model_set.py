@@ -55,7 +55,7 @@ class ModelSet(ManySizes):
     def __init__(self, models: Sequence[CompiledModel], here: Sequence[CompiledModel]) -> None:
         """``here`` are those of the models that run here, one a size."""
         self._models = tuple(models)
-        self._by_shapes = {tuple(p.shape for p in m.inputs): m for m in here}
+        self._by_shapes = {tuple(p.sizes for p in m.inputs): m for m in here}
         self.name = models[0].name
         self._inputs, self._outputs = (
             tuple(map(joined, zip(*ports, strict=True)))

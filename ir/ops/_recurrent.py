@@ -15,7 +15,7 @@ import numpy as np
 from ..dtypes import dtype_names
 from ..errors import ShapeError, plural
 from ..graph import Value
-from ..loops import Memory, block, loop, program, vector_loop, when
+from ..loops import Memory, block, loop, loop_nest, vector_loop, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Op
@@ -135,7 +135,7 @@ class Recurrent(Op):
 
             return loop(k, batch, sequence, parallel=batch > 1)
 
-        made = program(k, [*wide, room], xs, body, self.name)[:-1]
+        made = loop_nest(k, [*wide, room], xs, body, self.name)[:-1]
         return [
             y.tensor if y.type == out else k.compute(out, lambda *i, y=y, out=out: y(*i).astype(out.tvm_dtype))
             for y, out in zip(made, outs, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program, when
+from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, f64, sample
@@ -49,7 +49,7 @@ class Det(Op):
             return loop(k, count, lambda b: _eliminate(k, b, size, ins[0], *made), parallel=count > 1)
 
         kept = [results, flat, TensorType("i32", (count,)), results]
-        y = program(k, kept, [matrices], body, self.name)[0]
+        y = loop_nest(k, kept, [matrices], body, self.name)[0]
 
         def result(*i: Any) -> Any:
             b = 0

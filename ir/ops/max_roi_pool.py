@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program
+from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
@@ -81,7 +81,7 @@ class MaxRoiPool(Op):
 
             return loop(k, regions, region, parallel=regions > 1)
 
-        return program(k, [outs[0], edges], xs, body, self.name)[0].tensor
+        return loop_nest(k, [outs[0], edges], xs, body, self.name)[0].tensor
 
     def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: int) -> tuple[Any, Any]:
         """The first element of bin i along an axis, and the one after the last.

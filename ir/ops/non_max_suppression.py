@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program, when
+from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
@@ -78,7 +78,7 @@ class NonMaxSuppression(Op):
             pick = loop(k, groups, lambda g: self.pick(k, ins, results, g, classes), parallel=groups > 1)
             return block(k, pick, clear, total.store(zero, 0), loop(k, groups, gather))
 
-        return [r.tensor for r in program(k, [*outs, *work], xs, body, self.name)[:2]]
+        return [r.tensor for r in loop_nest(k, [*outs, *work], xs, body, self.name)[:2]]
 
     def pick(self, k: TensorExpressions, ins: Sequence[Memory], results: Sequence[Memory], g: Any, classes: int) -> Any:
         """The loop over the boxes of one class of one image: candidates come from a heap, the best first, and are

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..dtypes import COMPUTED
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program, when
+from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
@@ -57,7 +57,7 @@ class NonZero(Op):
             clear = loop(k, count, lambda j: block(k, *(y.store(zero, a, j) for a in range(len(shape)))))
             return block(k, found.store(zero, 0), clear, loop(k, count, element))
 
-        return [r.tensor for r in program(k, outs, xs, body, self.name)]
+        return [r.tensor for r in loop_nest(k, outs, xs, body, self.name)]
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

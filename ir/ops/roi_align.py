@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program
+from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
@@ -98,7 +98,7 @@ class RoiAlign(Op):
 
             return loop(k, regions, region, parallel=regions > 1)
 
-        made = program(k, [wide, kept], xs, body, self.name)[0]
+        made = loop_nest(k, [wide, kept], xs, body, self.name)[0]
         return made.tensor if wide == out else k.compute(out, lambda *i: made(*i).astype(out.tvm_dtype))
 
     def begin(self, k: TensorExpressions, rois: Memory, state: Memory, r: Any, axis: int, bins: int) -> Any:

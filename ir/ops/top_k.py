@@ -11,7 +11,7 @@ import numpy as np
 
 from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError
-from ..loops import Memory, block, loop, program, when
+from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i64, sample, u8
@@ -64,7 +64,7 @@ class TopK(Op):
             TensorType(out.dtype, (rows, length)),
         )
         found = [TensorType(t.dtype, (rows, self.count)) for t in outs]
-        made = program(k, [*found, *work], [flat], body, self.name)[:2]
+        made = loop_nest(k, [*found, *work], [flat], body, self.name)[:2]
         return [k.compute(t, lambda *i, m=m: m(*_row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
 
     def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any) -> Any:

@@ -18,7 +18,7 @@ from support.tolerances import MODEL_ATOL, MODEL_RTOL, assert_close
 
 import convc
 from convc.backends.in_place import replaceable
-from convc.backends.memory import ALIGNMENT, Lifetime, plan
+from convc.backends.memory import ALIGNMENT, Lifetime, assign_offsets
 from convc.cli.footprint import footprint
 from convc.ir.builder import Builder
 from convc.ir.graph import Node, Value
@@ -49,7 +49,7 @@ def test_memory_that_is_not_there() -> None:
 
 @given(LIFETIMES)
 def test_live_tensors_never_overlap(lifetimes: list[Lifetime]) -> None:
-    offsets, size = plan(lifetimes)
+    offsets, size = assign_offsets(lifetimes)
     spans = [(o, o + t.nbytes, t) for o, t in zip(offsets, lifetimes, strict=True)]
     assert all(o % ALIGNMENT == 0 and end <= size for o, end, _ in spans)
     for i, (a, a_end, x) in enumerate(spans):
@@ -59,7 +59,7 @@ def test_live_tensors_never_overlap(lifetimes: list[Lifetime]) -> None:
 
 @given(LIFETIMES)
 def test_no_more_than_all_together_and_no_less_than_what_is_live_at_once(lifetimes: list[Lifetime]) -> None:
-    _, size = plan(lifetimes)
+    _, size = assign_offsets(lifetimes)
     assert size <= sum(t.nbytes + ALIGNMENT for t in lifetimes)
     for step in range(27):
         assert size >= sum(t.nbytes for t in lifetimes if t.first <= step <= t.last)
@@ -67,13 +67,13 @@ def test_no_more_than_all_together_and_no_less_than_what_is_live_at_once(lifetim
 
 def test_a_chain_takes_two_tensors() -> None:
     lifetimes = [Lifetime(1024, i, i + 1) for i in range(10)]
-    assert plan(lifetimes)[1] == 2048
+    assert assign_offsets(lifetimes)[1] == 2048
 
 
 def test_the_tightest_gap_is_taken() -> None:
     big, left, right = Lifetime(4096, 0, 1), Lifetime(2048, 0, 3), Lifetime(1024, 2, 3)
     small = Lifetime(512, 2, 2)
-    offsets, size = plan([big, left, right, small])
+    offsets, size = assign_offsets([big, left, right, small])
     assert size == 4096 + 2048
     assert offsets[2] == 0
     assert offsets[3] == 1024
@@ -82,7 +82,7 @@ def test_the_tightest_gap_is_taken() -> None:
 def test_of_equal_tensors_the_first_given_lies_lowest() -> None:
     """The order of what is equally large is that of the list: no set or hash decides where a tensor lies."""
     lifetimes = [Lifetime(64, 0, 1), Lifetime(128, 0, 2), Lifetime(64, 1, 3), Lifetime(128, 2, 3), Lifetime(64, 0, 3)]
-    assert plan(lifetimes) == ([128, 0, 256, 128, 320], 384)
+    assert assign_offsets(lifetimes) == ([128, 0, 256, 128, 320], 384)
 
 
 @given(LIFETIMES, st.randoms(use_true_random=False))
@@ -91,7 +91,10 @@ def test_what_is_planned_follows_from_sizes_and_times(lifetimes: list[Lifetime],
     lifetimes = [Lifetime(64 * t.nbytes + i, t.first, t.last) for i, t in enumerate(lifetimes)]
     order = list(range(len(lifetimes)))
     random.shuffle(order)
-    (given_offsets, size), (offsets, shuffled_size) = plan(lifetimes), plan([lifetimes[i] for i in order])
+    (given_offsets, size), (offsets, shuffled_size) = (
+        assign_offsets(lifetimes),
+        assign_offsets([lifetimes[i] for i in order]),
+    )
     assert [given_offsets[i] for i in order] == offsets
     assert size == shuffled_size
 

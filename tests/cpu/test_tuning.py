@@ -89,7 +89,7 @@ def test_compile_uses_what_was_measured(
     if wanted == untuned:
         pytest.skip(f"{wanted} is what the cost model chooses for this processor")
     outcome = tuned_to(wanted, model, host_target())
-    assert [(t.uses, t.winner) for t in outcome.kernels] == [(1, wanted)]
+    assert [(t.uses, t.winner) for t in outcome.convolutions] == [(1, wanted)]
     assert outcome.after < outcome.before
     assert algorithms(model) == {untuned}
     write(path, CPU, outcome.choices)
@@ -108,7 +108,7 @@ def test_compile_uses_what_was_measured(
 def test_small_gains_are_noise(model: onnx.ModelProto, untuned: str) -> None:
     outcome = tuned_to("winograd 1x2", model, host_target(), replace(ALL, gain=0.6))
     assert outcome.choices == Choices()
-    assert outcome.kernels[0].winner == untuned
+    assert outcome.convolutions[0].winner == untuned
 
 
 def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto) -> None:

@@ -17,7 +17,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from convc.ir.rewrite import drop_dead, rebuild
 
 from ..choices import Choices
-from ..cost import direct_cycles, winograd_candidates, winograd_plan
+from ..cost import direct_cycles, winograd_candidates, winograd_split
 from ..machine import Machine
 
 RESIDENT_MARGIN = 4
@@ -38,7 +38,7 @@ def choose_algorithms(graph: Graph, machine: Machine, choices: Choices | None = 
         if not isinstance(op, WinogradConv):
             return None
         x, out, weight = inputs[0].type, node.output.type, graph.producers[node.inputs[1].name].inputs[0]
-        plan = winograd_plan(x, out, op, machine, bandwidth)
+        plan = winograd_split(x, out, op, machine, bandwidth)
         inner, block = (t.layout.block(1) if t.layout is not None else machine.block for t in (x, out))
         transform = WinogradWeight(op.tile, op.strides, block, inner, plan.by_channel, x.layout is None)
         u = b.emit(transform, weight, names=[f"{weight.name}.winograd"])
@@ -55,7 +55,7 @@ def candidates(graph: Graph, machine: Machine) -> Iterator[tuple[Node, list[tupl
         others = winograd_candidates(node) if _is_blocked(graph, node) else []
         if others:
             x, out = node.inputs[0].type, node.output.type
-            plans = [(winograd_plan(x, out, op, one_core, bandwidth).cycles, op) for op in others]
+            plans = [(winograd_split(x, out, op, one_core, bandwidth).cycles, op) for op in others]
             ops: list[tuple[float, Op]] = [(direct_cycles(node, machine, bandwidth), node.op), *plans]
             yield node, sorted(ops, key=lambda o: o[0])
 

@@ -19,8 +19,9 @@ from convc.ir.types import TensorType
 from ...blocks import find_block, inline_epilogue
 from ...group import Group
 from ..layouts import HALF_BLOCKS_AT_ONCE
+from ..machine import SPARE
 from ..target import Target
-from ..tiles import CACHE_PARTS, LATENCY, SPARE, bands, register_tile, tile_size, tile_worth
+from ..tiles import CACHE_PARTS, LATENCY, bands, register_tile, tile_size, tile_worth
 from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
 from .conv_bytes import bytes_of, sum_of_products
 from .pad import padded, widened
