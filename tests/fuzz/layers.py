@@ -6,7 +6,6 @@ import math
 
 from convc.ir.errors import ShapeError
 from convc.ir.graph import Value
-from convc.ir.ops._window import Ints, Pads
 from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.batch_norm import BatchNorm
 from convc.ir.ops.conv import Conv
@@ -27,6 +26,8 @@ from convc.ir.types import TensorType
 
 from .draw import CHANNELS, SIZES, Draw
 
+Ints = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
 KERNELS = (1, 1, 2, 3, 3, 3, 3, 5, 7)
 
 

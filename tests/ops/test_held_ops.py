@@ -7,17 +7,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.cases import CASES
+from support.compiling import compiled
 from support.oracles import case_graph
 from support.tolerances import assert_close
 
-import convc
-from convc.ir import pipeline
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.layout import Layout
 from convc.ir.op import Case
 from convc.ir.ops.relayout import Relayout
 from convc.ir.passes.fuse import fuse
+from convc.ir.pipeline import Pass, Pipeline
 
 BLOCK = 4
 
@@ -58,11 +58,11 @@ HELD = [p for p in CASES if layouts_of(p.values[0])]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", HELD)
-def test_held_in_a_layout(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_in_a_layout(case: Case) -> None:
     graph, feeds = case_graph(case)
     layouts = layouts_of(case)
-    monkeypatch.setattr(pipeline, "run", lambda g, *_: fuse(g))
-    want, *results = map(np.asarray, convc.compile(held(graph, layouts), threads=1)(*feeds.values()))
+    model = compiled(held(graph, layouts), change=lambda _: Pipeline((Pass("fuse", fuse),)))
+    want, *results = map(np.asarray, model(*feeds.values()))
     for layout, raw in zip(layouts, results, strict=True):
         got = np.moveaxis(raw, -1, 2 if layout.is_blocked else 1)
         if layout.is_blocked:
