@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import InputError
+from convc.ir.errors import InputError, plural
 from convc.ir.sizes import mismatch
 
 from .artifact import Artifact, write_artifact
@@ -81,7 +81,7 @@ class Model(ABC):
 
     def _wrong_count(self, given: int) -> InputError:
         names = self._input_names
-        return InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), not {given}")
+        return InputError(f"the model takes {plural(len(names), 'input')} ({', '.join(names)}), not {given}")
 
     def __repr__(self) -> str:
         def ports(some: Sequence[Port]) -> str:

@@ -65,12 +65,19 @@ USAGE = {
         "build conv.onnx --target cuda --arch sm_80,sm_81",
         "unknown architecture 'sm_81'; known: sm_75,",
     ),
-    "architecture of a processor": ("build conv.onnx --arch sm_80", "--arch needs --target cuda"),
-    "kernels of a processor": ("build conv.onnx --kernels", "--kernels needs --target cuda"),
-    "threads of a GPU": ("build conv.onnx --target cuda --threads 2", "--threads is for processors"),
+    "architecture of a processor": (
+        "build conv.onnx --arch sm_80",
+        "arch is for target 'cuda', and the target is 'cpu'",
+    ),
+    "kernels of a processor": ("build conv.onnx --kernels", "--kernels is for --target cuda"),
+    "threads of a GPU": (
+        "build conv.onnx --target cuda --threads 2",
+        "threads is for a processor, and the target is 'cuda'",
+    ),
     "unknown precision": ("build conv.onnx --precision int4", "'int4'"),
-    "precision of a GPU": ("build conv.onnx --precision tf32", "--precision tf32 is for --target cuda"),
-    "precision of a processor": ("build conv.onnx --target cuda --precision strict", "strict is for processors"),
+    "precision of a GPU": ("build conv.onnx --precision tf32", "'tf32' is for target 'cuda'"),
+    "precision of a processor": ("build conv.onnx --target cuda --precision strict", "'strict' is for a processor"),
+    "unknown target": ("build conv.onnx --target tpu", "unknown target 'tpu'; known: cpu, native"),
     "device for a model": ("run relu.onnx --input x.npy --device 1", "--device is for artifacts"),
     "device of letters": ("run relu.onnx --input x.npy --device gpu", "'gpu' is not the number of a GPU"),
     "overwriting the model": ("build conv.onnx -o conv.onnx", "the model itself"),
@@ -110,19 +117,18 @@ def test_wrong_usage(line: str, part: str, folder: Path, capsys: Capture) -> Non
 
 REFUSED = {
     "missing model": ("inspect nowhere.onnx", "nowhere.onnx"),
-    "missing artifact": ("run nowhere.so --input x.npy", "nowhere.so"),
+    "missing artifact": ("run nowhere.convc --input x.npy", "nowhere.convc"),
     "open sizes": ("build open.onnx", "--shape x="),
     "wrong shape": ("build conv.onnx --shape x=1,3,9,9", "input 'x'"),
     "unknown input": ("build conv.onnx --shape q=1", "'q'"),
-    "unknown target": ("build conv.onnx --target tpu", "unknown target 'tpu'"),
-    "folder that is missing": ("build conv.onnx -o no/where.so", "no/where.so"),
+    "folder that is missing": ("build conv.onnx -o no/where.convc", "no/where.convc"),
     "output that is a folder": ("build relu.onnx -o .", "Is a directory"),
     "dump to a file": ("build relu.onnx --dump-dir x.npy", "dump folder"),
     "nowhere to keep what is found": ("tune conv.onnx", "CONVC_CACHE"),
     "tuning open sizes": ("tune open.onnx", "--shape x="),
     "no such input": ("run relu.onnx --input q=x.npy", "no input 'q'; its inputs are x"),
     "no such file": ("run relu.onnx --input q.npy", "'q.npy': no such file"),
-    "shape of an array": ("run relu.onnx --input wide.npy", "shape [1, 4]"),
+    "shape of an array": ("run relu.onnx --input wide.npy", "axis 1 of input 'x' has size 4"),
     "dtype of an array": ("run relu.onnx --input double.npy", "float64"),
     "array that is none": ("run relu.onnx --input bad.npy", "bad.npy"),
     "picture that is none": ("run conv.onnx --input conv.onnx", "conv.onnx"),
@@ -154,7 +160,7 @@ def test_refused(line: str, part: str, folder: Path, capsys: Capture) -> None:
     assert err.startswith("convc: error: ")
     assert err.count("\n") == 1
     assert out == ""
-    assert not list(folder.glob("*.so"))
+    assert not list(folder.glob("*.convc"))
 
 
 @pytest.mark.parametrize("line", ["--debug inspect nowhere.onnx", "inspect --debug nowhere.onnx"])
@@ -251,8 +257,8 @@ def test_progress_only_on_a_terminal(folder: Path, capsys: Capture, monkeypatch:
 
 def test_build_and_run(folder: Path, capsys: Capture) -> None:
     assert run("build", "relu.onnx", "--threads", "1") == 0
-    assert capsys.readouterr().out.startswith("relu.so (")
-    assert run("run", "relu.so", "--input", "x.npy", "--output", "y.npy") == 0
+    assert capsys.readouterr().out.startswith("relu.convc (")
+    assert run("run", "relu.convc", "--input", "x.npy", "--output", "y.npy") == 0
     assert capsys.readouterr().out == "y: float32[1, 3] = [[0., 2., 3.]]\n"
     np.testing.assert_array_equal(np.load("y.npy"), [[0, 2, 3]])
 
@@ -261,13 +267,13 @@ def test_an_artifact_may_have_any_name(folder: Path, capsys: Capture) -> None:
     assert run("build", "relu.onnx", "-o", "model.bin") == 0
     assert run("run", "model.bin", "--input", "x.npy") == 0
     assert run("run", "model.bin", "--input", "x.npy", "--shape", "x=1,3") == 2
-    assert run("inspect", "model.bin") == 1
+    assert run("export", "model.bin", "-o", "model.onnx") == 1
     assert "compiled already" in capsys.readouterr().err
 
 
 def test_build_with_open_sizes_and_stages(folder: Path, capsys: Capture) -> None:
-    assert run("build", "open.onnx", "--shape", "x=1,3", "-o", "o.so", "--dump-dir", "a/stages") == 0
-    assert convc.load("o.so").inputs[0].shape == (1, 3)
+    assert run("build", "open.onnx", "--shape", "x=1,3", "-o", "o.convc", "--dump-dir", "a/stages") == 0
+    assert convc.load("o.convc").inputs[0].shape == (1, 3)
     stages = sorted(p.name for p in Path("a/stages").glob("*.txt"))
     assert stages[0] == "00_input.txt"
     capsys.readouterr()
@@ -375,7 +381,7 @@ def test_models_made_in_python(model: str, folder: Path, capsys: Capture, monkey
     assert run("inspect", model, "--text") == 0
     assert capsys.readouterr().out == RELU + "\n"
     assert run("build", model) == 0
-    assert Path(model.split(":")[1] + ".so").exists()
+    assert Path(model.split(":")[1] + ".convc").exists()
 
 
 # -- bench -------------------------------------------------------------------------------------------------------------
@@ -387,7 +393,7 @@ def test_bench_names_the_worst_layer(folder: Path, capsys: Capture) -> None:
     assert head.split() == ["model", "thr", "convc", "convc-strict", "/", "convc-strict"]
     assert times.startswith("conv ")
     assert worst.startswith("    worst: ")
-    assert "f32[1,3,4,4]" in worst
+    assert "float32[1, 3, 4, 4]" in worst
     assert "% " in slowest
 
 

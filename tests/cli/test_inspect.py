@@ -21,12 +21,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 INSPECTED = """\
-inputs: %x: f32[1,3,4,4]
-layer  op    output        parameters  FLOPs  bytes
----------------------------------------------------
-y      conv  f32[1,2,4,4]           6   192     24
----------------------------------------------------
-total                               6   192     24
+inputs: %x: float32[1, 3, 4, 4]
+layer  op    output               parameters  FLOPs  bytes
+----------------------------------------------------------
+y      conv  float32[1, 2, 4, 4]           6   192     24
+----------------------------------------------------------
+total                                      6   192     24
 6 parameters (24 B), 192 FLOP a run
 """
 
@@ -46,10 +46,10 @@ def test_inspect_verbose_and_time(folder: Path, capsys: Capture) -> None:
 def test_inspect_of_open_sizes(folder: Path, capsys: Capture) -> None:
     assert run("inspect", "open.onnx") == 0
     out = capsys.readouterr().out
-    assert "f32[n,3]" in out
+    assert "float32[n, 3]" in out
     assert "FLOPs not known" in out
     assert run("inspect", "open.onnx", "--shape", "x=7,3") == 0
-    assert "f32[7,3]" in capsys.readouterr().out
+    assert "float32[7, 3]" in capsys.readouterr().out
 
 
 def test_inspect_text_is_read_back(folder: Path, capsys: Capture) -> None:

@@ -49,7 +49,7 @@ def innermost_loops(asm: str) -> list[list[str]]:
     loops: list[list[str]] = []
     label, body = "", []
     for line in asm.splitlines():
-        if m := re.match(r"(\.L\w+):", line):
+        if m := re.match(r"(\.LBB\w+):", line):
             label, body = m.group(1), []
         elif line.startswith("\t") and not line.startswith("\t."):
             body.append(line.strip())
@@ -73,7 +73,7 @@ def test_accumulators_stay_in_registers(graph: Graph, rule: str, least: int, tar
     loops = innermost_loops(code(graph, target, rule))
     counted = [(sum(bool(re.match(MULTIPLY_ADD[target], i)) for i in loop), loop) for loop in loops]
     dense = [(count / len(loop), loop) for count, loop in counted if count >= least]
-    assert dense, f"no loop has {least} multiply-adds, the longest {max(counted)[0]}"
+    assert dense, f"no loop has {least} multiply-adds, the longest {max((c for c, _ in counted), default=0)}"
     share, loop = max(dense)
     assert share > 0.3, f"of {len(loop)} instructions in the loop {share:.0%} multiply and add"
     spilled = [i for i in loop if SPILLED.search(i)]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from convc.backends.backend import port
 from convc.backends.cuda.build import Variant, variant
 from convc.backends.cuda.gpu import GPUS
 from convc.backends.cuda.pipeline import pipeline
@@ -30,9 +31,7 @@ def built(model: onnx.ModelProto, gpu: str, precision: str) -> tuple[Graph, Vari
 def run_network(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], gpu: str, precision: str) -> list[np.ndarray]:
     """The outputs of a model, which is run twice, as a call must not depend on what the last one left."""
     final, found = built(model, gpu, precision)
-    inputs, outputs = (
-        [(v.type.physical_shape, v.type.numpy_dtype) for v in values] for values in (final.inputs, final.outputs)
-    )
+    inputs, outputs = ([port(v.name, v) for v in values] for values in (final.inputs, final.outputs))
     weights = {name: c.array for name, c in final.constants.items()}
     device = EmulatedDevice(GPUS[gpu].arch)
     with ThreadPoolExecutor() as compiler:

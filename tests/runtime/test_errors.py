@@ -49,10 +49,10 @@ class Refuses(OnDevice):
 
 
 CALLS: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
-    "no input": ((), ("takes 1 inputs (x), not 0",)),
-    "too many inputs": ((ONES, ONES), ("takes 1 inputs (x), not 2",)),
-    "rank": ((ONES[0],), ("input 'x'", "shape [3]", "[2, 3]")),
-    "shape": ((ONES.T,), ("input 'x'", "shape [3, 2]", "[2, 3]")),
+    "no input": ((), ("takes 1 input (x), not 0",)),
+    "too many inputs": ((ONES, ONES), ("takes 1 input (x), not 2",)),
+    "rank": ((ONES[0],), ("input 'x'", "1 axis, [3]", "[2, 3]")),
+    "shape": ((ONES.T,), ("input 'x'", "has size 3", "[2, 3]")),
     "float64": ((ONES.astype(np.float64),), ("input 'x'", "dtype float64", "takes float32")),
     "integers": ((ONES.astype(np.int32),), ("input 'x'", "dtype int32", "takes float32")),
     "other byte order": ((ONES.astype(">f4"),), ("input 'x'", ">f4", "takes float32")),
