@@ -1,7 +1,9 @@
-"""Engines to compare with, each run in a process of its own: ``python -m convc.cli.engines ENGINE MODEL THREADS``.
+"""Engines to compare with, each of which runs in a process of its own.
 
-The child prints one JSON line when it is ready, then answers each number read from stdin with as many times of one
-run, in seconds, as a JSON list. Its threads are set explicitly; between turns it waits for input, so that only one engine runs.
+``python -m convc.cli.engines ENGINE MODEL THREADS LIMITS`` is such a process; LIMITS are those of ``convc.Limits`` as
+JSON. It prints one line of JSON when it is ready. It then reads numbers from stdin, and answers each number N with a
+JSON list of the times of N runs in seconds. The number of threads is set explicitly. Between turns the process waits
+for input, so that only one engine runs at a time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models as a user holds them, compiled for a GPU and run on the emulated one."""
+"""Models compiled for a GPU, used through the public interface on the emulated GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from convc.runtime.cuda.program import DeviceArray
 
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code is the source itself, which is what the emulated device takes."""
+    """Replace the compiled code by its source, which the emulated device takes."""
     monkeypatch.setattr(build, "compile_source", lambda source, arch, name: Compiled(source.encode(), {}))
 
 

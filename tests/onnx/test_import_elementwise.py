@@ -77,8 +77,12 @@ REFUSED: dict[str, tuple[int, str, str, type[ConvcError], str]] = {
         "Clip node 'y': bound 'a_1' has shape [2]",
     ),
     "wide slope": (13, "float[2,3] x, float[1,2,3] s", "y = PRelu(x, s)", ShapeError, "does not broadcast to"),
-    "no condition": (13, "float[3] x, float[3] a", "y = Where(x, x, a)", ShapeError, "the condition is float32, not bool"),
-    "mixed dtypes": (13, "float[3] x, double[3] a", "y = Add(x, a)", ShapeError, "operands differ in dtype: float32, float64"),
+    "no condition": (
+        13, "float[3] x, float[3] a", "y = Where(x, x, a)", ShapeError, "the condition is float32, not bool",
+    ),
+    "mixed dtypes": (
+        13, "float[3] x, double[3] a", "y = Add(x, a)", ShapeError, "operands differ in dtype: float32, float64",
+    ),
     "no direction": (11, "uint8[3] x, uint8[3] b", 'y = BitShift<direction="UP">(x, b)', ShapeError, "'UP'"),
     "unknown gelu": (20, "float[3] x", 'y = Gelu<approximate="x">(x)', ShapeError, "approximate"),
 }  # fmt: skip
