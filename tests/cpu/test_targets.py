@@ -83,7 +83,7 @@ def test_accumulators_stay_in_registers(graph: Graph, rule: str, least: int, tar
 def test_cross_compilation_knows_the_machines() -> None:
     assert [t.machine.lanes for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 4]
     assert [t.machine.registers for t in (HASWELL, SKYLAKE, NEOVERSE)] == [16, 32, 32]
-    # half blocks of channels only where vectors of eight are not half as fast
+    # blocks are halved except where vectors of eight are half as fast
     assert [t.machine.half_block for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 8]
 
 

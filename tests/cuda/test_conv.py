@@ -45,7 +45,7 @@ SM75, SM80, SM86, SM90 = (GPUS[name] for name in ("sm_75", "sm_80", "sm_86", "sm
 TF32 = replace(SM80, tf32=True)
 Shape = tuple[int, ...]
 
-# what multiplies, the dtype, the GPU
+# schedule, dtype, GPU
 UNITS: list[tuple[ModuleType, str, Gpu]] = [
     (implicit_gemm, "f32", SM75),
     (implicit_gemm, "f32", SM80),
@@ -76,7 +76,7 @@ CONVOLUTIONS: list[tuple[Conv, Shape, Shape]] = [
 TRANSPOSED: list[tuple[ConvTranspose, Shape, Shape]] = [
     (ConvTranspose((2, 2), pads(1, 1)), (1, 12, 6, 5), (12, 8, 4, 4)),
     (ConvTranspose((2, 3), ((1, 0), (0, 2)), output_padding=(1, 2)), (2, 3, 5, 4), (3, 2, 3, 3)),  # ragged phases
-    (ConvTranspose((3, 2), pads(1, 1), (2, 4)), (1, 2, 4, 5), (2, 3, 3, 2)),  # some positions meet nothing
+    (ConvTranspose((3, 2), pads(1, 1), (2, 4)), (1, 2, 4, 5), (2, 3, 3, 2)),  # no input contributes to some positions
     (ConvTranspose((2,), pads(1), group=2), (1, 4, 5), (4, 3, 4)),
 ]
 # op, left, right, third operand

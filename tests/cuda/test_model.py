@@ -71,7 +71,7 @@ def test_results_on_the_device_are_inputs_of_the_next_model() -> None:
     first, second = features(), head()
     device = EmulatedDevice(80)
     a, b = compiled(first, X.shape, device), compiled(second, (2, 8, 4, 4), device)
-    results = [a.program([X * np.float32(s)], 0)[0] for s in (1, 2)]  # held at once: neither overwrites the other
+    results = [a.program([X * np.float32(s)], 0)[0] for s in (1, 2)]  # both are kept, and neither overwrites the other
     for s, y in zip((1, 2), results, strict=True):
         assert isinstance(y, DeviceArray)
         z = b(y)

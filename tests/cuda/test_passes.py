@@ -78,7 +78,7 @@ def test_a_gate_is_not_converted() -> None:
         "%y: f32[1,32,8,8] = conv(%n, %w) {pads=[[1,1],[1,1]]}\nreturn %y"
     )
     placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3), k=weights(1, 32, 1, 1)), LAYOUTS)
-    assert ops(placed).count("relayout") == 3  # in, out, and the weight that both convolutions have
+    assert ops(placed).count("relayout") == 3  # input, output, and the weight that both convolutions share
 
 
 def test_dense_weights_have_their_outputs_innermost() -> None:
