@@ -39,9 +39,10 @@ from convc.ir.ops.unary import Relu
 from convc.reader import as_graph
 
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
-"""The rule for a convolution whose groups have eight channels, by machine.
+"""The rule for 40 channels in groups of eight, by machine.
 
-They fill a block where vectors of eight reach the full rate, and elsewhere half a block.
+Where vectors of eight reach the full rate, the channels are held in blocks of eight, each of which is a group. On
+other machines a group is half a block.
 """
 # the expected rule, or the one on each machine
 CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [

@@ -47,7 +47,7 @@ class CudaModel(CompiledModel):
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
         self.usage: Mapping[str, Sequence[Any]] = {}
-        """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
+        """The resources that each kernel uses, by architecture; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class CudaModel(CompiledModel):
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``tf32`` or ``fp16``."""
+        """The precision of the computation: ``fp32``, ``tf32`` or ``fp16``."""
         return str(self._description.details["precision"])
 
     @property
