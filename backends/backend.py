@@ -42,7 +42,7 @@ class Backend:
     name: str
     """The name of the backend's package, and the kind of the artifacts that it makes."""
     machines: str
-    """What the backend makes code for, as the text of error messages: ``a processor``."""
+    """The machines that the backend makes code for, as error messages name them: ``a processor``."""
     targets: tuple[str, ...]
     """The names of the backend's targets. The first is the one to name in messages."""
     several: bool
@@ -69,7 +69,7 @@ class Backend:
     Raises ``CompileError`` when it can run none of them.
     """
     reports_usage: bool = False
-    """Whether the compiled models have an attribute ``usage``, which tells what each kernel takes of the machine."""
+    """Whether the compiled models have an attribute ``usage``, the GPU resources that each kernel uses."""
 
 
 @cache

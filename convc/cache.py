@@ -35,7 +35,7 @@ from .runtime.model import CompiledModel
 LIMIT = 4 << 30
 """The default size limit in bytes."""
 PATIENCE = 10.0
-"""How many seconds to wait for another process that writes to the cache. After them the model is not stored."""
+"""The number of seconds to wait for another process that writes to the cache. After them the model is not stored."""
 LEFTOVER = 3600.0
 """An unfinished file that is older than this many seconds was left by a process that died, and is deleted."""
 

@@ -80,7 +80,7 @@ RULES = {
         "convc.backends.cuda",
     ),
 }  # fmt: skip
-"""What the modules of a package may import besides the standard library.
+"""The modules that those of a package may import, besides the standard library.
 
 They must not import what begins with ``!``.
 """

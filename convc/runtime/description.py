@@ -65,7 +65,7 @@ class Description:
     """The name of the backend that made the code, and of the package of the runtime that runs it: ``cpu`` or ``cuda``.
     """
     details: Mapping[str, Any]
-    """What the runtime must know of code of that kind, as JSON-compatible values.
+    """The facts about the code that the runtime of that kind needs, as JSON-compatible values.
 
     See ``cpu/model.py`` and ``cuda/model.py``.
     """

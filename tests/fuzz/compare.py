@@ -33,7 +33,9 @@ WINOGRAD = 20
 See ``tests/support/tolerances.py``.
 """
 SAFETY = 8
-"""The error may be this many times the effect of noise, since noise is drawn only twice and rarely hits the worst case.
+"""The error may be this many times the effect of noise.
+
+Noise is drawn only twice, and rarely hits the worst case.
 """
 FLOOR = 16
 """An error of this many roundings of the largest element is always allowed."""

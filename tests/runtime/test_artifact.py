@@ -56,7 +56,7 @@ def image() -> np.ndarray:
 
 
 def elsewhere(code: str, **names: object) -> str:
-    """What a new process prints when it runs this code."""
+    """The output of a new process that runs this code."""
     text = MODULE.format(tests=str(Path(__file__).parents[1])) + code.format(**names)
     done = subprocess.run([sys.executable, "-c", text], check=True, capture_output=True, text=True)
     return done.stdout
