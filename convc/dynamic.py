@@ -114,7 +114,10 @@ class DynamicModel(ManySizes):
         """The compiled models in memory."""
 
     def at(self, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
-        """The model for the given shapes of all inputs, by name. Raises ``ShapeError`` when they do not fit."""
+        """The model for the given shapes of inputs, by name.
+
+        Raises ``ShapeError`` when a shape does not fit its input, and ``InputError`` when a dynamic size is left open.
+        """
         fixed = narrowed(self._inputs, checked_shapes(shapes))
         return self._get(tuple(_sizes(p) for p in fixed))
 
