@@ -1,9 +1,10 @@
-"""Backends: the only code that touches TVM."""
+"""The backends, which are the only code that imports TVM."""
 
 import os
 
-# TVM reads these when its thread pool starts. It would take half the processors it sees and pin threads to the first ones,
-# which is wrong in a container; the pool is sized by what this process may use, and the scheduler places the threads.
+# TVM reads these variables when its thread pool starts. By default it takes half of the processors that it sees, and
+# pins threads to the first ones, which is wrong in a container. The pool gets as many threads as the process may run
+# on, and the operating system places them.
 os.environ.setdefault(
     "TVM_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 )

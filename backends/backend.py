@@ -1,7 +1,7 @@
-"""What a target is to the compiler: the record that each backend fills in, and what all of them do alike.
+"""The interface of a backend, a record that each backend fills in, and functions that all backends share.
 
-A backend is a package beside this file, whose module ``backend`` has it as ``BACKEND``; the code that it makes is run by the
-package of the same name in ``convc/runtime``. Nothing else in the compiler knows a target by its name.
+A backend is a package beside this file. Its module ``backend`` defines ``BACKEND``. The code that it makes is run by
+the package of the same name in ``convc/runtime``. No other part of the compiler refers to a backend by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from convc.version import __version__
 
 @dataclass(frozen=True)
 class Options:
-    """What a model is compiled for, as ``convc.compile`` takes it: each backend says which of these it knows."""
+    """The options of ``convc.compile`` that concern the target. Each backend takes those that it knows."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -37,42 +37,54 @@ class Options:
 
 @dataclass(frozen=True)
 class Backend:
-    """One backend."""
+    """The description of one backend."""
 
     name: str
-    """What its package is called, and the kind of the artifacts that it makes."""
+    """The name of the backend's package, and the kind of the artifacts that it makes."""
     machines: str
-    """What it makes code for, as errors say it: ``a processor``."""
+    """The machines that the backend makes code for, as error messages name them: ``a processor``."""
     targets: tuple[str, ...]
-    """The names of its targets, the first being what people say when they mean any."""
+    """The names of the backend's targets. The first is the one to name in messages."""
     several: bool
-    """Whether one artifact may be for several targets, whose names stand between commas."""
+    """Whether one artifact may hold code for several targets, whose names are separated by commas."""
     precisions: tuple[str, ...]
-    """What ``precision`` may be, ``default`` first."""
+    """The values that ``precision`` may have, ``default`` first."""
     own: tuple[str, ...]
-    """The options, besides target and precision, that it knows: ``threads``, ``arch``."""
+    """The options that the backend knows besides target and precision: ``threads`` or ``arch``."""
     units: Callable[[Options], Sequence[Any]]
-    """What one model each is compiled for. Raises ``CompileError`` for options that are malformed."""
+    """The units of the options: one model is compiled for each of them.
+
+    Raises ``CompileError`` for malformed options.
+    """
     key: Callable[[Any, Options], Any]
-    """All that decides what is compiled for a unit, besides graph and precision, as JSON keeps it."""
+    """All that determines the code for a unit, besides the graph and the precision, as a JSON-compatible value."""
     build: Callable[[Graph, Any, Options, Path | None], CompiledModel]
-    """Compile a graph of static shapes for a unit; the text of every stage goes to the folder where one is given."""
+    """Compile a graph of static shapes for a unit.
+
+    If a folder is given, the graph after every pass is written to it.
+    """
     for_here: Callable[[Options], Options]
-    """The same for the one of several targets that this machine runs best; raises ``CompileError`` when it runs none."""
+    """The options with the one target, out of several, that this machine runs best.
+
+    Raises ``CompileError`` when it can run none of them.
+    """
     reports_usage: bool = False
-    """Whether the models that it builds have ``usage``: what each kernel takes of the machine."""
+    """Whether the compiled models have an attribute ``usage``, the GPU resources that each kernel uses."""
 
 
 @cache
 def backends() -> tuple[Backend, ...]:
-    """Every backend, in alphabetic order."""
+    """All backends, in alphabetical order."""
     package = __package__ or ""
     found = [m.name for m in pkgutil.iter_modules(import_module(package).__path__) if m.ispkg]
     return tuple(import_module(f"{package}.{name}.backend").BACKEND for name in sorted(found))
 
 
 def backend_of(options: Options) -> Backend:
-    """The backend for a target; raises ``CompileError`` for a target that none knows, and options that do not go with it."""
+    """The backend for the target of the options.
+
+    Raises ``CompileError`` when no backend has the target, and when the options do not go with it.
+    """
     names = options.target.split(",")
     fitting = [b for b in backends() if all(name in b.targets for name in names) and (b.several or len(names) == 1)]
     if not fitting:
@@ -85,7 +97,7 @@ def backend_of(options: Options) -> Backend:
 
 
 def check(backend: Backend, options: Options) -> None:
-    """Raise ``CompileError`` for an option that another backend than this one knows."""
+    """Raise ``CompileError`` for a precision that the backend lacks, or an option that only another backend knows."""
     others = [b for b in backends() if b is not backend]
     if options.precision not in backend.precisions:
         where = [b.machines for b in others if options.precision in b.precisions]
@@ -99,7 +111,11 @@ def check(backend: Backend, options: Options) -> None:
 
 
 def describe(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) -> Description:
-    """What a model is: its graph as it was given, and as it was compiled."""
+    """The description of a compiled model.
+
+    ``graph`` is the graph before the passes of the backend, which gives the names, and ``final`` the graph that was
+    compiled, which gives the shapes and dtypes.
+    """
     inputs = tuple(port(v.name, made) for v, made in zip(graph.inputs, final.inputs, strict=True))
     named = zip(graph.output_names, counted_outputs(graph), final.outputs, strict=False)  # the counts come last
     outputs = tuple(port(name, made, counted) for name, counted, made in named)
@@ -107,10 +123,10 @@ def describe(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) 
 
 
 def port(name: str, made: Value, counted: int | None = None) -> Port:
-    """An input or output as the code has it, layout and all."""
+    """The port for an input or output, of the physical shape that the code reads or writes."""
     return Port(name, made.type.physical_shape, str(made.type.numpy_dtype), counted)
 
 
 def weights(final: Graph) -> dict[str, np.ndarray]:
-    """The weights of a compiled graph by name."""
+    """The weights of a compiled graph, by name."""
     return {name: c.array for name, c in final.constants.items()}

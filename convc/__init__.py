@@ -1,6 +1,6 @@
 """convc: a deep-learning compiler for convolutional networks.
 
-Importing it loads next to nothing: each name below loads what it needs when it is first used.
+Importing the package loads little: the module of each public name is imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any as _Any
 
 from .version import __version__
 
-# In a source checkout `ir` and `backends` lie beside this folder, in an installed package inside it. Running Python from
-# the checkout's root finds this folder first, so let it find its two siblings as well.
+# `ir` and `backends` lie inside this folder in an installed package, and beside it in a source checkout. Python that is
+# started in the root of a checkout finds this folder before an installed package, so its search path must include them.
 if not (_Path(__file__).parent / "ir").exists():
     __path__.append(str(_Path(__file__).resolve().parent.parent))
 
@@ -85,7 +85,7 @@ _MODULES = {
     "save_onnx": "convc.onnx.export",
     "to_onnx": "convc.onnx.export",
 }
-"""The module of each public name; errors are all in ``convc.ir.errors``."""
+"""The module of each public name. The errors are not listed: all are in ``convc.ir.errors``."""
 
 
 def __getattr__(name: str) -> _Any:

@@ -1,7 +1,8 @@
-"""Compiled models kept on disk, for all processes of a user: a bounded number of bytes, the ones used longest ago deleted first.
+"""The cache of compiled models on disk, which all processes of a user share.
 
-They are artifacts in ``compiled/`` in the cache folder (``database.py``), named by their keys. ``$CONVC_CACHE_BYTES`` is the
-most that they take together, by default 4 GiB. A file that is damaged, or is not what its name says, is compiled anew.
+Every entry is an artifact in the subfolder ``compiled`` of the cache folder (``runtime/files.py``), named by its key.
+Together the entries take at most ``$CONVC_CACHE_BYTES`` bytes, by default 4 GiB; the least recently used are deleted to
+make room. When an entry is damaged, or does not hold the model that its name says, the model is compiled anew.
 """
 
 from __future__ import annotations
@@ -32,37 +33,40 @@ from .runtime.load import load_parts
 from .runtime.model import CompiledModel
 
 LIMIT = 4 << 30
-"""Bytes, when nobody says."""
+"""The default size limit in bytes."""
 PATIENCE = 10.0
-"""Seconds to wait for another process that writes; after that nothing is kept."""
+"""The number of seconds to wait for another process that writes to the cache. After them the model is not stored."""
 LEFTOVER = 3600.0
-"""Seconds after which a file that was not finished belongs to a process that died."""
+"""An unfinished file that is older than this many seconds was left by a process that died, and is deleted."""
 
 
 @dataclass(frozen=True)
 class DiskCache:
-    """Artifacts by key in one folder, together at most ``limit`` bytes. Safe to use from several processes."""
+    """A folder of artifacts, named by key, of at most ``limit`` bytes in all. Several processes may use it at once."""
 
     folder: Path
     limit: int
 
     def load(self, key: str, threads: int | None) -> CompiledModel | None:
-        """The model under a key; ``None`` when there is none, or none that is sound."""
+        """The model stored under a key; ``None`` when there is none, or when it cannot be read."""
         path = self._path(key)
         try:
             (part,) = read_artifact(path)
             if part.description.key != key:
                 return None
-            plain = replace(part, description=replace(part.description, key=""))  # saved again, it is as if compiled
+            plain = replace(part, description=replace(part.description, key=""))  # the key is not part of the model
             (model,) = load_parts(path, [plain], threads, 0)
-            with contextlib.suppress(OSError):  # another process may have deleted it meanwhile
+            with contextlib.suppress(OSError):  # another process may have deleted the file meanwhile
                 os.utime(path)
             return model
         except (ConvcError, OSError, ValueError):
             return None
 
     def store(self, key: str, model: CompiledModel) -> None:
-        """Keep a model, if it can be: what hinders it is said in a warning, since nothing is wrong with the model itself."""
+        """Store a model under a key, unless it is larger than the limit.
+
+        A failure is reported as a warning, not as an error, because the model itself is sound.
+        """
         try:
             part = model.part()
             chunks = artifact_chunks([part._replace(description=replace(part.description, key=key))])
@@ -80,7 +84,10 @@ class DiskCache:
         return self.folder / f"{key}.convc"
 
     def _make_room(self, size: int, path: Path) -> None:
-        """Delete what was used longest ago until so many bytes more are within the limit."""
+        """Delete the least recently used artifacts until ``size`` more bytes, to be written to ``path``, fit the limit.
+
+        Unfinished files of processes that died are deleted as well.
+        """
         for part in self.folder.glob(".convc-*.part"):
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > LEFTOVER:
@@ -100,10 +107,13 @@ class DiskCache:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """Let one process at a time delete and write; raises ``OSError`` when another one does not finish."""
+        """Hold the folder's lock, so that one process at a time deletes and writes.
+
+        Raises ``OSError`` when another process holds the lock for more than ``PATIENCE`` seconds.
+        """
         try:
             import fcntl
-        except ImportError:  # not on Windows: the limit may then be passed for a moment
+        except ImportError:  # Windows has no fcntl; without the lock the limit may be exceeded for a moment
             yield
             return
         with open(self.folder / "lock", "w") as f:
@@ -116,11 +126,14 @@ class DiskCache:
                     if time.monotonic() > end:
                         raise OSError(f"another process has held its lock for {PATIENCE:g} s") from None
                     time.sleep(0.02)
-            yield  # closing the file opens the lock
+            yield  # closing the file releases the lock
 
 
 def disk_cache() -> DiskCache | None:
-    """The cache on disk; ``None`` when ``CONVC_CACHE`` is set to nothing. Raises ``CompileError`` for a limit that is no number."""
+    """The cache on disk; ``None`` when ``CONVC_CACHE`` is set to an empty string.
+
+    Raises ``CompileError`` when ``CONVC_CACHE_BYTES`` is not a number.
+    """
     folder = cache_folder()
     text = os.environ.get("CONVC_CACHE_BYTES", str(LIMIT))
     if not text.isdecimal():
@@ -131,7 +144,7 @@ def disk_cache() -> DiskCache | None:
 def through(
     cache: DiskCache | None, key: Callable[[], str], threads: int | None, make: Callable[[], CompiledModel]
 ) -> CompiledModel:
-    """The model under a key, from the cache or made and put there."""
+    """The model under a key, loaded from the cache or else made and stored there. Without a cache it is always made."""
     if cache is None:
         return make()
     name = key()
@@ -146,11 +159,15 @@ FORMAT = "convc-cache-1"
 
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "nvidia-cuda-nvrtc")
-"""What computes weights or makes code, apart from convc itself."""
+"""The packages, apart from convc itself, that compute weights or generate code."""
 
 
 def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
-    """SHA-256 over a graph of static shapes, the content of its constants, what it is compiled for (JSON), and the compiler."""
+    """The key of a compiled model: a SHA-256 hash, in hexadecimal, of all that determines it.
+
+    The hash covers the graph, whose shapes are static, the content of its constants, the options, which are
+    JSON-compatible, and the compiler.
+    """
     digest = hashlib.sha256(f"{FORMAT}\n{compiler()}\n".encode())
     digest.update(json.dumps(options, sort_keys=True).encode())
     digest.update(f"\n{print_graph(graph)}\n{graph.output_names}\n".encode())
@@ -161,7 +178,7 @@ def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
 
 @functools.cache
 def compiler() -> str:
-    """What is the same for equal compilers only: a hash of convc's own source, and the versions of what it builds on."""
+    """A text that identifies this compiler: a hash of convc's source code, and the versions of the packages it uses."""
     digest = hashlib.sha256(convc.__version__.encode())
     for package in (convc, convc.ir, convc.backends):
         folder = Path(package.__path__[0])

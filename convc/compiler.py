@@ -1,4 +1,4 @@
-"""``convc.compile``: from a model in any form to machine code."""
+"""``convc.compile``, which compiles a model in any form to machine code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Sequence[Dim]]
 
 _compiling = threading.Lock()
-"""TVM compiles one network at a time."""
+"""Held while a network is compiled: TVM compiles one network at a time."""
 
 
 def compile(
@@ -47,35 +47,44 @@ def compile(
     limits: Limits | None = None,
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Compile a graph, an ONNX file (path, bytes or ``ModelProto``), a text-form file, or an ``nn`` module.
+    """Compile a model to machine code.
 
-    ``shapes`` gives sizes to inputs by name. Sizes that stay dynamic follow from the arrays that the model is called with: it is
-    then a ``DynamicModel``, compiled for each size that comes; ``keep`` says how many of them stay in memory. Several shapes,
-    as a sequence, give a ``ModelSet`` of those sizes, for one artifact. ``dump_dir`` receives the graph after every pass.
+    ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
+    (``.txt``), or an ``nn`` module.
 
-    What is compiled for dynamic sizes is kept on disk, and with ``cache=True`` everything, to be found again by any process that
-    compiles the same for the same; with ``False`` nothing (``cache.py``).
+    ``shapes`` gives the shapes of inputs by name. When sizes stay dynamic, the result is a ``DynamicModel``, which
+    compiles the network again for each combination of sizes that it is called with; ``keep`` bounds how many of these
+    compiled models stay in memory. A sequence of such mappings gives a ``ModelSet``, which holds one compiled model for
+    each of them and is saved as one artifact.
 
-    For a processor, ``target`` is this one (``cpu`` or ``native``), a level of x86-64 (``x86-64-v3``), ``aarch64`` or a
-    processor of that kind; several between commas go into one artifact. ``threads`` is how many threads a call uses: by
-    default as many as the process may run on.
-    ``precision="strict"`` keeps to the direct form of convolution, where the default also uses Winograd's, which is faster and
-    rounds some five times more. ``tuning`` is a database made by ``convc tune``, which says where another form than the cost
-    model's was measured to be faster: by default the one in the cache folder, where there is one; a path; or ``None`` or
-    ``False`` for none.
+    Models compiled for dynamic sizes are stored in the cache on disk (``convc/cache.py``), where every process finds
+    them that compiles the same model with the same options. ``cache=True`` stores all models there, and
+    ``cache=False`` none.
 
-    For a GPU, ``target="cuda"``, which none need be here: ``arch`` names what to compile for, as ``"sm_80,ptx"`` or a sequence;
-    by default all that convc knows. ``precision="tf32"`` lets float32 products round their factors to 11 bits, and
-    ``"fp16"`` computes in float16, sums in float32; inputs and outputs keep their types.
+    To compile for CPUs, ``target`` is ``cpu`` or ``native`` for the processor of this machine, a level of x86-64 such
+    as ``x86-64-v3``, ``aarch64``, or the name of a 64-bit Arm processor. Several targets, separated by commas, give one
+    artifact for all of them. ``threads`` is the number of threads that a call uses, by default as many as the process
+    may run on. ``precision="strict"`` computes every convolution directly. The default also uses Winograd's algorithm,
+    which is faster and whose rounding errors are some five times as large. ``tuning`` is a database that ``convc tune``
+    wrote, of convolutions for which another algorithm was measured to be faster than the cost model's choice. ``True``
+    stands for the database in the cache folder, if there is one, a path for that file, and ``None`` or ``False`` for
+    none.
 
-    ``limits`` are what a model may ask for, above which it is refused: see ``convc.Limits``.
-    Raises errors derived from ``ConvcError``, each naming the node and the cause.
+    To compile for NVIDIA GPUs, ``target`` is ``cuda``; this machine needs no GPU. ``arch`` names the architectures, as
+    ``"sm_80,ptx"`` or as a sequence, by default all that convc knows. ``precision="tf32"`` allows products of float32
+    to round their factors to 11 significant bits. ``precision="fp16"`` computes in float16 with sums in float32;
+    inputs and outputs keep their dtypes.
+
+    ``limits`` bounds what a model may ask for, such as memory; a model beyond them is refused (``convc.Limits``).
+    ``dump_dir`` is a folder that receives the graph after every pass.
+
+    Raises subclasses of ``ConvcError``, whose messages name the node and the cause.
     """
     options = Options(target, threads, arch, precision, tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
     with guarded(limits):
         recipe = Recipe(backend_of(options), options, folder, current())
-        recipe.backend.units(options)  # malformed options are said before the model is read
+        recipe.backend.units(options)  # raises for malformed options before the model is read
         if isinstance(shapes, Sequence):
             return model_of(_several(source, shapes, recipe, cache is True))
         found = reader(source, shapes)
@@ -85,7 +94,7 @@ def compile(
 
 
 def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bool) -> list[CompiledModel]:
-    """The models of several sizes; raises ``ShapeError`` when one of them is not wholly given."""
+    """The models for each of several shapes. Raises ``ShapeError`` when one of them leaves a size dynamic."""
     if not shapes:
         raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     models = []
@@ -103,7 +112,7 @@ def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bo
 
 
 def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
-    """The graph of a source that leaves no size dynamic, and the shapes of its inputs."""
+    """The graph of a source without dynamic sizes, and the shapes of its inputs by name."""
     shapes = {p.name: p.sizes for p in found.inputs}
     return fix_shapes(found.graph(shapes), {}), shapes
 
@@ -123,7 +132,7 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicM
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a graph is compiled for, and how."""
+    """All that a graph is compiled with: a backend, its options, the dump folder and the limits."""
 
     backend: Backend
     options: Options
@@ -131,8 +140,8 @@ class Recipe:
     limits: Limits
 
     def models(self, graph: Graph, cache: bool) -> list[CompiledModel]:
-        """The graph compiled for each of the targets, with ``cache`` by way of the cache on disk."""
-        disk = disk_cache() if cache and self.dump_dir is None else None  # a dump shows passes, which must then run
+        """The graph, of static shapes, compiled for each target. With ``cache`` the cache on disk is used."""
+        disk = disk_cache() if cache and self.dump_dir is None else None  # a dump needs the passes to run
         models = []
         for unit in self.backend.units(self.options):
 
@@ -147,17 +156,17 @@ class Recipe:
         return models
 
     def _key(self, unit: Any) -> dict[str, Any]:
-        """All that decides what is compiled; the limits too, since a model that they refuse must not be found."""
+        """The options of ``cache_key``. They include the limits: a model that these refuse must not be found."""
         what = {"backend": self.backend.name, "precision": self.options.precision, "limits": asdict(self.limits)}
         return what | {"unit": self.backend.key(unit, self.options)}
 
     def at(self, shapes: Mapping[str, Sequence[int]]) -> Recipe:
-        """The same for one of several sizes, which dumps into a folder of its own."""
+        """The recipe for one of several shapes, whose dumps go into a subfolder named after them."""
         if self.dump_dir is None:
             return self
         name = " ".join(f"{name}={','.join(map(str, s))}" for name, s in shapes.items()).replace("/", "_")
         return replace(self, dump_dir=self.dump_dir / name)
 
     def for_here(self) -> Recipe:
-        """The same for the one of the targets that this machine runs best; raises ``CompileError`` when it runs none."""
+        """The recipe for the one target that this machine runs best. Raises ``CompileError`` when it can run none."""
         return replace(self, options=self.backend.for_here(self.options))

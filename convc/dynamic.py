@@ -1,4 +1,4 @@
-"""A model of open sizes: compiled for each size that comes, a bounded number of them kept in memory."""
+"""Models with dynamic shapes, which are compiled for each combination of sizes that they are called with."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .runtime.model_set import ManySizes, Shapes, shapes_of
 
 @dataclass(frozen=True)
 class Keep:
-    """How much of a model of open sizes is kept in memory: so many compiled sizes, which together take so many bytes.
+    """Bounds on what a ``DynamicModel`` keeps in memory: at most ``models`` models, of ``nbytes`` bytes together.
 
-    The size used last is kept in any case; of the others, those go first that were not used for longest.
+    The least recently used models are dropped first. The one used last is kept in any case.
     """
 
     models: int = 16
@@ -31,7 +31,7 @@ class Keep:
 
 
 class Kept:
-    """A cache with the policy of ``Keep``. Safe to use from several threads."""
+    """A cache of compiled models in memory, bounded by a ``Keep``. Several threads may use it at once."""
 
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
@@ -39,7 +39,11 @@ class Kept:
         self._models: OrderedDict[Hashable, Future[CompiledModel]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], CompiledModel]) -> CompiledModel:
-        """The model for a key. Of the threads that ask for a new one, one makes it, and the others wait; they share its error."""
+        """The model for a key, which is made when the cache lacks it.
+
+        When several threads ask for the same new model, one of them makes it and the others wait. All of them raise its
+        error if it fails.
+        """
         with self._lock:
             held = self._models.get(key)
             made = held is None
@@ -65,12 +69,12 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """What those that are made take together."""
+        """The memory in bytes that the finished models take together."""
         with self._lock:
             return sum(f.result().nbytes for f in self._models.values() if _is_made(f))
 
     def _shrink(self) -> None:
-        """Drop the models used longest ago that are more than are to be kept; one that is being made is left alone."""
+        """Drop the least recently used models until the bounds hold. Models that are still being made do not count."""
         with self._lock:
             made = [(key, f.result().nbytes) for key, f in self._models.items() if _is_made(f)]
             count, nbytes = len(made), sum(size for _, size in made)
@@ -86,9 +90,10 @@ def _is_made(future: Future[CompiledModel]) -> bool:
 
 
 class DynamicModel(ManySizes):
-    """A network whose sizes follow from the arrays it is called with: it is compiled for each that comes, and keeps the last ones.
+    """A network with dynamic shapes, whose sizes are those of the arrays that it is called with.
 
-    Several threads may call it; one compiles a new size while those that need the same one wait.
+    It is compiled for each new combination of sizes, and keeps the models that were used last. Several threads may call
+    it at once: one of them compiles for new sizes, while the others that need the same sizes wait.
     """
 
     _kind = "DynamicModel"
@@ -101,15 +106,18 @@ class DynamicModel(ManySizes):
         make: Callable[[Mapping[str, tuple[int, ...]]], CompiledModel],
         keep: Keep,
     ) -> None:
-        """``make`` compiles for given shapes, by name."""
+        """``make`` compiles the network for the shapes of all inputs, given by name."""
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make
         self.kept = Kept(keep)
-        """The sizes in memory."""
+        """The compiled models in memory."""
 
     def at(self, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
-        """The model compiled for these shapes, by the inputs' names; raises ``ShapeError`` when they do not fit."""
+        """The model for the given shapes of inputs, by name.
+
+        Raises ``ShapeError`` when a shape does not fit its input, and ``InputError`` when a dynamic size is left open.
+        """
         fixed = narrowed(self._inputs, checked_shapes(shapes))
         return self._get(tuple(_sizes(p) for p in fixed))
 
@@ -120,7 +128,7 @@ class DynamicModel(ManySizes):
         return self.kept.get(shapes, lambda: self._make(dict(zip(self._input_names, shapes, strict=True))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Raises ``ArtifactError``: an artifact is of fixed sizes."""
+        """Raise ``ArtifactError``, since an artifact holds models of static shapes only."""
         ports = ", ".join(map(str, self._inputs))
         raise ArtifactError(
             f"sizes of the model are open ({ports}): compile it for those that the file is to hold, with shapes=[...] "

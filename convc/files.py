@@ -1,4 +1,4 @@
-"""Reading model files within their limits."""
+"""Reading the files of untrusted models within the limits on their sizes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from convc.ir.limits import check
 
 
 def read_bytes(path: Path, limit: str) -> bytes:
-    """A file's bytes; raises ``LimitError`` when they are more than the limit of that name, before they are read."""
+    """The bytes of a file. Raises ``LimitError``, before reading, when they exceed the limit of this name."""
     check(limit, path.stat().st_size, f"'{path}'")
     return path.read_bytes()
 
 
 def read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by name; raises what zip and numpy raise for a damaged one, ``LimitError`` for one that unpacks to
-    more than the limit ``file_bytes``.
+    """The arrays of an .npz file by name.
+
+    Raises ``LimitError`` when it unpacks to more bytes than the limit ``file_bytes`` or holds more arrays than the
+    limit ``nodes``, and the errors of ``zipfile`` and numpy when it is damaged.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as z:
         check("file_bytes", sum(m.file_size for m in z.infolist()), "the .npz, unpacked,")

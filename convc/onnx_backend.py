@@ -1,5 +1,6 @@
-"""convc as an ONNX backend (``onnx.backend.base``):
-``import convc.onnx_backend as backend; backend.run_model(model, inputs)``.
+"""convc as a backend of the onnx package, with the interface of ``onnx.backend.base``.
+
+To run a model: ``import convc.onnx_backend as backend; backend.run_model(model, inputs)``.
 
 ``python -m convc.onnx_suite`` runs onnx's backend test suite through it.
 """
@@ -23,14 +24,14 @@ from .runtime.model import CompiledModel
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
-    """The model needs what convc does not compile. onnx's test runner takes it as a skip."""
+    """The model needs a feature that convc does not compile. onnx's test runner counts this error as a skipped test."""
 
 
 class PreparedModel(BackendRep):
-    """A model ready to run on inputs of any shapes that it takes.
+    """A model that is ready to run on inputs of any shapes that it takes.
 
-    It is compiled once for each set of input shapes, and for the values of those inputs that decide a shape or another
-    compile-time property (``specialized``), such as the second input of Reshape.
+    It is compiled once for each set of input shapes, and for each set of values of the inputs in ``specialized``. These
+    are the inputs whose values determine a shape or another compile-time property, as the second input of Reshape does.
     """
 
     def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
@@ -40,7 +41,7 @@ class PreparedModel(BackendRep):
         initialized = {t.name for t in model.graph.initializer}
         self._inputs = [i for i in model.graph.input if i.name not in initialized]
         self.specialized: tuple[str, ...] = ()
-        """The inputs whose values the model is compiled for."""
+        """The names of the inputs whose values are compiled into the model."""
         if all(_is_static(i) for i in self._inputs):
             shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in self._inputs}
             with suppress(NotConstantError):  # the first run gives the values
@@ -66,7 +67,7 @@ class PreparedModel(BackendRep):
     def _find(self, feeds: Mapping[str, np.ndarray]) -> CompiledModel:
         """The compiled model for these inputs, which is compiled on first use.
 
-        Inputs are fixed to their values when compiling shows that the values are needed.
+        When compiling shows that it needs the values of some inputs, these become constants.
         """
         while True:
             fixed = {name: feeds[name] for name in self.specialized}
@@ -80,7 +81,7 @@ class PreparedModel(BackendRep):
             except NotConstantError as e:
                 more = tuple(name for name in e.inputs if name not in fixed)
                 if not more or len(fixed) + len(more) == len(feeds):
-                    raise Refused(str(e)) from e  # nothing would be left to compile with every input fixed
+                    raise Refused(str(e)) from e  # with every input fixed, nothing would be left to compile
                 self.specialized += more
 
     @staticmethod
@@ -102,7 +103,7 @@ class PreparedModel(BackendRep):
 
 
 class ConvcBackend(Backend):
-    """The backend interface of ONNX over ``convc.compile``. The one device is ``CPU``."""
+    """ONNX's backend interface, implemented with ``convc.compile``. The only device is ``CPU``."""
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
@@ -117,9 +118,10 @@ class ConvcBackend(Backend):
     def prepare(
         cls, model: onnx.ModelProto, device: str = "CPU", *, threads: int | None = None, **kwargs: Any
     ) -> PreparedModel:
-        """Check the model, and compile it unless compiling needs shapes or values that are known only from inputs.
+        """Check the model, and compile it unless this needs shapes or values that only the inputs give.
 
-        Raises ``Refused`` when it needs what convc does not compile, other ``ConvcError`` when it is malformed.
+        Raises ``Refused`` when the model needs a feature that convc does not compile, and other subclasses of
+        ``ConvcError`` when it is malformed.
         """
         super().prepare(model, device, **kwargs)
         return PreparedModel(model, threads)
@@ -128,7 +130,7 @@ class ConvcBackend(Backend):
     def run_node(
         cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Any, ...]:
-        """Run one node on arrays, one per input that the node has."""
+        """Run one node on arrays, one for each distinct input that the node names."""
         super().run_node(node, inputs, device, outputs_info, **kwargs)
         names = list(dict.fromkeys(name for name in node.input if name))
         arrays = [_array(x) for x in inputs]
@@ -164,7 +166,7 @@ def _is_static(info: onnx.ValueInfoProto) -> bool:
 
 
 def _with_constants(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """The model with some of its inputs fixed to values."""
+    """A copy of the model in which the inputs in ``values`` are constants."""
     if not values:
         return model
     fixed = onnx.ModelProto()

@@ -1,9 +1,9 @@
-"""onnx's backend test suite through convc: ``python -m convc.onnx_suite``.
+"""Runs the backend test suite of onnx through convc: ``python -m convc.onnx_suite``.
 
-Every case ends in one of four ways. ``pass``: the outputs agree with the suite's. ``refused``: a ``ConvcError`` named a
-feature that convc does not compile, before anything ran. ``wrong``: numbers, shapes or dtypes differ from the suite's.
-``crashed``: another exception, a process that ended, or no answer in time. Cases run in worker processes, so that a
-crash is attributed to its case.
+Every case has one of four results. ``pass``: the outputs agree with the suite's. ``refused``: a ``ConvcError`` named a
+feature that convc does not compile, before anything ran. ``wrong``: values, shapes or dtypes differ from the suite's.
+``crashed``: there was another exception, a process ended, or there was no answer in time. Cases run in worker
+processes, so that a crash is attributed to its case.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .onnx_backend import prepare
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 STATUSES = ("pass", "refused", "wrong", "crashed")
 BF16_RTOL = 2**-6
-"""Two units in the last place of bfloat16, as onnx's own runner allows."""
+"""The relative tolerance for bfloat16: two units in the last place, as onnx's own runner allows."""
 ATOL = 1e-4
 """The least absolute tolerance. onnx's runner has 1e-7, which sums in another order can exceed."""
 
@@ -43,17 +43,17 @@ DataSets = Sequence[tuple[Sequence[Any], Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one case, and its reason."""
+    """The result of one case, with the reason if it did not pass."""
 
     name: str
     kind: str
     op: str
     status: str
     error: str = ""
-    """The class of the error that refused or crashed."""
+    """The name of the error's class, when the case was refused or crashed."""
     message: str = ""
     specialized: tuple[str, ...] = ()
-    """The inputs that were made constants because convc needs their values at compile time."""
+    """The names of the inputs that were made constants, since convc needs their values at compile time."""
     seconds: float = 0.0
 
 
@@ -98,9 +98,9 @@ def run_case(kind: str, case: Any) -> Result:
 
 
 def case_data(case: Any) -> tuple[onnx.ModelProto, DataSets]:
-    """The model of a case with its inputs and outputs.
+    """The model of a case, and its data sets, each of which has inputs and expected outputs.
 
-    They are in the case, in files beside the model, or generated.
+    The data is part of the case, lies in files beside the model, or is generated.
     """
     if case.model is not None:
         return case.model, case.data_sets
@@ -138,7 +138,7 @@ def _load_tensor(path: Path) -> np.ndarray:
 
 
 def op_of(kind: str, model: onnx.ModelProto) -> str:
-    """The group in which a case is counted: the operator of a single node, else the kind of the case."""
+    """The row of the table in which a case is counted: the operator of a single node, or else the kind of the case."""
     nodes = model.graph.node
     if len(nodes) == 1:
         return str(nodes[0].op_type)
@@ -146,7 +146,7 @@ def op_of(kind: str, model: onnx.ModelProto) -> str:
 
 
 def compare(got: Sequence[Any], wanted: Sequence[Any], rtol: float, atol: float) -> None:
-    """Raises ``Mismatch`` unless the outputs are equal in number, dtype and shape, and close in value."""
+    """Raise ``Mismatch`` unless the outputs are equal in number, dtype and shape, and close in value."""
     if len(got) != len(wanted):
         raise Mismatch(f"{len(got)} outputs, expected {len(wanted)}")
     for i, (g, want) in enumerate(zip(got, wanted, strict=True)):
@@ -172,7 +172,7 @@ def _brief(x: np.ndarray) -> str:
 
 
 def _work(connection: Connection, kinds: Sequence[str], pattern: str) -> None:
-    """The loop of a worker: cases by kind and name come in, results go out."""
+    """The loop of a worker process, which receives cases by kind and name and sends results."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # TVM prints a trace for every error
     warnings.simplefilter("ignore")
     cases = load_cases(kinds, pattern)
@@ -182,7 +182,7 @@ def _work(connection: Connection, kinds: Sequence[str], pattern: str) -> None:
 
 
 class _Worker:
-    """A worker process that takes cases off a list, and a new process whenever one ends."""
+    """A worker process that runs one case at a time. It is replaced by a new process whenever it ends."""
 
     def __init__(self, kinds: Sequence[str], pattern: str, limit: float) -> None:
         self.kinds, self.pattern, self.limit = kinds, pattern, limit
@@ -206,7 +206,7 @@ class _Worker:
     def take(self) -> Result | str | None:
         """The result of the case, or ``None`` while the worker is busy.
 
-        A process that ended or took too long is replaced, and the result says so.
+        A process that ended or took too long is replaced; the reason is then returned as text.
         """
         late = time.monotonic() > self.deadline
         if not self.connection.poll() and not late:
@@ -231,7 +231,7 @@ class _Worker:
 
 
 def run_suite(kinds: Sequence[str], pattern: str = "", jobs: int = 1, limit: float = 120.0) -> list[Result]:
-    """Run the cases of these kinds whose names match, ``limit`` seconds at most each, in ``jobs`` processes."""
+    """Run the cases of these kinds whose names match, in ``jobs`` processes, for at most ``limit`` seconds each."""
     cases = load_cases(kinds, pattern)
     todo = list(reversed(cases))
     results: list[Result] = []
@@ -261,13 +261,12 @@ def run_suite(kinds: Sequence[str], pattern: str = "", jobs: int = 1, limit: flo
 
 
 def table(results: Sequence[Result]) -> str:
-    """Counts by op and in total, and every case that is wrong or crashed."""
+    """A table of the counts by operator and in total, and a list of the cases that are wrong or crashed."""
     by_op: dict[str, Counter[str]] = defaultdict(Counter)
     ops = {r.name: r.op for r in results}
     for r in results:
-        whole, expanded, _ = r.name.partition(
-            "_expanded"
-        )  # the same case with its operator expanded to its function body
+        # "_expanded" marks the same case with its operator expanded to its function body
+        whole, expanded, _ = r.name.partition("_expanded")
         by_op[f"{ops[whole]} (expanded)" if expanded and whole in ops else r.op][r.status] += 1
     total = Counter(r.status for r in results)
     lines = [f"{'op':32}" + "".join(f"{s:>9}" for s in STATUSES)]
@@ -284,7 +283,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; exits with 1 when a case is wrong or crashed."""
+    """Run the command line; returns 1 when a case is wrong or crashed, and else 0."""
     parser = argparse.ArgumentParser(prog="python -m convc.onnx_suite", description="Run onnx's backend tests.")
     parser.add_argument("--kind", default=",".join(KINDS), help="comma-separated, out of %(default)s")
     parser.add_argument("--filter", default="", metavar="REGEX", help="run the cases whose names match")

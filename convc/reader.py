@@ -1,4 +1,4 @@
-"""Sources of models that were read once, to make their graphs at any sizes; and which of their sizes are open."""
+"""Reading a model in any form once, so that its graph can be made at any sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from .runtime.description import Port
 
 @dataclass(frozen=True)
 class Reader:
-    """A source that was read, to make its graph at any sizes: what it is called, its ports, and the graph for shapes by name."""
+    """A model that was read, with its inputs and outputs, whose sizes may be dynamic.
+
+    ``graph`` makes its graph for the shapes of inputs, given by name.
+    """
 
     name: str
     inputs: tuple[Port, ...]
@@ -39,8 +42,10 @@ class Reader:
 
 
 def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Reader:
-    """Read a source once, as ``as_graph`` takes it. ``shapes`` gives some inputs their sizes, or names for those that stay open;
-    an ``nn`` module needs it for all of its inputs.
+    """Read a model, in any form that ``as_graph`` takes.
+
+    ``shapes`` gives the shapes of some inputs by name. A size that is a string stays dynamic. An ``nn`` module needs
+    the shapes of all of its inputs. Raises ``ShapeError`` when the shapes do not fit the model.
     """
     given = checked(shapes)
     if isinstance(source, Reader):
@@ -62,7 +67,7 @@ def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Re
     if all(len(fixed[n]) == len(shape) for n, shape in given.items()):
         return _of_graph(as_graph(source, fixed), {})
     inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items())
-    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced for each size
+    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced anew for each shape
 
 
 def _of_graph(graph: Graph, given: Mapping[str, Sequence[Dim]]) -> Reader:
@@ -75,7 +80,7 @@ def _ports(values: Sequence[Value]) -> tuple[Port, ...]:
 
 
 def _stated(info: onnx.ValueInfoProto) -> Port:
-    """What a file says of an output, which need not be all."""
+    """An output as an ONNX file declares it. Its dtype, its sizes or both may be missing from the file."""
     tensor = info.type.tensor_type
     sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
     dtype = str(numpy_dtype(dtype_from_onnx(tensor.elem_type))) if tensor.elem_type else "?"
@@ -83,12 +88,12 @@ def _stated(info: onnx.ValueInfoProto) -> Port:
 
 
 def is_open(ports: Sequence[Port]) -> bool:
-    """Whether some size is dynamic."""
+    """Whether a size of any of the ports is dynamic."""
     return any(p.is_open for p in ports)
 
 
 def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, ...]]:
-    """Shapes by name as tuples of integers and names; raises ``ShapeError`` when they are something else."""
+    """Shapes by name as tuples of integers and strings. Raises ``ShapeError`` when ``shapes`` is anything else."""
     try:
         given = dict(shapes or {})
         if any(isinstance(shape, str) for shape in given.values()):
@@ -99,7 +104,10 @@ def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, 
 
 
 def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tuple[Port, ...]:
-    """The ports with the shapes that are given by name, in which names stay open; raises ``ShapeError`` for what does not fit."""
+    """The ports with their shapes replaced by those given by name, in which a string is a size that stays dynamic.
+
+    Raises ``ShapeError`` when a shape does not fit its port, or when there is no port of a name.
+    """
     names = [p.name for p in ports]
     for name in shapes:
         if name not in names:
@@ -113,9 +121,11 @@ def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tupl
 
 
 def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None) -> Graph:
-    """The graph of a ``Graph``, an ONNX model (path, bytes, ``ModelProto``), a text-form file (``.txt``, with its constants
-    in an .npz beside it), or anything with a ``to_graph(shapes)`` method, such as an ``nn`` module. Raises
-    ``LimitError`` when the model goes beyond ``limits``.
+    """The graph of a model in any form, with the shapes of inputs given by name.
+
+    ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
+    (``.txt``, with its constants in an .npz file beside it), or an object with a method ``to_graph(shapes)``, such as
+    an ``nn`` module. Raises ``LimitError`` when the model exceeds ``limits``, and ``ConvcError`` for another source.
     """
     with guarded(limits):
         return _as_graph(source, shapes)
@@ -134,12 +144,16 @@ def _as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
         return load_onnx(source, shapes)
     raise ConvcError(
-        f"cannot make a graph of a {type(source).__name__}: give a path, ONNX bytes, a ModelProto, a Graph, or an nn module"
+        f"cannot make a graph of a {type(source).__name__}: "
+        "give a path, ONNX bytes, a ModelProto, a Graph, or an nn module"
     )
 
 
 def load_text(path: Path) -> Graph:
-    """A graph in its text form, as ``--dump-dir`` writes it."""
+    """Read a graph in text form, as ``--dump-dir`` writes it: a .txt file, and its constants in an .npz file beside it.
+
+    Raises ``ModelFileError`` when a file cannot be read, and ``LimitError`` when one is too large.
+    """
     try:
         text = read_bytes(path, "text_bytes").decode("utf-8")
         data = path.with_suffix(".npz")

@@ -1,4 +1,4 @@
-"""Pipelines of passes, as values: a backend makes one, and tests make variants of it."""
+"""Pipelines of passes as values. A backend makes one, and tests make variants of it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Pipeline:
     passes: tuple[Pass, ...]
 
     def run(self, graph: Graph, dump_dir: Path | None = None) -> Graph:
-        """The graph after every pass.
+        """Run the passes on a graph.
 
-        ``dump_dir`` receives the text of each stage, numbered, and the constants beside it.
+        ``dump_dir`` receives the text of the graph at each stage, in numbered files, with its constants beside it.
+        Raises ``CompileError`` when it cannot be written.
         """
         if dump_dir is not None:
             _dump(graph, dump_dir, "00_input")
@@ -90,7 +91,7 @@ GROUP = (
 
 
 def _dump(graph: Graph, folder: Path, stage: str) -> None:
-    """Write a stage: its text form, and the data of its constants, by sha, as an .npz file."""
+    """Write one stage: the text form of the graph, and an .npz file with the data of its constants, by hash."""
     arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
     try:
         folder.mkdir(parents=True, exist_ok=True)

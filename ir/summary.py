@@ -41,7 +41,7 @@ class Summary:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parameters."""
+        """The bytes of all parameters."""
         return sum(layer.nbytes for layer in self.layers)
 
     @property
@@ -62,7 +62,7 @@ class Summary:
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
     def totals(self) -> str:
-        """The totals in words."""
+        """The totals as one line of text."""
         flops = (
             f"{human(self.flops)}FLOP a run" if self.flops is not None else "FLOPs not known while sizes are dynamic"
         )
@@ -90,7 +90,7 @@ def summarize(graph: Graph) -> Summary:
 
 
 def human(count: float | None) -> str:
-    """A number with three digits and a prefix for a power of 1000: ``14.4 G`` for 14400000000."""
+    """A number as text, with three digits and a prefix for a power of 1000: ``14.4 G`` for 14400000000."""
     if count is None:
         return "?"
     for unit in ("", "k", "M", "G", "T", "P"):
@@ -102,7 +102,7 @@ def human(count: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in seconds, in words: ``18.5 hours`` for 66600."""
+    """A time, given in seconds, as text: ``18.5 hours`` for 66600."""
     for limit, size, unit in (
         (1e-3, 1e-6, "microseconds"),
         (1, 1e-3, "milliseconds"),

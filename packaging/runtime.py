@@ -1,7 +1,7 @@
-"""Build ``convc-runtime``, the distribution of what running a compiled model takes: ``python packaging/runtime.py FOLDER``.
+"""Build ``convc-runtime``, a distribution that only runs compiled models: ``python packaging/runtime.py FOLDER``.
 
-The wheel that it writes into the folder holds ``convc/runtime`` and the few modules that this imports, from the same tree as
-the whole package. Both distributions install the package ``convc``: a machine needs one of them.
+The wheel, which is written to the folder, holds ``convc/runtime`` and the few modules that it imports, from the same
+tree as the whole package. Both distributions install the package ``convc``, and a machine needs only one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("convc/__init__.py", "convc/version.py", "convc/py.typed")
 RECORDS = ("__init__.py", "errors.py", "dtypes.py", "sizes.py")
-"""What the runtime imports of ``ir``."""
+"""The modules of ``ir`` that the runtime imports."""
 DEPENDENCIES = ("numpy", "ml-dtypes")
 PROJECT = """[build-system]
 requires = ["setuptools>=77"]
@@ -38,13 +38,13 @@ package-data = {{ "convc" = ["py.typed"] }}
 """
 README = """# convc-runtime
 
-Runs models that [convc](https://pypi.org/project/convc/) compiled, for processors and for NVIDIA GPUs. It needs numpy and
-ml_dtypes, and no compiler: `import convc; model = convc.load("model.convc"); y = model(x)`.
+Runs models that [convc](https://pypi.org/project/convc/) compiled, for processors and for NVIDIA GPUs. It needs numpy
+and ml_dtypes, and no compiler: `import convc; model = convc.load("model.convc"); y = model(x)`.
 """
 
 
 def stage(folder: Path) -> None:
-    """Copy what the distribution holds, and write its project file."""
+    """Copy the files of the distribution into a folder, and write its project file."""
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -64,7 +64,7 @@ def stage(folder: Path) -> None:
 
 
 def main(out: Path) -> None:
-    """Write the wheel into a folder."""
+    """Build the wheel into a folder."""
     with tempfile.TemporaryDirectory(prefix="convc-") as folder:
         stage(Path(folder))
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), folder]

@@ -1,7 +1,7 @@
-"""Shared by all tests."""
+"""Settings that all tests share."""
 
 from __future__ import annotations
 
 import os
 
-os.environ["CONVC_CACHE"] = ""  # what somebody tuned here decides no test
+os.environ["CONVC_CACHE"] = ""  # a tuning database of this machine must not affect tests

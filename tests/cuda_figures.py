@@ -1,9 +1,10 @@
-"""What ptxas says of every kernel of some networks: ``python tests/cuda_figures.py MODEL.onnx... [--arch
-sm_75,sm_80,sm_90] [--precision fp32,tf32,fp16]``.
+"""Reports what ptxas says of every kernel of some networks.
 
-One line a network, architecture and precision: seconds to build, kernels, how many fall to the rule that takes every
-group, most registers and shared memory, the least occupancy of a kernel that fills the GPU, bytes spilled.
-``--kernels`` adds a line for each kernel. The exit code is 1 when a kernel spills. No GPU is needed.
+``python tests/cuda_figures.py MODEL.onnx... [--arch sm_75,sm_80,sm_90] [--precision fp32,tf32,fp16]`` prints one line
+per network, architecture and precision: the seconds that building takes, the number of kernels, how many of them fall
+to the rule that takes every group, the most registers and shared memory, the least occupancy of a kernel that fills the
+GPU, and the bytes spilled. ``--kernels`` adds a line for each kernel. The exit code is 1 when a kernel spills. No GPU
+is needed.
 """
 
 from __future__ import annotations

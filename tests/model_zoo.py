@@ -35,13 +35,13 @@ SIZES = {
     "squeezenet1_1": 224,
     "vgg16": 224,
 }
-"""Network -> height and width of its input, float32 [1, 3, size, size]."""
+"""The height and width of each network's input, a float32 [1, 3, size, size]."""
 WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 ARGUMENTS = {"googlenet": WITHOUT_AUXILIARY, "inception_v3": WITHOUT_AUXILIARY}
 
 
 def build(name: str, size: int) -> nn.Module:
-    """The network in eval mode, seeded; see the module's docstring for how its numbers are drawn."""
+    """Build the network in eval mode with seeded weights, which are drawn as the module's docstring describes."""
     torch.manual_seed(sum(name.encode()))
     net = torchvision.models.get_model(name, weights=None, **ARGUMENTS.get(name, {})).eval()
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -51,7 +51,7 @@ def build(name: str, size: int) -> nn.Module:
             norm.weight.uniform_(0.5, 1.5)
             norm.bias.normal_(0, 0.1)
         for key, parameter in net.named_parameters():
-            if "layer_scale" in key:  # ConvNeXt starts at 1e-6, which would hide what its blocks compute
+            if "layer_scale" in key:  # ConvNeXt's initial 1e-6 would hide what its blocks compute
                 parameter.uniform_(0.1, 1.0)
         images = torch.randn(4, 3, size, size)
         net(images)
@@ -66,9 +66,9 @@ def build(name: str, size: int) -> nn.Module:
 
 
 def calibrate(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Gives a BatchNorm the statistics of its first batch: the mean square as its variance, a mean near 0.
+    """Give a BatchNorm the statistics of its first batch: the mean square as its variance, and a mean near 0.
 
-    Taking the true mean away in every layer would have random networks magnify rounding errors from layer to layer,
+    Subtracting the true mean in every layer would make random networks magnify rounding errors from layer to layer,
     which trained ones do not (Yang et al., "A Mean Field Theory of Batch Normalization", 2019): sixfold in
     inception_v3.
     """
@@ -81,9 +81,10 @@ def calibrate(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 
 
 def export(name: str, path: Path, size: int | None = None) -> None:
-    """Writes one network as one ONNX file: input "x" float32 [1, 3, size, size], output "logits" float32 [1, 1000].
+    """Write one network as an ONNX file.
 
-    Beside it, as .npz, an input and the logits that the same network gives in float64, to measure errors against.
+    Its input is "x", float32 [1, 3, size, size], and its output "logits", float32 [1, 1000]. An .npz file beside it has
+    an input and the logits of the same network in float64, to measure errors against.
     """
     size = size or SIZES[name]
     net = build(name, size)

@@ -1,7 +1,7 @@
-"""Quantizes models to 8 bits, as QDQ by ONNX Runtime: ``python tests/quantize_zoo.py DIR MODEL.onnx...`` writes
-``DIR/MODEL_int8.onnx``.
+"""Quantizes models to 8 bits in QDQ form by ONNX Runtime: ``python tests/quantize_zoo.py DIR MODEL.onnx...``.
 
-Calibrated on two random images: for timings, and for comparing engines, not for accuracy.
+It writes ``DIR/MODEL_int8.onnx``. The models are calibrated on two random images: they serve to time engines and to
+compare their results, not to measure accuracy.
 """
 
 from __future__ import annotations

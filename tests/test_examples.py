@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples work as described."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ sys.path.append(str(EXAMPLES))
 
 
 def test_lenet_reads_digits() -> None:
-    """The LeNet that is shipped names every digit that is shipped."""
+    """The shipped LeNet recognises every shipped digit."""
     lenet = convc.compile(EXAMPLES / "lenet.onnx")
     for digit in range(10):
         with Image.open(EXAMPLES / "digits" / f"digit_{digit}.png") as picture:
@@ -27,7 +27,10 @@ def test_lenet_reads_digits() -> None:
 
 
 def test_filters() -> None:
-    """A point becomes the kernel, an even picture stays as it is up to its border, and a ramp has the slope it has."""
+    """Filters give the expected pictures.
+
+    A point becomes the kernel, an even picture is unchanged up to its border, and a ramp has its slope.
+    """
     filters = import_module("filters")
     kernel = filters.gaussian(1.0)
     point = np.zeros((1, 9, 11), np.float32)
@@ -43,7 +46,7 @@ def test_filters() -> None:
 
 
 def test_finding_lines() -> None:
-    """The text reader's own arithmetic: regions of a mask, and the box around a slanted one."""
+    """The text reader's own arithmetic is right: regions of a mask, and the box around a slanted region."""
     reader = import_module("read_text")
     mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 0, 1]], bool)  # touching at corners counts
     regions = reader.components(mask)
@@ -62,7 +65,7 @@ def test_finding_lines() -> None:
 
 @pytest.mark.slow
 def test_read_text() -> None:
-    """PP-OCR reads the page that is shipped."""
+    """PP-OCR reads the shipped page."""
     reader = import_module("read_text").TextReader(ocr_models())
     with Image.open(EXAMPLES / "page.png") as page:
         lines = [line.text.replace(" ", "") for line in reader(page)]

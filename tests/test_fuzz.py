@@ -1,5 +1,6 @@
-"""Random graphs, compiled in several ways, against ONNX Runtime; and the graphs that once failed. More: ``python -m
-tests.fuzz``.
+"""Random graphs that are compiled in several ways and compared with ONNX Runtime, and graphs that once failed.
+
+``python -m tests.fuzz`` checks more.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def test_the_same_graph_for_the_same_seed() -> None:
 
 
 def test_a_wrong_result_is_found() -> None:
-    """A slip far smaller than the values, and larger than rounding."""
+    """An error far smaller than the values, but larger than rounding, is detected."""
     graph = parse_graph(REGRESSIONS[0].read_text(encoding="utf-8"))
     truths = truth(graph, feeds_for(graph))
     right = [t.value for t in truths]
@@ -61,7 +62,7 @@ def test_a_wrong_result_is_found() -> None:
 
 
 def test_shrinking_keeps_what_fails() -> None:
-    """Down to the one op that a graph is blamed for, at the smallest sizes."""
+    """A failing graph shrinks to the one op that is at fault, at the smallest sizes."""
 
     def holds_softplus(graph: Graph) -> bool:
         return any(n.op.name == "softplus" for n in graph.nodes)
@@ -73,7 +74,7 @@ def test_shrinking_keeps_what_fails() -> None:
 
 
 def test_the_command() -> None:
-    """One model in a process of its own, and the count."""
+    """The command checks one model in a separate process, and prints the count."""
     command = [sys.executable, "-m", "tests.fuzz", "--seed", "2", "--models", "1"]
     run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

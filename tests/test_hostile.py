@@ -1,4 +1,4 @@
-"""Files that are made to do harm: bombs that a few bytes make large, and a short run of the fuzzer in ``hostile/``."""
+"""Untrusted files: small files that would expand to huge data, and a short run of the fuzzer in ``hostile/``."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ MUTANTS = 1000
 
 
 def test_mutants_give_a_result_or_a_convc_error() -> None:
-    """``python -m hostile --mutants 100000`` in this folder runs more of them."""
+    """A few mutants give a result or a ``ConvcError``.
+
+    ``python -m hostile --mutants 100000`` in this folder runs more.
+    """
     found = fuzz(MUTANTS)
     assert not found.failures, report(found)
     assert sum(found.counts.values()) == MUTANTS
-    for kind in ("bytes", "proto", "text", "artifact"):  # mutants must get deep enough to be worth it
+    for kind in ("bytes", "proto", "text", "artifact"):  # enough mutants must be valid to test more than the parser
         assert found.counts[kind, "good"] > 0.05 * sum(n for (k, _), n in found.counts.items() if k == kind)
 
 
@@ -106,7 +109,7 @@ BOMBS: dict[str, onnx.ModelProto] = {
 
 
 def peak(call: Callable[[], Any]) -> int:
-    """The most bytes that Python and numpy held at a time."""
+    """The peak number of bytes that Python and numpy hold while a function runs."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -118,7 +121,7 @@ def peak(call: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bomb(name: str) -> None:
-    """Refused, and before memory is taken: less than the one fold that a limit of 256 MB lets through."""
+    """The file is refused before memory is taken: less than the one fold that a limit of 256 MB allows."""
 
     def compiled() -> None:
         with pytest.raises(ConvcError):
@@ -128,7 +131,10 @@ def test_bomb(name: str) -> None:
 
 
 def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every op that is folded, its inputs made constants: the bound that is checked before, against what is made."""
+    """The bound that is checked before folding is at least what folding makes.
+
+    This holds for every foldable op with constant inputs.
+    """
     bounds, folded = [], set()
 
     def bound(n: Any) -> int:
@@ -159,7 +165,7 @@ def test_what_folding_makes_is_bounded_from_above(monkeypatch: pytest.MonkeyPatc
 
 
 def npz(path: Path, size: int) -> Path:
-    """A text form whose constants unpack to ``size`` zeros."""
+    """A model in text form whose constants unpack to ``size`` zeros."""
     path.write_text("graph @g(%x: f32[2]) { return %x }")
     with zipfile.ZipFile(path.with_suffix(".npz"), "w", zipfile.ZIP_DEFLATED) as z:
         data = io.BytesIO()
@@ -244,7 +250,10 @@ def test_windows_of_padding_alone_are_found_at_once(pads: int) -> None:
 
 
 def test_the_cost_of_a_node_of_many_operands_is_linear() -> None:
-    """Counted in calls of ``Value.__str__``, which describing the node makes for each operand."""
+    """The cost of a node is linear in its operands.
+
+    It is counted in calls of ``Value.__str__``, which describing the node makes for each operand.
+    """
     b = Builder()
     x = b.input("x", f32[1, 4])
     graph = b.finish([b.emit(Concat(0), *(b.emit(Relu(), x) for _ in range(200)))])

@@ -1,4 +1,7 @@
-"""Who imports whom: each package only what its rule names, type checkers' imports counted; and what use loads."""
+"""Imports between packages, which are restricted by rules, and the modules that using the package loads.
+
+Imports for type checkers count too.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def _modules(package: str, folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
         name = ".".join((package, *parts)).removesuffix(".__init__")
-        if not (package == "convc" and parts[0] in ("ir", "backends")):  # inside convc when it is installed
+        if not (package == "convc" and parts[0] in ("ir", "backends")):  # these lie inside convc when it is installed
             yield name, path
 
 
@@ -35,7 +38,10 @@ MODULES = {
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:
-    """The modules that a module imports, wherever the statement stands and for whomever; our own ones by their full names."""
+    """The names of the modules that a module imports anywhere in its text, with full names for convc's own.
+
+    Imports for type checkers are included.
+    """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -57,7 +63,7 @@ SHARED = tuple(
     for name in MODULES
     if name.startswith("convc.backends") and not name.startswith(("convc.backends.cpu", "convc.backends.cuda"))
 )
-"""What no backend owns."""
+"""The packages that belong to no backend."""
 RULES = {
     "convc.runtime": ("numpy", "ml_dtypes", *RECORDS, "convc.version", "convc.runtime"),
     "convc.runtime.cpu": ("numpy", *RECORDS, "convc.runtime", "!convc.runtime.cuda"),
@@ -74,9 +80,12 @@ RULES = {
         "convc.backends.cuda",
     ),
 }  # fmt: skip
-"""What the modules of a package may import besides the standard library; what begins with ``!`` they may not."""
+"""The modules that those of a package may import, besides the standard library.
+
+They must not import what begins with ``!``.
+"""
 ABOUT_ONE_TARGET = {"convc.cli.bench", "convc.cli.tune"}
-"""Commands that measure a processor; all else above the backends knows none of them by name."""
+"""The commands that measure a processor. All other code above the backends names no backend."""
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:
@@ -113,9 +122,9 @@ def test_no_other_module_knows_a_target_or_tvm() -> None:
 
 
 def test_no_circles() -> None:
-    """Imports for type checkers count."""
+    """The modules have no circular imports, where imports for type checkers count."""
     g = nx.DiGraph((name, i) for name, found in IMPORTS.items() for i in found if i in MODULES and i != name)
-    g.remove_node("convc")  # it names everything, and imports it when it is used
+    g.remove_node("convc")  # it names all modules, and imports each when it is used
     assert g.number_of_edges() > 1000
     assert [sorted(c) for c in nx.strongly_connected_components(g) if len(c) > 1] == []
 

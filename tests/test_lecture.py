@@ -1,5 +1,6 @@
-"""The systems of a lecture on convolutional networks (Dive into Deep Learning, chapter 7), each with the lecture's own
-numbers.
+"""The systems of a lecture on convolutional networks, with the lecture's own numbers.
+
+The lecture is chapter 7 of Dive into Deep Learning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ K2 = np.arange(4).reshape(2, 2)
 
 
 def run(net: nn.Module, image: object) -> list[object]:
-    """The network on one image of one channel, the batch and channel axes taken off its one output."""
+    """Run the network on one image of one channel, and return its only output without batch and channel axes."""
     x = np.asarray(image, np.float32)[None, None]
     y: np.ndarray = convc.compile(net, shapes={"x": x.shape})(x)
     assert y.shape[:2] == (1, 1)
@@ -35,7 +36,7 @@ def kernel(weight: object, **options: object) -> nn.Module:
 
 
 def out_shape(net: nn.Module, *shape: int) -> tuple[object, ...]:
-    """The output shape that follows from an input shape; nothing is compiled."""
+    """The output shape for an input shape. Nothing is compiled."""
     return net.to_graph({"x": shape}).outputs[0].type.shape
 
 
@@ -47,7 +48,7 @@ def test_two_dimensional_cross_correlation() -> None:
 
 
 def test_edge_detection() -> None:
-    """White is 1, black 0: columns 2 to 5 are black."""
+    """A kernel finds the edges of an image: white is 1, black is 0, and columns 2 to 5 are black."""
     image = np.ones((6, 8))
     image[:, 2:6] = 0
     edges = kernel([[1, -1]])
@@ -56,7 +57,10 @@ def test_edge_detection() -> None:
 
 
 def test_convolution_is_cross_correlation_with_the_kernel_flipped() -> None:
-    """Convolution: y[i, j] = sum over a, b of w[a, b] x[i + 1 - a, j + 1 - b]; y[0, 0] = 0*4 + 1*3 + 2*1 + 3*0."""
+    """Convolution is cross-correlation with the kernel flipped.
+
+    y[i, j] = sum over a, b of w[a, b] x[i + 1 - a, j + 1 - b]; y[0, 0] = 0*4 + 1*3 + 2*1 + 3*0.
+    """
     assert run(kernel(K2[::-1, ::-1]), X3) == [[5, 11], [23, 29]]
     symmetric = np.array([[1, 2], [2, 1]])
     assert run(kernel(symmetric), X3) == run(kernel(symmetric[::-1, ::-1]), X3) == [[12, 18], [30, 36]]
@@ -67,8 +71,9 @@ def test_one_dimensional_cross_correlation() -> None:
 
 
 def test_three_dimensional_cross_correlation() -> None:
-    """y[0, 0, 0] = 0*0 + 1*1 + 3*2 + 4*3 + 9*4 + 10*5 + 12*6 + 13*7 = 268; one step along an axis adds 28 times its
-    stride.
+    """The first output is 268, and each step along an axis adds 28 times its stride.
+
+    0*0 + 1*1 + 3*2 + 4*3 + 9*4 + 10*5 + 12*6 + 13*7 = 268.
     """
     volume, cube = np.arange(27).reshape(3, 3, 3), np.arange(8).reshape(2, 2, 2)
     assert run(kernel(cube), volume) == [[[268, 296], [352, 380]], [[520, 548], [604, 632]]]
@@ -95,7 +100,7 @@ def test_strides_of_three_and_two() -> None:
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_output_shape_formula(n: int, k: int, stride: int) -> None:
-    """floor((n - k + p + s) / s), with p the rows of padding above and below taken together."""
+    """The output size is floor((n - k + p + s) / s), where p counts the rows of padding above and below together."""
     for above, below in ((0, 0), (1, 1), (2, 1), (0, 3)):
         layer = nn.Conv2D(1, (k, 3), (stride, 1), padding=((above, below), (1, 1)))
         assert out_shape(layer, 1, 1, n, 9) == (1, 1, (n - k + above + below + stride) // stride, 9)
@@ -112,7 +117,7 @@ def test_strides_halve_the_size() -> None:
 
 
 def test_same_padding_puts_the_larger_half_first() -> None:
-    """An even kernel needs k - 1 rows: ceil of half above, floor below."""
+    """An even kernel needs k - 1 rows of padding: half of them, rounded up, above, and the rest below."""
     assert run(kernel([1, 1], padding="same"), [1, 2, 3]) == [1, 3, 5]
     assert run(kernel([1, 1, 1], padding="same"), [1, 2, 3]) == [3, 6, 5]
     assert run(kernel([1, 1, 1, 1], padding="same"), [1, 2, 3, 4]) == [3, 6, 10, 9]
@@ -132,8 +137,10 @@ def test_a_32x32_image_shrinks_to_4x4_in_seven_layers() -> None:
 
 
 def test_a_224x224_image_shrinks_to_4x4_in_55_layers() -> None:
-    """The lecture says 44. By its own formula each layer takes off 4 pixels: (224 -
-    4) / 4 = 55; after 44, 48 are left.
+    """A 224x224 image shrinks to 4x4 in 55 layers.
+
+    The lecture says 44. By its own formula each layer removes 4 pixels: (224 - 4) / 4 = 55; after 44 layers, 48 pixels
+    are left.
     """
     layers = [nn.Conv2D(1, kernel_size=5) for _ in range(55)]
     assert out_shape(nn.Sequential(*layers), 1, 1, 224, 224) == (1, 1, 4, 4)
@@ -198,7 +205,10 @@ def test_pooling_treats_channels_apart() -> None:
 
 
 def test_max_pooling_bears_a_shift_of_one_pixel() -> None:
-    """The edge, found at one place, is still found there when the image moves by a pixel; without pooling it is not."""
+    """With max pooling, an edge is found at the same place when the image moves by a pixel.
+
+    Without pooling it is not.
+    """
     image = np.array([[1, 1, 0, 0, 0]] * 4)
     moved = np.array([[1, 1, 1, 0, 0]] * 4)
     edges = kernel([[1, -1]])
@@ -213,8 +223,9 @@ def test_max_pooling_bears_a_shift_of_one_pixel() -> None:
 
 
 def test_cost_of_a_convolution() -> None:
-    """100 to 100 channels, 5x5 kernels, 64x64 pixels: the lecture's 1 GFLOP counts each multiply-add once, convc counts
-    two.
+    """The cost of a convolution of 100 to 100 channels, 5x5 kernels and 64x64 pixels.
+
+    The lecture's 1 GFLOP counts each multiply-add once; convc counts two operations.
     """
     layer = nn.Conv2D(100, kernel_size=5, padding="same", use_bias=False)
     shapes = {"x": (1, 100, 64, 64)}
@@ -229,7 +240,10 @@ def test_cost_of_a_convolution() -> None:
 
 
 def test_a_dense_layer_on_a_photo_has_billions_of_parameters() -> None:
-    """36 million pixel values by 100 hidden units; their values are never made."""
+    """A dense layer on 36 million pixel values with 100 hidden units has billions of parameters.
+
+    Their values are never allocated.
+    """
     mlp = nn.Sequential(nn.Dense(100, activation="relu"), nn.Dense(1))
     tracemalloc.start()
     parameters = mlp.parameters({"x": (1, 36_000_000)})

@@ -1,7 +1,7 @@
-"""Whole networks against ONNX Runtime: small ones always, published ones when their files are there (`slow`).
+"""Whole networks compared with ONNX Runtime: small ones always, and published ones where their files exist (`slow`).
 
-The slow part reads the ONNX files in the folder that the environment variable CONVC_ZOO names, or else has
-`model_zoo.py` make them where torch and torchvision are installed; PP-OCR's come from the package rapidocr-onnxruntime.
+Slow tests read the ONNX files in the folder that the environment variable CONVC_ZOO names. Without it, `model_zoo.py`
+makes the files where torch and torchvision are installed. PP-OCR's files come from the package rapidocr-onnxruntime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Normal values for each input that is not an initializer; the same on every run."""
+    """Normally distributed values for each input that is not an initializer, the same on every run."""
     rng = np.random.default_rng(0)
     weights = {t.name for t in model.graph.initializer}
     return {
@@ -36,8 +36,9 @@ def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def check(model: onnx.ModelProto, feeds: Feeds) -> None:
-    """convc and ONNX Runtime agree on every output; the absolute tolerance grows with values that deviate by more than
-    1.
+    """Compare every output with ONNX Runtime's.
+
+    The absolute tolerance grows with the deviation of values where it is above 1.
     """
     got = compiled(model, threads=2, shapes={name: x.shape for name, x in feeds.items()}).run(feeds)
     for port, want in zip(model.graph.output, run_onnxruntime(model, feeds), strict=True):
@@ -51,7 +52,7 @@ def check(model: onnx.ModelProto, feeds: Feeds) -> None:
 @pytest.mark.parametrize(("batch", "width"), [(1, 16), (2, 12)])
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_small(build: Callable[[int, int], onnx.ModelProto], batch: int, width: int) -> None:
-    """One piece of each family, with channel counts that are whole vectors and ones that are not."""
+    """One piece of each family, with channel counts that are whole vectors and counts that are not."""
     model = build(batch, width)
     check(model, random_feeds(model))
 
@@ -64,7 +65,7 @@ def test_lenet_numbers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo(name: str, tmp_path: Path) -> None:
-    """torchvision's networks at full size; see model_zoo.py for their weights."""
+    """torchvision's networks at full size, with the weights that model_zoo.py describes."""
     model = zoo_model(name, tmp_path)
     check(model, random_feeds(model))
 
@@ -72,8 +73,9 @@ def test_zoo(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_error_against_float64(name: str, tmp_path: Path) -> None:
-    """The root mean square error of the logits as a multiple of ONNX Runtime's own:
-    PyTorch's in float64 are the truth.
+    """The root mean square error of the logits is at most a multiple of ONNX Runtime's own.
+
+    The truth is PyTorch's result in float64.
     """
     model = zoo_model(name, tmp_path)
     truth = zoo_truth(name, tmp_path)
@@ -92,9 +94,9 @@ def test_error_against_float64(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
 def test_light(path: Path) -> None:
-    """The networks that the onnx package holds without their weights, with random ones.
+    """The networks of the onnx package, which have no weights, with random ones.
 
-    With the constants that it has in their place all outputs are equal; convc.onnx_suite checks those.
+    With the constants that they have instead, all outputs are equal; convc.onnx_suite checks those.
     """
     model = with_logits(with_random_weights(onnx.load(path)))
     check(model, random_feeds(model))

@@ -1,4 +1,4 @@
-"""The backend for processors."""
+"""The backend for CPUs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def compile_graph(
     threads: int | None = None,
     dump_dir: Path | None = None,
 ) -> CpuModel:
-    """A graph of static shapes compiled for a processor by these passes. ``threads`` is how many a call will use if nobody says."""
+    """Compile a graph of static shapes for a CPU, with these passes.
+
+    ``threads`` is the number of threads that a call uses by default. ``dump_dir`` receives the graph after every pass.
+    """
     from .build import build
     from .link import link
 
@@ -45,7 +48,7 @@ def compile_graph(
     description = describe(graph, final, "cpu", details)
     model = CpuModel(built.code, description, weights(final), threads, built.kernels, link=lambda: link(built.code))
     if not lacks(description):
-        _ = model.program  # the weights are packed now, not in the first call
+        _ = model.program  # packs the weights now, not in the first call
     return model
 
 
@@ -85,8 +88,8 @@ def _for_here(options: Options) -> Options:
     if not able:
         reasons = "; ".join(f"{name} needs {what}" for name, what in lacking.items())
         raise CompileError(
-            f"sizes that are dynamic are compiled when the model runs, and this processor ({host().name}) cannot run it: "
-            f"{reasons}; fix them with shapes={{...}} (--shape)"
+            "sizes that are dynamic are compiled when the model runs, "
+            f"and this processor ({host().name}) cannot run it: {reasons}; fix them with shapes={{...}} (--shape)"
         )
     return replace(options, target=max(able, key=lambda name: len(targets[name].features)))
 

@@ -1,9 +1,9 @@
-"""From a graph to machine code: every distinct group scheduled once, and the network as a function that calls them.
+"""Code generation for CPUs: from a graph to machine code.
 
-The code exports C functions, each of which takes the address of its arguments and that of a context (``lower.py``):
-``convc_main``, whose arguments are the addresses of inputs, outputs, packed weights and workspace, runs the network; and
-``convc_load_*`` runs a kernel on constants alone. The latter run once, at load, in the steps of the ``Plan``. The weights
-themselves are not part of the code.
+Each distinct group is scheduled once and becomes a kernel. The code exports C functions, each of which takes the
+address of its arguments and the address of a context (``lower.py``). ``convc_main`` runs the network; its arguments are
+the addresses of inputs, outputs, packed weights and workspace. Each ``convc_load_*`` runs one kernel on constants
+alone; these functions run once, at load, in the steps of the ``Plan``. The weights are not part of the code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ from .target import Target
 
 @dataclass(frozen=True)
 class Built:
-    """Machine code, the plan of the memory it runs in, the kernels it is made of, and the nodes that ``main`` runs."""
+    """The result of ``build``: machine code, the plan of its memory, and its kernels.
+
+    ``calls`` lists the nodes that ``convc_main`` runs, in order, by the names of their first outputs.
+    """
 
     code: MachineCode
     plan: Plan
@@ -44,10 +47,10 @@ class Built:
 
 
 def build(graph: Graph, target: Target, *, trace: bool = False) -> Built:
-    """Compile a graph of static shapes.
+    """Compile a graph of static shapes, after all passes, to machine code.
 
-    With ``trace``, ``convc_main`` calls the function that the context names before each kernel, with its place in ``calls``,
-    and at the end.
+    With ``trace``, ``convc_main`` calls the trace function of the context before each kernel, with the index of the
+    kernel in ``calls``, and once more at the end. Raises ``CompileError``.
     """
     check_sizes(graph)
     found = distinct(graph)
@@ -68,15 +71,16 @@ def build(graph: Graph, target: Target, *, trace: bool = False) -> Built:
 
 
 def schedule(group: Group, target: Target, *, parallel: bool = True) -> tuple[Any, str]:
-    """The scheduled function of a group, sharing its loops out where that is ``parallel`` and worth it, and the name of the rule
-    that made it.
+    """The scheduled function of a group, and the name of the rule that made it.
+
+    With ``parallel``, its loops are shared out among threads when the kernel is large enough to gain by it.
     """
     func, rule = ask(RULES, group, target)
     return func if parallel and kernel_cycles(group, target.machine) > target.launch_cycles else sequential(func), rule
 
 
 def sequential(func: Any) -> Any:
-    """The function with its parallel loops run by the calling thread alone."""
+    """The function with its parallel loops made serial."""
 
     def visit(loop: Any) -> Any:
         if loop.kind != tirx.ForKind.PARALLEL:
@@ -87,7 +91,7 @@ def sequential(func: Any) -> Any:
 
 
 def _plan(network: Network, kernels: Mapping[str, Subroutine], parallel: bool) -> Plan:
-    """How the weights are packed, and the sizes of memory."""
+    """The plan of a network's memory, with the steps that pack its weights."""
     steps = [Step("", (name,), (at,)) for name, at in network.copies]
     for n in network.load:
         at = [place.at for place in network.arguments(n)]
@@ -99,7 +103,7 @@ def _plan(network: Network, kernels: Mapping[str, Subroutine], parallel: bool) -
 
 
 def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: bool) -> dict[str, Any]:
-    """``convc_main``, and a function for each kernel that runs at load."""
+    """The exported functions by name: ``convc_main``, and one for each distinct kernel that runs at load."""
     graph = network.graph
     ports = [("input", i) for i in range(len(graph.inputs))] + [("output", i) for i in range(len(graph.outputs))]
 
@@ -127,7 +131,10 @@ def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: bool)
 
 
 def kernel_function(name: str, kernel: Subroutine, values: Sequence[Value]) -> Any:
-    """The exported function that runs one kernel: its arguments are where the values lie, then its scratch memory."""
+    """The exported function that runs one kernel.
+
+    Its arguments are the addresses of the values and of the scratch memory.
+    """
 
     def run(arguments: Sequence[Any], context: Any) -> list[Any]:
         pointers = [pointer(a, 0, v.type.tvm_dtype) for a, v in zip(arguments, values, strict=False)]

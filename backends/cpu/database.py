@@ -1,6 +1,7 @@
-"""The database that ``convc tune`` writes and ``convc.compile`` reads: what was measured to be best, one JSON file a processor.
+"""The tuning database, which ``convc tune`` writes and ``convc.compile`` reads.
 
-It lies in ``$CONVC_CACHE``, by default ``~/.cache/convc``; with ``CONVC_CACHE`` set to nothing there is none.
+It is one JSON file for each type of processor, in ``$CONVC_CACHE``, by default ``~/.cache/convc``. When ``CONVC_CACHE``
+is set to an empty string, there is no database.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ FORMAT = "convc-tuning-1"
 
 
 def database(cpu: str) -> Path | None:
-    """The file for a processor, by LLVM's name for it."""
+    """The path of the database for a processor, by LLVM's name; ``None`` when there is no cache folder."""
     folder = cache_folder()
     return folder / f"tuning-{cpu}.json" if folder else None
 
 
 def read(path: str | os.PathLike[str], cpu: str) -> Choices:
-    """The choices in a file; raises ``CompileError`` when it cannot be read, is damaged, or is for another processor."""
+    """Read the choices from a database.
+
+    Raises ``CompileError`` when it cannot be read, is damaged, or is for another processor.
+    """
     try:
         raw = json.loads(Path(path).read_bytes())
         algorithms = raw["algorithms"]
@@ -43,7 +47,10 @@ def read(path: str | os.PathLike[str], cpu: str) -> Choices:
 
 
 def write(path: str | os.PathLike[str], cpu: str, choices: Choices) -> None:
-    """Write choices to a file, whole or not at all, its folder made where missing; raises ``CompileError``."""
+    """Write choices to a database atomically, and make its folder if it is missing.
+
+    Raises ``CompileError`` when that fails.
+    """
     content = {"format": FORMAT, "cpu": cpu, "algorithms": dict(choices.algorithms)}
     try:
         Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +60,11 @@ def write(path: str | os.PathLike[str], cpu: str, choices: Choices) -> None:
 
 
 def choices_for(tuning: bool | str | os.PathLike[str] | None, cpu: str) -> Choices:
-    """What ``convc.compile(tuning=...)`` stands for; a database that was not asked for is ignored when it is damaged."""
+    """The choices for the argument ``tuning`` of ``convc.compile``.
+
+    A damaged database in the cache folder is ignored with a warning. Raises ``CompileError`` for a damaged one at a
+    path.
+    """
     if tuning is None or tuning is False:
         return Choices()
     if tuning is not True:

@@ -1,4 +1,4 @@
-"""Linking machine code to a shared library, for this machine or another."""
+"""Linking machine code to a shared library, for this machine or for another processor."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from .machine_code import MachineCode
 _HERE = ("g++", "c++", "clang++", "gcc", "cc", "clang")
 _INSTALL = "Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
 _EXPORTS = "{ global: convc_*; local: *; };"
-"""What other code sees of the library, as a version script of the linker."""
+"""A version script for the linker, by which the library exports only the functions of convc."""
 
 
 def link(code: MachineCode) -> bytes:
-    """The shared library of machine code, the same bytes whenever and wherever it is linked.
+    """Link machine code to a shared library, and return its bytes.
 
-    Raises ``ArtifactError`` when there is nothing that links for the target, naming what to install.
+    The bytes are the same whenever and wherever it is linked. Raises ``ArtifactError`` when linking fails, and when no
+    linker for the target is found; the message then names what to install.
     """
     family = code.target.family
     try:
@@ -40,14 +41,17 @@ def link(code: MachineCode) -> bytes:
         raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
 
 
-_OPTIONS = ["-shared", "-o", "model.so", "-s"]  # symbols for debuggers are half of it
+_OPTIONS = ["-shared", "-o", "model.so", "-s"]  # without symbols for debuggers, which would be half of the file
 _AS_COMPILER = [*_OPTIONS, "-nostdlib", "-Wl,--version-script=exports"]
-"""For a C compiler: the C library is there when the artifact is loaded, in every process."""
+"""Options for a C compiler. The C library is not linked, since every process has it when the artifact is loaded."""
 _AS_LINKER = [*_OPTIONS, "--version-script=exports"]
 
 
 def linker(family: str, here: str) -> list[str]:
-    """The command that links code for a family of processors: a C compiler, which knows how, or a linker by itself."""
+    """The command that links code for a family of processors on a machine of the family ``here``.
+
+    It runs a C compiler, which runs the linker, or a linker itself. Raises ``ArtifactError`` when none is found.
+    """
     if family == here:
         found = next((c for c in (os.environ.get("CXX", ""), *_HERE) if c and shutil.which(c)), None)
         if found is None:

@@ -1,11 +1,12 @@
-"""From scheduled kernels to one LLVM module: kernels become plain subroutines that take pointers, called by exported functions.
+"""Lowering of scheduled kernels to one LLVM module.
 
-The exported functions are plain C functions of two addresses: where their arguments lie, and the *context* of the call. The
-context is a record of 64-bit integers, which ``CONTEXT`` names. Nothing in the module needs a symbol of TVM.
+Each kernel becomes a subroutine that takes pointers. Exported functions call the subroutines. An exported function is a
+C function of two addresses: that of its arguments, and that of the *context* of the call. The context is an array of
+64-bit integers, which ``CONTEXT`` names. The module refers to no symbol of TVM.
 
-A parallel loop becomes a function of its own, a *part*, which the kernel hands to the thread pool of the process through the
-context. All memory that a kernel works in comes from its caller: its scratch memory, and a piece for each thread that works
-on a part.
+The body of a parallel loop becomes a function of its own, a *part*. The kernel passes it to the thread pool of the
+process through the context. All memory of a kernel comes from its caller: its scratch memory, and a piece for each
+thread that works on a part.
 """
 
 from __future__ import annotations
@@ -29,21 +30,27 @@ from .target import Target
 from .vector_math import definitions
 
 CONTEXT = ("launch", "pool", "threads", "parts", "trace")
-"""What the context of a call holds: the address of ``convc_pool_launch`` and its pool; how many threads may work; the memory
-for the parts of parallel loops, a piece for each thread; and, in a traced module, the address of a function to call."""
+"""The elements of a context.
+
+``launch`` is the address of ``convc_pool_launch`` and ``pool`` that of the pool. ``threads`` is the number of threads
+that may work. ``parts`` is the address of memory for the parts of parallel loops, a piece for each thread. ``trace`` is
+the address of a function that traced code calls.
+"""
 _STATUS = PrimType("int32")
 _DONE = tirx.Return(tirx.const(0, "int32"))
-"""Every function returns 0: the code generator knows no other return."""
+"""Every function returns 0, since the code generator supports no return without a value."""
 _BARRIER = "convc_barrier"
 _BARRIER_DEFINITION = f"""define void @{_BARRIER}() alwaysinline nounwind {{
   call void asm sideeffect "", "~{{memory}}"()
   ret void
 }}"""
-"""The barrier stands between kernels, which LLVM inlines where they are small. Tensors that take turns in one piece of memory
-are told apart by type-based alias analysis, so that LLVM would move the stores of one kernel before the loads of the last.
+"""A compiler barrier between kernels, some of which LLVM inlines.
+
+Two tensors may share memory at different times. Type-based alias analysis takes them for separate memory, so that LLVM
+would move stores of one kernel before loads of the previous one.
 """
 DIRECTORY = "convc_directory"
-"""The name under which ``tvm_ffi`` finds the function that tells where others lie."""
+"""The name under which ``tvm_ffi`` finds the function that returns the addresses of the others."""
 _READ = "convc_read"
 _READ_DEFINITION = f"""define i64 @{_READ}(i64 %record, i64 %index) alwaysinline {{
   %start = inttoptr i64 %record to ptr
@@ -69,9 +76,10 @@ _build = tvm_ffi.get_global_func("target.build.llvm")
 
 @dataclass(frozen=True)
 class Subroutine:
-    """A lowered kernel ``f(*inputs, *outputs, scratch, context)`` of pointers and two addresses, and the memory that it needs.
+    """A lowered kernel ``f(*inputs, *outputs, scratch, context)``, which takes pointers and two addresses.
 
-    ``scratch`` is in bytes, ``part`` in bytes for each thread that works on one of its parallel loops.
+    ``scratch`` is the size of its scratch memory in bytes. ``part`` is the number of bytes for each thread that works
+    on one of its parallel loops.
     """
 
     name: GlobalVar
@@ -83,7 +91,7 @@ class Subroutine:
 
 
 def _kernel_passes() -> Any:
-    """What TVM's own pipeline does to a scheduled kernel, less what only accelerators need."""
+    """The passes that lower a scheduled kernel: those of TVM's pipeline, without the ones for accelerators alone."""
     return tvm.transform.Sequential(
         [
             keep_guards(),
@@ -113,12 +121,12 @@ def _kernel_passes() -> Any:
 
 
 def _module_passes() -> Any:
-    """From subroutines and exported functions to what the code generator takes."""
+    """The passes that turn subroutines and exported functions into what the code generator takes."""
     return tvm.transform.Sequential([tirx.transform.BF16StorageLegalize(), tirx.transform.LowerIntrin()])
 
 
 def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:
-    """Scheduled functions, by name, as subroutines."""
+    """Lower scheduled functions, given by name, to subroutines."""
     host = target.tvm.with_host(target.tvm)
     module = tirx.transform.BindTarget(host)(tvm.IRModule(dict(kernels)))
     module = _kernel_passes()(module)
@@ -126,7 +134,10 @@ def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:
 
 
 def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
-    """The function with pointers for tensors, its memory taken from ``scratch``, its parallel loops handed to the pool."""
+    """The function as a subroutine.
+
+    Tensors become pointers, allocations use ``scratch``, and parallel loops run on the pool.
+    """
     pointers = [tirx.Var(p.name, PointerType(PrimType(p.dtype))) for p in func.params]
     scratch, context = tirx.Var("scratch", "int64"), tirx.Var("context", "int64")
     declared: list[Any] = [tirx.DeclBuffer(p, data=q) for p, q in zip(func.params, pointers, strict=True)]
@@ -145,16 +156,16 @@ def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
 
 
 class _Loops:
-    """The parallel loops of one kernel, each made a function that a thread calls for a range of the loop."""
+    """The parallel loops of one kernel. Each becomes a function that a thread calls for a range of the loop."""
 
     def __init__(self, kernel: str, context: Any) -> None:
         self.kernel = kernel
         self.context = context
         self.parts: dict[str, Any] = {}
         self.part = 0
-        """Bytes of memory that a thread needs while it works on a part."""
+        """The number of bytes that a thread needs while it works on a part."""
         self.most = 0
-        """Values that the largest closure holds."""
+        """The number of values in the largest closure."""
         self.closure = tirx.decl_buffer((0,), "int64", "closure")
 
     def handed_out(self, body: Any) -> Any:
@@ -162,7 +173,10 @@ class _Loops:
         return tvm_ffi.structural_map(body, (tirx.For, self._visit))
 
     def with_closures(self, body: Any, scratch: Any, at: int) -> tuple[Any, int]:
-        """The statement with the memory of closures behind ``at`` bytes of scratch memory, and the bytes that they take."""
+        """The statement with memory for closures, and the size of that memory in bytes.
+
+        The memory begins ``at`` bytes after the beginning of the scratch memory.
+        """
         if not self.parts:
             return body, 0
         held = tirx.DeclBuffer(self.closure, data=pointer(scratch, at, "int64"))
@@ -184,9 +198,10 @@ class _Loops:
 
 
 def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
-    """``f(closure, begin, end, worker)``, which runs a range of a loop, and the bytes of memory that each worker needs.
+    """The function ``f(closure, begin, end, worker)`` that runs a range of a loop.
 
-    The closure holds the memory of all workers, then the outer variables of the loop.
+    It is returned with the bytes of memory that each worker needs. The closure holds the address of the memory of all
+    workers, and then the outer variables of the loop.
     """
     closure, begin, end, worker = params = [tirx.Var(n, "int64") for n in ("closure", "begin", "end", "worker")]
     memory = tirx.Var("memory", "int64")
@@ -227,22 +242,22 @@ def _is_scalar(v: Any) -> bool:
 
 
 def _as_integer(v: Any) -> Any:
-    """A variable as 64 bits: a number, or the address of a tensor."""
+    """A variable as a 64-bit integer: the value of a scalar, or the address of a tensor."""
     return tirx.Cast("int64", v) if _is_scalar(v) else _address(v)
 
 
 def _address(buffer: Any) -> Any:
-    """Where a tensor lies."""
+    """The address of a tensor's data."""
     return tirx.call_extern("int64", _ADDRESS, buffer.data)
 
 
 def _read(address: Any, index: int) -> Any:
-    """The 64-bit integer at a place in a record; ``_READ_DEFINITION`` must be imported around it."""
+    """The 64-bit integer at an index of an array. ``_READ_DEFINITION`` must be imported around the expression."""
     return tirx.call_extern("int64", _READ, address, tirx.const(index, "int64"))
 
 
 def _take_memory(body: Any, base: Any) -> tuple[Any, int]:
-    """The statement with its allocations in memory made views of what lies at ``base``, and the bytes they take."""
+    """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
     size = 0
 
     def visit(s: Any) -> Any:
@@ -258,7 +273,7 @@ def _take_memory(body: Any, base: Any) -> tuple[Any, int]:
 
 
 def pointer(base: Any, offset: int, dtype: str = "void") -> Any:
-    """The pointer to ``offset`` bytes after an address."""
+    """The pointer to the address ``offset`` bytes after ``base``."""
     return _pointer_to(base + tirx.const(offset, "int64"), dtype)
 
 
@@ -267,10 +282,11 @@ def _pointer_to(address: Any, dtype: str) -> Any:
 
 
 def exported(name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequence[Any]], trace: bool = False) -> Any:
-    """The C function ``void name(arguments, context)`` that makes calls in turn; ``arguments`` is the address of ``count`` ones.
+    """The exported C function ``name(arguments, context)`` that makes calls in turn.
 
-    ``calls`` makes the calls of the arguments and the context. With ``trace``, the function at that place in the context is
-    called before each call with its index, and at the end.
+    ``arguments`` is the address of an array of ``count`` addresses. ``calls`` makes the call expressions from these
+    addresses and the context. With ``trace``, the function also calls the trace function of the context, with the index
+    of each call before it, and with their number at the end.
     """
     arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
     values = [tirx.Var(f"argument{i}", "int64") for i in range(count)]
@@ -288,10 +304,10 @@ def exported(name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequen
 
 
 def directory(functions: Sequence[str]) -> Any:
-    """The function by which code that was not linked yet tells where its functions lie, by their number.
+    """The function that returns the address of each exported function by its number, for code that is not linked yet.
 
-    It follows the calling convention of ``tvm_ffi`` (``TVMFFISafeCallType``): the argument lies 8 bytes behind ``arguments``,
-    and of the result the type (1, an integer) lies at the beginning and the value behind 8 bytes.
+    It follows the calling convention of ``tvm_ffi`` (``TVMFFISafeCallType``). The value of the argument lies 8 bytes
+    behind ``arguments``. The result is a type (1, an integer) with the value 8 bytes behind it.
     """
     table = ", ".join(f"ptr @{name}" for name in functions)
     text = "\n".join(f"declare i32 @{name}(i64, i64)" for name in functions)
@@ -321,7 +337,7 @@ def _mark(context: Any, index: int) -> Any:
 
 
 def _importing(text: str, body: Any) -> Any:
-    """The statement, with functions given as LLVM IR for it to call."""
+    """The statement, able to call functions that are given as LLVM IR."""
     return tirx.AttrStmt(tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(text), body)
 
 
@@ -331,7 +347,7 @@ def call(subroutine: Subroutine, pointers: Sequence[Any], scratch: Any, context:
 
 
 def generate(subroutines: Sequence[Subroutine], functions: Mapping[str, Any], target: Target) -> Any:
-    """Machine code: a module with the exported functions."""
+    """Generate a module of machine code that exports the functions."""
     host = target.tvm.with_host(target.tvm)
     made = {s.name: s.func for s in subroutines} | {GlobalVar(n): f for n, f in functions.items()}
     made[GlobalVar(DIRECTORY)] = directory(list(functions)).with_attr("global_symbol", f"__tvm_ffi_{DIRECTORY}")

@@ -1,4 +1,4 @@
-"""Machine code that was just compiled: run as it lies in memory, or written as an object file."""
+"""Machine code that was just compiled, which runs in memory or is written as object files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from .target import Target
 
 
 class MachineCode:
-    """A module of machine code for a target.
+    """Machine code for a target, with the interface of ``convc.runtime.cpu.code.Code``.
 
-    Its functions can be called when the target is this processor, and as long as this object lives.
+    Its functions can be called when the target is this processor, as long as this object lives.
     """
 
     def __init__(self, module: Any, functions: tuple[str, ...], target: Target, parallel: bool) -> None:
-        """``functions`` are the exported ones, in the order of ``lower.directory``; ``parallel`` code needs the thread pool."""
+        """``functions`` are the exported functions, in the order that ``lower.directory`` was given.
+
+        ``parallel`` tells whether the code needs the thread pool.
+        """
         self._module = module
         self._places = {name: i for i, name in enumerate(functions)}
         self.target = target
@@ -28,11 +31,11 @@ class MachineCode:
         self._pool: Any = None
 
     def function(self, name: str) -> Function:
-        """The function of this name; raises ``LookupError`` when there is none."""
+        """The function of this name. Raises ``LookupError`` when there is none."""
         return SIGNATURE(self.address(name))
 
     def address(self, name: str) -> int:
-        """Where a function lies; raises ``LookupError`` when there is none."""
+        """The address of the function of this name. Raises ``LookupError`` when there is none."""
         if name in (NEW, LAUNCH):
             if self._pool is None:
                 self._pool = pool_module(self.target)
@@ -40,11 +43,14 @@ class MachineCode:
         return int(self._module[DIRECTORY](self._places[name]))
 
     def assembly(self) -> str:
-        """The code as the target's assembler reads it."""
+        """The code in the target's assembly language."""
         return str(self._module.inspect_source("asm"))
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the object files that a shared library of the code is linked from; the exported symbols begin with ``convc_``."""
+        """Write the object files of a shared library into a folder, and return their paths.
+
+        The names of the exported symbols begin with ``convc_``.
+        """
         modules = {"model.o": self._module} | ({"pool.o": pool_module(self.target)} if self._parallel else {})
         for name, module in modules.items():
             module.write_to_file(str(folder / name))

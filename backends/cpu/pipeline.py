@@ -1,4 +1,4 @@
-"""The passes for CPUs, in order."""
+"""The pipeline of passes for CPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from .passes.quantized_convs import quantized_convs
 
 
 def pipeline(machine: Machine, precision: str = "default", choices: Choices | None = None) -> Pipeline:
-    """The passes for a machine. ``precision="strict"`` keeps to the direct form of every convolution."""
+    """The pipeline for a machine.
+
+    With ``precision="strict"`` every convolution is computed directly. ``choices`` are algorithms that measurements
+    chose.
+    """
     layouts = Blocks.for_machine(machine)
     algorithms = Pass("choose_algorithms", lambda g: choose_algorithms(g, machine, choices))
     return Pipeline(

@@ -1,8 +1,8 @@
-"""The thread pool of the runtime, which artifacts with parallel loops carry, as a module of machine code for a target.
+"""The thread pool of the runtime, as a module of machine code that artifacts with parallel loops carry.
 
-``pool.c`` is its source, ``pool.ll`` the LLVM IR made of it, so that neither installing nor compiling needs a C compiler. After a
-change of the source, ``python -m convc.backends.cpu.pool FOLDER`` writes the IR anew into the folder that holds ``pool.c``; it
-needs ``pip install ziglang==0.17.1``, which has clang 22.1.8.
+Its source is ``pool.c``. ``pool.ll`` is the LLVM IR made from it, so that neither installing nor compiling needs a C
+compiler. After a change of the source, ``python -m convc.backends.cpu.pool FOLDER`` writes the IR anew into the folder
+that holds ``pool.c``. This needs ``pip install ziglang==0.17.1``, which contains clang 22.1.8.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _LAYOUTS = {
     "x86_64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
     "aarch64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32",
 }
-"""The data layout that LLVM's code generator wants to read in a module, by the family of processors."""
+"""The data layout that LLVM's code generator expects in a module, by the family of processors."""
 
 
 def pool_module(target: Target) -> Any:
-    """The thread pool as a module for a target, which can be run from memory or written as an object file."""
+    """The thread pool as a module for a target, which can run in memory or be written as an object file."""
     settings = json.dumps({"kind": "llvm", "mtriple": target.triple}).replace('"', r"\22")
     head = (
         f'target datalayout = "{_LAYOUTS[target.family]}"\ntarget triple = "{target.triple}"\n'
@@ -44,11 +44,11 @@ def pool_module(target: Target) -> Any:
         return _load_ir(str(path), "ll")
 
 
-# -- making the IR ------------------------------------------------------------------------------------------------------
+# -- making the IR ---------------------------------------------------------------------------------------------------
 
 _FLAGS = (
-    "-S -emit-llvm -g0 -O2 -fno-unroll-loops -fno-vectorize -fno-slp-vectorize -fno-strict-aliasing -fPIC -std=c11 -Wall "
-    "-Wextra -fno-sanitize=all -fno-stack-protector -fno-unwind-tables -fno-asynchronous-unwind-tables"
+    "-S -emit-llvm -g0 -O2 -fno-unroll-loops -fno-vectorize -fno-slp-vectorize -fno-strict-aliasing -fPIC -std=c11 "
+    "-Wall -Wextra -fno-sanitize=all -fno-stack-protector -fno-unwind-tables -fno-asynchronous-unwind-tables"
 )
 _GETTER = """
 define i32 @__tvm_ffi_{name}(i64 %self, ptr %args, i32 %count, ptr %result) nounwind {{
@@ -58,11 +58,15 @@ define i32 @__tvm_ffi_{name}(i64 %self, ptr %args, i32 %count, ptr %result) noun
   ret i32 0
 }}
 """
-"""A function by which a module that is run from memory tells where another function lies (``lower.directory``)."""
+"""A function that returns the address of another function of a module in memory (``lower.directory``)."""
 
 
 def ir_of(source: Path) -> str:
-    """The IR of the pool. It names no processor: it must be the same for all families, and ``SystemExit`` says where it is not."""
+    """The LLVM IR of the thread pool, made from its C source.
+
+    The IR must be the same for all families of processors, since it names none. Raises ``SystemExit`` with the
+    differences when it is not.
+    """
     texts = {family: _compiled(source, family) for family in _LAYOUTS}
     (first, text), *others = texts.items()
     for family, other in others:
@@ -81,7 +85,7 @@ def _compiled(source: Path, family: str) -> str:
         text = made.read_text(encoding="utf-8")
     text = re.sub(r"^(source_filename|target|attributes|!|;).*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r",? ![\w.]+ !\d+| *;.*", "", text)  # metadata and comments
-    text = re.sub(r" #\d+", " nounwind", text)  # in place of attributes that name a processor, or that are optional
+    text = re.sub(r" #\d+", " nounwind", text)  # replaces attributes that name a processor or are optional
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a network goes: every kernel timed as the network runs, and the machine's peak to hold it against."""
+"""Measuring the time of each kernel in a running network, and the peak rate of the machine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ from .machine_code import MachineCode
 from .target import Target, host_target
 
 SECONDS = 1.0
-"""How long a network, or the peak, is timed."""
+"""The number of seconds for which a network, or the peak rate, is measured."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One distinct kernel: how often a run calls it, what one call takes in place, and its rates."""
+    """The measurement of one distinct kernel.
+
+    ``uses`` is the number of its calls in a run, and ``ms`` the mean time of one call in milliseconds. ``gflops`` and
+    ``gbytes`` are its rates in 10^9 operations and 10^9 bytes a second.
+    """
 
     what: str
     rule: str
@@ -43,9 +47,9 @@ class Timing:
 
 
 def profile(final: Graph, target: Target) -> list[Timing]:
-    """Time the kernels of a network, its passes run, on one thread, weights and data where the network leaves them.
+    """Time the kernels of a network on one thread, while the whole network runs.
 
-    What runs at load is left out.
+    ``final`` is the graph after all passes. Kernels that run at load are left out.
     """
     built = build(final, target, trace=True)
     seconds = node_times(built, final)
@@ -54,9 +58,9 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 
 
 def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SECONDS) -> dict[str, float]:
-    """What each node of a traced network takes in place, in seconds by the name of its output: the least of three runs or more.
+    """The time of each node of a network in seconds, by the name of its output: the least of at least three runs.
 
-    ``final`` is the graph that was built, with ``trace=True``.
+    ``final`` is the graph that was built with ``trace=True``. The network runs for ``seconds`` seconds.
     """
     inputs, outputs = ([port(v.name, v) for v in vs] for vs in (final.inputs, final.outputs))
     stamps: list[float] = []
@@ -92,7 +96,7 @@ def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
 
 
 def assembly(group: Group, target: Target) -> tuple[str, str]:
-    """The machine code of a group as text, and the rule that scheduled it; the processor need not be this one."""
+    """The assembly of a group's kernel for any target, and the name of the rule that scheduled it."""
     func, rule = schedule(group, target)
     kernel = lower({"kernel": func}, target)["kernel"]
     functions = {MAIN: kernel_function(MAIN, kernel, (*group.body.inputs, *group.body.outputs))}
@@ -100,7 +104,7 @@ def assembly(group: Group, target: Target) -> tuple[str, str]:
 
 
 def best_time(call: Callable[[], Any]) -> float:
-    """The least time of one call, in seconds, of as many as fit into ``SECONDS``."""
+    """The shortest time of one call in seconds, out of the calls that ``SECONDS`` allow."""
     call()
     best, end = float("inf"), time.perf_counter() + SECONDS
     while time.perf_counter() < end:
@@ -111,7 +115,10 @@ def best_time(call: Callable[[], Any]) -> float:
 
 
 def peak_gflops() -> float:
-    """The float32 multiply-add rate of one core, measured: independent accumulators, operands in first-level cache."""
+    """The measured rate of one core for float32 multiply-adds, in GFLOP/s.
+
+    The loop has independent accumulators, and its operands stay in the first-level cache.
+    """
     target = host_target()
     lanes, chains, length = target.lanes(), target.vector_registers // 2 + 2, 200_000
     a, b = te.placeholder((chains, lanes), name="a"), te.placeholder((lanes,), name="b")

@@ -1,4 +1,4 @@
-"""What the CPU backend compiles for: a description of the machine that schedules and cost models read."""
+"""The targets of the CPU backend: descriptions of processors for schedules and cost models."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from .names import AARCH64, HERE, NAMES, X86_LEVELS
 
 @dataclass(frozen=True)
 class Target:
-    """A processor: ``mcpu`` is LLVM's name for it, ``triple`` the LLVM target triple."""
+    """A processor that code is compiled for: LLVM's name for it (``mcpu``), and the LLVM target triple."""
 
     mcpu: str
     triple: str
     threads: int = 1
-    """How many threads a call will use. It decides how work is cut, but not what is computed."""
+    """The number of threads that a call will use. It determines how work is divided, but not the results."""
     without: tuple[str, ...] = ()
-    """Features of ``mcpu``, by LLVM's names, that the processor lacks all the same, as in a virtual machine that hides some."""
+    """Features of ``mcpu``, by LLVM's names, that this processor lacks, as in a virtual machine that hides some."""
     network_cycles: int = 400_000
-    """A network of fewer cycles than this runs on the calling thread alone: sharing its kernels out takes longer than it saves."""
+    """A network of fewer cycles than this runs on the calling thread alone, since sharing work out would take longer.
+    """
     launch_cycles: int = 8000
-    """A kernel of fewer cycles than this is not shared out: waking another thread and waiting for it takes half of that."""
+    """A kernel of fewer cycles than this is not shared out: waking a thread and waiting for it takes half of them."""
 
     @cached_property
     def tvm(self) -> Any:
-        """The TVM target."""
+        """The target as TVM describes it."""
         settings: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple, "opt-level": 3}
         if self.without:
             settings["mattr"] = [f"-{name}" for name in self.without]
@@ -49,24 +50,24 @@ class Target:
 
     @property
     def family(self) -> str:
-        """The family of processors, as triples name it: ``x86_64``, ``aarch64``."""
+        """The family of the processor, as LLVM's triples name it: ``x86_64`` or ``aarch64``."""
         return family_of(self.triple.partition("-")[0])
 
     @property
     def vector_bits(self) -> int:
-        """The width of a vector register."""
+        """The width of a vector register in bits."""
         if "avx512f" in self.features:
             return 512
         return 256 if "avx" in self.features else 128
 
     @property
     def vector_registers(self) -> int:
-        """How many vector registers the instruction set has."""
+        """The number of vector registers."""
         return 32 if "avx512f" in self.features or self.triple.startswith(("aarch64", "arm64")) else 16
 
     @property
     def machine(self) -> Machine:
-        """The numbers that cost models read."""
+        """The description of the target for cost models."""
         return Machine(
             self.lanes(),
             self.vector_registers,
@@ -78,26 +79,29 @@ class Target:
 
     @property
     def flops_per_cycle(self) -> float:
-        """Two fused multiply-adds of a vector; Zen 4 and its kin take two cycles for sixteen float32."""
+        """The peak rate of one core in float32 operations per cycle: two fused multiply-adds of vectors.
+
+        Zen 4, and the level x86-64-v4, are taken to need two cycles for a vector of sixteen.
+        """
         bits = min(self.vector_bits, 256) if self.mcpu in ("znver4", "x86-64-v4") else self.vector_bits
         return 2 * 2 * bits / 32
 
     @property
     def cache_bytes(self) -> int:
-        """The second-level cache that one thread may count on."""
+        """The bytes of second-level cache that one thread may count on."""
         return 512 * 1024 if "avx512f" not in self.features else 1024 * 1024
 
     def lanes(self, dtype_bits: int = 32) -> int:
-        """Elements a vector register holds."""
+        """The number of elements of this width in a vector register."""
         return self.vector_bits // dtype_bits
 
 
 DOT4 = {"avx512vnni", "avx512vl"}
-"""What a processor must have for the functions of ``byte_math.py``."""
+"""The features that the functions of ``byte_math.py`` need."""
 
 
 def host_target(threads: int = 1) -> Target:
-    """The processor of this machine."""
+    """The target for the processor of this machine."""
     cpu = str(tvm_ffi.get_global_func("target.llvm_get_system_cpu")())
     triple = str(tvm_ffi.get_global_func("target.llvm_get_system_triple")())
     target = Target(cpu, triple, threads)
@@ -105,9 +109,10 @@ def host_target(threads: int = 1) -> Target:
 
 
 def parse_target(name: str, threads: int = 1) -> Target:
-    """A target by name: ``cpu`` or ``native``, this machine; a level of x86-64; ``aarch64`` or a processor of that kind.
+    """The target of this name.
 
-    Those for another machine need not be able to run here. Raises ``CompileError`` for one that convc does not know.
+    ``cpu`` and ``native`` mean this machine. Other names are levels of x86-64, ``aarch64``, and 64-bit Arm processors,
+    whose code may not run on this machine. Raises ``CompileError`` for an unknown name.
     """
     here = host_target(threads)
     if name in HERE:
@@ -120,7 +125,7 @@ def parse_target(name: str, threads: int = 1) -> Target:
 
 
 def parse_targets(names: str, threads: int = 1) -> tuple[Target, ...]:
-    """Targets by names between commas, each once; raises ``CompileError`` as ``parse_target`` does."""
+    """The targets of names that are separated by commas, each once. Raises ``CompileError`` for an unknown name."""
     return tuple(dict.fromkeys(parse_target(name, threads) for name in names.split(",")))
 
 

@@ -1,7 +1,10 @@
-"""Measure the ways to compute each convolution of a network, in place: the network is compiled once for every rank of the cost
-model's candidates, each convolution of it by its first, its second and so on, and all are timed in turns, node by node.
+"""Tuning: measuring the algorithms for each convolution of a network, in the network itself.
 
-So weights come from where they come from in the network, and what the machine does meanwhile meets all candidates.
+The cost model ranks the candidates for each convolution. The network is compiled once for every rank: with the first
+candidate of each convolution, with the second, and so on. All these networks are timed in turns, node by node.
+
+Weights are therefore in the caches or not, as in normal use, and disturbances of the machine affect all candidates
+alike.
 """
 
 from __future__ import annotations
@@ -23,29 +26,31 @@ from .target import Target
 
 @dataclass(frozen=True)
 class Effort:
-    """How far tuning goes."""
+    """How much tuning measures, and what gain it requires."""
 
     worth: float = 1.5
-    """Candidates that the cost model takes to be this many times slower than its first are not tried."""
+    """A candidate that the cost model takes to be more than this many times slower than its first is not tried."""
     gain: float = 0.02
-    """The share that a candidate must save to be preferred: less may be noise."""
+    """The share of the time that a candidate must save to be preferred. A smaller difference may be noise."""
     turn: float = 0.4
-    """Seconds that each network is timed in a turn, where the budget allows."""
+    """The number of seconds for which each network is timed in a turn, if the budget allows."""
     turns: tuple[int, int] = (3, 10)
-    """The least and the most turns."""
+    """The least and the greatest number of turns."""
 
 
 STANDARD = Effort()
-"""As far as ``convc tune`` goes."""
+"""The effort of ``convc tune``."""
 
 Measure = Callable[[Built, Graph, int, float], Mapping[str, float]]
-"""Times by the names of nodes, as ``node_times`` gives them."""
+"""A function that times the nodes of a network by name, as ``node_times`` does."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """One distinct convolution: its text, how often the network has it, and what one takes by each algorithm that was tried,
-    in seconds, the cost model's choice first.
+    """The measurements of one distinct convolution.
+
+    ``kernel`` is its text, ``uses`` the number of its nodes in the network, and ``seconds`` the time of one of them by
+    each algorithm that was tried, the cost model's choice first.
     """
 
     signature: str
@@ -55,14 +60,18 @@ class Tuned:
 
     @property
     def winner(self) -> str:
-        """The fastest algorithm, or the cost model's where no other saves the share ``gain``."""
+        """The fastest algorithm, or the cost model's choice when no other saves the share ``gain``."""
         first, best = next(iter(self.seconds)), min(self.seconds, key=lambda a: self.seconds[a])
         return best if self.seconds[best] < (1 - self.gain) * self.seconds[first] else first
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured, the choices that follow, and the seconds of all kernels of a run by the cost model and by those."""
+    """The result of tuning: the measurements, and the choices that follow from them.
+
+    ``before`` and ``after`` are the seconds that all kernels of a run take together, with the choices of the cost model
+    and with the tuned ones.
+    """
 
     convolutions: Sequence[Tuned]
     choices: Choices
@@ -78,9 +87,10 @@ def tune(
     measure: Measure = node_times,
     effort: Effort = STANDARD,
 ) -> Outcome:
-    """Tune a graph of static shapes. ``budget`` is in seconds; candidates that the cost model ranks last may not fit into it.
+    """Tune the convolutions of a graph of static shapes.
 
-    ``choices`` of the outcome are empty when the network is no faster with them.
+    ``budget`` is in seconds. When it does not allow all candidates, those that the cost model ranks last are left out.
+    The ``choices`` of the outcome are empty when the network is no faster with them.
     """
     graph = pipeline(target.machine).split("choose_algorithms")[0].run(graph)
     ranked: dict[str, list[str]] = {}
@@ -121,14 +131,17 @@ def tune(
 
 @dataclass(frozen=True)
 class _Network:
-    """A network compiled with these algorithms, the cost model's where none is named."""
+    """A network compiled with the given algorithms, and with the cost model's choices for the other convolutions."""
 
     built: Built
     final: Graph
     algorithms: Mapping[str, str]
 
     def groups(self) -> dict[str, str]:
-        """The node that each value is computed in, by the names of the value and of the node's output."""
+        """The name of the node that computes each value, by the name of the value.
+
+        A node is named by its first output.
+        """
         bodies = [(n.output.name, n.op.body.nodes if isinstance(n.op, Fused) else (n,)) for n in self.final.nodes]
         return {inner.output.name: name for name, body in bodies for inner in body}
 
@@ -141,7 +154,7 @@ def _in_turns(
     measure: Measure,
     effort: Effort,
 ) -> list[dict[str, float]]:
-    """The least time of each node of each network, timed in turns until ``end``."""
+    """The shortest time of each node of each network, by name. The networks are timed in turns until ``end``."""
     least: list[dict[str, float]] = [{} for _ in networks]
     for turn in range(1, effort.turns[1] + 1):
         if turn > effort.turns[0] and time.perf_counter() > end:
@@ -161,7 +174,7 @@ def _tuned(
     times: Sequence[Mapping[str, float]],
     gain: float,
 ) -> Tuned:
-    """What one convolution took, on average over its uses, in the networks that try an algorithm for it."""
+    """The mean time of one convolution over its nodes, in each network that tries an algorithm for it."""
     uses = [node for node, k in nodes.items() if k == key]
     seconds = {}
     for name, network, found in zip(names, networks, times, strict=False):

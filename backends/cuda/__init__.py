@@ -1,1 +1,5 @@
-"""Schedules for NVIDIA GPUs, compiled by NVRTC where no GPU need be: one file a kind of kernel; `rules.py` lists them in order."""
+"""The backend for NVIDIA GPUs.
+
+There is one file of schedules for each kind of kernel, and ``rules.py`` lists the rules in order. NVRTC compiles the
+kernels, which needs no GPU.
+"""

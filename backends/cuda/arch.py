@@ -1,4 +1,4 @@
-"""The architectures that code is built for, by name, and which of them a device can run."""
+"""The architectures that code can be built for, by name."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from convc.ir.errors import CompileError
 from .gpu import GPUS, Gpu
 
 PTX = "compute_75"
-"""What ``ptx`` stands for: the oldest architecture, whose PTX every newer GPU's driver compiles."""
+"""The meaning of ``ptx``: PTX for the oldest architecture, which the driver of every newer GPU compiles."""
 DEFAULT = (*GPUS, "ptx")
-"""What is built for when nobody says."""
+"""The architectures that are built for by default."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Machine code for one architecture (``sm_80``) or PTX of it (``compute_75``), and the GPU that schedules are made for."""
+    """A target of code generation, and the GPU that its schedules are made for.
+
+    ``sm_80`` is machine code for one architecture, and ``compute_75`` is PTX.
+    """
 
     name: str
     gpu: Gpu
 
 
 def parse_architectures(names: str | Sequence[str] | None) -> tuple[Architecture, ...]:
-    """Architectures from ``sm_80,sm_90,ptx`` or a sequence of such names, each once, in order; all when there are none.
+    """The architectures of ``sm_80,sm_90,ptx`` or of a sequence of such names, each once, in order. ``None`` means all.
 
-    Raises ``CompileError`` for a name that convc does not know.
+    Raises ``CompileError`` for an unknown name, and when there is no name.
     """
     given = names.split(",") if isinstance(names, str) else DEFAULT if names is None else names
     found = dict.fromkeys(PTX if name == "ptx" else name for name in given)

@@ -1,4 +1,7 @@
-"""From a graph to code for GPUs: every distinct group scheduled once for each architecture, and the launches that run the network."""
+"""Code generation for GPUs: from a graph to compiled modules and the plan of their launches.
+
+Each distinct group is scheduled once for each GPU.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from .rules import RULES
 
 @dataclass(frozen=True)
 class Variant:
-    """A network for one GPU: the plan of its launches, the source of each module that the plan counts, and the kernels."""
+    """A network scheduled for one GPU: the plan of its launches, the source of each module, and its kernels."""
 
     plan: Plan
     sources: tuple[str, ...]
@@ -32,19 +35,20 @@ class Variant:
 
 @dataclass(frozen=True)
 class Code:
-    """A network for one architecture: a variant, and its modules compiled."""
+    """A network compiled for one architecture: its variant, and the compiled module of each source."""
 
     variant: Variant
     modules: tuple[Compiled, ...]
 
 
 def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code]:
-    """Compile a graph of static shapes for each architecture; the result by its name.
+    """Compile a graph of static shapes, after all passes, for each architecture; returns the code by architecture name.
 
-    NVRTC compiles one group while the next is scheduled. Raises ``CompileError`` when no rule takes a group or a package is missing.
+    NVRTC compiles one group while the next is scheduled. Raises ``CompileError`` when no rule takes a group, or when a
+    package is missing.
     """
     check_sizes(graph)
-    require()  # before minutes of scheduling
+    require()  # raises before minutes of scheduling
     variants: dict[str, Variant] = {}
     pending: dict[str, list[Future[Compiled]]] = {}
     with ThreadPoolExecutor(1) as compiler:
@@ -66,7 +70,10 @@ def build(graph: Graph, architectures: Sequence[Architecture]) -> dict[str, Code
 
 
 def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda name, source: None) -> Variant:
-    """Schedule a graph for one GPU. ``ready`` is given the name and source of each module as soon as it is there."""
+    """Schedule a graph for one GPU.
+
+    ``ready`` is called with the name and the source of each module as soon as it is made.
+    """
     codes: dict[str, DeviceCode] = {}
     modules: dict[str, int] = {}
     sources: list[str] = []
@@ -105,5 +112,5 @@ def _plan(graph: Graph, codes: Mapping[str, DeviceCode], modules: Mapping[str, i
 
 
 def _place(argument: int, arguments: Sequence[Place], scratch: Place) -> Place:
-    """Where a parameter of a launch lies; see ``Launch.arguments``."""
+    """The place of a parameter of a launch; see ``Launch.arguments``."""
     return arguments[argument] if argument >= 0 else scratch.after(-1 - argument)

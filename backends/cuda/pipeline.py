@@ -1,4 +1,4 @@
-"""The passes for GPUs, in order."""
+"""The pipeline of passes for GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .passes.convert_precision import convert_precision
 
 
 def pipeline(precision: str = "fp32") -> Pipeline:
-    """The passes for GPUs. ``precision="fp16"`` computes in float16 what is float32; inputs and outputs keep their types."""
+    """The pipeline for a precision.
+
+    With ``precision="fp16"``, what is float32 in the graph is computed in float16; inputs and outputs keep their
+    dtypes.
+    """
     layouts = ChannelsLast()
     return Pipeline(
         (

@@ -17,13 +17,13 @@ from convc.version import __version__
 from .usage import UsageError
 
 COMMANDS = ("build", "run", "inspect", "export", "bench", "tune")
-"""The commands; each is a module of this package, imported when it is needed."""
+"""The names of the commands. Each is a module of this package, which is imported when it is needed."""
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
-"""What ``main`` returns; argparse itself exits with 2."""
+"""The exit codes that ``main`` returns. For wrong usage argparse exits with 2."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Wrong usage raises ``SystemExit(2)``, as argparse does."""
+    """Run one command and return its exit code. Raises ``SystemExit(2)`` for wrong usage, as argparse does."""
     with contextlib.suppress(AttributeError):  # names in a model may not be printable in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = list(sys.argv[1:] if argv is None else argv)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The parser of these commands."""
+    """A parser for these commands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
     parser = argparse.ArgumentParser(
@@ -82,7 +82,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped: a model's names must not drive the terminal."""
+    """The text with control characters escaped, since names in an untrusted model must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -95,7 +95,10 @@ def _message(e: Exception) -> str:
 
 
 def _fail(message: str, debug: bool) -> int:
-    """Say what went wrong on stderr; when stdout is broken, keep Python from complaining about it at exit."""
+    """Print an error to stderr and return ``FAILED``.
+
+    When stdout is broken, it is replaced, so that Python does not report an error at exit.
+    """
     if debug:
         traceback.print_exc()
     if sys.stderr is not None:

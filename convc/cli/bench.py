@@ -34,12 +34,12 @@ from .options import add_limits, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
 from .usage import UsageError
 
-if TYPE_CHECKING:  # it loads TVM
+if TYPE_CHECKING:
     from ..runtime.cuda.model import CudaModel
 
 OTHERS = ", ".join(e for e in ENGINES if e != "convc")
 REST = 0.05
-"""Seconds between turns, for the threads of the last engine to go to sleep."""
+"""The pause between turns in seconds, in which the threads of the last engine go to sleep."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """One model at one thread count: median milliseconds of each engine, and convc's ratio to each other one."""
+    """The timings of one model with one number of threads.
+
+    ``ms`` is the median time of each engine in milliseconds, and ``ratio`` is the time of convc divided by that of each
+    other engine.
+    """
 
     model: str
     threads: int
@@ -121,7 +125,7 @@ def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
 
 
 def time_on_gpu(path: str, turns: int) -> None:
-    """The medians of what a run of an artifact takes on the GPU, all there, and of a call with arrays of the processor."""
+    """Print two median times of an artifact on the GPU: of a run alone, and of a call with arrays in host memory."""
     from ..runtime.cuda.model import CudaModel
 
     loaded = convc.load(path)
@@ -153,7 +157,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: int) -> Result:
-    """Time the engines in turns; ratios are medians of the ratios of neighbouring turns, which drift of the machine spares."""
+    """Time the engines in turns.
+
+    A ratio is the median of the ratios of neighbouring turns, which is insensitive to drift of the machine's speed.
+    """
     workers: dict[str, Worker] = {}
     try:
         for e in engines:
@@ -173,7 +180,7 @@ def compare(name: str, path: Path, threads: int, engines: Sequence[str], turns: 
 
 
 class Worker:
-    """An engine in a process of its own."""
+    """An engine in a process of its own (``engines.py``)."""
 
     def __init__(self, engine: str, path: Path, threads: int) -> None:
         limits = json.dumps(asdict(current()))
@@ -185,7 +192,7 @@ class Worker:
         self.ready = self._answer()["ready"]
 
     def run(self, count: int) -> list[float]:
-        """The times of ``count`` runs, in seconds."""
+        """The times of ``count`` runs in seconds."""
         stdin: IO[str] | None = self.process.stdin
         assert stdin is not None
         stdin.write(f"{count}\n")
@@ -222,12 +229,16 @@ def _summary(results: Sequence[Result], engines: Sequence[str]) -> None:
         mean = math.exp(sum(math.log(r.ratio[e]) for r in results) / len(results))
         worst = max(results, key=lambda r: r.ratio[e])
         print(
-            f"{results[0].threads} threads, to {e}: geometric mean {mean:.2f}, worst {worst.ratio[e]:.2f} ({worst.model})"
+            f"{results[0].threads} threads, to {e}: "
+            f"geometric mean {mean:.2f}, worst {worst.ratio[e]:.2f} ({worst.model})"
         )
 
 
 def show_layers(path: Path, count: int) -> None:
-    """The kernel that loses most time against the peak that the machine reaches now, on one thread; and the slowest ones."""
+    """Print the kernel that loses most time against the machine's measured peak, and the ``count`` slowest kernels.
+
+    The network runs on one thread.
+    """
     from convc.backends.cpu.database import choices_for
     from convc.backends.cpu.pipeline import pipeline
     from convc.backends.cpu.profile import Timing, peak_gflops, profile
@@ -249,7 +260,10 @@ def show_layers(path: Path, count: int) -> None:
 
 
 def show_memory(path: Path) -> None:
-    """What loading the artifact, or the ONNX file, and running it three times adds to a process of its own."""
+    """Print how much memory loading a model, and running it three times, adds to a process.
+
+    Artifacts of convc are compared with the ONNX file in ONNX Runtime.
+    """
     found = {"onnxruntime": footprint("onnxruntime", path)}
     for name, precision in (("convc", "default"), ("convc-strict", "strict")):
         artifact = path.with_suffix(".convc")
@@ -261,5 +275,5 @@ def show_memory(path: Path) -> None:
 
 
 def thread_counts(text: str) -> tuple[int, ...]:
-    """``1,2`` as thread counts."""
+    """Parse thread counts such as ``1,2``."""
     return tuple(positive(t) for t in text.split(","))

@@ -25,7 +25,8 @@ from .usage import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(
         parser,
-        shape_help="the shape of one input, for a model of dynamic shapes; give it again for each size the file is to hold",
+        shape_help="the shape of one input, for a model of dynamic shapes; "
+        "give it again for each size the file is to hold",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .convc)"
@@ -45,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(dict.fromkeys(p for b in backends() for p in b.precisions)),
         default="default",
-        help="cpu: strict keeps to the direct form of convolution; cuda: fp32 (default), tf32 or fp16, sums being float32",
+        help="cpu: strict keeps to the direct form of convolution; "
+        "cuda: fp32 (default), tf32 or fp16, sums being float32",
     )
     parser.add_argument(
         "--kernels",
@@ -61,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     out = args.output or f"{stem(args.model)}.convc"
     if same_file(out, args.model):
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
-    if not Path(out).absolute().parent.is_dir():  # said before the long part, not after it
+    if not Path(out).absolute().parent.is_dir():  # raises before the long part, not after it
         raise convc.ArtifactError(f"cannot write '{out}': its folder does not exist")
     progress("reading the model")
     given = source(args.model)

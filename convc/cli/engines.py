@@ -1,7 +1,9 @@
-"""Engines to compare with, each run in a process of its own: ``python -m convc.cli.engines ENGINE MODEL THREADS``.
+"""Engines to compare with, each of which runs in a process of its own.
 
-The child prints one JSON line when it is ready, then answers each number read from stdin with as many times of one run, in
-seconds, as a JSON list. Its threads are set explicitly; between turns it waits for input, so that only one engine runs.
+``python -m convc.cli.engines ENGINE MODEL THREADS LIMITS`` is such a process; LIMITS are those of ``convc.Limits`` as
+JSON. It prints one line of JSON when it is ready. It then reads numbers from stdin, and answers each number N with a
+JSON list of the times of N runs in seconds. The number of threads is set explicitly. Between turns the process waits
+for input, so that only one engine runs at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ WARM_UP = 3
 
 
 def convc_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
-    """convc itself."""
+    """convc with its default options."""
     from ..compiler import compile
 
     compiled = compile(model, threads=threads)
@@ -43,7 +45,7 @@ def strict_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndar
 
 
 def onnxruntime_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
-    """ONNX Runtime's CPU provider, all graph optimisations on (its default)."""
+    """ONNX Runtime's CPU provider with all graph optimisations, which is its default."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -54,7 +56,7 @@ def onnxruntime_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np
 
 
 def openvino_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
-    """OpenVINO's CPU plugin for latency, in float32 as the others."""
+    """OpenVINO's CPU plugin, set for latency and for float32 like the others."""
     import openvino
 
     core = openvino.Core()
@@ -71,7 +73,7 @@ def openvino_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.nd
 
 
 def torch_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
-    """PyTorch run op by op, in float32; onnx2torch, which converts the model, knows opsets up to 17."""
+    """PyTorch in eager mode, in float32. The model is converted by onnx2torch, which supports opsets up to 17."""
     import torch
     from onnx2torch import convert
 
@@ -95,18 +97,18 @@ ENGINES: dict[str, Callable[[onnx.ModelProto, int, dict[str, np.ndarray]], Run]]
 }
 
 PACKAGES = {"torch": "torch onnx2torch"}
-"""What to install for an engine, where that is not called as the engine is."""
+"""The packages to install for an engine, where they are not named like the engine."""
 
 
 def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Inputs for a model of static shapes, the same on every run."""
+    """Random inputs for a model of static shapes, the same on every run."""
     rng = np.random.default_rng(0)
     graph = as_graph(model)
     return {v.name: rng.standard_normal(v.type.sizes).astype(v.type.numpy_dtype) for v in graph.inputs}
 
 
 def main(engine: str, path: str, threads: int) -> None:
-    """Serve one engine on stdin and stdout."""
+    """Time one engine as stdin asks, and write the times to stdout."""
     model = to_onnx(as_graph(path))
     feeds = random_feeds(model)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What loading and running a model adds to a process: ``python -m convc.cli.footprint ENGINE FILE``, in a process of its own.
+"""Measures the memory that a model adds to a process: ``python -m convc.cli.footprint ENGINE FILE``.
 
-``ENGINE`` is ``convc``, for an artifact, or ``onnxruntime``, for an ONNX file. Everything is imported before the count begins.
-Needs Linux, where a process can read its own counts.
+``ENGINE`` is ``convc``, for an artifact, or ``onnxruntime``, for an ONNX file. The model is loaded and run in this
+process, after everything has been imported. Needs Linux, where a process can read its own memory counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUNS = 3
 
 @dataclass(frozen=True)
 class Footprint:
-    """Growth in MB: of what is resident, of that the part that is private to the process, and of the most that ever was."""
+    """The growth of a process in MB: its resident memory, the private part of it, and its peak."""
 
     resident: float
     private: float
@@ -30,14 +30,14 @@ class Footprint:
 
 
 def footprint(engine: str, path: Path) -> Footprint:
-    """Measure in a new process, on one thread."""
+    """Measure the footprint of a model in a new process, on one thread."""
     command = [sys.executable, "-m", "convc.cli.footprint", engine, str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Footprint(**json.loads(done.stdout))
 
 
 def _convc() -> Callable[[str], Callable[[], Any]]:
-    from ..runtime.cpu import model as cpu_model  # noqa: F401 (what loading imports only when it is needed)
+    from ..runtime.cpu import model as cpu_model  # noqa: F401 (loading imports it, and it must not count)
     from ..runtime.load import load
     from ..runtime.model import CompiledModel
 
@@ -69,10 +69,10 @@ def _counts() -> dict[str, float]:
 
 
 def main(engine: str, path: str) -> None:
-    """Print the footprint as JSON."""
+    """Load and run the model, and print the footprint as JSON."""
     start = {"convc": _convc, "onnxruntime": _onnxruntime}[engine]()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _counts()
     run = start(path)
     for _ in range(RUNS):

@@ -17,12 +17,17 @@ from ..runtime.description import Port
 def read_picture(
     path: str | os.PathLike[str], port: Port, mean: Sequence[float] = (), std: Sequence[float] = ()
 ) -> np.ndarray:
-    """A picture as the array that ``port`` takes.
+    """Read a picture as the array that ``port`` takes.
 
-    It is turned upright (EXIF), made grey or RGB by the port's channels (1 or 3), resized to its height and width by
-    bilinear filtering, and laid out as ``[1, C, H, W]``, or ``[1, H, W, C]`` where the port has the channels last. A float
-    port gets ``(value - mean) / std`` with values from 0 to 1, ``mean`` and ``std`` one number or one a channel; a uint8
-    port gets 0 to 255. A height or width that the port leaves open is the picture's own; an open batch is one. Raises ``InputError`` when the file is no picture, Pillow is missing, or the port takes no picture.
+    The picture is turned upright (EXIF), converted to grey or RGB by the number of the port's channels (1 or 3), and
+    resized to the port's height and width by bilinear filtering. A height or width that is dynamic becomes that of the
+    picture, and a dynamic batch size becomes 1. The array is laid out as ``[1, C, H, W]``, or as ``[1, H, W, C]`` when
+    the port has its channels last.
+
+    The values for a float port are ``(value - mean) / std``, where ``value`` is from 0 to 1; ``mean`` and ``std`` have
+    one number, or one per channel. The values for a uint8 port are from 0 to 255.
+
+    Raises ``InputError`` when the file is not a picture, Pillow is missing, or the port does not take a picture.
     """
     channels, height, width, last = _geometry(_sized(port, path))
     for what, values in (("mean", mean), ("std", std)):
@@ -48,12 +53,13 @@ def _geometry(port: Port) -> tuple[int, int, int, bool]:
         if shape[3] in (1, 3):
             return shape[3], shape[1], shape[2], True
     raise InputError(
-        f"input '{port.name}' ({port.dtype}{list(shape)}) does not take a picture, which is [1, 1 or 3, H, W] of floats or uint8; give a .npy file"
+        f"input '{port.name}' ({port.dtype}{list(shape)}) does not take a picture, "
+        "which is [1, 1 or 3, H, W] of floats or uint8; give a .npy file"
     )
 
 
 def _sized(port: Port, path: str | os.PathLike[str]) -> Port:
-    """The port with its open sizes fixed for one picture."""
+    """The port with its dynamic sizes fixed for one picture."""
     shape = list(port.shape)
     if len(shape) == 4 and any(isinstance(size, str) for size in shape):
         axes = (1, 2) if shape[3] in (1, 3) and shape[1] not in (1, 3) else (2, 3)
@@ -64,11 +70,11 @@ def _sized(port: Port, path: str | os.PathLike[str]) -> Port:
 
 
 def _pixels(path: str | os.PathLike[str], channels: int, height: int, width: int) -> np.ndarray:
-    """The decoded picture, uint8 ``[H, W, C]``."""
+    """The decoded picture as uint8 ``[H, W, C]``."""
     picture = _upright(path)
     from PIL import Image
 
-    if picture.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8, not scale
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8, not scale
         picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 65535) // 257).astype(np.uint8))
     picture = picture.convert("L" if channels == 1 else "RGB")
     if picture.size != (width, height):
@@ -77,14 +83,14 @@ def _pixels(path: str | os.PathLike[str], channels: int, height: int, width: int
 
 
 def _upright(path: str | os.PathLike[str]) -> Any:
-    """The decoded picture, turned as its EXIF data says; raises ``InputError``."""
+    """The decoded picture, turned as its EXIF data says. Raises ``InputError`` when it cannot be read."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
         raise InputError('reading pictures needs Pillow: pip install "convc[images]"') from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large pictures and odd metadata; what is too large raises
+            warnings.simplefilter("ignore")  # about large pictures and odd metadata; too large a picture raises
             with Image.open(path) as opened:
                 return ImageOps.exif_transpose(opened)
     except FileNotFoundError:

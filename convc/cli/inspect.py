@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def show_artifact(path: str) -> None:
-    """What an artifact says of itself: its ports, what it was compiled for and needs, and the memory that it takes."""
+    """Print the parts of an artifact: their inputs and outputs, and what they were compiled for and need."""
     parts = read_artifact(path)
     size = human(Path(path).stat().st_size)
     made_by = parts[0].description.version

@@ -23,14 +23,15 @@ from convc.runtime.artifact import is_artifact
 
 from .usage import UsageError
 
-MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
-
-
+MODEL_HELP = (
+    "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in "
+    "Python (an nn module, a Graph, or a function without arguments that returns one)"
+)
 ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)"
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
-    """The MODEL argument, --shape and --limit."""
+    """Add the argument MODEL and the options --shape and --limit."""
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--shape",
@@ -44,7 +45,7 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_hel
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """The --limit options, which ``main`` puts into effect."""
+    """Add the option --limit, which ``main`` puts into effect."""
     parser.add_argument(
         "--limit",
         metavar="NAME=N",
@@ -62,7 +63,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """``x=1,3,224,224`` as a name and sizes."""
+    """Parse ``x=1,3,224,224`` into a name and sizes."""
     name, _, sizes = text.rpartition("=")
     if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
@@ -70,7 +71,7 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    """The --shape options by input name."""
+    """The --shape options by input name. Raises ``UsageError`` when an input is given two shapes."""
     found: dict[str, tuple[int, ...]] = {}
     for name, sizes in args.shape:
         if found.setdefault(name, sizes) != sizes:
@@ -79,8 +80,10 @@ def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
 
 
 def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
-    """The --shape options as one or several shapes by input name: an input's first shape goes with the others' first ones, and
-    so on; one that is given once goes with all.
+    """The --shape options as one or several sets of shapes by input name.
+
+    The first shapes of all inputs form the first set, the second ones the second set, and so on. An input that is given
+    one shape has it in all sets. Raises ``UsageError`` when the numbers of shapes do not match.
     """
     given: dict[str, list[tuple[int, ...]]] = {}
     for name, sizes in args.shape:
@@ -94,7 +97,7 @@ def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
 
 
 def limit(text: str) -> tuple[str, int]:
-    """``nodes=100000`` as a name and a number."""
+    """Parse ``nodes=100000`` into a name and a number."""
     name, _, number = text.partition("=")
     if name not in {f.name for f in fields(Limits)}:
         known = ", ".join(f.name for f in fields(Limits))
@@ -103,14 +106,14 @@ def limit(text: str) -> tuple[str, int]:
 
 
 def positive(text: str) -> int:
-    """An integer of at least 1."""
+    """Parse an integer of at least 1."""
     if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
     return int(text)
 
 
 def positive_number(text: str) -> float:
-    """A finite number above 0."""
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -121,7 +124,7 @@ def positive_number(text: str) -> float:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Finite numbers between commas."""
+    """Parse finite numbers that are separated by commas."""
     try:
         values = tuple(float(v) for v in text.split(","))
     except ValueError:
@@ -132,39 +135,39 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def progress(stage: str) -> None:
-    """Name the stage on stderr, when a person is looking at it."""
+    """Print the name of a stage to stderr when it is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(f"convc: {stage}", file=sys.stderr)
 
 
 def same_file(a: str, b: str) -> bool:
-    """Whether two paths are one existing file."""
+    """Whether two paths name the same existing file."""
     try:
         return os.path.samefile(a, b)
     except (OSError, ValueError):
         return False
 
 
-# -- MODEL --------------------------------------------------------------------------------------------------------------
+# -- MODEL -------------------------------------------------------------------------------------------------------------
 
 _PYTHON = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_]\w*)")
 
 
 def stem(model: str) -> str:
-    """What to call files made from MODEL: ``zoo/lenet.onnx`` and ``zoo.py:lenet`` are both ``lenet``."""
+    """The name for files that are made from MODEL: ``lenet`` for both ``zoo/lenet.onnx`` and ``zoo.py:lenet``."""
     return python_name(model) or Path(model).stem
 
 
 def python_name(model: str) -> str | None:
-    """The NAME of ``FILE.py:NAME``; ``None`` when MODEL is a path."""
+    """The NAME of ``FILE.py:NAME``, or ``None`` when MODEL is a path."""
     m = _PYTHON.fullmatch(model)
     return None if m is None or Path(model).exists() else m["name"]
 
 
 def source(model: str) -> Any:
-    """What MODEL stands for, as ``convc.compile`` takes it: a path, or an object made in Python.
+    """The model that MODEL names, as ``convc.compile`` takes it: a path, or an object made in Python.
 
-    Raises ``ModelFileError`` when there is no such object, or its module does not import.
+    Raises ``ModelFileError`` when there is no such object, or when its module cannot be imported.
     """
     name = python_name(model)
     if name is None:
@@ -190,7 +193,10 @@ _REQUIRED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Paramet
 
 
 def _user_code(what: str, call: Callable[[], Any]) -> Any:
-    """Run the user's Python: whatever it raises is about the model, not about convc."""
+    """Run the user's Python code.
+
+    Everything that it raises becomes a ``ModelFileError``, since it concerns the model, not convc.
+    """
     try:
         return call()
     except (Exception, SystemExit) as e:
@@ -202,7 +208,7 @@ def _import(where: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
         return importlib.import_module(where)
     path = Path(where).resolve()
-    sys.path.insert(0, str(path.parent))  # so that it can import its neighbours, as a script can
+    sys.path.insert(0, str(path.parent))  # the module can import its neighbours, as a script can
     spec = importlib.util.spec_from_file_location(f"convc_model_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

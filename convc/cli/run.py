@@ -1,7 +1,7 @@
 """Run a model on arrays (.npy) or pictures.
 
 examples:
-  convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt
+  convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels names.txt
   convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
   convc run detector.onnx --input page.png photo.jpg       open sizes: each picture in its own
   convc run two.convc --input left=a.npy --input right=b.npy
@@ -29,7 +29,7 @@ from .images import read_picture
 from .options import MODEL_HELP, add_model, add_threads, numbers, positive, progress, shapes, source
 from .usage import UsageError
 
-if TYPE_CHECKING:  # it loads TVM
+if TYPE_CHECKING:
     from .. import Model
 
 SMALL = 16
@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         default=[],
-        help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one input, each in turn",
+        help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one "
+        "input, each in turn",
     )
     parser.add_argument(
         "--mean", metavar="M", type=numbers, help="subtracted from pictures scaled to [0,1]; one a channel"
@@ -79,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
-    """The files of each run by input name, and the model; what can be wrong in the arguments is said before compiling."""
+    """The model, and the files of each run by input name. Errors in the arguments are raised before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
         if args.shape:
             raise UsageError("--shape is for models, and an artifact's shapes are fixed")
@@ -98,14 +99,17 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
 
 
 def device(text: str) -> int:
-    """The number of a GPU."""
+    """Parse the number of a GPU."""
     if not re.fullmatch(r"\d{1,3}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not the number of a GPU")
     return int(text)
 
 
 def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
-    """The file of each input by its name, for each run that ``[NAME=]FILE`` arguments ask for."""
+    """The file of each input by its name, for each run that the ``[NAME=]FILE`` arguments ask for.
+
+    Raises ``UsageError`` when the files do not match the inputs.
+    """
     pairs = [_pair(text, inputs) for text in given]
     if len(inputs) == 1:
         if not pairs:
@@ -115,7 +119,8 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
     for name, file in pairs:
         if name is None:
             raise UsageError(
-                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}): say which one '{file}' is, --input NAME={file}"
+                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}): "
+                f"say which one '{file}' is, --input NAME={file}"
             )
         if name in files:
             raise UsageError(f"input '{name}' is given twice")
@@ -147,7 +152,7 @@ def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
         raise InputError(f"cannot read '{file}': {reason}") from e
     if array.dtype.type is np.void and array.dtype.itemsize == np.dtype(port.dtype).itemsize:
-        array = array.view(port.dtype)  # how .npy holds bfloat16 and smaller floats
+        array = array.view(port.dtype)  # .npy files hold bfloat16 and smaller floats as void
     return array
 
 
@@ -164,7 +169,7 @@ def _write(path: str, results: dict[str, np.ndarray]) -> None:
         raise InputError(f"cannot write '{path}': {e.strerror or e}") from None
 
 
-# -- printing -----------------------------------------------------------------------------------------------------------
+# -- printing ----------------------------------------------------------------------------------------------------------
 
 
 def _described(name: str, y: np.ndarray) -> str:
@@ -183,7 +188,7 @@ def _labels(path: str) -> list[str]:
 
 
 def _top(results: dict[str, np.ndarray], count: int, names: Sequence[str]) -> list[str]:
-    """The ``count`` likeliest classes of the first output, for each row of its batch."""
+    """The ``count`` most likely classes of the first output, as lines of text, for each row of its batch."""
     name, y = next(iter(results.items()))
     if y.ndim < 1 or not y.size or y.dtype.kind in "biu":
         raise InputError(f"--top needs class scores, and output '{name}' is {y.dtype}{list(y.shape)}")
@@ -201,7 +206,7 @@ def _top(results: dict[str, np.ndarray], count: int, names: Sequence[str]) -> li
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
-    """The softmax of scores; the scores themselves when they are probabilities already."""
+    """The softmax of scores, or the scores themselves when they are probabilities already."""
     if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
         return scores
     e = np.exp(scores - scores.max())

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=1,
-        help="threads to measure with (default: 1); what is chosen holds for any number, so that results do not depend on it",
+        help="threads to measure with (default: 1); "
+        "what is chosen holds for any number, so that results do not depend on it",
     )
     parser.add_argument(
         "--budget", metavar="SECONDS", type=positive_number, default=60.0, help="about how long to take (default: 60)"
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
             "CONVC_CACHE is set to nothing, so there is nowhere to keep what is found: name a folder"
         )
     known = choices_for(True, target.mcpu)
-    write(path, target.mcpu, known)  # that it can be is said before the long part, not after it
+    write(path, target.mcpu, known)  # raises before the long part, not after it, when it cannot be written
     outcome = tune(graph, target, args.budget, progress)
     measured = {t.signature for t in outcome.convolutions}
     kept = {k: a for k, a in known.algorithms.items() if k not in measured} | dict(outcome.choices.algorithms)

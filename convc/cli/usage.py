@@ -2,4 +2,4 @@
 
 
 class UsageError(Exception):
-    """Arguments that do not fit together, or not the model: exit code 2."""
+    """Arguments that do not go together or do not fit the model. The exit code is 2."""

@@ -1,1 +1,4 @@
-"""All that running a compiled model takes: the standard library, numpy and ml_dtypes, and nothing that compiling takes."""
+"""The runtime, which loads and runs compiled models.
+
+It imports only the standard library, numpy and ml_dtypes, and nothing that compiling needs.
+"""

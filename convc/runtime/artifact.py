@@ -1,15 +1,15 @@
-"""The artifact: one file with machine code, weights and a description.
+"""The artifact: one file that holds machine code, weights and a description.
 
     code of each part | weights, each aligned to 64 bytes | description (JSON) | its length and offset, SHA-256, magic
 
-A part is a model compiled for one target and one size of each input; most artifacts have one. For processors the code is a
-shared library, for GPUs it is modules for each architecture, one behind another. Parts share the weights that are equal.
+A part is a model compiled for one target and one shape of each input; most artifacts have one. The code for a CPU is a
+shared library. The code for GPUs is a sequence of modules for each architecture. Parts share equal weights.
 
-The hash covers all that lies before it, and is checked before anything of the file is used: a truncated or edited file is an
-error. It is SHA-256 over blocks, so that threads share the work (``hashing.py``).
+The hash covers all bytes before it. It is checked before any other part of the file is used, so that a truncated or
+edited file is an error. It is a tree of SHA-256 hashes, which several threads compute at once (``hashing.py``).
 
-Weights lie in the file as the model had them; they are mapped, packed once at load by the artifact's own code, and their
-pages given back then: a model that is saved again reads its file again.
+The weights in the file are those of the model, not packed. They are mapped, and the artifact's own code packs them once
+at load. Their pages are then given back to the system; saving a loaded model reads its file again.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from .hashing import tree_hash, tree_hash_of_file
 from .processors import available_processors
 
 _MARK = b"convc-artifact-"
-"""What the magic of every format begins with."""
+"""The beginning of the magic of every format version."""
 FORMAT = 5
-"""The version of the format that is written and read."""
+"""The format version that is written and read."""
 MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
 _PLACE = struct.Struct("<QQ")
@@ -46,7 +46,10 @@ _ALIGN = 64
 
 
 def write_artifact(path: str | os.PathLike[str], parts: Sequence[Part]) -> None:
-    """Write parts as one file, whole or not at all; raises ``ArtifactError`` when it cannot."""
+    """Write models as one artifact.
+
+    A failed write leaves no file, or the one that was there. Raises ``ArtifactError``.
+    """
     try:
         write_aside(path, *artifact_chunks(parts))
     except (OSError, ValueError) as e:
@@ -54,7 +57,7 @@ def write_artifact(path: str | os.PathLike[str], parts: Sequence[Part]) -> None:
 
 
 def artifact_chunks(parts: Sequence[Part]) -> list[bytes | memoryview]:
-    """The bytes of an artifact, in pieces."""
+    """The bytes of an artifact, in pieces to be written one after another."""
     chunks: list[bytes | memoryview] = []
     described, held, position = [], _Weights(), 0
     for part in parts:
@@ -74,7 +77,7 @@ def artifact_chunks(parts: Sequence[Part]) -> list[bytes | memoryview]:
 
 
 class _Weights:
-    """Arrays, those of equal content once."""
+    """The weights of an artifact. Arrays of equal dtype, shape and content are stored once."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
@@ -91,7 +94,10 @@ class _Weights:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A part that was read: its description; its weights by name and its machine code, both mapped and read-only."""
+    """A part that was read from an artifact.
+
+    Its weights, by name, and its machine code are read-only views of the mapped file.
+    """
 
     description: Description
     weights: Mapping[str, np.ndarray]
@@ -99,13 +105,16 @@ class Artifact:
     mapping: mmap.mmap
 
     def release(self) -> None:
-        """Give the mapped pages back; they are read again when they are needed."""
+        """Give the mapped pages back to the system; they are read from the file again when they are needed."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
-    """Map the parts of an artifact; raises ``ArtifactError`` when the file is none, torn, or not what was written."""
+    """Map an artifact and return its parts.
+
+    Raises ``ArtifactError`` when the file is not an artifact, is truncated, or does not match its hash.
+    """
     where = Path(path)
     try:
         with where.open("rb") as f:
@@ -138,20 +147,23 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
 
 
 def _of_another_format(magic: bytes, text: bytes) -> str:
-    """What to say of an artifact whose format is not this one: the formats since the fourth name the version that made them."""
+    """The error text for an artifact of another format version.
+
+    Since version 4 the description names the version of convc that wrote the artifact.
+    """
     made = magic.removeprefix(_MARK).decode("ascii", "replace")
     try:
         version = f"convc {json.loads(text)['parts'][0]['version']}"
     except (LookupError, TypeError, ValueError, RecursionError):
         version = "another version of convc"
     return (
-        f"was written by {version} in format {made}, and convc {__version__} reads format {FORMAT}: build it again from its "
-        "model, or load it with the convc that made it"
+        f"was written by {version} in format {made}, and convc {__version__} reads format {FORMAT}: "
+        "build it again from its model, or load it with the convc that made it"
     )
 
 
 def is_artifact(path: str | os.PathLike[str]) -> bool:
-    """Whether a file ends as an artifact does."""
+    """Whether a file ends with the magic of an artifact, of any format version. Files that cannot be read do not."""
     try:
         with open(path, "rb") as f:
             f.seek(0, os.SEEK_END)
@@ -177,7 +189,7 @@ def _port(name: str, shape: Sequence[int], dtype: str, counted: int | None = Non
         raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
     if counted is not None and counted not in range(len(shape)):
         raise TypeError(f"axis {counted!r} of {name!r} does not exist")
-    np.dtype(dtype)  # raises TypeError for what is none
+    np.dtype(dtype)  # raises TypeError when there is no such dtype
     return Port(name, tuple(shape), dtype, counted)
 
 

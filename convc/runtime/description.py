@@ -1,4 +1,4 @@
-"""What a compiled model says of itself: its inputs and outputs, and what its code is for."""
+"""The description of a compiled model: its inputs and outputs, and what its code was compiled for."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from convc.ir.sizes import Dim
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output of a model: its name, shape, and numpy dtype by name.
+    """One input or output of a model: its name, its shape, and the name of its numpy dtype.
 
-    Each size is a number, or the name of one that is dynamic. Of a compiled model all inputs are numbers.
+    A size is an integer, or a string when it is dynamic. All sizes of a compiled model are integers.
     """
 
     name: str
     shape: tuple[Dim, ...]
     dtype: str
     counted: int | None = None
-    """The axis along which an output may have fewer elements than ``shape`` says, as the data has it."""
+    """The axis along which an output may have fewer elements than ``shape`` says, depending on the data; else ``None``.
+    """
 
     @property
     def is_open(self) -> bool:
@@ -33,13 +34,13 @@ class Port:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The shape of a port that has no dynamic size."""
+        """The shape as integers. The port must have no dynamic size."""
         assert not self.is_open, self
         return self.shape  # type: ignore[return-value]
 
     @property
     def nbytes(self) -> int:
-        """The bytes that its elements take."""
+        """The size of the port's data in bytes."""
         return math.prod(self.sizes) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
@@ -49,30 +50,37 @@ class Port:
 
 @dataclass(frozen=True)
 class Description:
-    """What a part of an artifact is: its ports, and the kind of its code."""
+    """The description of one part of an artifact."""
 
     name: str
     version: str
-    """The version of convc that made it."""
+    """The version of convc that compiled the model."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    """The outputs. Behind them all the code gives, for each that is counted, how many elements count."""
+    """The outputs of the model.
+
+    The code also writes, after all of them, the number of elements in use of each counted output.
+    """
     kind: str
-    """The backend that made the code, and the package of the runtime that runs it: ``cpu`` or ``cuda``."""
+    """The name of the backend that made the code, and of the package of the runtime that runs it: ``cpu`` or ``cuda``.
+    """
     details: Mapping[str, Any]
-    """What the runtime must know of code of that kind, as JSON keeps it: see ``cpu/model.py`` and ``cuda/model.py``."""
+    """The facts about the code that the runtime of that kind needs, as JSON-compatible values.
+
+    See ``cpu/model.py`` and ``cuda/model.py``.
+    """
     key: str = ""
-    """In the cache on disk: what the model was compiled from, and how (``convc/cache.py``)."""
+    """The key of an entry in the cache on disk (``convc/cache.py``); empty in other artifacts."""
 
     @property
     def made(self) -> tuple[Port, ...]:
-        """All that the code gives: the outputs, then how many elements count of each counted one."""
+        """All ports that the code writes: the outputs, and the count of each counted output as an int64 ``[1]``."""
         counted = [p for p in self.outputs if p.counted is not None]
         return (*self.outputs, *(Port(f"count of {p.name}", (1,), "int64") for p in counted))
 
 
 class Part(NamedTuple):
-    """What is written of a compiled model."""
+    """One compiled model as it is written into an artifact: its description, machine code, and weights by name."""
 
     description: Description
     code: bytes | memoryview

@@ -1,6 +1,6 @@
-"""DLPack by ctypes: memory of other libraries read where it lies, memory of ours handed to them.
+"""The DLPack protocol by ctypes: reading the memory of other libraries, and exporting the memory of convc's arrays.
 
-The records are those of ``dlpack.h``, before its version 1 (which every library still takes).
+The structures are those of ``dlpack.h`` before its version 1, which every library still accepts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from convc.ir.errors import InputError
 
 LEGACY_STREAM = 1
-"""How DLPack names CUDA's default stream, whose handle is 0."""
+"""DLPack's number for CUDA's default stream, whose handle is 0."""
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
 _BFLOAT16 = 4
 _bfloat16 = np.dtype(ml_dtypes.bfloat16)
@@ -54,12 +54,15 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 _NAME = b"dltensor"
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class View:
-    """Memory of another library: its address, shape, strides in elements, and dtype by name. It may be used as long as ``owner`` lives."""
+    """An array in the memory of another library: its address, shape, strides in elements, and the name of its dtype.
+
+    The memory may be used as long as ``owner`` lives.
+    """
 
     address: int
     shape: tuple[int, ...]
@@ -69,13 +72,17 @@ class View:
 
     @property
     def contiguous(self) -> bool:
-        """Whether its elements lie one after another, in order."""
+        """Whether the elements lie one after another in row-major order."""
         plain = zip(self.shape, self.strides, _strides(self.shape), strict=True)
         return 0 in self.shape or all(n == 1 or a == b for n, a, b in plain)
 
 
 def view(array: Any, stream: int | None = None) -> View:
-    """What ``array`` holds: on a GPU, ready for work given to ``stream``. Raises ``InputError`` for a dtype that numpy has not."""
+    """A view of an array that supports DLPack.
+
+    On a GPU, the data is ready for work that is given to ``stream`` from now on. Raises ``InputError`` when numpy has
+    no such dtype.
+    """
     capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream or LEGACY_STREAM)
     t = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
     shape = tuple(t.shape[i] for i in range(t.ndim))
@@ -84,7 +91,10 @@ def view(array: Any, stream: int | None = None) -> View:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """A numpy array over memory that the processor reads; a copy of bfloat16, which numpy does not exchange."""
+    """A numpy array over an array in host memory that supports DLPack.
+
+    It shares the memory, except for bfloat16, which numpy does not exchange and which is copied.
+    """
     try:
         return np.from_dlpack(array)
     except (BufferError, RuntimeError):
@@ -110,7 +120,10 @@ def _dtype(t: _DataType) -> str:
 
 
 def stream_of(array: Any) -> int:
-    """The stream that the library of an array gives its work to at the moment: PyTorch's and CuPy's current one, else the default."""
+    """The CUDA stream that the library of an array works in at the moment.
+
+    For PyTorch and CuPy it is the current stream, for other libraries the default stream, 0.
+    """
     library = type(array).__module__.partition(".")[0]
     if library == "torch":
         return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
@@ -119,11 +132,14 @@ def stream_of(array: Any) -> int:
     return int(getattr(array, "stream", 0))
 
 
-# -- handing out ------------------------------------------------------------------------------------------------------------
+# -- exporting ------------------------------------------------------------------------------------------------------
 
 
 class _Memory:
-    """Memory that numpy makes an array of, never looking at what is there; it lives as long as numpy holds this."""
+    """Memory at an address, for numpy to make an array of without reading it.
+
+    numpy keeps this object, and with it ``owner``, alive as long as the array.
+    """
 
     def __init__(self, owner: Any, address: int, shape: Sequence[int], dtype: np.dtype) -> None:
         self.owner = owner
@@ -137,10 +153,10 @@ class _Memory:
 
 
 def capsule(owner: Any, address: int, shape: Sequence[int], dtype: np.dtype, device: tuple[int, int]) -> Any:
-    """A DLPack capsule over memory of a device that ``owner`` keeps alive.
+    """A DLPack capsule over memory of a device, which keeps ``owner`` alive.
 
-    It is numpy's, changed to say where the memory really is: what ends it is then not Python code, which would lose an
-    exception that is on its way at that moment.
+    The capsule is one that numpy made, with its device changed to the right one. Its destructor is therefore not Python
+    code, which would lose an exception that is being raised at that moment.
     """
     made = np.asarray(_Memory(owner, address, shape, dtype)).__dlpack__()
     tensor = ctypes.cast(_pointer(made, _NAME), ctypes.POINTER(_Managed)).contents.tensor

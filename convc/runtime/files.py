@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and the folder of what convc keeps for later."""
+"""Atomic writing of files, and the location of the cache folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> None:
-    """Write beside the target, then rename over it, so that an interrupted write never leaves half a file.
+    """Write chunks to a file atomically, so that an interrupted write never leaves half a file.
 
-    A link is followed; a device or a pipe is written to as it is. Raises ``OSError``, or ``ValueError`` for a malformed path.
+    The data goes to a temporary file in the same folder, which is then renamed. A symbolic link is followed. A device
+    or a pipe is written to directly. Raises ``OSError``, and ``ValueError`` for a malformed path.
     """
     target = Path(os.path.realpath(path))
     if not os.fspath(path) or target.is_dir():
@@ -35,6 +36,9 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
 
 
 def cache_folder() -> Path | None:
-    """The folder of what convc keeps for later; ``None`` when there is to be none."""
+    """The folder of compiled models and tuning databases: ``$CONVC_CACHE``, by default ``~/.cache/convc``.
+
+    It is ``None`` when the variable is set to an empty string.
+    """
     folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
     return Path(folder) if folder else None

@@ -1,4 +1,4 @@
-"""A hash of much data that several threads compute at once: a tree of two levels of SHA-256."""
+"""A hash that several threads compute at once: a tree of two levels of SHA-256."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 BLOCK = 4 << 20
-"""How many bytes a leaf of the tree covers."""
+"""The number of bytes that a leaf of the tree covers."""
 
 
 def tree_hash(chunks: Iterable[bytes | memoryview]) -> bytes:
-    """The SHA-256 of the SHA-256s of each ``BLOCK`` bytes of the chunks, taken one behind another."""
+    """The tree hash of the concatenated chunks: the SHA-256 of the SHA-256 hashes of each ``BLOCK`` bytes."""
     top, leaf, room = hashlib.sha256(), hashlib.sha256(), BLOCK
     for chunk in chunks:
         rest = memoryview(chunk).cast("B")
@@ -28,7 +28,10 @@ def tree_hash(chunks: Iterable[bytes | memoryview]) -> bytes:
 
 
 def tree_hash_of_file(descriptor: int, size: int, threads: int) -> bytes:
-    """The same of the first ``size`` bytes of an open file, which are read in passing and not kept."""
+    """The tree hash of the first ``size`` bytes of an open file, computed by ``threads`` threads.
+
+    Each thread holds one block in memory at a time.
+    """
 
     def leaf(at: int) -> bytes:
         return hashlib.sha256(os.pread(descriptor, min(BLOCK, size - at), at)).digest()

@@ -1,4 +1,4 @@
-"""``convc.load``: a model from its artifact, whatever it was compiled for."""
+"""``convc.load``, which loads a compiled model from its artifact, on whatever device it runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from .model_set import ModelSet
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, *, device: int = 0) -> Model:
-    """A model saved earlier. ``threads`` is for one compiled for a processor, ``device`` chooses the GPU for one that runs there.
+    """Load a model from an artifact.
 
-    Of an artifact for several processors, what suits this one best is loaded; one of several sizes is loaded with all of them,
-    and picks by the shapes of its inputs.
+    ``threads`` is the number of threads that a call uses, for models compiled for CPUs. ``device`` is the number of the
+    GPU, for models compiled for GPUs.
 
-    Raises ``ArtifactError`` when the file is damaged or was compiled for other processors. What is missing to run on a GPU is
-    said at the first call (``DeviceError``), so that a model can be looked at on any machine.
+    Of an artifact for several CPU targets, the code that suits this processor best is loaded. An artifact for several
+    sizes gives a ``ModelSet`` of all of them, which chooses by the shapes of its inputs.
+
+    Raises ``ArtifactError`` when the file is damaged or holds no code for this processor. A GPU or a driver that is
+    missing is reported at the first call, as a ``DeviceError``, so that a model can be inspected on any machine.
     """
     models = load_parts(path, read_artifact(path), threads, device)
     return models[0] if len(models) == 1 else ModelSet(models, models)
@@ -33,7 +36,10 @@ def load(path: str | os.PathLike[str], threads: int | None = None, *, device: in
 def load_parts(
     path: str | os.PathLike[str], parts: Sequence[Artifact], threads: int | None, device: int
 ) -> list[CompiledModel]:
-    """The models of the parts that suit this machine best; raises ``ArtifactError``, naming what is missing, when none does."""
+    """Load those parts of an artifact that suit this machine best, one for each shape of the inputs.
+
+    Raises ``ArtifactError``, with what the processor lacks, when this machine can run none of them.
+    """
     described = [part.description for part in parts]
     try:
         best = best_here(described)
@@ -46,7 +52,10 @@ def load_parts(
 
 
 def best_here(described: Sequence[Description]) -> list[int]:
-    """Which of some models run here best: for each size, the one that suits the machine best. None may run here."""
+    """The indices of the models that run best on this machine, one for each shape of the inputs.
+
+    The list is empty when this machine can run none of them.
+    """
     best: dict[Any, tuple[int, int]] = {}
     for i, d in enumerate(described):
         worth = _runtime(d.kind).suits(d)
@@ -56,20 +65,24 @@ def best_here(described: Sequence[Description]) -> list[int]:
 
 
 def model_of(models: Sequence[CompiledModel]) -> Model:
-    """One compiled model as it is, and several as a set, which runs those that suit this machine best."""
+    """A single compiled model itself, or a ``ModelSet`` of several, which runs those that suit this machine best."""
     if len(models) == 1:
         return models[0]
     return ModelSet(models, [models[i] for i in best_here([m.description for m in models])])
 
 
 def facts(description: Description) -> list[tuple[str, str]]:
-    """What there is to know of a compiled model besides its ports, as names and values for people to read."""
+    """Facts about a compiled model other than its inputs and outputs, as names and values to be printed."""
     found: list[tuple[str, str]] = _runtime(description.kind).facts(description)
     return found
 
 
 def _runtime(kind: str) -> ModuleType:
-    """The module that runs code of a kind: ``lacks`` and ``suits`` judge a description, ``load`` makes the model."""
+    """The module of the runtime for code of a kind.
+
+    Its functions ``lacks`` and ``suits`` judge a description, ``facts`` explains it, and ``load`` makes the model.
+    Raises ``ArtifactError`` for an unknown kind.
+    """
     name = f"{__package__}.{kind}.model"
     if not (isinstance(kind, str) and kind.isidentifier() and importlib.util.find_spec(f"{__package__}.{kind}")):
         raise ArtifactError(f"it was compiled for '{kind}', which this version of convc does not know: update convc")

@@ -1,4 +1,4 @@
-"""A compiled model: called with arrays, saved to one file. What it runs on is the affair of its subclasses."""
+"""Compiled models, which are called with arrays and saved to one file; a subclass for each kind of device runs them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from .dlpack import as_numpy
 
 
 class Model(ABC):
-    """What runs a network, of one size of each input or of several.
+    """A compiled network, for one shape of each input or for several.
 
-    Called with one array an input, in order; returns one array, or a tuple when the model has several outputs. Arrays are
-    numpy's or anything with DLPack (``__dlpack__``), which is read without a copy when it is contiguous.
+    It is called with one array per input, in order, and returns one array, or a tuple when there are several outputs.
+    An input is a numpy array, an object that supports DLPack (``__dlpack__``), which is read without a copy when it is
+    contiguous, or nested lists of numbers.
     """
 
     name: str
-    """What the network is called."""
+    """The name of the network."""
 
     @property
     @abstractmethod
@@ -40,19 +41,26 @@ class Model(ABC):
 
     @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as one file. For a processor, linking needs a C compiler on this machine; the file then needs none."""
+        """Write the model to one file, an artifact.
+
+        For CPUs, saving links a shared library, which needs a C compiler or a linker on this machine; loading needs
+        neither. Raises ``ArtifactError``.
+        """
 
     @abstractmethod
     def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
-        """The outputs, in order, and their names; raises ``InputError`` for inputs that do not fit."""
+        """The outputs in order, and their names. Raises ``InputError`` for inputs that do not fit."""
 
     def __call__(self, *arrays: Any) -> Any:
-        """Run; raises ``InputError`` naming the input whose shape or dtype is wrong."""
+        """Run the model. Raises ``InputError``, naming the input, when a shape or dtype is wrong."""
         results, _ = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """Run on inputs by name; returns outputs by name."""
+        """Run the model on inputs by name, and return the outputs by name.
+
+        Raises ``InputError`` for inputs that do not fit.
+        """
         try:
             arrays = [feeds[name] for name in self._input_names]
         except (LookupError, TypeError):
@@ -67,7 +75,7 @@ class Model(ABC):
         return [p.name for p in self.inputs]
 
     def _refuse(self, feeds: Any) -> None:
-        """Raise the error that says what is wrong with inputs by name."""
+        """Raise the ``InputError`` that explains what is wrong with the names of inputs."""
         if not isinstance(feeds, Mapping):
             example = self._input_names[0] if self._input_names else "x"
             raise InputError(
@@ -93,7 +101,7 @@ class Model(ABC):
 
 
 class CompiledModel(Model):
-    """Machine code with its weights, for one size of each input, ready to run."""
+    """Machine code with its weights, for one shape of each input."""
 
     _kind = "CompiledModel"
 
@@ -109,14 +117,14 @@ class CompiledModel(Model):
         self._artifact = artifact
         self.name = description.name
         self.kernels = tuple(kernels)
-        """The kernels the model is made of, with the schedule rule of each; empty for one loaded from a file."""
+        """The kernels, each with the name of the schedule rule that made it; empty for a model loaded from a file."""
         self._output_names = [p.name for p in self.outputs]
         self._ports = [(p.sizes, np.dtype(p.dtype)) for p in self.inputs]
         self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
 
     @property
     def description(self) -> Description:
-        """What an artifact says of it."""
+        """The description that an artifact holds of the model."""
         return self._description
 
     @property
@@ -132,7 +140,7 @@ class CompiledModel(Model):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """About how much memory the model takes when it runs."""
+        """The approximate memory in bytes that the model takes when it runs."""
 
     def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
         ports = self._ports
@@ -146,19 +154,19 @@ class CompiledModel(Model):
         return trimmed(results, self._counted) if self._counted else results, self._output_names
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The arrays as ``_compute`` takes them; raises ``InputError`` for what does not fit."""
+        """The inputs in the form that ``_compute`` takes. Raises ``InputError`` for those that do not fit."""
         return [host_array(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
 
     @abstractmethod
     def _compute(self, arrays: Sequence[Any]) -> list[Any]:
-        """All that the code gives for inputs of the right shapes and dtypes."""
+        """Run the code on inputs of the right shapes and dtypes; returns all that it writes (``Description.made``)."""
 
     @abstractmethod
     def _code(self) -> bytes | memoryview:
-        """The machine code for an artifact."""
+        """The machine code, as an artifact stores it."""
 
     def part(self) -> Part:
-        """What an artifact keeps of it."""
+        """The model as an artifact stores it."""
         return Part(self._description, self._artifact.code if self._artifact else self._code(), self._weights)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -166,7 +174,10 @@ class CompiledModel(Model):
 
 
 def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """The outputs with as many elements as count along the axes given as (output, axis), from all that code gave."""
+    """The outputs of a model, cut to the number of elements in use.
+
+    ``made`` is all that the code writes, with the counts last, and ``counted`` lists the (output, axis) of each count.
+    """
     results = list(made[: len(made) - len(counted)])
     for (i, axis), count in zip(counted, made[len(results) :], strict=True):
         results[i] = results[i][(*[slice(None)] * axis, slice(int(count[0])))].copy()
@@ -174,14 +185,21 @@ def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> l
 
 
 def host_array(port: Port, given: Any) -> np.ndarray:
-    """Anything as a numpy array of the port's shape and dtype, without a copy where it has DLPack. Raises ``InputError``."""
+    """An input as a numpy array of the port's shape and dtype.
+
+    Arrays in host memory that support DLPack are not copied. Raises ``InputError`` when the input does not fit.
+    """
     array = any_array(port, given)
     check(port, array.shape, str(array.dtype))
     return array
 
 
 def any_array(port: Port, given: Any) -> np.ndarray:
-    """Anything as a numpy array of any shape, without a copy where it has DLPack; lists take the port's dtype. Raises ``InputError``."""
+    """An input as a numpy array, whose shape is not checked.
+
+    Arrays in host memory that support DLPack are read without a copy. Lists and numbers take the port's dtype. Raises
+    ``InputError`` for what cannot be read.
+    """
     if isinstance(given, np.ndarray):
         return given
     if not hasattr(given, "__dlpack__"):
@@ -209,11 +227,14 @@ def check_dtype(port: Port, dtype: str) -> None:
 
 
 _HOST_MEMORY = (1, 3)
-"""DLPack's device types of memory that the processor reads: plain, and pinned for a GPU."""
+"""DLPack's types of memory that the CPU can read: ordinary memory, and memory pinned for a GPU."""
 
 
 def _as_numpy(port: Port, data: Any) -> np.ndarray:
-    """Lists and numbers as an array of the port's dtype; fractions are not cut off to fit integers."""
+    """Lists and numbers as an array of the port's dtype.
+
+    Raises ``InputError`` for fractions where the dtype is an integer.
+    """
     try:
         array = np.asarray(data, port.dtype)
         if array.dtype.kind in "biu" and np.asarray(data).dtype.kind not in "biu":

@@ -1,4 +1,4 @@
-"""Models of several sizes, compiled ahead: one for each size, in one artifact."""
+"""Compiled models of one network for several sizes, which are saved together as one artifact."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from .model import CompiledModel, Model, any_array, check_dtype
 
 
 class ManySizes(Model):
-    """What has a compiled model for each size that it takes."""
+    """A network with a compiled model for each combination of sizes that it takes."""
 
     _inputs: tuple[Port, ...]
     _outputs: tuple[Port, ...]
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """Name, shape and dtype of each input. A size that is open has a name; one of several is given with all: ``224|320``."""
+        """Name, shape and dtype of each input.
+
+        A dynamic size is its name; one size out of several is text that lists them: ``224|320``.
+        """
         return self._inputs
 
     @property
     def outputs(self) -> tuple[Port, ...]:
-        """Name, shape and dtype of each output, as far as they are known."""
+        """Name, shape and dtype of each output, as far as they are known before the model is called."""
         return self._outputs
 
     def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
@@ -41,19 +44,23 @@ class ManySizes(Model):
 
     @abstractmethod
     def _pick(self, arrays: Sequence[Any]) -> CompiledModel:
-        """The compiled model for readable inputs; raises ``InputError`` when there is and can be none."""
+        """The compiled model for these inputs, which have a shape and a dtype.
+
+        Raises ``InputError`` when there is none.
+        """
 
 
 class ModelSet(ManySizes):
-    """Compiled models of one network: one for each of several sizes, and for each of several processors.
+    """Compiled models of one network, for several shapes of its inputs, for several processors, or for both.
 
-    It runs those for this processor; saving writes them all into one artifact, where they share their weights.
+    It runs the models for this processor. Saving writes all models into one artifact, in which they share equal
+    weights.
     """
 
     _kind = "ModelSet"
 
     def __init__(self, models: Sequence[CompiledModel], here: Sequence[CompiledModel]) -> None:
-        """``here`` are those of the models that run here, one a size."""
+        """``here`` holds the models that run on this machine, one for each shape of the inputs."""
         self._models = tuple(models)
         self._by_shapes = {tuple(p.sizes for p in m.inputs): m for m in here}
         self.name = models[0].name
@@ -64,7 +71,7 @@ class ModelSet(ManySizes):
 
     @property
     def models(self) -> tuple[CompiledModel, ...]:
-        """The compiled models."""
+        """All compiled models, also those for other processors."""
         return self._models
 
     def _pick(self, arrays: Sequence[Any]) -> CompiledModel:
@@ -84,16 +91,23 @@ def _named(names: Sequence[str], shapes: Shapes) -> str:
 
 
 Shapes = tuple[tuple[int, ...], ...]
-"""The shape of each input, in order."""
+"""The shapes of all inputs, in order."""
 
 
 def readable(port: Port, given: Any) -> Any:
-    """An input whose ``shape`` and ``dtype`` can be read: it, where it has both, and else a numpy array of it."""
+    """The input itself when it has a ``shape`` and a ``dtype``, and else a numpy array of it.
+
+    Raises ``InputError`` for what cannot be read.
+    """
     return given if hasattr(given, "shape") and hasattr(given, "dtype") else any_array(port, given)
 
 
 def shapes_of(ports: Sequence[Port], arrays: Sequence[Any]) -> Shapes:
-    """The shapes of readable inputs, which agree with the ports; raises ``InputError`` naming the input, the axis and the size."""
+    """The shapes of inputs that have a ``shape`` and a ``dtype``.
+
+    Raises ``InputError``, naming the input, the axis and the size, when they do not fit the ports or contradict each
+    other.
+    """
     bound: Bound = {}
     shapes = []
     for port, array in zip(ports, arrays, strict=True):
@@ -109,7 +123,7 @@ def shapes_of(ports: Sequence[Port], arrays: Sequence[Any]) -> Shapes:
 
 
 def joined(ports: Sequence[Port]) -> Port:
-    """One port of several models of a network: where their sizes differ, all of them as a name."""
+    """One port for the same port of several models. A size that differs between them becomes text that lists all."""
     first = ports[0]
     if any(len(p.shape) != len(first.shape) for p in ports):
         return Port(first.name, ("...",), first.dtype)

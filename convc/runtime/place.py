@@ -1,4 +1,4 @@
-"""Where a value of a network lies in memory."""
+"""Places of a network's values in memory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where a value lies: ``base`` is ``input`` or ``output``, ``at`` which one; ``packed`` weights or the ``workspace`` of a
-    call, ``at`` the byte offset; or a ``weight`` as the model has it, by its name.
+    """The place of a value in memory.
+
+    For ``base`` ``input`` or ``output``, ``at`` is its number. In the ``packed`` weights or the ``workspace`` of a
+    call, ``at`` is a byte offset. For a ``weight`` that is not packed, ``at`` is its name in the model.
     """
 
     base: str
     at: int | str
 
     def after(self, nbytes: int) -> Place:
-        """The place so many bytes behind one in the packed weights or the workspace."""
+        """The place ``nbytes`` bytes after this one, which must lie in the packed weights or in the workspace."""
         assert isinstance(self.at, int)
         return Place(self.base, self.at + nbytes)

@@ -1,4 +1,4 @@
-"""The processors that this process has."""
+"""The number of processors that this process may use."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def available_processors() -> int:
-    """How many processors this process may run on."""
+    """The number of logical processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A binary heap in a program of loops: what puts items in order where no tensor expression can."""
+"""A binary heap in a program of loops, for sorting that tensor expressions cannot express."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from ..loops import Memory, block, loop, when
 from ..lowering import TensorExpressions
 
 COUNT, TAKEN, _PLACE, _BELOW, _HELD = range(5)
-"""What a row of ``Heap.state`` holds: how many items are in the heap, the item that was taken out last, and where the heap is being
-put in order."""
+"""The columns of ``Heap.state``.
+
+``COUNT`` is the number of items in the heap and ``TAKEN`` the item that was popped last. The others are temporary
+values of ``_sift``.
+"""
 SLOTS = 5
-"""How many int32 numbers the heap keeps in a row of its state."""
+"""The number of int32 elements that the heap needs in a row of its state."""
 
 
 @dataclass(frozen=True)
 class Heap:
-    """A binary heap of int32 items in row ``row`` of ``items``. ``above(a, b)`` says whether item a must lie above item b.
+    """A binary heap of int32 items in row ``row`` of ``items``.
 
-    ``state`` has ``SLOTS`` int32 numbers in the same row. The heap never holds more than ``most`` items.
+    ``above(a, b)`` tells whether item a belongs above item b. ``state`` has ``SLOTS`` int32 elements in the same row.
+    The heap never holds more than ``most`` items.
     """
 
     k: TensorExpressions
@@ -31,12 +35,12 @@ class Heap:
     most: int
 
     def build(self) -> Any:
-        """Put the first ``COUNT`` items in order."""
+        """Build a heap of the first ``COUNT`` items."""
         k, n = self.k, self.state(self.row, COUNT)
         return loop(k, n // 2, lambda i: self._sift(n // 2 - 1 - i))
 
     def pop(self) -> Any:
-        """Take the topmost item out; it is then in the slot ``TAKEN``."""
+        """Remove the topmost item, which is then in the slot ``TAKEN``."""
         k, row, last = self.k, self.row, self.state(self.row, COUNT) - self.k.const(1, "int32")
         return block(
             k,
@@ -47,11 +51,11 @@ class Heap:
         )
 
     def replace(self, item: Any) -> Any:
-        """Put an item in the place of the topmost one."""
+        """Replace the topmost item by another one."""
         return block(self.k, self.items.store(item, self.row, 0), self._sift(self.k.const(0, "int32")))
 
     def _sift(self, start: Any) -> Any:
-        """Move the item at a place down to where it lies above those below it."""
+        """Move the item at an index down until it lies above both items below it."""
         k, row, state, items = self.k, self.row, self.state, self.items
         at, below, n = state(row, _PLACE), state(row, _BELOW), state(row, COUNT)
         one = k.const(1, "int32")

@@ -19,8 +19,11 @@ from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
 
 _PICKED, _FOUND, _CLEAR = range(SLOTS, SLOTS + 3)
-"""What is kept for each class of an image besides the heap: how many boxes were picked, and were in the heap at first; and
-whether the box that is looked at overlaps none of those so far."""
+"""Additional columns of the heap's state, for each class of an image.
+
+``_PICKED`` is the number of picked boxes, and ``_FOUND`` the number of boxes in the heap at first. ``_CLEAR`` is 1
+while the current box overlaps no picked box so far.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The largest or smallest elements."""
+"""Selection of the largest or smallest elements."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TopK(Op):
         return [k.compute(t, lambda *i, m=m: m(*_row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
 
     def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any) -> Any:
-        """The elements of one row: a heap holds the best ones so far, the worst of them on top."""
+        """The statement for one row. A heap holds the best elements so far, with the worst of them on top."""
         values, indices, items, state = results
         length, count = int(data.buffer.shape[1]), self.count
         zero = k.const(0, "int32")
@@ -136,7 +136,7 @@ def _export_top_k(op: TopK, n: ExportNode) -> None:
 
 
 def _place(sizes: Sequence[int], axis: int, row: Any, i: Any) -> list[Any]:
-    """The index of element i of a row, the rows being counted over all axes but one."""
+    """The index of element ``i`` of a row. Rows are numbered over all axes but ``axis``."""
     index = []
     for size in reversed([*sizes[:axis], *sizes[axis + 1 :]]):
         index.append(row % size)
@@ -146,7 +146,7 @@ def _place(sizes: Sequence[int], axis: int, row: Any, i: Any) -> list[Any]:
 
 
 def _row_of(sizes: Sequence[int], axis: int, index: Sequence[Any]) -> tuple[Any, Any]:
-    """The row that an index lies in, and its place there."""
+    """The row in which an index lies, and its position there."""
     row: Any = 0
     for a, i in enumerate(index):
         if a != axis:
@@ -155,7 +155,7 @@ def _row_of(sizes: Sequence[int], axis: int, index: Sequence[Any]) -> tuple[Any,
 
 
 def _comparable(k: TensorExpressions, x: Any) -> Any:
-    """A value in a dtype that processors compare."""
+    """The value in a dtype that processors can compare."""
     return x.astype("float32") if k.dtype(x) in ("float16", "bfloat16") else x
 
 

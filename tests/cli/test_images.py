@@ -19,7 +19,7 @@ from convc.runtime.description import Port
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the test runs in, with some models and inputs."""
+    """A folder with some models and inputs, which is the working directory of the test."""
     monkeypatch.chdir(tmp_path)
     write_samples(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""``convc inspect``: the table, the text form, totals and times, none of which makes a constant."""
+"""``convc inspect``: the table, the text form, totals and times. None of them allocates constants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convc.ir.text import parse_graph, print_graph
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the test runs in, with some models and inputs."""
+    """A folder with some models and inputs, which is the working directory of the test."""
     monkeypatch.chdir(tmp_path)
     write_samples(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""The planner of memory, and the memory that a loaded model takes."""
+"""The memory planner, and the memory that a loaded model takes."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_the_tightest_gap_is_taken() -> None:
 
 
 def test_of_equal_tensors_the_first_given_lies_lowest() -> None:
-    """The order of what is equally large is that of the list: no set or hash decides where a tensor lies."""
+    """Tensors of equal size are placed in the order of the list, and not in an order that a set or a hash decides."""
     lifetimes = [Lifetime(64, 0, 1), Lifetime(128, 0, 2), Lifetime(64, 1, 3), Lifetime(128, 2, 3), Lifetime(64, 0, 3)]
     assert assign_offsets(lifetimes) == ([128, 0, 256, 128, 320], 384)
 
 
 @given(LIFETIMES, st.randoms(use_true_random=False))
 def test_what_is_planned_follows_from_sizes_and_times(lifetimes: list[Lifetime], random: Random) -> None:
-    """Tensors of different sizes lie where they lie, in whatever order they are given."""
+    """The places of tensors of different sizes do not depend on the order in which they are given."""
     lifetimes = [Lifetime(64 * t.nbytes + i, t.first, t.last) for i, t in enumerate(lifetimes)]
     order = list(range(len(lifetimes)))
     random.shuffle(order)
@@ -170,7 +170,7 @@ def test_a_residual_sum_lies_over_its_operand() -> None:
     [
         ("%2: f32[1,4,5] = relu(%0)\n%3: f32[1,4,5] = add(%2, %1)", ["a", "b"]),
         ("%2: f32[1,4,5] = softmax(%0)\n%3: f32[1,4,5] = add(%2, %1)", ["b"]),
-        ("%2: f32[1,4,5] = softmax(%0)\n%3: f32[1,4,5] = add(%2, %0)", ["b"]),  # which is not read at all
+        ("%2: f32[1,4,5] = softmax(%0)\n%3: f32[1,4,5] = add(%2, %0)", ["b"]),  # not read at all
         ("%2: f32[1,5,4] = transpose(%1) {perm=[0,2,1]}\n%3: f32[1,5,4] = relu(%2)", []),
     ],
 )
@@ -210,7 +210,7 @@ def test_memory_against_onnxruntime(precision: str, most: float, tmp_path: Path)
 
 
 def test_kernels_do_not_run_into_each_other() -> None:
-    """Small kernels are inlined into one function, where tensors take turns in one piece of memory."""
+    """Small kernels are inlined into one function, where tensors share memory at different times."""
     nodes = [
         helper.make_node("ReduceMax", ["x", "axes"], ["m"], keepdims=1),
         helper.make_node("Sub", ["x", "m"], ["d"]),

@@ -1,5 +1,6 @@
-"""Schedule rules: that each fires where it should, gives what ONNX Runtime gives, and the same bits on any number of
-threads.
+"""Schedule rules.
+
+Each rule fires where it should, agrees with ONNX Runtime, and gives the same bits on any number of threads.
 """
 
 from __future__ import annotations
@@ -38,17 +39,19 @@ from convc.ir.ops.unary import Relu
 from convc.reader import as_graph
 
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
-"""Half a block of channels a group: a block where vectors of eight reach the full rate, and elsewhere half of a whole
-one.
+"""The rule for 40 channels in groups of eight, by machine.
+
+Where vectors of eight reach the full rate, the channels are held in blocks of eight, each of which is a group. On
+other machines a group is half a block.
 """
-# the rule expected, or that of each machine
+# the expected rule, or the one on each machine
 CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
-    ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, read as it is
+    ((3, 24, 3, 2, 33, 1, 1, 1), "direct_conv"),  # an image, which is read row-major
     ((1, 20, 5, 1, 28, 0, 1, 1), "direct_conv"),
     ((64, 40, 1, 1, 13, 0, 1, 1), "direct_conv"),
     ((24, 58, 1, 1, 29, 0, 1, 1), "direct_conv"),
     ((58, 24, 1, 1, 29, 0, 1, 1), "direct_conv"),
-    ((120, 40, 1, 1, 28, 0, 1, 1), "direct_conv"),  # neither channels fill their blocks, nor pixels a tile
+    ((120, 40, 1, 1, 28, 0, 1, 1), "direct_conv"),  # channels fill no block, and pixels no tile
     ((32, 32, 3, 2, 35, 0, 1, 1), "direct_conv"),
     ((32, 48, 3, 1, 17, 2, 2, 1), "direct_conv"),
     ((16, 16, 5, 2, 9, 2, 1, 1), "direct_conv"),
@@ -58,9 +61,9 @@ CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((12, 12, 3, 2, 9, 1, 1, 6), "grouped_conv"),
     ((48, 48, (3, 5), 1, 9, (1, 2), 1, 12), "grouped_conv"),
     ((64, 64, 3, 1, 56, 1, 1, 1), "winograd"),
-    ((80, 96, 3, 1, 35, 1, 1, 1), "winograd"),  # tiles hang over the edge
+    ((80, 96, 3, 1, 35, 1, 1, 1), "winograd"),  # tiles extend beyond the edge
     ((32, 48, 3, 1, 13, 0, 1, 1), "winograd"),
-    ((256, 256, 3, 1, 14, 1, 1, 1), "winograd"),  # work shared out by channels
+    ((256, 256, 3, 1, 14, 1, 1, 1), "winograd"),  # channels are shared out among threads
     ((48, 64, 5, 1, 19, 2, 1, 1), "winograd"),
     ((64, 48, (1, 7), 1, 17, (0, 3), 1, 1), "winograd"),
     ((48, 64, (7, 1), 1, 17, (3, 0), 1, 1), "winograd"),
@@ -76,7 +79,7 @@ CONVOLUTIONS: list[tuple[Config, str | dict[Target, str]]] = [
     ((32, 32, 7, 1, 11, 3, 1, 32), "depthwise_conv"),
     ((32, 32, 3, 1, 15, 2, 2, 32), "depthwise_conv"),
     ((16, 16, 3, 1, 16, 1, 1, 16), "depthwise_conv"),  # one block, cut into bands for two threads
-    ((16, 16, 3, 2, 30, 0, 1, 16), "depthwise_conv"),  # no padding, but a last tile that hangs over
+    ((16, 16, 3, 2, 30, 0, 1, 16), "depthwise_conv"),  # no padding, but a last tile that extends beyond the edge
     ((16, 16, 5, 1, 3, 2, 1, 16), "depthwise_conv"),  # windows wider than the plane
     ((16, 16, 9, 3, 11, 4, 1, 16), "depthwise_conv"),
 ]
@@ -107,7 +110,7 @@ def test_rule_of_a_convolution(config: Config, rule: str | dict[Target, str], ma
 
 @every_convolution
 def test_convolution(config: Config) -> None:
-    """For this processor, after which each epilogue comes right, by whatever rule."""
+    """Each convolution, followed by each epilogue, is right on this processor, whichever rule schedules it."""
     for n, epilogue in enumerate(EPILOGUES):
         model = convolution(config, epilogue, bias=n % 2 == 1)
         feeds = feeds_of(model)
@@ -118,7 +121,10 @@ def test_convolution(config: Config) -> None:
 @on_machines
 @every_convolution
 def test_convolution_on_a_machine(config: Config, machine: Target) -> None:
-    """Each machine has one of the epilogues; those of this processor's kind are left to ``test_convolution``."""
+    """Each convolution is right on each machine, with one epilogue.
+
+    The machine of this processor's kind is left to ``test_convolution``.
+    """
     here = host_target(2)
     if here.machine == machine.machine or here.machine == replace(machine.machine, dot4=True):
         pytest.skip(f"test_convolution compiles for {here.mcpu}, of the same numbers as {machine.mcpu}")
@@ -139,7 +145,7 @@ def test_strict_precision_uses_no_winograd(config: Config) -> None:
 
 @functools.cache
 def on_threads(config: Config, threads: int) -> np.ndarray:
-    """What a convolution with bias and Relu gives on some threads, for this processor."""
+    """The output of a convolution with bias and Relu on this processor, by the number of threads."""
     model = convolution(config, "Relu", bias=True)
     return compiled_for(model, threads=threads).run(feeds_of(model))["y"]
 
@@ -168,7 +174,7 @@ POOLINGS: list[tuple[str, int, dict[str, object]]] = [
 @pytest.mark.parametrize(("kind", "size", "attrs"), POOLINGS, ids=[f"{i}-{p[0]}" for i, p in enumerate(POOLINGS)])
 @pytest.mark.parametrize("channels", [16, 40])
 def test_pool(kind: str, size: int, attrs: dict[str, object], channels: int) -> None:
-    """A pooling of blocked data, which only a convolution makes."""
+    """A pooling of blocked data, which only a convolution before it produces."""
     w = (np.random.default_rng(0).standard_normal((channels, 32, 3, 3)) / 17).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
@@ -200,7 +206,7 @@ def test_dense(rows: int, inner: int, columns: int) -> None:
 
 
 def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], **weights: np.ndarray) -> onnx.ModelProto:
-    """A model that returns ``y``."""
+    """A model of some statements that returns ``y``."""
     return models.model(nodes, inputs, {"y": (np.float32, None)}, weights, opset=17)
 
 
@@ -211,7 +217,7 @@ def normal(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("sizes", [(32, 16), (32, 20), (20, 7, 33)], ids=str)
 def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> None:
-    """Blocks of channels from several operands, and blocks that are themselves made of several."""
+    """Blocks of channels come from several operands, and one block comes from several of them."""
     parts = [f"p{i}" for i in range(len(sizes))]
     nodes = [helper.make_node("Conv", ["x", f"w{p}"], [p]) for p in parts]
     nodes += [
@@ -230,7 +236,7 @@ def test_convolution_of_joined_channels(sizes: tuple[int, ...], stride: int) -> 
 
 @pytest.mark.parametrize(("channels", "groups"), [(36, 2), (30, 3), (64, 2)])
 def test_select_channels(channels: int, groups: int) -> None:
-    """Shuffled channels, then an op that reads them in that order."""
+    """Channels are shuffled, and the next op reads them in that order."""
     split = np.array([2, groups, channels // groups, 7, 9])
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"]),
@@ -266,7 +272,7 @@ def test_layer_norm(shape: tuple[int, ...], after: str) -> None:
 
 @pytest.mark.parametrize("channels", [16, 40, 96])
 def test_layer_norm_of_blocked_channels(channels: int) -> None:
-    """Channels last between convolutions: read from blocks and written to blocks by the one kernel."""
+    """One kernel normalises over channels that lie last, between convolutions: it reads blocks and writes blocks."""
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"]),
         helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
@@ -285,7 +291,7 @@ def test_layer_norm_of_blocked_channels(channels: int) -> None:
 
 @pytest.mark.parametrize("level", X86_LEVELS)
 def test_older_processors(level: str) -> None:
-    """The same networks for narrower vectors and fewer registers."""
+    """The same networks are right on machines with narrower vectors and fewer registers."""
     skip_unless_it_runs(parse_target(level))
     for config in ((64, 64, 3, 1, 28, 1, 1, 1), (24, 58, 1, 1, 29, 0, 1, 1), (58, 58, 3, 1, 28, 1, 1, 58)):
         model = convolution(config, "Tanh", bias=True)

@@ -1,4 +1,4 @@
-"""Code for processors that are not there: the innermost loops for AVX2, AVX-512 and NEON, read as assembly."""
+"""Code for processors other than this one: the innermost loops for AVX2, AVX-512 and NEON, read as assembly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SKYLAKE = Target("skylake-avx512", "x86_64-unknown-linux-gnu")
 NEOVERSE = Target("neoverse-n1", "aarch64-unknown-linux-gnu")
 MULTIPLY_ADD = {HASWELL: r"vfmadd\w*\s.*%ymm", SKYLAKE: r"vfmadd\w*\s.*%zmm", NEOVERSE: r"fmla\s+v\d+\.4s"}
 SPILLED = re.compile(r"(%[xyz]mm\d+|\b[qvz]\d+).*(\(%rsp|\(%rbp|\[sp\b)|(\(%rsp|\(%rbp|\[sp\b).*%[xyz]mm")
-"""A vector register moved to or from the stack."""
+"""Matches the move of a vector register to or from the stack."""
 
 
 def convolution(channels: int, size: int, outputs: int, kernel: int, group: int = 1) -> Graph:
@@ -36,7 +36,7 @@ def convolution(channels: int, size: int, outputs: int, kernel: int, group: int 
 
 
 def code(graph: Graph, target: Target, rule: str) -> str:
-    """The code of the one kernel that ``rule`` schedules."""
+    """The assembly of the only kernel that ``rule`` schedules."""
     for node in pipeline(target.machine).run(graph).nodes:
         text, name = assembly(Group.of(node), target)
         if name == rule:
@@ -45,7 +45,7 @@ def code(graph: Graph, target: Target, rule: str) -> str:
 
 
 def innermost_loops(asm: str) -> list[list[str]]:
-    """The bodies of loops without a label inside: from a label to the jump back to it."""
+    """The bodies of innermost loops: from a label to the jump back to it, without another label between."""
     loops: list[list[str]] = []
     label, body = "", []
     for line in asm.splitlines():
@@ -83,7 +83,7 @@ def test_accumulators_stay_in_registers(graph: Graph, rule: str, least: int, tar
 def test_cross_compilation_knows_the_machines() -> None:
     assert [t.machine.lanes for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 4]
     assert [t.machine.registers for t in (HASWELL, SKYLAKE, NEOVERSE)] == [16, 32, 32]
-    # half blocks of channels only where vectors of eight are not half as fast
+    # blocks are halved except where vectors of eight are half as fast
     assert [t.machine.half_block for t in (HASWELL, SKYLAKE, NEOVERSE)] == [8, 16, 8]
 
 

@@ -1,4 +1,4 @@
-"""Tuning: what is measured decides what is compiled, by way of a database that no damage turns into a failure."""
+"""Tuning: measurements decide what is compiled, through a database whose damage never makes compiling fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CPU = host_target().mcpu
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The database, its folder not made yet."""
+    """The path of the database, whose folder does not exist yet."""
     monkeypatch.setenv("CONVC_CACHE", str(tmp_path / "cache"))
     found = database(CPU)
     assert found is not None
@@ -42,12 +42,12 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def model() -> onnx.ModelProto:
-    """A convolution that can be computed in several ways."""
+    """A convolution that can be computed by several algorithms."""
     return convolution((48, 64, (1, 3), 1, 8, (0, 1), 1, 1), "Relu", bias=True)
 
 
 def by_the_cost_model(model: onnx.ModelProto, target: Target) -> str:
-    """How the one convolution of a model is computed unless it is tuned."""
+    """The algorithm of the only convolution of a model that is not tuned."""
     before, _ = pipeline(target.machine).split("choose_algorithms")
     ((_, ranked),) = candidates(before.run(as_graph(model)), target.machine)
     return algorithm(ranked[0][1])
@@ -64,17 +64,17 @@ def test_the_cost_model_chooses_for_a_machine(model: onnx.ModelProto, machine: T
 
 
 def algorithms(model: onnx.ModelProto, **options: object) -> set[str]:
-    """How the convolutions of a model are computed."""
+    """The algorithms of the convolutions of a model."""
     kernels = convc.compile(model, threads=1, **options).kernels  # type: ignore[arg-type]
     return {algorithm(k.group.anchor.op) for k in kernels if k.rule in ("winograd", "direct_conv")}
 
 
 ALL = Effort(worth=10.0)
-"""Tries every candidate."""
+"""An effort that tries every candidate."""
 
 
 def tuned_to(wanted: str, model: onnx.ModelProto, target: Target, effort: Effort = ALL) -> Outcome:
-    """Tune by a measurement in which every kernel takes a second, and what has this algorithm, half of one."""
+    """Tune by fake measurements, in which a kernel takes half a second by this algorithm and a second by the others."""
 
     def measure(built: Built, final: Graph, threads: int, seconds: float) -> Mapping[str, float]:
         return {u: 1.0 - 0.5 * (algorithm(k.group.anchor.op) == wanted) for k in built.kernels for u in k.uses}
@@ -112,7 +112,7 @@ def test_small_gains_are_noise(model: onnx.ModelProto, untuned: str) -> None:
 
 
 def test_kernels_are_told_apart_by_more_than_names(model: onnx.ModelProto) -> None:
-    """The names of values are no part of a key; shapes and attributes are. Nor are threads."""
+    """Keys include shapes and attributes, but neither the names of values nor the number of threads."""
     other = onnx.ModelProto.FromString(model.SerializeToString())
     other.graph.node[0].output[0] = other.graph.node[1].input[0] = "renamed"
     wider = convolution((48, 64, (1, 3), 1, 8, (0, 2), 1, 1), "Relu", bias=True)
@@ -175,8 +175,9 @@ def test_a_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_the_command(
     path: Path, model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    """With real measurements: whatever they are, what is printed and what is kept
-    agree; other kernels' choices stay.
+    """The command makes real measurements.
+
+    Whatever they are, it keeps what it prints, and keeps the choices for other kernels.
     """
     write(path, CPU, Choices({"another": "direct"}))
     onnx.save(model, tmp_path / "m.onnx")

@@ -1,6 +1,7 @@
-// A stand-in for libcuda.so.1, to test how convc calls the driver where there is none: memory is the processor's, kernels are
-// only written down. FAKE_CUDA_STATUS is what cuInit gives, FAKE_CUDA_VERSION the driver's, FAKE_CUDA_ARCH the devices',
-// FAKE_CUDA_COUNT how many there are, FAKE_CUDA_FAIL a function that fails, with out of memory.
+// A stand-in for libcuda.so.1, to test how convc calls the driver on machines without one. The memory of a device is
+// host memory, and kernel launches are only recorded. Environment variables set its behaviour: FAKE_CUDA_STATUS is the
+// result of cuInit, FAKE_CUDA_VERSION the version of the driver, FAKE_CUDA_ARCH the compute capability of the devices,
+// FAKE_CUDA_COUNT their number, and FAKE_CUDA_FAIL the name of a function that fails with "out of memory".
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-"""Building for GPUs on a machine without one: what the compiler makes, what the artifact holds, and what is refused."""
+"""Building for GPUs on a machine without one: the code, the artifact, and what is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def compiled(arch: str, precision: str = "fp32") -> CudaModel:
 
 
 def kernels_in(code: bytes) -> set[str]:
-    """The kernels that a module defines."""
+    """The names of the kernels that a module defines."""
     pattern = rb"\0\.text\.(\w+)" if code[:4] == b"\x7fELF" else rb"\.visible \.entry (\w+)"
     return {name.decode() for name in re.findall(pattern, code)}
 
@@ -263,7 +263,10 @@ def test_run_without_a_driver(
 
 
 def test_occupancy() -> None:
-    """Worked out by hand from the limits in the programming guide: registers, threads, shared memory, blocks."""
+    """Occupancy agrees with values worked out by hand from the programming guide.
+
+    The guide limits registers, threads, shared memory and blocks.
+    """
     a100, turing = GPUS["sm_80"], GPUS["sm_75"]
     assert a100.resident(256, 32, 0) == 8
     assert a100.resident(256, 64, 0) == 4

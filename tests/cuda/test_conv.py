@@ -1,4 +1,4 @@
-"""Convolutions and dense layers on GPUs, in emulation against ONNX Runtime; what the cost model chooses."""
+"""Convolutions and dense layers on GPUs, compared in emulation with ONNX Runtime, and the choices of the cost model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SM75, SM80, SM86, SM90 = (GPUS[name] for name in ("sm_75", "sm_80", "sm_86", "sm
 TF32 = replace(SM80, tf32=True)
 Shape = tuple[int, ...]
 
-# what multiplies, the dtype, the GPU
+# schedule, dtype, GPU
 UNITS: list[tuple[ModuleType, str, Gpu]] = [
     (implicit_gemm, "f32", SM75),
     (implicit_gemm, "f32", SM80),
@@ -76,7 +76,7 @@ CONVOLUTIONS: list[tuple[Conv, Shape, Shape]] = [
 TRANSPOSED: list[tuple[ConvTranspose, Shape, Shape]] = [
     (ConvTranspose((2, 2), pads(1, 1)), (1, 12, 6, 5), (12, 8, 4, 4)),
     (ConvTranspose((2, 3), ((1, 0), (0, 2)), output_padding=(1, 2)), (2, 3, 5, 4), (3, 2, 3, 3)),  # ragged phases
-    (ConvTranspose((3, 2), pads(1, 1), (2, 4)), (1, 2, 4, 5), (2, 3, 3, 2)),  # some positions meet nothing
+    (ConvTranspose((3, 2), pads(1, 1), (2, 4)), (1, 2, 4, 5), (2, 3, 3, 2)),  # no input contributes to some positions
     (ConvTranspose((2,), pads(1), group=2), (1, 4, 5), (4, 3, 4)),
 ]
 # op, left, right, third operand
@@ -111,8 +111,9 @@ def convolution(
     bias: bool = True,
     plain: bool = False,
 ) -> Graph:
-    """A convolution held channels-last, with a bias, and what follows it; ops of two operands read an input of the
-    result's type.
+    """A convolution of channels-last data with a bias, and the ops that follow it.
+
+    Ops of two operands read an additional input of the result's type.
     """
     layouts = ChannelsLast()
     b = Builder("g")
@@ -141,7 +142,7 @@ def dense(op: Op, *shapes: Shape | None, dtype: str = "f32", after: Sequence[Op]
 
 
 def by(unit: ModuleType, tile: Tile | None = None, splits: int = 1) -> Rule:
-    """The schedule of a unit as a rule, of this tile, or of the one that it would choose."""
+    """A schedule as a rule, with this tile or with the one that it chooses."""
 
     def rule(group: Group, gpu: Gpu) -> Any:
         product = product_of(group)
@@ -198,7 +199,7 @@ def test_epilogue(unit: ModuleType, dtype: str, gpu: Gpu, after: list[Op]) -> No
 
 @some_units
 def test_booleans_on_the_way_out(unit: ModuleType, dtype: str, gpu: Gpu) -> None:
-    """There are no vectors of them in memory."""
+    """Results may be booleans, for which CUDA has no vectors."""
     b = Builder("g")
     x = b.input("x", TensorType(dtype, (1, 8, 5, 5), Layout("NHWC")))
     y = b.emit(Conv(), x, b.input("w", TensorType(dtype, (12, 8, 1, 1), Layout("HWIO"))))
@@ -207,7 +208,7 @@ def test_booleans_on_the_way_out(unit: ModuleType, dtype: str, gpu: Gpu) -> None
 
 
 def product_of_equal_factors(x: float, w: float, inner: int, dtype: str, gpu: Gpu) -> np.ndarray:
-    """16x16 sums of so many terms ``x * w``, on tensor cores."""
+    """A product of 16x16 results on tensor cores, each the sum of this many equal terms ``x * w``."""
     kind = {"f16": np.float16, "f32": np.float32}[dtype]
     code = code_of(Group(dense(Gemm(), (16, inner), (inner, 16), dtype=dtype)), by(tensor_core), gpu)
     y = np.zeros((16, 16), kind)
@@ -216,13 +217,13 @@ def product_of_equal_factors(x: float, w: float, inner: int, dtype: str, gpu: Gp
 
 
 def test_tf32_rounds_to_nearest() -> None:
-    """``mma`` alone would cut off the low bits, and lose this one."""
+    """Factors are rounded to the nearest TF32 number. ``mma`` alone would truncate the low bits, and lose this one."""
     np.testing.assert_array_equal(product_of_equal_factors(1 + 2**-11, 1, 8, "f32", TF32), 8 * (1 + 2**-10))
 
 
 @pytest.mark.parametrize("gpu", [SM75, SM80], ids=lambda g: g.name)
 def test_float16_is_summed_in_float32(gpu: Gpu) -> None:
-    """In float16 a sum of ones stays at 2048."""
+    """Sums of float16 products are float32. In float16 a sum of ones stays at 2048."""
     np.testing.assert_array_equal(product_of_equal_factors(1, 1, 3000, "f16", gpu), 3000)
 
 
@@ -238,7 +239,7 @@ def test_float64(splits: int) -> None:
 @units
 @pytest.mark.parametrize("splits", [3])
 def test_sums_in_parts(unit: ModuleType, dtype: str, gpu: Gpu, splits: int) -> None:
-    """Two kernels; the second applies what follows."""
+    """A sum is split between blocks, and a second kernel adds the parts and applies what follows."""
     depth = {"f16": 32, "f32": 16}[dtype]
     stages = 3 if gpu.has_async_copy else 1
     tile = Tile(32, 32, depth, *((8, 8) if unit is implicit_gemm else (2, 1)), stages)
@@ -255,7 +256,7 @@ def test_sums_in_parts(unit: ModuleType, dtype: str, gpu: Gpu, splits: int) -> N
     ids=lambda v: f"{v.m}x{v.n}" if isinstance(v, Tile) else v.__name__.rpartition(".")[2],
 )
 def test_every_tile(unit: ModuleType, tile: Tile) -> None:
-    """More than one block along each axis, none of them full, and steps enough to go round the stages."""
+    """Every tile is right with several partial blocks along each axis, and enough steps to use all stages."""
     dtype, gpu = ("f32", SM75) if unit is implicit_gemm else ("f16", SM80)
     graph = dense(Gemm(), (tile.m + 3, 104), (104, tile.n + 4), dtype=dtype)
     code = check(graph, by(unit, tile), gpu)
@@ -267,7 +268,7 @@ def test_every_tile(unit: ModuleType, tile: Tile) -> None:
 def test_channels_put_together_as_they_are_read(
     unit: ModuleType, dtype: str, gpu: Gpu, channels: tuple[int, ...]
 ) -> None:
-    """Vectors must not run over from one operand to the next, nor begin between its own."""
+    """Vectors must neither run over from one operand to the next, nor begin between two vectors of an operand."""
     b = Builder("g")
     parts = [b.input(f"x{i}", TensorType(dtype, (1, c, 5, 3), Layout("NHWC"))) for i, c in enumerate(channels)]
     joined = b.emit(Concat(1), *parts)
@@ -338,8 +339,9 @@ def test_choices_stay_within_the_limits(gpu: Gpu, dtype: str) -> None:
 @pytest.mark.parametrize("gpu", [SM80, SM90], ids=lambda g: g.name)
 @pytest.mark.parametrize("unit", [implicit_gemm, tensor_core], ids=["cores", "tensor_core"])
 def test_batch_1_fills_the_machine(gpu: Gpu, unit: ModuleType) -> None:
-    """Where there is work enough: a third of the multiprocessors have a block where a tile of 128x128 would leave most
-    idle.
+    """Batch 1 fills the machine where there is enough work.
+
+    At least 45 % of the multiprocessors have a block where a tile of 128x128 would leave most of them idle.
     """
     for m, n, k in [s for s in RESNET50 if math.prod(s) > 5e7]:
         product = product_of(Group(graph_of(m, n, k, "f32" if unit is implicit_gemm else "f16")))
@@ -369,8 +371,9 @@ def test_a_tile_that_does_not_fit_is_not_chosen() -> None:
 @pytest.mark.parametrize("gpu", [SM75, SM80, SM90], ids=lambda g: g.name)
 @pytest.mark.parametrize("kind", ["cores", "f16", "tf32"])
 def test_no_tile_spills(gpu: Gpu, kind: str) -> None:
-    """The largest tiles, on a convolution with everything that takes registers; shared memory as the cost model says,
-    at most.
+    """The largest tiles spill no registers in a convolution with everything that takes registers.
+
+    They use at most the shared memory that the cost model assumes.
     """
     if kind == "tf32" and not gpu.has_async_copy:
         return

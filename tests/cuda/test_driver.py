@@ -1,4 +1,4 @@
-"""How convc calls NVIDIA's driver, against a stand-in for it (``fake_driver.cpp``), and DLPack in both directions."""
+"""The calls of NVIDIA's driver, tested against a stand-in (``fake_driver.cpp``), and DLPack in both directions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the stand-in and an artifact for sm_80 and PTX."""
+    """A folder with the stand-in, and an artifact for sm_80 and PTX."""
     folder = tmp_path_factory.mktemp("fake")
     source = Path(__file__).parent / "fake_driver.cpp"
     subprocess.run(["g++", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
@@ -36,7 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_driver(folder: Path, code: str, **settings: str) -> tuple[int, list[str], str]:
-    """Exit status, lines of stdout and last line of stderr of Python code on a machine with the stand-in."""
+    """Run Python code with the stand-in as driver.
+
+    Returns the exit status, the lines of stdout and the last line of stderr.
+    """
     text = PRELUDE + textwrap.dedent(code)
     environment = os.environ | settings | {"LD_LIBRARY_PATH": str(folder)}
     command = [sys.executable, "-c", text, str(folder / "lenet.convc")]
@@ -159,8 +162,9 @@ def test_memory_of_results_is_used_again_when_nobody_holds_it(folder: Path) -> N
 
 
 def test_values_pass_through_the_copies(folder: Path) -> None:
-    """Kernels do nothing here, so outputs are what the memory holds: what was
-    copied in is at the place of the input.
+    """Inputs are copied to the right places.
+
+    Kernels of the stand-in do nothing, so the outputs show what the memory holds.
     """
     code = """
     import ctypes
@@ -243,7 +247,7 @@ def test_bench_takes_no_artifact_for_a_processor(tmp_path: Path, capsys: pytest.
 
 
 class Owner:
-    """Memory of ours, handed out by DLPack."""
+    """An array of convc that is exported by DLPack."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array

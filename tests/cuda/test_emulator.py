@@ -1,4 +1,4 @@
-"""The emulator itself: what is right runs, and each thing that no kernel may do is seen."""
+"""The emulator itself: it runs correct kernels, and detects everything that a kernel must not do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADER = "#include <cuda_fp16.h>\n#define uchar unsigned char\n"
 
 
 def one(body: str, block: tuple[int, int, int] = (64, 1, 1), shared: int = 0, grid: int = 1) -> DeviceCode:
-    """A kernel ``k(const float* x, float* y)`` of a body."""
+    """The launch of a kernel ``k(const float* x, float* y)`` with this body."""
     source = f'{HEADER}extern "C" __global__ void k(float* __restrict__ x, float* __restrict__ y) {{ {body} }}\n'
     return DeviceCode(source, (Launch("k", (grid, 1, 1), block, shared, (0, 1)),))
 

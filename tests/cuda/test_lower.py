@@ -1,4 +1,4 @@
-"""Kernels for GPUs on a machine without one: from schedules to CUDA source, and from that to machine code."""
+"""Lowering kernels for GPUs on a machine without one: schedules to CUDA source, and source to machine code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA makes n
 
 
 def schedule_of(*ops: Op, type: TensorType) -> Any:
-    """The schedule of a chain of ops, nothing done to it yet."""
+    """The untransformed schedule of a chain of ops."""
     b = Builder("g")
     value = b.input("x", type)
     for op in ops:
@@ -44,7 +44,7 @@ def schedule_of(*ops: Op, type: TensorType) -> Any:
 
 
 def bind(sch: Any, block: Any, lanes: int = 1) -> None:
-    """A thread for each element, or for each vector of them."""
+    """Bind a thread to each element, or to each vector of elements."""
     outer, inner, lane = sch.split(sch.fuse(*sch.get_loops(block)), [None, 128, lanes])
     sch.bind(outer, "blockIdx.x")
     sch.bind(inner, "threadIdx.x")
@@ -78,7 +78,7 @@ def test_vectors_of_bool() -> None:
 
 @pytest.mark.parametrize(("dtype", "lanes"), [("f16", 8), ("i16", 8), ("u16", 8), ("f16", 4), ("u16", 2)])
 def test_vectors_that_are_gathered(dtype: str, lanes: int) -> None:
-    """TVM prints ``make_uint4`` and the like of more arguments than these functions take."""
+    """Lowering corrects calls of ``make_uint4`` and the like, which TVM prints with too many arguments."""
     sch = schedule_of(Transpose((1, 0)), type=TensorType(dtype, (32, 64)))
     bind(sch, all_blocks(sch)[0], lanes)
     code = lower(sch.mod["main"], GPUS["sm_80"], "k")

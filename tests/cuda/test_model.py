@@ -1,4 +1,4 @@
-"""Models as a user holds them, compiled for a GPU and run on the emulated one."""
+"""Models compiled for a GPU, used through the public interface on the emulated GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from convc.runtime.cuda.program import DeviceArray
 
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code is the source itself, which is what the emulated device takes."""
+    """Replace the compiled code by its source, which the emulated device takes."""
     monkeypatch.setattr(build, "compile_source", lambda source, arch, name: Compiled(source.encode(), {}))
 
 
@@ -71,7 +71,7 @@ def test_results_on_the_device_are_inputs_of_the_next_model() -> None:
     first, second = features(), head()
     device = EmulatedDevice(80)
     a, b = compiled(first, X.shape, device), compiled(second, (2, 8, 4, 4), device)
-    results = [a.program([X * np.float32(s)], 0)[0] for s in (1, 2)]  # held at once: neither overwrites the other
+    results = [a.program([X * np.float32(s)], 0)[0] for s in (1, 2)]  # both are kept, and neither overwrites the other
     for s, y in zip((1, 2), results, strict=True):
         assert isinstance(y, DeviceArray)
         z = b(y)

@@ -1,5 +1,6 @@
-"""The emulator sees what is missing: every barrier, wait and commit of a kernel is dropped in turn, and each time
-something fails.
+"""The emulator detects missing synchronisation.
+
+Every barrier, wait and commit of a kernel is dropped in turn, and each time the emulator must report an error.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from convc.ir.ops.softmax import Softmax
 from convc.ir.ops.unary import Relu
 
 SYNCHRONISES = re.compile(r"^\s*((?:__syncthreads|__syncwarp|\w*(?:wait_group|commit_group)\w*)\(\);)\n", re.MULTILINE)
-"""A statement that orders memory, on a line of its own as TVM writes it."""
+"""Matches a statement that orders memory accesses. TVM writes it on a line of its own."""
 
 
 def convolution(dtype: str, channels: int, outputs: int) -> Graph:
@@ -53,7 +54,7 @@ def global_average(channels: int, size: int) -> Graph:
 
 
 AMPERE = GPUS["sm_80"]
-TF32 = replace(AMPERE, tf32=True, sms=1)  # on more multiprocessors so small a convolution is as fast on CUDA cores
+TF32 = replace(AMPERE, tf32=True, sms=1)  # with more, CUDA cores would be as fast for so small a convolution
 KERNELS: dict[str, tuple[Graph, Rule, Gpu]] = {
     "tensor cores, float16": (convolution("f16", 24, 40), tensor_core, AMPERE),
     "tensor cores, TF32": (convolution("f32", 24, 40), tensor_core, TF32),
@@ -71,11 +72,11 @@ REDUNDANT: dict[str, dict[int, str]] = {
     "softmax": {1: READ_BY_ITS_WRITER, 3: READ_BY_ITS_WRITER},
     "global average": {0: FIRST_USE, 5: READ_BY_ITS_WRITER},
 }
-"""By kernel: which of its statements, counted from 0, order nothing, and why."""
+"""For each kernel, the statements (by index) that may be dropped without effect, with the reason."""
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """The source with one statement dropped, and what that was and where."""
+    """For each statement that orders memory: the statement and its line, and the source without it."""
     for found in SYNCHRONISES.finditer(source):
         line = source[: found.start()].count("\n") + 1
         yield f"{found[1]} in line {line}", source[: found.start()] + "\n" + source[found.end() :]

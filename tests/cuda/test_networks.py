@@ -1,5 +1,6 @@
-"""Whole networks as they are built for a GPU: planned memory, weights packed by kernels, every kernel in emulation,
-twice.
+"""Whole networks built for a GPU and run in emulation, twice.
+
+Memory is planned, kernels pack the weights, and every kernel is emulated.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def lenet() -> onnx.ModelProto:
 
 
 def resnet() -> onnx.ModelProto:
-    """Two blocks; what goes into the softmax is returned too, as it says more than what comes out."""
+    """Two residual blocks. The input of the softmax is an output too, since it shows more errors than the result."""
     model = small_models.resnet(1, 24)
     softmax = next(n for n in model.graph.node if n.op_type == "Softmax")
     model.graph.output.append(helper.make_tensor_value_info(softmax.input[0], 1, None))
@@ -32,12 +33,12 @@ def resnet() -> onnx.ModelProto:
 
 
 def mobilenet() -> onnx.ModelProto:
-    """Inverted bottlenecks, one with squeeze-and-excitation; channels that fill no tile."""
+    """Inverted bottlenecks, one with squeeze-and-excitation, of channel counts that fill no tile."""
     return small_models.mobilenet(2, 10)
 
 
 def unet() -> onnx.ModelProto:
-    """A level down and up, by transposed convolution and by resizing, joined to the skip."""
+    """One level down and up, by transposed convolution and by resizing, joined to the skip connection."""
     return small_models.unet(1, 12)
 
 

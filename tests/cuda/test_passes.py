@@ -1,4 +1,4 @@
-"""The passes of a GPU: channels last, and float16."""
+"""The passes for GPUs: channels-last layouts, and float16."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYOUTS = ChannelsLast()
 
 
 def layouts_of(g: Graph, op: str) -> list[str]:
-    """The layouts of the operands and the result of the one node of an op."""
+    """The layouts of the operands and the result of the only node of an op."""
     (node,) = (n for n in g.nodes if n.op.name == op)
     return [str(v.type.layout or "") for v in (*node.inputs, node.output)]
 
@@ -47,7 +47,7 @@ def test_data_is_converted_on_the_way_in_and_out_alone() -> None:
 
 @pytest.mark.parametrize(("shape", "layout"), [((6, 4, 3), "WIO"), ((6, 4, 3, 3), "HWIO"), ((6, 4, 1, 2, 3), "DHWIO")])
 def test_every_convolution_is_channels_last(shape: tuple[int, ...], layout: str) -> None:
-    """Small, grouped, of one to three dimensions."""
+    """Small and grouped convolutions, of one to three dimensions, are held channels last."""
     spatial, kernel = ",".join("9" * (len(shape) - 2)), shape[2:]
     out = ",".join(str(9 - k + 1) for k in kernel)
     text = f"%y: f32[1,6,{out}] = conv(%x, %w) {{group=2}}\nreturn %y"
@@ -78,7 +78,7 @@ def test_a_gate_is_not_converted() -> None:
         "%y: f32[1,32,8,8] = conv(%n, %w) {pads=[[1,1],[1,1]]}\nreturn %y"
     )
     placed = assign_layouts(graph(text, w=weights(32, 32, 3, 3), k=weights(1, 32, 1, 1)), LAYOUTS)
-    assert ops(placed).count("relayout") == 3  # in, out, and the weight that both convolutions have
+    assert ops(placed).count("relayout") == 3  # input, output, and the weight that both convolutions share
 
 
 def test_dense_weights_have_their_outputs_innermost() -> None:
@@ -92,7 +92,7 @@ def test_dense_weights_have_their_outputs_innermost() -> None:
 
 
 def dtypes(g: Graph) -> list[tuple[str, str]]:
-    """Each node but casts, and the dtype of its result."""
+    """Each node other than a cast, with the dtype of its result."""
     return [(n.op.name, n.output.type.dtype) for n in g.nodes if not isinstance(n.op, Cast)]
 
 
@@ -135,7 +135,7 @@ def test_what_is_no_float32_stays() -> None:
 
 
 def test_sums_are_kept_in_float32() -> None:
-    """In float16 a sum of ones stops at 2048."""
+    """Sums stay in float32. In float16 a sum of ones stops at 2048."""
     text = (
         "%y: f32[1,2,1,1] = global_average_pool(%x)\n"
         "%z: f32[1,2] = reduce_mean(%x) {axes=[2,3], keepdims=false}\nreturn %y, %z"

@@ -1,4 +1,4 @@
-"""The schedules for GPUs but products, in emulation: every op's cases, and each rule over odd shapes."""
+"""The schedules for GPUs other than matrix products, in emulation: every op, and each rule over odd shapes."""
 
 from __future__ import annotations
 
@@ -39,24 +39,25 @@ from convc.ir.types import TensorType, type_of
 
 A100 = GPUS["sm_80"]
 TINY = replace(A100, sms=1)
-"""On a GPU of one multiprocessor small tensors are shared out as large ones are on others: vectors, many pixels to a
-thread.
+"""A GPU with one multiprocessor.
+
+Small tensors are scheduled on it as large ones are on other GPUs, with vectors and many pixels to a thread.
 """
 
 
 # -- every op ----------------------------------------------------------------------------------------------------------
 
 LOOSER: dict[str, tuple[float, float]] = {
-    # a half to be rounded to an integer, which multiply-add, rounding once, does not hit
+    # a tie in rounding to an integer, which a fused multiply-add, rounding once, may miss
     "resize-13": (0.0, 1.0),
-    # a mean of values of 20 is rounded by 1e-6, and 0.3, the deviation, divides that
+    # the mean of values near 20 is rounded by 1e-6, which is divided by the deviation, 0.3
     "layer_norm-3": (1e-4, 3e-5),
 }
-"""Tolerances of cases that another order of rounding moves more than others."""
+"""The tolerances of cases whose results depend more than others on the order of rounding."""
 
 
 def sampled() -> Iterator[Any]:
-    """Every case; those after an op's first are slow."""
+    """Every case; those after the first of an op are marked slow."""
     seen = set()
     for p in CASES:
         op = p.values[0].op.name  # type: ignore[union-attr]
@@ -66,7 +67,7 @@ def sampled() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("case", "name"), list(sampled()))
 def test_every_op(case: Case, name: str) -> None:
-    """What the rules make of each op's cases gives what the oracles give; or they refuse the op by name."""
+    """Every op gives the oracles' results in each case, or the rules refuse it by name."""
     graph, feeds = case_graph(case)
     group = Group(separate_counts(graph))
     if not case.op.on_gpu:
@@ -97,7 +98,7 @@ def op(name: str, *args: Any, **attrs: Any) -> Op:
 
 
 def last(t: TensorType) -> TensorType:
-    """Held channels last."""
+    """A tensor type held channels last."""
     return t.with_layout(Layout({3: "NWC", 4: "NHWC", 5: "NDHWC"}[t.rank]))
 
 
@@ -106,9 +107,7 @@ def held(t: TensorType, layout: str) -> TensorType:
 
 
 def group_of(types: Sequence[TensorType], first: Op, *rest: tuple[Op, int] | Op) -> Group:
-    """The group of an op of the operands that it takes, and of ops that follow, each with the number of another
-    operand.
-    """
+    """A group of an op on these operands and of ops that follow, each with the index of another operand."""
     b = Builder("rules")
     inputs = [b.input(f"x{i}", t) for i, t in enumerate(types)]
     others = {n for r in rest if isinstance(r, tuple) for n in r[1:]}
@@ -138,7 +137,7 @@ def pooled(x: TensorType, first: Op) -> Group:
 
 
 def case(rule: Any, make: Any, gpu: Gpu = A100, low: float = -2.0) -> Any:
-    """A group that ``make`` builds of float32, and another of float16; ``rule`` must be the first to take it."""
+    """A parametrised case: the rule, and how to build the group that it must take, in float32 and in float16."""
     return rule, make, gpu, low
 
 
@@ -232,7 +231,7 @@ RULE_CASES = [
 
 @pytest.mark.parametrize(("rule", "make", "gpu", "low", "dtype"), RULE_CASES)
 def test_rule(rule: Any, make: Any, gpu: Gpu, low: float, dtype: Any) -> None:
-    """The rule is the first to take the group, what it makes is right, and ptxas spills no register of it."""
+    """The rule is the first to take the group, its result is right, and ptxas reports no spilled registers."""
     group = make(dtype)
     assert ask(RULES, group, gpu)[1] == rule.__name__
     code = check(group, rule, gpu, low=low)
@@ -242,7 +241,7 @@ def test_rule(rule: Any, make: Any, gpu: Gpu, low: float, dtype: Any) -> None:
 
 @pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu", "mish", "relu"])
 def test_intrinsics(name: str) -> None:
-    """What GPUs compute of our own formulas is what float64 gives, NaN, infinities and denormals with it."""
+    """GPUs compute convc's own formulas as float64 does, including NaN, infinities and denormals."""
     x = np.concatenate(
         [np.linspace(-110, 110, 4001).astype(np.float32), np.linspace(-6, 6, 4001).astype(np.float32), SPECIAL]
     )
@@ -265,6 +264,6 @@ def test_intrinsics(name: str) -> None:
 
 
 def test_every_intrinsic_is_there() -> None:
-    """CUDA's library or our own text has each."""
+    """CUDA's library or convc's own source defines each intrinsic."""
     assert set(INTRINSICS) == set(LIBRARY) | set(DEFINED)
     assert not set(LIBRARY) & set(DEFINED)

@@ -1,11 +1,12 @@
-"""Runs CUDA C++ as TVM generates it on the CPU, to test kernels where there is no GPU.
+"""Runs CUDA C++ as TVM generates it on the CPU, to test kernels on machines without a GPU.
 
-``run`` takes what ships: the very source, and its launches. A fiber stands for each thread; barriers, shuffles,
-``ldmatrix``, ``mma.sync`` and ``cp.async`` behave as the PTX ISA says, and what the hardware leaves undefined is an
-error or poison: shared memory and registers start as NaN, a copy's target is NaN until it has been waited for, every
-buffer lies between red zones, an unaligned access, one out of bounds, one that no barrier keeps apart from another
-thread's, or a barrier that not all threads reach ends the run. It cannot see speed, nor what is left to timing.
-``check`` runs one group by one rule against ONNX Runtime.
+``run`` takes the source and the launches that artifacts are built from. A fiber stands for each thread. Barriers,
+shuffles, ``ldmatrix``, ``mma.sync`` and ``cp.async`` behave as the PTX ISA says. What the hardware leaves undefined is
+an error or NaN: shared memory and registers start as NaN, and the target of an asynchronous copy is NaN until the copy
+has been waited for. Every buffer lies between red zones. Unaligned and out-of-bounds accesses, accesses of two threads
+to the same memory without a barrier between them, and barriers that not all threads reach end the run. The emulator
+cannot detect errors that depend on timing, and says nothing of speed. ``check`` runs one group by one rule and compares
+it with ONNX Runtime.
 """
 
 from .check import check

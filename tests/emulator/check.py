@@ -1,4 +1,4 @@
-"""One group, scheduled by a rule, run in emulation, against ONNX Runtime in float32."""
+"""Checks of one group: a rule schedules it, it runs in emulation, and its outputs are compared with ONNX Runtime's."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from convc.onnx.export import to_onnx
 from .run import run
 
 HIGHEST = 2.0
-"""Inputs lie between -2 and 2, weights so that sums of products do too."""
+"""Inputs lie between -``HIGHEST`` and ``HIGHEST``. Weights are scaled so that sums of products do too."""
 
 
 def check(
     graph: Graph | Group, rule: Rule, gpu: Gpu, *, tolerance: tuple[float, float] | None = None, low: float = -HIGHEST
 ) -> DeviceCode:
-    """Lower what ``rule`` makes of a group (a graph whose nodes become one kernel), run it, and compare every output.
+    """Lower a group by ``rule``, run it, and compare every output; returns the code.
 
-    ``low`` and ``tolerance`` are as in ``check_code``. Returns the code, to look at.
+    ``graph`` has the nodes that become one kernel. ``low`` and ``tolerance`` are as in ``check_code``.
     """
     group = graph if isinstance(graph, Group) else Group(graph)
     code = code_of(group, rule, gpu)
@@ -51,8 +51,8 @@ def check_code(
 ) -> None:
     """Run the code of a group, and compare every output with ONNX Runtime's.
 
-    ``low`` is the least value of the inputs, for ops of a limited domain. The tolerance is that of TF32 where tensor
-    cores round float32 factors, else the dtype's own, unless one is given.
+    ``low`` is the least value of the inputs, for ops of a limited domain. Without ``tolerance``, the tolerance is that
+    of TF32 where tensor cores round float32 factors, and else that of the dtype.
     """
     inputs = random_inputs(group.body, low)
     arguments = [physical(x, v.type) for x, v in zip(inputs, group.body.inputs, strict=True)]
@@ -66,19 +66,19 @@ def check_code(
 
 
 def _poison(t: TensorType) -> np.ndarray:
-    """What an output holds before: 0xFF, which is NaN in every float."""
+    """The initial bytes of an output: 0xFF, which is NaN in every floating-point type."""
     size = math.prod(t.physical_shape)
     return np.full(size * t.numpy_dtype.itemsize, 0xFF, np.uint8).view(t.numpy_dtype).reshape(t.physical_shape)
 
 
 def code_of(group: Group, rule: Rule, gpu: Gpu) -> DeviceCode:
-    """What a rule makes of a group; it must take it."""
+    """The code that a rule makes of a group. The rule must take the group."""
     func, _ = ask([rule], group, gpu)
     return lower(func, gpu, "k")
 
 
 def random_inputs(graph: Graph, low: float = -HIGHEST) -> list[np.ndarray]:
-    """Values for the inputs of a graph, the same on every run; those of weights the smaller the more are summed."""
+    """Random inputs of a graph, the same on every run. Those of weights are smaller the more of them are summed."""
     rng = np.random.default_rng(zlib.crc32(str([str(v) for v in graph.inputs]).encode()))
     weights = {n.inputs[1].name for n in graph.nodes if n.op.name in ("conv", "conv_transpose", "matmul", "gemm")}
     made = []
@@ -90,19 +90,19 @@ def random_inputs(graph: Graph, low: float = -HIGHEST) -> list[np.ndarray]:
 
 
 def reference(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a graph by ONNX Runtime, all floats of 16 bits computed in float32."""
+    """The outputs of a graph by ONNX Runtime. Floats of 16 bits are computed in float32."""
     model = to_onnx(plain(graph))
     feeds = {v.name: x.astype(wide(v.type).numpy_dtype) for v, x in zip(graph.inputs, inputs, strict=True)}
     return run_onnxruntime(model, feeds)
 
 
 def wide(t: TensorType) -> TensorType:
-    """The type with no layout, in float32 for floats of 16 bits."""
+    """The type without its layout, with float32 for floats of 16 bits."""
     return TensorType("f32" if t.dtype in ("f16", "bf16") else t.dtype, t.shape)
 
 
 def plain(graph: Graph) -> Graph:
-    """The same function of row-major tensors, in float32 for floats of 16 bits."""
+    """The same function of row-major tensors, with float32 for floats of 16 bits."""
     b = Builder(graph.name)
     env: dict[str, Value] = {v.name: b.input(v.name, wide(v.type)) for v in graph.inputs}
     for name, c in graph.constants.items():
@@ -122,24 +122,24 @@ def plain(graph: Graph) -> Graph:
 
 
 def physical(x: np.ndarray, t: TensorType) -> np.ndarray:
-    """A tensor as it lies in memory, layout padding zero."""
+    """A tensor as it lies in memory, with zeros as layout padding."""
     out = np.zeros(t.physical_shape, x.dtype)
     out[_places(t)] = x
     return out
 
 
 def logical(x: np.ndarray, t: TensorType) -> np.ndarray:
-    """A tensor from what lies in memory."""
+    """The tensor whose elements lie in memory in this layout."""
     return np.asarray(x[_places(t)])
 
 
 def _places(t: TensorType) -> tuple[np.ndarray, ...]:
-    """Where each element of a tensor lies, as numpy indexes."""
+    """The position of each element of a tensor in memory, as a numpy index."""
     index = np.indices(t.sizes)
     return tuple(t.layout.physical_index(list(index)) if t.layout else index)
 
 
 def assert_padding_is_zero(x: np.ndarray, t: TensorType, what: str) -> None:
-    """What lies in layout padding must be zero."""
+    """Raise an error unless the layout padding is zero."""
     if t.layout is not None and t.layout.is_padded(t.sizes):
         np.testing.assert_array_equal(physical(logical(x, t), t), x, err_msg=f"{what}: padding that is not zero")

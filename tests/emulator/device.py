@@ -1,5 +1,6 @@
-"""An emulated GPU that runs whole plans: memory is one file, a module is the CUDA source itself, a stream does its work
-at once.
+"""An emulated GPU that runs whole plans.
+
+Its memory is one file, a module is CUDA source, and a stream does its work at once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Kernel:
 
 
 class EmulatedDevice:
-    """``convc.backends.cuda.device.Device`` on the CPU; an address is an offset in the memory."""
+    """An implementation of ``convc.runtime.cuda.device.Device`` on the CPU. An address is an offset in the memory."""
 
     name = "emulator"
     dlpack = (2, 0)
@@ -41,7 +42,7 @@ class EmulatedDevice:
         return self.memory.allocate(nbytes)
 
     def free(self, address: int) -> None:
-        """Give memory back; an address that is not a buffer's is an error."""
+        """Free a buffer. Raises ``EmulationError`` when no buffer begins at the address."""
         self.memory.free(address)
 
     def copy_in(self, to: int, array: np.ndarray, stream: Stream) -> None:

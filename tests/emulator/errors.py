@@ -1,7 +1,7 @@
-"""What goes wrong in emulation."""
+"""The error of the emulator."""
 
 from __future__ import annotations
 
 
 class EmulationError(Exception):
-    """A kernel that the emulator cannot compile, or that did what no kernel may."""
+    """A kernel cannot be compiled by the emulator, or did what a kernel must not do."""

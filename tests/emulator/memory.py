@@ -1,5 +1,6 @@
-"""The emulated GPU's memory: one file, mapped by this process and by the emulator's; every buffer between red zones of
-0xFF.
+"""The memory of the emulated GPU.
+
+It is one file, which this process and the emulator's process map. Every buffer lies between red zones of 0xFF.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ALIGNMENT = 256
 
 
 class Memory:
-    """Buffers by their offsets. What is not written yet reads as 0xFF, which is NaN in every floating type."""
+    """Buffers by their offsets. Bytes that are not written yet are 0xFF, which is NaN in every floating-point type."""
 
     def __init__(self, capacity: int) -> None:
         handle, self.path = tempfile.mkstemp(prefix="convc_gpu_", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
@@ -28,17 +29,17 @@ class Memory:
         self._remove = weakref.finalize(self, os.unlink, self.path)
         self.bytes = np.memmap(self.path, np.uint8, "r+", shape=(capacity,))
         self.buffers: dict[int, int] = {}
-        """The size of each buffer, by its offset."""
+        """The size of each buffer by its offset."""
         self._end = RED_ZONE
         self.bytes[:RED_ZONE] = 0xFF
 
     @staticmethod
     def needed(sizes: list[int]) -> int:
-        """The capacity that holds buffers of these sizes."""
+        """The capacity that buffers of these sizes need."""
         return RED_ZONE + sum(-(-n // ALIGNMENT) * ALIGNMENT + RED_ZONE for n in sizes)
 
     def allocate(self, size: int) -> int:
-        """The offset of a new buffer of so many bytes."""
+        """Allocate a buffer of ``size`` bytes and return its offset."""
         offset = self._end
         self._end = offset + -(-size // ALIGNMENT) * ALIGNMENT + RED_ZONE
         if self._end > len(self.bytes):
@@ -48,7 +49,7 @@ class Memory:
         return offset
 
     def free(self, offset: int) -> None:
-        """Give a buffer up: from now on nothing may touch it."""
+        """Free a buffer. Accessing it from now on is an error."""
         if offset not in self.buffers:
             raise EmulationError(f"offset {offset} was freed, where no buffer starts")
         self.bytes[offset : offset + self.buffers.pop(offset)] = 0xFF
@@ -60,7 +61,7 @@ class Memory:
         return self.bytes[offset : offset + size]
 
     def check(self) -> None:
-        """Raise ``EmulationError`` when a byte around a buffer has been written."""
+        """Raise ``EmulationError`` when a byte of a red zone has been written."""
         bounds = [(0, 0), *sorted((at, at + size) for at, size in self.buffers.items()), (self._end, self._end)]
         for i, ((_, end), (start, _)) in enumerate(itertools.pairwise(bounds)):
             written = np.flatnonzero(self.bytes[end:start] != 0xFF)

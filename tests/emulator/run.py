@@ -1,4 +1,4 @@
-"""Compile translated CUDA with g++ and run its launches in a process of their own."""
+"""Compiling translated CUDA with g++, and running its launches in a separate process."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ KERNEL_FLAGS = (
     "-ftrivial-auto-var-init=pattern",
 )  # fmt: skip
 WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
-"""Each access is reported to the runtime; nothing of the thread sanitizer's own is linked."""
+"""The compiler options that report each access to the runtime. The thread sanitizer's own library is not linked."""
 
 _lock = threading.Lock()
 
 
 def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
-    """Run a group's launches on its arguments (inputs, then outputs), which are C-contiguous; outputs are written in
-    place.
+    """Run the launches of a group on its arguments, first inputs and then outputs, which are C-contiguous.
 
-    Scratch memory starts as NaN. Raises ``EmulationError``: PTX that is not known, a divergent barrier, an
-    unaligned access, one out of bounds, a race.
+    Outputs are written in place. Scratch memory starts as NaN. Raises ``EmulationError`` for unknown PTX, divergent
+    barriers, unaligned or out-of-bounds accesses, and races.
     """
     sizes = [*(a.nbytes for a in arguments), code.scratch]
     memory = Memory(Memory.needed(sizes))
@@ -55,13 +54,13 @@ def run(code: DeviceCode, arguments: Sequence[np.ndarray]) -> None:
 
 
 def launch_text(launch: Launch, offsets: Sequence[int]) -> str:
-    """A launch as the program reads it; the last of ``offsets`` is that of the scratch memory."""
+    """A launch as text that the program reads. The last of ``offsets`` is that of the scratch memory."""
     places = [offsets[i] if i >= 0 else offsets[-1] - 1 - i for i in launch.arguments]
     return " ".join(map(str, (launch.kernel, *launch.grid, *launch.block, launch.shared, *places)))
 
 
 def execute(program: Path, memory: Memory, launches: Sequence[str]) -> None:
-    """Run launches in turn, and look at the red zones; raises ``EmulationError``."""
+    """Run launches in turn, and check the red zones. Raises ``EmulationError``."""
     buffers = " ".join(f"{start} {start + size}" for start, size in memory.buffers.items())
     done = subprocess.run([program, memory.path, buffers, *launches], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -72,7 +71,10 @@ def execute(program: Path, memory: Memory, launches: Sequence[str]) -> None:
 
 @functools.cache
 def _folder() -> Path:
-    """Where programs are kept while this process lives, with the runtime and the precompiled header that all share."""
+    """The folder of programs, with the runtime and the precompiled header that they share.
+
+    It is deleted when this process ends.
+    """
     folder = Path(tempfile.mkdtemp(prefix="convc_emulator_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _compile(*RUNTIME_FLAGS, "-c", HERE / "runtime" / "runtime.cpp", "-o", folder / "runtime.o")
@@ -81,7 +83,7 @@ def _folder() -> Path:
 
 
 def program(source: str) -> Path:
-    """The executable that runs the kernels of a CUDA source; raises ``EmulationError`` when it does not compile."""
+    """The executable that runs the kernels of a CUDA source. Raises ``EmulationError`` when it does not compile."""
     table = ", ".join(f'{{"{k}", Caller<{k}>::run, Caller<{k}>::PARAMETERS}}' for k in kernels(source))
     table = f"namespace emulator {{ const Kernel kernels[] = {{{table}, {{}}}}; }}"
     text = f'#include "shim.h"\n{translate(source)}\n{table}\n'

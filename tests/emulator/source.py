@@ -1,4 +1,4 @@
-"""CUDA C++ made C++ for the emulator: shared arrays, inline PTX."""
+"""Translation of CUDA C++ to C++ for the emulator: shared arrays, and inline PTX."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ _TRANSLATIONS: tuple[tuple[str, str], ...] = (
     (r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.f32\.(f16|tf32)\.\2\.f32", r"ptx_mma_\1_\2({all})"),
     (r"cvt\.rna\.tf32\.f32\s+%0, %1;", "ptx_to_tf32({0}, {1})"),
 )
-"""Each template of an ``asm`` statement that is known, and the call that stands for it; its operands are numbered as
-there.
-"""
+"""The calls that replace ``asm`` statements, by their templates. Operands are numbered as in the template."""
 
 
 def kernels(source: str) -> list[str]:
@@ -37,9 +35,7 @@ def kernels(source: str) -> list[str]:
 
 
 def translate(source: str) -> str:
-    """The source as C++ that compiles with ``shim.h`` before it; raises
-    ``EmulationError`` for PTX that is not known.
-    """
+    """Translate a source to C++ that compiles with ``shim.h`` before it. Raises ``EmulationError`` for unknown PTX."""
     source = _DYNAMIC.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared());", source)
     source = _STATIC.sub(
         lambda m: (
@@ -83,7 +79,7 @@ def _operands(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, opening: int) -> int:
-    """The index after the bracket that closes the one at ``opening``; brackets in strings do not count."""
+    """The index after the bracket that closes the one at ``opening``. Brackets in strings do not count."""
     depth, at = 0, opening
     while True:
         if text[at] == '"':

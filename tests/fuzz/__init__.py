@@ -1,8 +1,9 @@
-"""Differential fuzzing: random valid graphs, compiled in several ways, against ONNX Runtime. From the root: ``python -m
-tests.fuzz``.
+"""Differential fuzzing: random valid graphs are compiled in several ways and compared with ONNX Runtime.
+
+Run it from the root of the repository: ``python -m tests.fuzz``.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share lies there, as for pytest
+sys.path.insert(0, str(Path(__file__).parents[1]))  # code that tests share lies there, as for pytest

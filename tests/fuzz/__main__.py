@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --seconds 3600 --seed 0``."""
+"""The command line of the fuzzer: ``python -m tests.fuzz --seconds 3600 --seed 0``."""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""Many seeds, each checked in a process that may die: models per hour, and every failure with its seed and a small
-graph.
+"""Checks many seeds, each in a process that may crash.
+
+Prints the rate of models per hour, and every failure with its seed and a small graph.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .shrink import kind, shrink
 from .variants import check, some_variants
 
 MODELS_A_PROCESS = 200
-"""Machine code is never unloaded, so a process is given up in time."""
+"""The number of models that one process checks. Machine code is never unloaded, so that a process must end in time."""
 SHRINKING = 60
-"""Seconds to make a failure small."""
+"""The number of seconds for making a failing graph small."""
 PATIENCE = 600
-"""A model takes no longer than so many seconds, or hangs."""
+"""A model that takes longer than this many seconds hangs."""
 
 
 def main() -> int:
@@ -58,11 +59,11 @@ def main() -> int:
 
 
 Outcome = tuple[str, list[str], str]
-"""``clean``, ``unclear``, ``failed``, ``crashed``, or ``hung``; what is wrong; a small graph."""
+"""The outcome of a model: ``clean``, ``unclear``, ``failed``, ``crashed`` or ``hung``; the error; and a small graph."""
 
 
 def receive(connection: Connection) -> Outcome | None:
-    """The outcome of the next model; ``None`` at the end of a process's work."""
+    """Receive the outcome of the next model, or ``None`` when the process has done its work."""
     try:
         if not connection.poll(PATIENCE):
             return "hung", [f"no answer in {PATIENCE} seconds"], ""
@@ -85,8 +86,9 @@ def report(seed: int, outcome: Outcome, counts: Counter[str], known: set[str]) -
 
 
 def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
-    """Check seeds in turn and send the outcome of each; a failure is made small first, unless it is an error seen
-    before.
+    """Check seeds in turn, and send the outcome of each.
+
+    A failing graph is made small first, unless its error has been seen before.
     """
     for seed in range(first, end):
         try:
@@ -104,21 +106,21 @@ def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
 
 
 def failure(seed: int, variants: int = 2) -> str:
-    """What is wrong with the graph of a seed, and the graph; empty when nothing is. Raises ``Unclear``."""
+    """The error of a seed's graph, or an empty text, and the graph. Raises ``Unclear``."""
     graph = generate(seed)
     wrong = check(graph, some_variants(seed, variants))
     return "\n".join([*wrong, print_graph(graph)]) if wrong else ""
 
 
 def smallest(seed: int, wrong: list[str]) -> Graph:
-    """The graph of a seed, made small while it fails in the first of these ways."""
+    """The graph of a seed, made small as long as it fails like the first of these errors."""
     variant = wrong[0].partition(":")[0]
     variants = [variant] if variant in some_variants(seed) else []
 
     def fails(graph: Graph) -> bool:
         try:
             return kind(wrong[0]) in map(kind, check(graph, variants))
-        except Exception:  # what no oracle takes is no example
+        except Exception:  # a graph that no oracle takes is not an example
             return False
 
     return shrink(generate(seed), fails, SHRINKING)

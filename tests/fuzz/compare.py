@@ -1,8 +1,9 @@
-"""What is right, and how far off may be: by ONNX Runtime, which also runs the graph with noise where arithmetic rounds.
+"""The right results of a graph, and the tolerance for each output.
 
-The noise is of the size by which right implementations of each node may differ, so what it does to the outputs is what
-rounding may do to them, whatever the graph amplifies. Where ONNX Runtime takes float32 alone, it runs float16 and
-float64 graphs in float32.
+ONNX Runtime gives the results. It also runs the graph with noise added where arithmetic rounds. The noise has the size
+by which right implementations of a node may differ, so that its effect on the outputs is what rounding may do to them,
+however the graph amplifies it. Where ONNX Runtime supports float32 alone, it runs float16 and float64 graphs in
+float32.
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ from convc.ir.ops.cum_sum import Cumulative
 from convc.onnx.export import to_onnx
 
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
-"""One rounding, relative; of float64 graphs too, for ONNX Runtime runs them in float32."""
+"""The relative error of one rounding. It holds for float64 graphs too, which ONNX Runtime runs in float32."""
 WINOGRAD = 20
-"""How many times more than the direct form Winograd's convolution may round (tests/support/tolerances.py)."""
+"""How many times larger Winograd's rounding errors may be than those of the direct form of convolution.
+
+See ``tests/support/tolerances.py``.
+"""
 SAFETY = 8
-"""The error may be so many times what noise does: noise is drawn twice, and the worst case is seldom drawn."""
+"""The error may be this many times the effect of noise.
+
+Noise is drawn only twice, and rarely hits the worst case.
+"""
 FLOOR = 16
-"""Roundings of the largest element that are always allowed."""
+"""An error of this many roundings of the largest element is always allowed."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """An output as it should be, and the largest error allowed; 0 where every bit is decided."""
+    """The right value of an output, and the largest allowed error, which is 0 where every bit is determined."""
 
     name: str
     value: np.ndarray
@@ -44,11 +51,11 @@ class Truth:
 
 
 class Unclear(Exception):
-    """The oracle does not decide: it refuses the graph, or the result is not finite."""
+    """The oracle does not decide, since it refuses the graph or its result is not finite."""
 
 
 def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
-    """Inputs near 1, the same on every run; float64 ones that float32 holds exactly."""
+    """Inputs near 1, the same on every run. Those of float64 have values that float32 can represent."""
     feeds = {}
     for v in graph.inputs:
         rng = np.random.default_rng(zlib.crc32(f"{v.name}{v.type}".encode()))
@@ -61,7 +68,7 @@ def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
 
 
 def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
-    """Every output by ONNX Runtime. Raises ``Unclear``."""
+    """The right value of every output, by ONNX Runtime. Raises ``Unclear``."""
     wide = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in feeds.items()}
     try:
         plain = run_onnxruntime(to_onnx(held_in("f32", graph)), wide, optimized=False)
@@ -83,21 +90,25 @@ def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
 
 
 def loses_digits(graph: Graph) -> bool:
-    """Whether a constant is no float32, so that even what only moves elements differs from the oracle by a rounding."""
+    """Whether float32 cannot represent a constant.
+
+    An op that only moves its elements then differs from the oracle by a rounding too.
+    """
     wide = [c.array for c in graph.constants.values() if c.type.dtype == "f64"]
     return any(not np.array_equal(x, x.astype(np.float32)) for x in wide)
 
 
 def exonerates(graph: Graph, feeds: Feeds, truths: Sequence[Truth], got: Sequence[np.ndarray]) -> bool:
-    """Whether onnx's reference in float64 is on the side of results that ONNX Runtime's differ from: its own can be
-    off, as where it takes a variance for a difference of squares.
+    """Whether onnx's reference implementation in float64 agrees with results that differ from ONNX Runtime's.
+
+    ONNX Runtime's own may be wrong, as when it computes a variance as a difference of squares.
     """
     wide = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in feeds.items()}
     try:
         right = run_reference(to_onnx(held_in("f64", graph)), wide)
     except Exception:  # it raises errors of many kinds
         return False
-    # what float32 rounds of the inputs of the worst node may come back larger: ONNX Runtime is given ten times as much
+    # The worst node may amplify the rounding of its inputs to float32, so ONNX Runtime is allowed ten times the error.
     closer = [
         Truth(t.name, y, max(t.error, float(np.abs(y - t.value).max(initial=0)) / 10))
         if t.value.dtype.kind == "f"
@@ -108,8 +119,9 @@ def exonerates(graph: Graph, feeds: Feeds, truths: Sequence[Truth], got: Sequenc
 
 
 def held_in(dtype: str, graph: Graph, noise: int | None = None) -> Graph:
-    """The graph with every float held as one dtype; with ``noise``, a seed, each node that rounds has some added to its
-    result.
+    """The graph with all floats in one dtype.
+
+    With ``noise``, a seed, noise is added to the result of each node that rounds.
     """
     rng = np.random.default_rng(noise)
     b = Builder(graph.name)
@@ -132,7 +144,7 @@ def held_in(dtype: str, graph: Graph, noise: int | None = None) -> Graph:
 
 
 def _jitter(rng: np.random.Generator, size: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of either sign, none of them near 0, so that noise is never lost in rounding."""
+    """Random numbers of either sign, none near 0, so that noise is never lost in rounding."""
     return (rng.uniform(size / 2, size, shape) * rng.choice((-1, 1), shape)).astype(np.float32)
 
 
@@ -141,12 +153,12 @@ def _held(dtype: str, floats: str) -> str:
 
 
 def _noise(node: Node) -> float:
-    """By how much right results of a node may differ, beside themselves and beside 1; 0 where it does not round."""
+    """The relative and the absolute amount by which right results of a node may differ; 0 where it does not round."""
     out = node.output.type
     if not out.is_float or not node.op.rounds or (isinstance(node.op, Cast) and not rounds(node)):
         return 0.0
     terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / out.numel
-    if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may follow from all of them
+    if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may depend on all others
         terms = node.inputs[0].type.numel
     widest = WINOGRAD if isinstance(node.op, Conv) and out.dtype == "f32" else 1
     accumulated = EPSILON["f32"] * math.sqrt(terms + 1) * widest
@@ -160,7 +172,7 @@ def rounds(cast: Node) -> bool:
 
 
 def differences(truths: Sequence[Truth], got: Sequence[np.ndarray], what: str) -> list[str]:
-    """What is wrong with results, in words."""
+    """The differences between results and the truth, as text."""
     wrong = []
     for t, y in zip(truths, got, strict=True):
         if y.shape != t.value.shape:

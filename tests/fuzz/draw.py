@@ -1,8 +1,8 @@
-"""What the generator draws from: seeded choices, and a graph under construction.
+"""Random choices for the generator, and a graph under construction.
 
-A value is *exact* when every right implementation gives the same bits: an input, or made from exact values by moving,
-selecting and comparing alone. Only exact values go into ops that jump, such as Round and ArgMax, so that no rounding
-error can flip a result.
+A value is *exact* when every right implementation gives the same bits: it is an input, or is made from exact values by
+moving, selecting and comparing alone. Ops that are not continuous, such as Round and ArgMax, get only exact values, so
+that no rounding error can flip a result.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ T = TypeVar("T")
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 16, 17, 31)
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 31, 32, 40, 48, 58, 64)
 LARGEST = 60_000
-"""Elements of a value."""
+"""The greatest number of elements of a value."""
 MOST_FLOPS = 40_000_000
-"""Of one node."""
+"""The greatest number of operations of one node."""
 
 
 class Draw:
-    """A graph under construction and the choices that make it."""
+    """A graph under construction, and the random choices that make it."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -48,7 +48,7 @@ class Draw:
         return self.rng.random() < probability
 
     def number(self, low: float, high: float) -> float:
-        """A float that float16 holds exactly."""
+        """A random float that float16 can represent."""
         return round(self.rng.uniform(low, high) * 64) / 64
 
     def whole(self, low: int, high: int) -> int:
@@ -63,14 +63,14 @@ class Draw:
     # -- values -------------------------------------------------------------------------------------------------------
 
     def input(self, type: TensorType) -> Value:
-        """A graph input, which is exact."""
+        """Add a graph input, which is exact."""
         v = self.b.input(f"x{len(self.b.inputs)}", type)
         self.values.append(v)
         self.exact.add(v.name)
         return v
 
     def uniform(self, shape: Sequence[int], bound: float, dtype: str = "f32") -> Value:
-        """A constant of values in +-bound."""
+        """Add a constant with random values between ``-bound`` and ``bound``."""
         how = Initializer("uniform", round(bound, 4), self.whole(0, 1 << 30))
         return self.b.constant(Constant(TensorType(dtype, tuple(shape)), how), "c")
 
@@ -78,14 +78,15 @@ class Draw:
         return self.b.constant(Constant(TensorType(dtype, tuple(shape)), Initializer("fill", value)), "c")
 
     def array(self, values: Any, dtype: Any) -> Value:
-        """A constant of these values, which are exact."""
+        """Add a constant with these values, which is exact."""
         v = self.b.constant(np.asarray(values, dtype), "c")
         self.exact.add(v.name)
         return v
 
     def emit(self, op: Op, *inputs: Value, exact: bool = False) -> Value:
-        """Add a node; returns its first result. With ``exact`` results are exact if operands are. Raises
-        ``ShapeError``.
+        """Add a node, and return its first result.
+
+        With ``exact``, the results are exact if the operands are. Raises ``ShapeError``.
         """
         types = infer_types(op, inputs)
         if max(t.numel for t in types) > LARGEST or min(t.numel for t in types) < 1:
@@ -100,18 +101,18 @@ class Draw:
         return outputs[0]
 
     def value(self, suits: Callable[[Value], bool]) -> Value:
-        """A value that suits, rather one made lately; raises ``ShapeError`` when there is none."""
+        """A random value that suits, more likely a recent one. Raises ``ShapeError`` when there is none."""
         found = [v for v in self.values if suits(v)]
         if not found:
             raise ShapeError("nothing suits")
         return found[math.floor(len(found) * math.sqrt(self.rng.random()))]
 
     def floats(self, low: int = 1, high: int = 6) -> Value:
-        """A float value of a rank within these bounds."""
+        """A random float value whose rank is within these bounds."""
         return self.value(lambda v: v.type.is_float and low <= v.type.rank <= high)
 
     def image(self, low: int = 3, high: int = 5) -> Value:
-        """A float value with a batch, channels and space."""
+        """A random float value with a batch axis, channels and spatial axes."""
         return self.floats(low, high)
 
     def alike(self, v: Value) -> Value:
@@ -119,11 +120,11 @@ class Draw:
         return self.value(lambda other: other.type == v.type and other.name != v.name)
 
     def exactly(self, suits: Callable[[Value], bool] = lambda v: True) -> Value:
-        """An exact value that suits."""
+        """A random exact value that suits."""
         return self.value(lambda v: v.name in self.exact and suits(v))
 
     def finish(self) -> Graph:
-        """The graph of all that was made: what nothing reads is returned, and now and then something else too."""
+        """The finished graph. It returns the values that nothing reads, and now and then another one."""
         read = {v.name for n in self.b.nodes for v in n.inputs}
         made = [v for n in self.b.nodes for v in n.outputs]
         outputs = [v for v in made if v.name not in read]

@@ -1,6 +1,6 @@
-"""Random valid graphs, convolutions at their centre; the same graph for the same seed.
+"""Random valid graphs with convolutions at their centre. A seed always gives the same graph.
 
-Each seed leaves out some kinds of node, so that the rest meet more often (A. Groce and others, Swarm Testing, 2012).
+Each seed leaves out some kinds of node, so that the others meet more often (A. Groce and others, Swarm Testing, 2012).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Draws of what stands at the ends of networks, or between their halves: recurrent layers, sampling at places,
-quantization.
+"""Random nodes for the ends of networks and between their halves.
+
+They are recurrent layers, sampling at positions, and quantization.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .layers import windows
 
 
 def recurrent(d: Draw) -> Value:
-    """A layer over the first axis, its gates a value as it is."""
+    """A recurrent layer over the first axis, whose gates may be computed values."""
     x = d.value(lambda v: v.type.rank == 3 and v.type.dtype == "f32")
     op = d.pick((LSTM, GRU, RNN))
     steps, batch, width = x.type.sizes
@@ -88,7 +89,10 @@ def deformed_conv(d: Draw) -> Value:
 
 
 def moved_quantized(d: Draw) -> Value:
-    """What is quantized, moved as floats, and quantized again, often alike, as quantizers write it."""
+    """Quantized data that is dequantized, moved as floats, and quantized again.
+
+    Often the scale is the same, as quantizers write it.
+    """
     x = d.exactly(lambda v: v.type.dtype == "f32" and v.type.rank > 0)
     dtype = d.pick(("u8", "i8"))
     how = [
@@ -115,7 +119,7 @@ def moved_quantized(d: Draw) -> Value:
 
 
 def dequantized_conv(d: Draw, x: Value) -> Value:
-    """A convolution by a weight that is held as integers too, of a value that was."""
+    """A convolution of dequantized data by a dequantized weight."""
     kernel, strides, pads, dilations = windows(d, x)
     outputs = d.pick((1, 2, 8, 17))
     size = (outputs, x.type.sizes[1], *kernel)
@@ -132,8 +136,9 @@ def dequantized_conv(d: Draw, x: Value) -> Value:
 
 
 def quantized(d: Draw) -> Value:
-    """What is exact, quantized, perhaps convolved as integers, and made floats again; ONNX Runtime has no 3-D
-    ConvInteger.
+    """Exact data that is quantized, perhaps convolved as integers, and converted to floats again.
+
+    ONNX Runtime has no 3-D ConvInteger.
     """
     x = d.exactly(lambda v: v.type.dtype == "f32" and 2 <= v.type.rank <= 4)
     channels = x.type.sizes[1]

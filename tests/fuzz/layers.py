@@ -1,4 +1,4 @@
-"""Draws of convolutions, poolings, normalisations and matrix products."""
+"""Random convolutions, poolings, normalisations and matrix products."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KERNELS = (1, 1, 2, 3, 3, 3, 3, 5, 7)
 
 
 def parameter(d: Draw, shape: tuple[int, ...], bound: float, dtype: str) -> Value:
-    """A constant, or now and then something computed or given at run time."""
+    """A parameter of a layer: a constant, or now and then a value that is computed or given at run time."""
     if d.chance(0.03):
         v = d.input(TensorType(dtype, shape))
         d.values.remove(v)
@@ -41,7 +41,7 @@ def parameter(d: Draw, shape: tuple[int, ...], bound: float, dtype: str) -> Valu
 
 
 def windows(d: Draw, x: Value) -> tuple[Ints, Ints, Pads, Ints]:
-    """Kernel, strides, pads and dilations for the spatial axes of x."""
+    """A random kernel with strides, pads and dilations for the spatial axes of x."""
     rank = x.type.rank - 2
     same = d.chance(0.6)
 
@@ -63,7 +63,7 @@ def windows(d: Draw, x: Value) -> tuple[Ints, Ints, Pads, Ints]:
 
 
 def conv(d: Draw) -> Value:
-    """A convolution, often followed by what is folded or fused into it."""
+    """A convolution, often followed by ops that are folded or fused into it."""
     x = d.image()
     kernel, strides, pads, dilations = windows(d, x)
     channels, group = x.type.sizes[1], 1
@@ -96,7 +96,7 @@ def conv_transpose(d: Draw) -> Value:
 
 
 def pool(d: Draw) -> Value:
-    """Pads are smaller than the kernel, for ONNX Runtime takes no others."""
+    """A pooling. Its pads are smaller than its kernel, since ONNX Runtime refuses others."""
     kind = d.pick((MaxPool, MaxPool, AveragePool, AveragePool, LpPool))
     x = d.image()
     kernel, strides, pads, dilations = windows(d, x)
@@ -110,7 +110,7 @@ def pool(d: Draw) -> Value:
 
 
 def max_pool_indices(d: Draw) -> Value:
-    """Indices jump where elements are nearly equal, and so are taken of exact data alone."""
+    """A MaxPool with indices, of exact data alone, since the indices jump where elements are nearly equal."""
     x = d.exactly(lambda v: v.type.is_float and 3 <= v.type.rank <= 5)
     kernel, strides, pads, dilations = windows(d, x)
     pads = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(pads, kernel, strict=True))
@@ -132,7 +132,10 @@ def batch_norm(d: Draw, x: Value | None = None) -> Value:
 
 
 def norm(d: Draw) -> Value:
-    """A normalisation by statistics of the data; those of one or two elements are near a jump, and left out."""
+    """A normalisation by statistics of the data.
+
+    Statistics of one or two elements are left out, since they are near a jump.
+    """
     kind = d.pick(("instance", "group", "layer", "layer", "rms", "lrn", "lp"))
     x = d.floats(2, 5)
     shape, dtype = x.type.sizes, x.type.dtype
@@ -161,7 +164,7 @@ def norm(d: Draw) -> Value:
 
 
 def enough(elements: int) -> None:
-    """Raises ``ShapeError`` for too few elements to normalise."""
+    """Raise ``ShapeError`` when there are too few elements to normalise."""
     if elements < 4:
         raise ShapeError("too few elements to normalise")
 
@@ -173,7 +176,7 @@ def softmax(d: Draw) -> Value:
 
 
 def matmul(d: Draw) -> Value:
-    """By a constant, or by another value made to fit."""
+    """A matrix product with a constant, or with another value that is made to fit."""
     x = d.floats(1, 5)
     inner = x.type.sizes[-1]
     bound = math.sqrt(3 / inner)

@@ -1,4 +1,4 @@
-"""Draws of ops that move, repeat, select and resample elements, and of reductions."""
+"""Random ops that move, repeat, select and resample elements, and random reductions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def transpose(d: Draw) -> Value:
 
 
 def reshape(d: Draw) -> Value:
-    """Axes merged, split, or both."""
+    """A reshape that merges axes, splits an axis, or does both."""
     x = anything(d)
     sizes = list(x.type.sizes)
     for _ in range(d.whole(1, 2)):
@@ -55,7 +55,7 @@ def reshape(d: Draw) -> Value:
 
 
 def shuffle(d: Draw) -> Value:
-    """Channels shuffled, as ShuffleNet does."""
+    """A shuffle of channels, as in ShuffleNet."""
     x = d.image()
     n, c, *space = x.type.sizes
     groups = d.pick([g for g in d.divisors(c) if g > 1] or [1])
@@ -80,7 +80,7 @@ def concat(d: Draw) -> Value:
 
 
 def split(d: Draw) -> Value:
-    """Parts of an axis, each to be used by itself."""
+    """A split along an axis, whose parts are used separately."""
     x = anything(d)
     axis = 1 if x.type.rank > 2 and d.chance(0.6) else d.whole(0, x.type.rank - 1)
     size = x.type.sizes[axis]
@@ -120,7 +120,11 @@ def pad(d: Draw) -> Value:
 
 
 def resize(d: Draw) -> Value:
-    """Nearest by factors of which no position falls between two elements in float32 and another in truth."""
+    """A nearest-neighbour resize.
+
+    For its factors no position lies exactly between two elements, where float32 could decide otherwise than exact
+    arithmetic.
+    """
     x = d.image()
     rank = x.type.rank - 2
     axes = tuple(range(2, rank + 2))

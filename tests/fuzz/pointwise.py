@@ -1,4 +1,4 @@
-"""Draws of elementwise ops, and of those that jump."""
+"""Random elementwise ops, continuous ones and others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .draw import Draw
 
 
 def activation(d: Draw) -> Value:
-    """A continuous function without parameters to be learned."""
+    """A continuous function without learned parameters."""
     x = d.floats()
     alpha = d.number(0.05, 1.5)
     op = d.pick(
@@ -41,7 +41,7 @@ def prelu(d: Draw) -> Value:
 
 
 def bounded_function(d: Draw) -> Value:
-    """A function that is steep or undefined somewhere, of an operand that keeps away from there."""
+    """A function that is steep or undefined somewhere, of an operand that stays away from there."""
     x = d.floats()
     op = d.pick(
         (
@@ -69,7 +69,7 @@ def bounded_function(d: Draw) -> Value:
 
 
 def broadcast_to(d: Draw, x: Value) -> tuple[int, ...]:
-    """A shape that broadcasts to x: one value a channel, rather, or any."""
+    """A random shape that broadcasts to that of x, most often one value per channel."""
     shape = x.type.sizes
     how = d.pick(("channels", "channels", "scalar", "one", "any", "full"))
     if how == "scalar":
@@ -95,7 +95,7 @@ def with_constant(d: Draw) -> Value:
 
 
 def residual(d: Draw) -> Value:
-    """Two values of one type."""
+    """Arithmetic on two values of one type."""
     x = d.floats()
     op = d.pick((Add, Add, Add, Add, Sub, Mul, Max, Min))
     operands = (x, d.alike(x) if d.chance(0.95) else x)
@@ -103,7 +103,7 @@ def residual(d: Draw) -> Value:
 
 
 def broadcasting(d: Draw) -> Value:
-    """Two computed values of which one, or each, is broadcast."""
+    """Arithmetic on two computed values, one or both of which are broadcast."""
     x = d.floats(1, 5)
 
     def fits(v: Value) -> bool:
@@ -120,7 +120,7 @@ def broadcasting(d: Draw) -> Value:
 
 
 def gate(d: Draw) -> Value:
-    """``x * f(x)``, as networks write their activations."""
+    """The product ``x * f(x)``, as networks write their activations."""
     x = d.floats()
     f = d.pick((t.Sigmoid(), t.Tanh(), a.HardSigmoid(1 / 6, 0.5), t.Erf()))
     gated = d.emit(f, x)
@@ -138,7 +138,7 @@ def power(d: Draw) -> Value:
 
 
 def cast(d: Draw) -> Value:
-    """Between floats; and from what is exact to anything and back."""
+    """A cast between floats, or from an exact value to any dtype and back."""
     x = d.value(lambda v: True)
     if x.type.is_float and d.chance(0.7):
         to = d.pick([t for t in ("f16", "f32", "f32", "f64") if t != x.type.dtype])

@@ -1,4 +1,4 @@
-"""Draws of ops that select by indices, sort, compare and compute with integers."""
+"""Random ops that select by indices, sort, compare, and compute with integers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTEGERS = ("i32", "i64", "i8", "u8")
 
 
 def top_k(d: Draw) -> Value:
-    """The best of some, and where they were."""
+    """A TopK, with its values and its indices."""
     x = d.exactly(lambda v: v.type.dtype in ("f32", "i32", "i64") and v.type.rank > 0)
     axis = d.whole(0, x.type.rank - 1)
     return d.emit(TopK(d.whole(1, x.type.sizes[axis]), axis, d.chance(0.6)), x, exact=True)
@@ -38,7 +38,7 @@ def hardmax(d: Draw) -> Value:
 
 
 def gather_by_element(d: Draw) -> Value:
-    """Indices of any shape that is nowhere larger but along the axis."""
+    """A GatherElements whose indices have any shape that exceeds the data's only along the axis."""
     x = anything(d, 1, 4)
     axis = d.whole(0, x.type.rank - 1)
     shape = [s if d.chance(0.6) else d.whole(1, s) for s in x.type.sizes]
@@ -56,7 +56,7 @@ def gather_tuples(d: Draw) -> Value:
 
 
 def scatter(d: Draw) -> Value:
-    """Updates of elements or of whole slices; of one element several times where they are combined."""
+    """A scatter of elements or of whole slices. Where updates are combined, an element may be updated several times."""
     x = d.floats(1, 4)
     reduction = d.pick(("none", "none", "add", "mul", "max", "min"))
     if d.chance(0.5):
@@ -89,7 +89,7 @@ def one_hot(d: Draw) -> Value:
 
 
 def integers(d: Draw) -> Value:
-    """Arithmetic of what is exact, as integers; divisors are not 0, and few results leave the range."""
+    """Integer arithmetic on exact values. Divisors are not 0, and few results leave the range."""
     x = d.exactly(lambda v: v.type.rank < 5)
     dtype = d.pick(("i32", "i32", "i64"))
     y = x if x.type.dtype == dtype else d.emit(Cast(dtype), x, exact=True)
@@ -102,7 +102,7 @@ def integers(d: Draw) -> Value:
 
 
 def _indices(d: Draw, shape: tuple[int, ...] | list[int], size: int) -> np.ndarray:
-    """Indices into an axis of a size, negative ones among them."""
+    """Random indices into an axis of this size, some of them negative."""
     if size < 1:
         raise ShapeError("there is nothing to select")
     return np.array([d.whole(-size, size - 1) for _ in range(math.prod(shape))], np.int64).reshape(shape)

@@ -1,8 +1,7 @@
-"""Making a graph that fails small: fewer outputs and nodes, plain attributes, small sizes, as long as it fails in the
-same way.
+"""Makes a failing graph small, as long as it fails in the same way.
 
-Delta debugging (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002), by one change at a
-time.
+The graph gets fewer outputs and nodes, default attributes and small sizes, by one change at a time. This is delta
+debugging (A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Retype = Callable[[TensorType], TensorType]
 
 
 def shrink(graph: Graph, fails: Fails, seconds: float = 120) -> Graph:
-    """The smallest graph found that still fails."""
+    """The smallest failing graph that is found."""
     end = time.monotonic() + seconds
     progress = True
     while progress:
@@ -42,13 +41,13 @@ def shrink(graph: Graph, fails: Fails, seconds: float = 120) -> Graph:
 
 
 def weight(graph: Graph) -> tuple[int, int, int, int]:
-    """What is to become less: nodes, outputs, attributes that are set, sizes."""
+    """The measures to reduce: nodes, outputs, attributes that are set, and sizes."""
     attributes = sum(getattr(n.op, f.name) != f.default for n in graph.nodes for f in fields(n.op))
     return len(graph.nodes), len(graph.outputs), attributes, sum(sum(v.type.sizes) for v in graph.values())
 
 
 def candidates(graph: Graph) -> Iterator[Graph]:
-    """Graphs one step smaller, the largest steps first."""
+    """The graphs that are one step smaller, the largest steps first."""
     if len(graph.outputs) > 1:
         yield from (tidy(replace(graph, outputs=(v,), output_names=(v.name,))) for v in graph.outputs)
     for node in graph.nodes:
@@ -71,7 +70,10 @@ def candidates(graph: Graph) -> Iterator[Graph]:
 
 
 def without(graph: Graph, node: Node) -> Iterator[Graph]:
-    """The node's operands in its place; its result a graph input; its operands returned instead of what it leads to."""
+    """The graph without a node, in several ways.
+
+    Operands replace its result, its result becomes a graph input, or the graph returns its operands.
+    """
     for v in node.inputs:
         if v.type == node.output.type:
             yield from substituted(graph, node, v)
@@ -85,7 +87,7 @@ def without(graph: Graph, node: Node) -> Iterator[Graph]:
 
 
 def substituted(graph: Graph, node: Node, value: Value) -> Iterator[Graph]:
-    """The graph with a node's result taken from another value."""
+    """The graph with a node's result replaced by another value."""
     gone = node.output.name
 
     def use(v: Value) -> Value:
@@ -98,14 +100,14 @@ def substituted(graph: Graph, node: Node, value: Value) -> Iterator[Graph]:
 
 
 def tidy(graph: Graph) -> Graph:
-    """Without what no output depends on, inputs too."""
+    """The graph without the nodes and inputs on which no output depends."""
     graph = drop_dead(graph)
     read = {v.name for n in graph.nodes for v in n.inputs} | graph.output_set
     return replace(graph, inputs=tuple(v for v in graph.inputs if v.name in read))
 
 
 def rebuilt(graph: Graph, retype: Retype = lambda t: t, op: Callable[[Node], Op] = lambda n: n.op) -> Iterator[Graph]:
-    """The graph on inputs and constants of other types, or with other ops; nothing where they do not fit together."""
+    """The graph with inputs and constants of other types or with other ops; nothing where they do not fit together."""
     b = Builder(graph.name)
     b.reserve([v.name for v in graph.values()])
     env = {v.name: Value(v.name, retype(v.type)) for v in graph.inputs}
@@ -124,14 +126,14 @@ def rebuilt(graph: Graph, retype: Retype = lambda t: t, op: Callable[[Node], Op]
 
 
 def converted(c: Constant, type: TensorType) -> Constant:
-    """A constant in another type; values drawn by rule are drawn anew."""
+    """A constant converted to another type. Values that a rule generates are generated anew."""
     if c.initializer is not None:
         return Constant(type, c.initializer)
     return Constant(type, np.resize(c.array, type.sizes).astype(type.numpy_dtype))
 
 
 def plain(node: Node, f: Any) -> Op:
-    """The op of a node with one attribute at its default."""
+    """The op of a node with one attribute set to its default."""
     return replace(node.op, **{f.name: f.default})
 
 
@@ -140,7 +142,7 @@ def resized(t: TensorType, size: int, smaller: int) -> TensorType:
 
 
 def renumbered(op: Op, size: int, smaller: int) -> Op:
-    """The op with a size replaced wherever an attribute names it."""
+    """The op with a size replaced wherever an attribute contains it."""
 
     def change(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -151,5 +153,5 @@ def renumbered(op: Op, size: int, smaller: int) -> Op:
 
 
 def kind(message: str) -> str:
-    """What a failure is, without names and numbers: two of one kind most likely have one cause."""
+    """The kind of an error: its text without names and numbers. Two errors of one kind most likely have one cause."""
     return re.sub(r"'[^']*'|%\S+|[-+\d.][-+\d.e]*|\binf\b|\s+", " ", message)[:100]

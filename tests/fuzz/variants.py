@@ -1,4 +1,4 @@
-"""The ways to compile and run one graph, which must agree with each other and with ONNX Runtime."""
+"""The ways to compile and run one graph. They must agree with each other and with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Variant = Callable[[Graph], CompiledModel]
 
 
 class AnyAlgorithm(Choices):
-    """The least likely algorithm for each convolution, by the cost model."""
+    """Choices that give each convolution the algorithm that the cost model ranks last."""
 
     def choose(self, node: Node, ranked: Sequence[Op]) -> Op:
         return ranked[-1]
@@ -41,7 +41,7 @@ def unlikely(graph: Graph) -> CompiledModel:
 
 
 def exported(graph: Graph) -> CompiledModel:
-    """Written as ONNX and read again."""
+    """The graph exported to ONNX and imported again."""
     model = convc.to_onnx(graph)
     onnx.checker.check_model(model, full_check=True)
     return convc.compile(model, threads=1, tuning=None)
@@ -61,14 +61,14 @@ VARIANTS: dict[str, Variant] = {
     "v2": lambda g: convc.compile(g, target="x86-64-v2", threads=1, tuning=None),
     "v3": lambda g: convc.compile(g, target="x86-64-v3", threads=1, tuning=None),
 }
-"""Each is compared to ONNX Runtime."""
+"""The variants whose results are compared with ONNX Runtime's."""
 
 SAME: dict[str, Callable[[Graph, CompiledModel], CompiledModel]] = {
     "one thread": lambda g, m: standard(g, 1),
     "saved": lambda g, m: reloaded(m),
     "text": lambda g, m: standard(reparsed(g)),
 }
-"""Each must give the bits of the standard way."""
+"""The variants that must give the same bits as the standard way."""
 
 
 def reloaded(model: CompiledModel) -> CompiledModel:
@@ -91,7 +91,7 @@ def run(model: CompiledModel, feeds: Feeds) -> list[np.ndarray]:
 
 
 def check(graph: Graph, variants: Sequence[str]) -> list[str]:
-    """What is wrong with the standard way and these variants, in words. Raises ``Unclear`` where no oracle decides."""
+    """The errors of the standard way and of these variants, as text. Raises ``Unclear`` where no oracle decides."""
     verify(graph)
     feeds = feeds_for(graph)
     truths = truth(graph, feeds)
@@ -122,7 +122,7 @@ def check_variant(
 
 
 def unequal(first: Sequence[np.ndarray], again: Sequence[np.ndarray], what: str) -> list[str]:
-    """Where bits differ."""
+    """The outputs whose bits differ, as text."""
     return [
         f"{what}: output {i} has other bits at {int((a.view(np.uint8) != b.view(np.uint8)).sum())} bytes"
         for i, (a, b) in enumerate(zip(first, again, strict=True))
@@ -131,5 +131,5 @@ def unequal(first: Sequence[np.ndarray], again: Sequence[np.ndarray], what: str)
 
 
 def some_variants(seed: int, count: int = 2) -> list[str]:
-    """A few variants, by seed."""
+    """A few variants, chosen by the seed."""
     return random.Random(seed).sample([*VARIANTS, *SAME], count)

@@ -1,3 +1,1 @@
-"""A mutation fuzzer: ONNX files, text forms and artifacts, damaged at random,
-must give a result or a ``ConvcError``.
-"""
+"""A mutation fuzzer. Randomly damaged ONNX files, text forms and artifacts must give a result or a ``ConvcError``."""

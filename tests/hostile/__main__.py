@@ -1,5 +1,6 @@
-"""``python -m hostile --mutants 100000`` (in ``tests/``): mutants of all kinds; prints what failed, shrunk and saved
-with ``--save``.
+"""Runs the mutation fuzzer: ``python -m hostile --mutants 100000`` in ``tests/``.
+
+Prints the mutants of all kinds that failed; ``--save`` keeps them, shrunk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done with a mutant, and in a process that cannot take the machine down with it."""
+"""Using one mutant, in a process with limited memory and time."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from convc.runtime.artifact import read_artifact
 from .corpus import MACHINE
 
 MEMORY = 6 << 30
-"""Address space of a process: what a mutant may take at most, with the libraries."""
+"""The address space of a process in bytes: the most that a mutant may take, with the libraries."""
 SECONDS = 20
-"""Seconds of processor time for one mutant."""
+"""The seconds of processor time that one mutant may take."""
 COMPILE_SECONDS = 60
 
 
 def attempt(kind: str, data: bytes, compiling: bool = False) -> bool:
-    """Use a mutant; returns whether it was good. Raises what convc must not."""
+    """Use a mutant, and return whether it was valid. Raises the errors that convc must not raise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,7 +55,10 @@ def _use_onnx(data: bytes, compiling: bool) -> None:
 
 
 def _in_a_folder(outside: Path, data: bytes) -> Path:
-    """The model in a folder with external data, links that leave it, and a pipe; a secret lies outside."""
+    """The model in a folder with external data, symbolic links that leave the folder, and a pipe.
+
+    A secret lies outside.
+    """
     folder = outside / "model"
     folder.mkdir()
     (outside / "secret").write_bytes(bytes(64))
@@ -72,7 +75,7 @@ def _use_text(data: bytes, compiling: bool) -> None:
     graph = parse_graph(data.decode("utf-8", "replace"))
     try:
         verify(graph)
-    except ConvcError:  # the types that it states do not follow: with those that do, passes see it too
+    except ConvcError:  # its declared types are wrong; with inferred ones, passes run too
         graph = rebuild(graph, lambda b, node, inputs: b.reinfer(node, inputs))
     _use_graph(graph, compiling)
 
@@ -92,7 +95,7 @@ def _use_artifact(data: bytes, compiling: bool) -> None:
         for part in parts:
             for w in part.weights.values():
                 w.sum()
-        if all(part.description.kind == "cuda" for part in parts):  # no machine code of it runs here
+        if all(part.description.kind == "cuda" for part in parts):  # it has no code for this processor
             model: Any = convc.load(f.name)
             repr((model.inputs, model.outputs))
 
@@ -106,7 +109,10 @@ _USES: dict[str, Callable[[bytes, bool], None]] = {
 
 
 def signature(e: BaseException) -> str:
-    """What makes two failures the same: the error's class and where it came from."""
+    """The signature of a failure: the error's class and where it was raised.
+
+    Failures of one signature count as the same.
+    """
     frames = [f for f in traceback.extract_tb(e.__traceback__) if "hostile" not in Path(f.filename).parts[-2:]]
     ours = [f for f in frames if re.search(r"/(ir|convc|backends)/", f.filename) and "site-packages" not in f.filename]
     last = (ours or frames)[-1] if frames else None
@@ -114,15 +120,15 @@ def signature(e: BaseException) -> str:
 
 
 def limit_process() -> None:
-    """Bound the address space of this process."""
+    """Limit the address space of this process."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def serve(connection: Connection, jobs: Iterable[Any], make: Callable[[Any], tuple[str, bytes]], every: int) -> None:
-    """Attempt one job after another; says which one is next before each, and how it ended. Runs in a child.
+    """Attempt one job after another, in a child process.
 
-    Every ``every``-th mutant that is good is compiled as well.
+    It sends which job is next before each one, and how it ended. Every ``every``-th valid mutant is compiled as well.
     """
     limit_process()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -145,7 +151,7 @@ def serve(connection: Connection, jobs: Iterable[Any], make: Callable[[Any], tup
 
 
 def death(status: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, as text."""
     if status < 0:
         name = signal.Signals(-status).name
         return "hang: no processor time left" if name == "SIGXCPU" else f"crash by {name}"

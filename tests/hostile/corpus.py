@@ -1,4 +1,4 @@
-"""What mutants are made from: small models that hold every op, as ONNX, as text, and artifacts."""
+"""The files that mutants are made from: small models that contain every op, as ONNX and as text, and artifacts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ MACHINE = Machine(lanes=8, registers=16, cache_bytes=1 << 20)
 
 @lru_cache(maxsize=1)
 def models() -> tuple[bytes, ...]:
-    """One model an op class, its first case; small networks; a function, an If, external data and shape arithmetic."""
+    """ONNX models.
+
+    They are one model per op class, of its first case, small networks, and models with a function, an If, external data
+    and shape arithmetic.
+    """
     found = [convc.to_onnx(g) for g in _graphs() if _has_onnx(g)]
     found += [build(1, 4) for build in small_models.MODELS]
     return tuple(m.SerializeToString() for m in [*found, *_special()])
@@ -36,7 +40,7 @@ def models() -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=1)
 def texts() -> tuple[str, ...]:
-    """The text forms of the same, before and after the passes."""
+    """The text forms of the same models, before and after the passes."""
     networks = [convc.load_onnx(build(1, 4)) for build in list(small_models.MODELS)[::3]]
     graphs = [*_graphs(), *networks]
     return tuple(map(print_graph, [*graphs, *(pipeline(MACHINE).run(g) for g in graphs[::3])]))
@@ -44,7 +48,7 @@ def texts() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def artifacts() -> tuple[bytes, ...]:
-    """LeNet for two kinds of processor, and a layer for GPUs."""
+    """Artifacts: LeNet for two kinds of processor, and a layer for GPUs."""
     from tempfile import TemporaryDirectory
 
     lenet = Path(__file__).parents[2] / "examples" / "lenet.onnx"

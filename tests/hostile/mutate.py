@@ -1,4 +1,4 @@
-"""Mutators. Each takes a random generator and gives damaged input; the same seed gives the same."""
+"""Mutators, which take a random generator and return damaged input. A seed always gives the same mutant."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPS = sorted({s.name for s in defs.get_all_schemas()})
 
 
 def mutant(kind: str, seed: int) -> bytes:
-    """The mutant of a kind and seed."""
+    """The mutant of this kind and seed."""
     r = random.Random(f"{kind} {seed}")
     return {"bytes": _bytes, "proto": _proto, "text": _text, "artifact": _artifact}[kind](r)
 
@@ -75,7 +75,7 @@ def _damaged(r: random.Random, data: bytes, other: bytes) -> bytes:
 
 
 def _bytes(r: random.Random) -> bytes:
-    if r.random() < 0.7:  # what keeps lengths mostly gets past the parser
+    if r.random() < 0.7:  # mutants that keep the length mostly get past the parser
         out = bytearray(r.choice(corpus.models()))
         for _ in range(r.choice((1, 1, 2, 3))):
             at = r.randrange(len(out))
@@ -154,7 +154,7 @@ def _tensor(r: random.Random, model: onnx.ModelProto) -> None:
         case 0 | 1 if t.dims:
             t.dims[r.randrange(len(t.dims))] = _int(r)
             size = prod(t.dims)
-            if 0 <= size < 1 << 16 and r.random() < 0.8 and t.data_type in _WIDTHS:  # of the right size still
+            if 0 <= size < 1 << 16 and r.random() < 0.8 and t.data_type in _WIDTHS:  # still of the right size
                 t.raw_data = (t.raw_data + bytes(size * 8))[: size * _WIDTHS[t.data_type]]
         case 2:
             t.dims.extend(r.choice(([1], [0], [_int(r)], [1] * r.choice((5, 20, 70)))))
@@ -235,7 +235,7 @@ def _header(r: random.Random, model: onnx.ModelProto) -> None:
 
 
 def _bomb(r: random.Random, model: onnx.ModelProto) -> None:
-    """A node that would make something huge out of a small constant, in front of or behind what is there."""
+    """Add a node that makes something huge out of a small constant, before or after the existing nodes."""
     nodes = model.graph.node
     name = f"bomb{len(nodes)}"
     model.graph.initializer.add(name=f"{name}_n", data_type=TensorProto.INT64, dims=[2]).int64_data.extend(
@@ -247,13 +247,13 @@ def _bomb(r: random.Random, model: onnx.ModelProto) -> None:
     )
     inputs = {"ConstantOfShape": [f"{name}_n"], "Resize": [source, "", "", f"{name}_n"]}.get(op, [source, f"{name}_n"])
     nodes.add(op_type=op, name=name, input=inputs, output=[name])
-    if r.random() < 0.6:  # followed by more of the same
+    if r.random() < 0.6:  # followed by more nodes of the same kind
         nodes.add(op_type=r.choice(("Tile", "Expand")), input=[name, f"{name}_n"], output=[f"{name}b"])
     _return(model, r.choice((name, nodes[-1].output[0])))
 
 
 def _return(model: onnx.ModelProto, name: str) -> None:
-    """Make a value an output, the only one if it is one."""
+    """Make a value an output, perhaps the only one."""
     del model.graph.output[:]
     model.graph.output.add().name = name
 
@@ -290,7 +290,7 @@ _WORDS = (
 
 
 def _alike(token: str) -> str | None:
-    """The kind of a token: one of the same kind can stand in its place."""
+    """The kind of a token. Tokens of one kind can replace each other."""
     if re.fullmatch(r"[-+]?\d+", token):
         return "integer"
     if token in DTYPES:
@@ -309,7 +309,7 @@ def _text(r: random.Random) -> bytes:
     other = _TOKENS.findall(r.choice(corpus.texts()))
     for _ in range(r.choice((1, 1, 2, 4))):
         at = r.randrange(len(tokens))
-        if r.random() < 0.6:  # a token by one of its kind
+        if r.random() < 0.6:  # replace a token by one of its kind
             alike = _alike(tokens[at])
             while alike is None:
                 at = r.randrange(len(tokens))
@@ -345,7 +345,7 @@ def _text(r: random.Random) -> bytes:
 
 
 def _artifact(r: random.Random) -> bytes:
-    """The description edited and its hash made right again, or the file's last bytes damaged."""
+    """An artifact with an edited description and a matching hash, or with damage to its last bytes."""
     data, footer = r.choice(corpus.artifacts()), artifact_file._FOOTER
     length, offset, digest, magic = footer.unpack(data[-footer.size :])
     if r.random() < 0.2:

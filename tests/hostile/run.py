@@ -1,4 +1,4 @@
-"""The fuzzer: seeds go to forked processes, results come back, failures are shrunk."""
+"""The fuzzer's driver: seeds go to forked processes, results come back, and failures are shrunk."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from .shrink import smaller
 
 DEFAULT_SPLIT = {"bytes": 0.3, "proto": 0.45, "text": 0.15, "artifact": 0.1}
 WALL = 900
-"""Seconds without a word from a process after which it is taken to hang; mutants have a limit of processor time
-besides.
-"""
+"""A process that sends nothing for this many seconds hangs. Mutants have a limit of processor time besides."""
 
 Job = tuple[str, int]
 
 
 @dataclass
 class Found:
-    """Counts by kind and end, failures by what makes them alike, with the first job and message of each."""
+    """The results: counts by kind and end, and the failures by signature, with the first job and message of each."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: dict[str, tuple[Job, str, int]] = field(default_factory=dict)
@@ -41,7 +39,7 @@ class Found:
 
 
 def jobs_of(mutants: int, start: int = 0, kind: str | None = None) -> list[Job]:
-    """Kinds and seeds, the kinds mixed."""
+    """Kinds and seeds of mutants, with the kinds mixed."""
     split = {kind: 1.0} if kind else DEFAULT_SPLIT
     jobs = [(k, start + i) for k in split for i in range(round(mutants * split[k]))]
     return sorted(jobs, key=lambda job: (job[1] / split[job[0]], job[0]))
@@ -55,8 +53,8 @@ def fuzz(
     every: int = 0,
     say: Callable[[str], Any] = lambda text: None,
 ) -> Found:
-    """Attempt mutants; ``say`` hears of each new failure."""
-    corpus.models(), corpus.texts(), corpus.artifacts()  # made once, before the forks
+    """Attempt mutants. ``say`` is called with each new failure."""
+    corpus.models(), corpus.texts(), corpus.artifacts()  # made once, before forking
     todo = jobs_of(mutants, start, kind)
     found = Found()
     begun = time.monotonic()
@@ -86,8 +84,9 @@ def attempt_all(
     every: int,
     heard: Callable[[str, Any, str], Any],
 ) -> None:
-    """Run lists of jobs, a process each at a time; one that dies is replaced and goes on behind the job that it died
-    of.
+    """Run lists of jobs, each list in a process of its own.
+
+    A process that dies is replaced, and the new one continues after the job that killed it.
     """
     context = multiprocessing.get_context("fork")
     running: dict[Any, tuple[Any, list[Any]]] = {}
@@ -128,14 +127,17 @@ def attempt_all(
 
 
 def fails_alike(kind: str, how: str, data: bytes) -> bool:
-    """Whether input fails in this way, tried in a process of its own."""
+    """Whether input fails in this way. It is tried in a separate process."""
     ends: list[str] = []
     attempt_all([[data]], lambda d: (kind, d), 0, lambda h, job, message: ends.append(h))
     return ends == [how]
 
 
 def report(found: Found, save: Path | None = None) -> str:
-    """Counts, mutants a second, and failures; each is shrunk and saved when there is a folder for it."""
+    """Print the counts, the rate of mutants per second, and the failures.
+
+    With a folder, each failure is shrunk and saved there.
+    """
     total = sum(found.counts.values())
     lines = [f"{total} mutants in {found.seconds:.0f} s: {total / max(found.seconds, 1e-9):.0f} a second"]
     for kind in KINDS:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import onnx
 
 TRIES = 150
-"""Attempts at one mutant: each takes a process."""
+"""The number of attempts to shrink one mutant, each of which takes a process."""
 
 
 def smaller(kind: str, data: bytes, fails: Callable[[bytes], bool]) -> bytes:
-    """A smaller input that fails alike, by leaving parts out as long as it does."""
+    """A smaller input that fails in the same way. Parts are left out as long as it does."""
     tries, found = 0, True
     while found:
         found = False
@@ -28,7 +28,7 @@ def smaller(kind: str, data: bytes, fails: Callable[[bytes], bool]) -> bytes:
 def _candidates(kind: str, data: bytes) -> Iterator[bytes]:
     if kind == "proto":
         yield from _without_parts(data)
-    elif kind != "artifact":  # its footer says how long it is
+    elif kind != "artifact":  # the footer of an artifact holds its length
         yield from _without_chunks(data)
 
 
@@ -41,7 +41,7 @@ def _without_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _without_parts(data: bytes) -> Iterator[bytes]:
-    """The model without one node, initializer, input, output, attribute or function."""
+    """The model without one node, initializer, input, output, attribute or function, for each of them."""
     model = onnx.ModelProto.FromString(data)
     for name in ("node", "initializer", "input", "output"):
         for i in range(len(getattr(model.graph, name))):

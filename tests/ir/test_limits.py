@@ -1,4 +1,4 @@
-"""Limits: each is met, said with how to raise it, and holds wherever a model is compiled."""
+"""Limits: each is enforced, the error tells how to raise it, and it holds wherever a model is compiled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LIMITS: dict[str, tuple[Any, int, int, str]] = {
 
 
 def use(source: Any) -> Any:
-    """Compile where only that meets the limit."""
+    """Compile the source, where only compiling reaches the limit."""
     return parse_graph(source) if isinstance(source, str) else as_graph(source)
 
 
@@ -95,7 +95,7 @@ def test_limits_are_given_to_compile_load_and_the_command_line(
 
 
 def test_limits_hold_for_sizes_that_are_compiled_later() -> None:
-    """Those of ``compile``, in whatever thread the call is, and not those around the call."""
+    """The limits of ``compile`` hold in every thread that calls the model, and not the limits around the call."""
     model = convc.compile(OPEN, limits=Limits(tensor_bytes=400), cache=False)
     np.testing.assert_array_equal(model(np.ones(100, np.float32)), np.ones(100, np.float32))
     with raises(LimitError, "for x [101]", "404 bytes", "limit is 400"):

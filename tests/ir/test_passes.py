@@ -1,5 +1,6 @@
-"""Passes, text in and text out: what each rewrites, what it leaves alone, and
-that every stage can be compiled again.
+"""Passes, tested from text to text: what each rewrites, and what it leaves alone.
+
+Every stage can be compiled again.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def test_batch_norm_of_constants_vanishes_into_the_convolution() -> None:
 
 
 def scalars(text: str) -> Graph:
-    """A graph of ``%x: f32[4]`` from statements ``result = op(operands)`` where numbers stand for constants."""
+    """A graph of ``%x: f32[4]`` from statements ``result = op(operands)``, in which numbers stand for constants."""
     found: dict[str, np.ndarray] = {}
 
     def constant(m: re.Match[str]) -> str:
@@ -120,7 +121,7 @@ ACTIVATIONS = [
     ("a = div(%x, 1.41421356); t = erf(%a); o = add(%t, 1.0); p = mul(%x, %o); y = mul(%p, 0.5)", ["gelu"]),
     ("h = mul(%x, 0.5); a = mul(%x, 0.70710678); t = erf(%a); o = add(1.0, %t); y = mul(%h, %o)", ["gelu"]),
     (TANH.format(slope="0.79788456") + "h = mul(0.5, %x); y = mul(%h, %o)", ["gelu"]),
-    # look-alikes
+    # expressions that only look like activations
     ("s = sigmoid(%x); y = mul(%q, %s)", ["sigmoid", "mul"]),
     ("a = add(%x, 1.0); s = sigmoid(%a); y = mul(%x, %s)", ["add", "sigmoid", "mul"]),
     ("s = sigmoid(%x); y = div(%x, %s)", ["sigmoid", "div"]),
@@ -357,7 +358,7 @@ def test_convolutions_of_single_pixels_read_through_a_concat(reader: str, groups
 
 
 def test_every_stage_compiles_to_the_same_answer(tmp_path: Path) -> None:
-    """What --dump-dir writes, with the constants beside it, is a model like any other."""
+    """A stage that --dump-dir writes, with its constants beside it, is a model like any other."""
     net = nn.Sequential(nn.Conv2D(20, 3, padding="same", activation="tanh"), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(5))
     x = weights(1, 3, 8, 8)
     want = convc.compile(net, shapes={"x": x.shape}, dump_dir=tmp_path)(x)

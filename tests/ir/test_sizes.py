@@ -1,4 +1,4 @@
-"""Whether shapes fit what a model states of them."""
+"""Comparison of shapes with what a model declares."""
 
 from __future__ import annotations
 

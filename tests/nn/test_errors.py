@@ -1,4 +1,4 @@
-"""What the layer API says about mistakes."""
+"""The errors of the layer API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The layer API: numbers against ONNX Runtime, names and laziness of parameters,
-weights in files, and error messages.
-"""
+"""The layer API: results against ONNX Runtime, names and laziness of parameters, weights in files, and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from convc import nn
 from convc.ir.text import parse_graph, print_graph
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, ...]]] = {
-    # what, input shape, output shape
+    # module, input shape, output shape
     "conv1d": (lambda: nn.Conv1D(4, 3, strides=2, padding="same"), (2, 3, 9), (2, 4, 5)),
     "conv2d": (lambda: nn.Conv2D(4, (3, 2), activation="relu"), (2, 3, 7, 8), (2, 4, 5, 7)),
     "conv2d pairs": (lambda: nn.Conv2D(4, 3, padding=((1, 0), (0, 2))), (1, 3, 7, 8), (1, 4, 6, 8)),
@@ -90,13 +88,13 @@ def feeds_for(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str,
 
 
 def randomize(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Values that no initializer gives: positive ones for variances' sake."""
+    """Give parameters random values that no initializer gives. Those of variances are positive."""
     rng = np.random.default_rng(1)
     net.set_weights({name: rng.uniform(0.2, 1, t.sizes) for name, t in net.parameters(shapes).items()})
 
 
 def check(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
-    """Compiled, the network gives what ONNX Runtime gives for its export; returns the outputs."""
+    """Compile the network and compare it with ONNX Runtime's run of its export. Returns the outputs."""
     feeds = feeds_for(shapes)
     graph = net.to_graph(shapes)
     got = compiled(net, threads=2, shapes=shapes)(*feeds.values())
@@ -148,7 +146,7 @@ def test_average_pooling_counts_padding_unless_told_not_to() -> None:
 
 
 def test_transposed_convolution_is_the_transpose() -> None:
-    """<conv(x), y> = <x, conv_transpose(y)> for the same weight and padding."""
+    """<conv(x), y> = <x, conv_transpose(y)> holds for the same weight and padding."""
     x, y = feeds_for({"x": (1, 2, 8), "y": (1, 3, 4)}).values()
     weight = np.random.default_rng(2).standard_normal((3, 2, 4), np.float32)
     conv = nn.Conv1D(3, 4, strides=2, padding="same", use_bias=False)
@@ -202,7 +200,7 @@ def test_activation_values(name: str) -> None:
 
 
 class Net(nn.Module):
-    """Every way of holding modules and of computing with tensors."""
+    """A module that holds modules and computes with tensors in every supported way."""
 
     def __init__(self) -> None:
         self.stem = nn.Conv2D(4, kernel_size=3, padding="same")
@@ -260,7 +258,7 @@ def test_importing_nn_loads_no_tvm() -> None:
 
 
 def test_nothing_is_allocated_before_values_are_asked_for() -> None:
-    """Two layers of 40 GB."""
+    """Two layers of 40 GB are built, and their values never allocated."""
     net = nn.Sequential(nn.Dense(100_000), nn.Dense(100_000))
     tracemalloc.start()
     graph = net.to_graph({"x": (1, 100_000)})

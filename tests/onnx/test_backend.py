@@ -1,4 +1,4 @@
-"""onnx's own backend test suite: a part on every run, all of it where slow tests run; and the backend interface."""
+"""The backend interface, and onnx's own backend test suite: a part of it on every run, and all of it in slow tests."""
 
 from __future__ import annotations
 
@@ -50,27 +50,29 @@ PASSING = [
     "training_dropout_zero_ratio", "transpose_default", "triu_neg", "triu_zero", "unsqueeze_negative_axes",
     "upsample_nearest", "where_example",
 ]  # fmt: skip
-"""Cases of onnx 1.23, one or two an op, all of which pass."""
+"""Cases of onnx 1.23, one or two for each op, all of which pass."""
 
 REFUSED = [
     "range_float_type_positive_delta", "sequence_insert_at_back", "strnormalizer_nostopwords_nochangecase",
     "loop13_seq", "training_dropout", "unique_sorted_without_axis", "optional_get_element_tensor", "bernoulli",
 ]  # fmt: skip
-"""Data-dependent sizes, sequences, strings, randomness and optionals: refused by name."""
+"""Cases that are refused by name: data-dependent sizes, sequences, strings, randomness and optionals."""
 
 FLOOR = 1888
-"""How many cases of the whole suite of onnx 1.23 pass."""
+"""The number of cases of the whole suite of onnx 1.23 that pass."""
 
 PART = (
     "^test_(?!str)(basic_conv|conv|deform|.*pool|.*norm|lrn|mvn|resize|upsample|.*pad|center_crop|.*quantize|qlinear|matmulinteger"
     "|depthtospace|spacetodepth|col2im|roialign|gridsample|affine_grid|softmax|lstm|gru|rnn|simple_rnn|cast_|dft|stft"
     "|[A-Z]|operator)"
 )
-"""The cases about convolution, pooling, normalisation, resizing, padding, quantization, space and depth, recurrent
-layers and conversion, and all that were converted from PyTorch: a third of the suite.
+"""Matches a third of the suite.
+
+These are the cases about convolution, pooling, normalisation, resizing, padding, quantization, space and depth,
+recurrent layers and conversion, and all that were converted from PyTorch.
 """
 PART_FLOOR = 583
-"""How many cases that is in onnx 1.23."""
+"""The number of these cases in onnx 1.23."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_refused_by_name(cases: dict[str, Any], name: str) -> None:
 
 
 def test_part_of_the_suite() -> None:
-    """What a convolutional network is made of: nothing is wrong, and nothing refused."""
+    """The cases about convolutional networks all pass: none is wrong, and none is refused."""
     results = run_suite(["node", "pytorch-converted", "pytorch-operator"], PART, limit=300)
     bad = [f"{r.status}: {r.name}: {r.error} {r.message}" for r in results if r.status != "pass"]
     assert not bad, "\n".join(bad)
@@ -114,7 +116,7 @@ def test_whole_suite() -> None:
 
 
 def test_late_and_dead_workers_are_named() -> None:
-    """A case that gets no time, which ends its process, is reported, and the rest goes on in another."""
+    """A case that ends its process or takes too long is reported, and the other cases run in a new process."""
     results = run_suite(["simple"], "single_relu|expand_shape_model1", limit=1e-9)
     assert [(r.name, r.status) for r in results] == [
         ("test_expand_shape_model1", "crashed"),
@@ -138,7 +140,7 @@ def test_compare_sees_every_difference() -> None:
 
 
 def reshape_model(size: int | str) -> onnx.ModelProto:
-    """A model whose second input decides the shape of its output."""
+    """A model whose second input determines the shape of its output."""
     inputs = {"x": [size, 4], "shape": (np.int64, [2])}
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     return models.model(nodes, inputs, {"y": [None, None]}, opset=17, ir_version=8)
@@ -183,7 +185,7 @@ def test_refusal_is_a_skip_and_an_error_of_convc() -> None:
 
 
 def test_onnx_own_runner() -> None:
-    """The runner that onnx ships takes convc as it takes any backend."""
+    """The test runner of the onnx package accepts convc as a backend."""
     from onnx.backend.test import BackendTest
 
     suite = (

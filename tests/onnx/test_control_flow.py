@@ -1,4 +1,4 @@
-"""If, Loop and Scan, against ONNX Runtime."""
+"""If, Loop and Scan, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ node = helper.make_node
 
 
 def infos(*names: str) -> list[onnx.ValueInfoProto]:
-    """``"x:f3,2"``: name, dtype (f, i or b) and sizes."""
+    """Value infos from texts such as ``"x:f3,2"``: name, dtype (f, i or b) and sizes."""
     made = []
     for text in names:
         name, _, rest = text.partition(":")
@@ -40,7 +40,7 @@ STEP = helper.make_graph(
      node("Add", ["next", "f"], ["out"])],
     "body", infos("i:i", "going:b", "state:f4,3"), infos("go:b", "next:f4,3", "out:f4,3"),
 )  # fmt: skip
-"""A loop's body: it reads its step's number and a value from outside."""
+"""The body of a loop, which reads the number of its iteration and a value from outside."""
 
 
 def counted(trips: str = "trips", condition: str = "") -> list[onnx.NodeProto]:
@@ -94,7 +94,10 @@ def test_loops_in_loops_that_multiply_are_refused() -> None:
 
 
 def test_loops_of_nothing_are_refused() -> None:
-    """Steps that make no node take time all the same."""
+    """Loops of very many iterations are refused, even if an iteration makes no node.
+
+    Unrolling them takes time all the same.
+    """
     body: list[onnx.NodeProto] = []
     for depth in range(3):
         graph = helper.make_graph(body, f"body{depth}", infos("i:i", "going:b", "s:f4,3"), infos("going:b", "s:f4,3"))
@@ -125,7 +128,7 @@ def branch(op: str) -> onnx.GraphProto:
 
 @pytest.mark.parametrize("value", [False, True])
 def test_if(value: bool) -> None:
-    """Decided when compiling, and when running: then both branches are computed."""
+    """A condition may be known when compiling or only when running; then both branches are computed."""
     choice = [node("If", ["c"], ["y"], then_branch=branch("Relu"), else_branch=branch("Exp"))]
     constant = model(choice, ["x:f4,3"], ["y:f4,3"], c=value)
     check(constant, {"x": X})

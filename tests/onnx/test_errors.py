@@ -1,4 +1,7 @@
-"""Bad input gets an error of the right class that names the node and the cause: one tiny test a mistake."""
+"""Bad models raise an error of the right class that names the node and the cause.
+
+There is one tiny test per mistake.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Files that are missing, torn or damaged, and external data that leaves the
-model's folder: one tiny test a mistake.
+"""Files that are missing, truncated or damaged, and external data outside the model's folder.
+
+There is one tiny test per mistake.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def test_truncated_file_at_every_length() -> None:
 
 
 def test_flipped_bytes() -> None:
-    """Damage anywhere gives a model or a ConvcError."""
+    """A flipped byte anywhere in a file gives a model or a ``ConvcError``."""
     data = model(node("Conv", "x w", "a", strides=[2, 2]), node("Relu", "a", name="n2")).SerializeToString()
     rng = np.random.default_rng(0)
     spots = [i for i in range(len(data)) if data[i : i + 4] != b"\x00\x00\x80\x3f"]
@@ -85,7 +86,7 @@ def test_tensor_of_negative_size() -> None:
 
 
 def external(folder: Path, location: str, **entries: str) -> Path:
-    """A model whose weight is said to lie in another file."""
+    """A model whose weight is declared to lie in another file."""
     proto = model(node("Conv", "x w"))
     tensor = proto.graph.initializer[0]
     tensor.ClearField("raw_data")

@@ -1,4 +1,4 @@
-"""Ops that convc compiles by the function body of their ONNX schema, against ONNX Runtime or onnx's reference."""
+"""Ops that convc compiles by the function body of their ONNX schema, compared with ONNX Runtime or onnx's reference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(
     oracle: str = "onnxruntime",
     **attrs: Any,
 ) -> None:
-    """Compile one node and compare; its last ``constants`` inputs are initializers."""
+    """Compile one node and compare it with the oracle. Its last ``constants`` inputs are initializers."""
     made, feeds = one_node(op, inputs, free=len(inputs) - constants, outputs=outputs, opset=opset, **attrs)
     compare.check(made, feeds, run_onnxruntime if oracle == "onnxruntime" else run_reference, f"{op} {attrs}")
 

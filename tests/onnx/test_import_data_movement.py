@@ -1,4 +1,4 @@
-"""What ops that move, reduce and resample data mean in each opset and form, against ONNX Runtime."""
+"""Import of ops that move, reduce and resample data, in each opset and form, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_form(name: str) -> None:
     ("op", "want"), [("ReduceLogSum", np.log), ("ReduceSumSquare", np.square), ("ReduceMax", np.positive)]
 )
 def test_reduction_over_no_axes_still_does_the_rest(op: str, want: np.ufunc) -> None:
-    """ONNX Runtime returns the input, against the text."""
+    """A reduction over no axes applies its other steps. ONNX Runtime returns the input, against the specification."""
     made = model(18, "float[2,3] x", f"y = {op}<noop_with_empty_axes=1>(x)")
     (x,) = feeds_of(made).values()
     assert_close(np.asarray(convc.compile(made, threads=1)(x)), want(x))
@@ -274,7 +274,7 @@ def test_refusal_names_the_cause(name: str) -> None:
 
 
 def test_nan_is_the_largest_and_the_smallest() -> None:
-    """As numpy has it."""
+    """NaN is both the largest and the smallest value, as in numpy."""
     x = np.array([[1, np.nan, 3], [np.nan, 5, 4], [7, 8, np.nan], [1, 2, 3]], np.float32)
     for op, want in (("ReduceMax", np.max), ("ReduceMin", np.min), ("ArgMax", np.argmax), ("ArgMin", np.argmin)):
         axes = "<axis=1, keepdims=0>(x)" if op.startswith("Arg") else "<keepdims=0>(x, a)"
@@ -291,7 +291,7 @@ def test_log_sum_exp_of_infinities() -> None:
 
 
 def test_indices_out_of_range_read_inside_the_tensor() -> None:
-    """ONNX leaves them undefined; they must not read foreign memory."""
+    """Indices out of range, which ONNX leaves undefined, must not read memory outside the tensor."""
     made = model(18, "float[3] x, int64[4] i", "y = Gather(x, i)")
     x, i = np.array([1, 2, 3], np.float32), np.array([3, -4, 2**40, -(2**40)])
     np.testing.assert_array_equal(convc.compile(made, threads=1)(x, i), [3, 1, 3, 1])

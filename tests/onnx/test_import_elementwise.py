@@ -1,4 +1,4 @@
-"""What elementwise ops mean in each opset and form, and where an operand is a constant that becomes an immediate."""
+"""Import of elementwise ops in each opset and form, and of constant operands that become immediates."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ FORMS = {
     "cast to itself": (13, "float[9] x", "y = Cast<to=1>(x)"),
     "swish": (24, "float[9] x", "y = Swish<alpha=1.5>(x)"),
 }  # fmt: skip
-"""Opset, inputs, and nodes, for ONNX Runtime."""
+"""Cases for ONNX Runtime: opset, inputs and nodes."""
 OLD = {
     "add along an axis": ("float[2,3,4] x, float[3] b", "y = Add<broadcast=1, axis=1>(x, b)", (3, 1)),
     "sub along the first axis": ("float[2,3,4] x, float[2,3] b", "y = Sub<broadcast=1, axis=0>(x, b)", (2, 3, 1)),
     "div along a negative axis": ("float[2,3,4] x, float[3,4] b", "y = Div<broadcast=1, axis=-2>(x, b)", (3, 4)),
     "mul from the end": ("float[2,3,4] x, float[4] b", "y = Mul<broadcast=1>(x, b)", (4,)),
 }
-"""Opset 6, which ONNX Runtime does not run: inputs, nodes, and the shape of b by numpy's rule."""
+"""Cases of opset 6, which ONNX Runtime does not run: inputs, nodes, and the shape of b by numpy's rule."""
 NUMPY: dict[str, Callable[..., Any]] = {
     "Add": operator.add,
     "Sub": operator.sub,
@@ -77,8 +77,12 @@ REFUSED: dict[str, tuple[int, str, str, type[ConvcError], str]] = {
         "Clip node 'y': bound 'a_1' has shape [2]",
     ),
     "wide slope": (13, "float[2,3] x, float[1,2,3] s", "y = PRelu(x, s)", ShapeError, "does not broadcast to"),
-    "no condition": (13, "float[3] x, float[3] a", "y = Where(x, x, a)", ShapeError, "the condition is float32, not bool"),
-    "mixed dtypes": (13, "float[3] x, double[3] a", "y = Add(x, a)", ShapeError, "operands differ in dtype: float32, float64"),
+    "no condition": (
+        13, "float[3] x, float[3] a", "y = Where(x, x, a)", ShapeError, "the condition is float32, not bool",
+    ),
+    "mixed dtypes": (
+        13, "float[3] x, double[3] a", "y = Add(x, a)", ShapeError, "operands differ in dtype: float32, float64",
+    ),
     "no direction": (11, "uint8[3] x, uint8[3] b", 'y = BitShift<direction="UP">(x, b)', ShapeError, "'UP'"),
     "unknown gelu": (20, "float[3] x", 'y = Gelu<approximate="x">(x)', ShapeError, "approximate"),
 }  # fmt: skip
@@ -138,7 +142,10 @@ FLOAT_OPS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("name", FLOAT_OPS)
 @pytest.mark.parametrize("swapped", [False, True])
 def test_float_immediates(name: str, swapped: bool) -> None:
-    """A constant of one element, on either side, as a float: zero divisors, whole exponents, infinities, NaN."""
+    """A constant of one element on either side becomes a float immediate.
+
+    The constants include zero divisors, whole exponents, infinities and NaN.
+    """
     x = np.array([0, -0.0, 0.25, -2, 3, np.inf, -np.inf, np.nan], np.float32)
     b = Builder()
     value = b.input("x", type_of(x))
@@ -147,13 +154,13 @@ def test_float_immediates(name: str, swapped: bool) -> None:
     got = convc.compile(b.finish(outputs), threads=1)(x)
     for g, c in zip(got, np.array(FLOAT_IMMEDIATES, np.float32), strict=True):
         with np.errstate(all="ignore"):
-            full = np.full_like(x, c)  # numpy takes the square root of -inf for a scalar exponent of 0.5
+            full = np.full_like(x, c)  # a scalar exponent of 0.5 is numpy's sqrt, wrong for -inf
             assert_close(g, FLOAT_OPS[name](*((full, x) if swapped else (x, full))), f"{name} with {c}")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.int8])
 def test_integer_division_never_traps(dtype: type) -> None:
-    """By zero it is zero, as in numpy; the least integer by -1 wraps; constant or not."""
+    """Division by zero gives zero, as in numpy, and the least integer divided by -1 wraps, constant or not."""
     least = np.iinfo(dtype).min
     x: np.ndarray = np.array([7, -7, 0, least, 100, -1], dtype)
     divisors: np.ndarray = np.array([2, -2, 0, -1, 1, -3], dtype)
@@ -173,8 +180,9 @@ def test_integer_division_never_traps(dtype: type) -> None:
 
 
 def test_long_chains_compile_quickly() -> None:
-    """Functions that read their argument more than once, nested and read twice again:
-    nothing grows with their product.
+    """Functions that read their argument more than once are nested, and their results read twice again.
+
+    Compile time does not grow with the product of the reads.
     """
     x = np.linspace(-3, 3, 64).astype(np.float32)
     b = Builder()

@@ -1,4 +1,4 @@
-"""Quantized operands, recurrent layers and transforms: what the importer writes for them, against ONNX Runtime."""
+"""Import of quantized operands, recurrent layers and transforms, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def bytes_of(dtype: Any, *shape: int) -> np.ndarray:
 
 
 def model(op: str, inputs: list[np.ndarray | None], outputs: int, opset: int, free: int, **attrs: Any) -> Any:
-    """A model of one node whose first ``free`` inputs are the model's, the rest constants, and the feeds of those."""
+    """A model of one node, and its feeds.
+
+    The first ``free`` inputs of the node are the model's, and the others are constants.
+    """
     return one_node(op, inputs, free=free, outputs=outputs, opset=opset, **attrs)
 
 
@@ -45,8 +48,9 @@ SCALE, ZERO = np.float32(0.02), np.uint8(117)
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("weights", [np.uint8, np.int8])
 def test_qlinear_conv(weights: Any, each: bool) -> None:
-    """Scales of the weight for all outputs, and one for each; signed weights have
-    no zero point in ONNX Runtime then.
+    """A weight has one scale for all output channels, or one for each.
+
+    In ONNX Runtime a signed weight then has no zero point.
     """
     w_scale = rng.uniform(0.001, 0.02, 6).astype(np.float32) if each else np.float32(0.004)
     w_zero = np.zeros(6, weights) if each else weights(3)
@@ -111,7 +115,7 @@ def test_unknown_activations_are_refused() -> None:
 @pytest.mark.parametrize("length", [None, 8, 13])
 @pytest.mark.parametrize(("inverse", "onesided", "parts"), [(0, 0, 1), (0, 0, 2), (0, 1, 1), (1, 0, 2)])
 def test_dft(inverse: int, onesided: int, parts: int, length: int | None) -> None:
-    """The shorter lengths crop, the longer ones pad."""
+    """The signal is cropped to the shorter lengths and padded to the longer ones."""
     x = floats(2, 10, 3, parts)
     given = [x] if length is None else [x, np.array(length)]
     check("DFT", given, inverse=inverse, onesided=onesided, axis=1, oracle=run_reference if length else run_onnxruntime)
@@ -119,7 +123,7 @@ def test_dft(inverse: int, onesided: int, parts: int, length: int | None) -> Non
 
 @pytest.mark.parametrize("size", [5, 6])
 def test_real_inverse_dft(size: int) -> None:
-    """From one side, to an even length and an odd one; ONNX Runtime has no such transform."""
+    """The inverse transform of one-sided data gives real results of even and odd length. ONNX Runtime lacks it."""
     spectrum = np.fft.rfft(floats(2, size), axis=1)
     x = np.stack([spectrum.real, spectrum.imag], -1).astype(np.float32)
     check("DFT", [x, np.array(size)], inverse=1, onesided=1, axis=1, oracle=run_reference)

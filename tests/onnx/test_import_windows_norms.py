@@ -1,5 +1,6 @@
-"""What poolings, transposed convolutions, matrix products and normalisations
-mean in each opset, against ONNX Runtime.
+"""Import of poolings, transposed convolutions, matrix products and normalisations, against ONNX Runtime.
+
+Each is tested in each opset.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def floats(*shape: int) -> np.ndarray:
 
 
 def model(op: str, opset: int, inputs: list[np.ndarray], constants: int = 0, outputs: int = 1, **attrs: Any) -> Any:
-    """A model of one node; its last ``constants`` inputs are initializers. Returns it with the feeds of the others."""
+    """A model of one node, and the feeds of its inputs. The last ``constants`` inputs of the node are initializers."""
     return one_node(op, inputs, free=len(inputs) - constants, outputs=outputs, opset=opset, **attrs)
 
 
@@ -46,7 +47,7 @@ def test_auto_pad(op: str, auto_pad: str) -> None:
 
 @pytest.mark.parametrize(("auto_pad", "pads"), [("SAME_UPPER", [1, 2]), ("SAME_LOWER", [2, 1])])
 def test_same_pads_take_dilation_into_account(auto_pad: str, pads: list[int]) -> None:
-    """As the text has it; ONNX Runtime pads as if there were no dilation."""
+    """Automatic padding takes dilation into account, as specified. ONNX Runtime pads as if there were no dilation."""
     x, window = floats(1, 2, 10), {"kernel_shape": [3], "strides": [2], "dilations": [2]}
     made, _ = model("MaxPool", 22, [x], auto_pad=auto_pad, **window)
     explicit, feeds = model("MaxPool", 22, [x], pads=pads, **window)
@@ -162,7 +163,7 @@ def test_gemm(opset: int) -> None:
 def test_refused(
     error: type[ConvcError], op: str, opset: int, inputs: list[tuple[int, ...]], attrs: dict[str, Any]
 ) -> None:
-    """Malformed nodes end in an error that names the node."""
+    """A malformed node raises an error that names the node."""
     shapes = {f"x{i}": shape for i, shape in enumerate(inputs)}
     made = models.model(
         [models.node(op, list(shapes), ["y"], name="the_node", **attrs)], shapes, opset=opset, ir_version=8

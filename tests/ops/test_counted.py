@@ -1,6 +1,4 @@
-"""Outputs whose size follows from data: NonMaxSuppression, NonZero, Compress, and
-what models compute of their results.
-"""
+"""Outputs whose size depends on data: NonMaxSuppression, NonZero, Compress, and models that read their results."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ BOXES, CLASSES = 60, 4
 
 
 def model(nodes: list[onnx.NodeProto], outputs: list[str], **constants: Any) -> onnx.ModelProto:
-    """A model of boxes ``[2,60,4]`` and scores ``[2,4,60]``."""
+    """A model with inputs boxes ``[2,60,4]`` and scores ``[2,4,60]``."""
     inputs = {"boxes": [2, BOXES, 4], "scores": [2, CLASSES, BOXES]}
     standard = {"most": np.array([9]), "share": np.array([0.4], np.float32), "least": np.array([0.3], np.float32)}
     held = standard | constants
@@ -43,7 +41,7 @@ NMS = helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "share",
 
 
 def detector() -> onnx.ModelProto:
-    """As exporters write the end of a detector: the boxes, classes and scores of what was picked, side by side."""
+    """The end of a detector as exporters write it: boxes, classes and scores of the picked boxes, side by side."""
     nodes = [
         NMS,
         helper.make_node("Slice", ["picked", "zero", "one", "one"], ["image"]),
@@ -75,7 +73,10 @@ def check(m: onnx.ModelProto, made: Any, given: dict[str, np.ndarray]) -> list[n
 
 
 def test_what_was_picked_is_looked_up(tmp_path: Path) -> None:
-    """Also loaded from a file, exported and imported again, and with one thread or two; sizes vary with the data."""
+    """The picked boxes are looked up when the model is compiled, loaded from a file, or exported and imported again.
+
+    It runs on one thread or two, on data that gives different sizes.
+    """
     m = detector()
     shared = compiled(m, threads=2)
     shared.save(tmp_path / "detector.so")

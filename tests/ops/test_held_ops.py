@@ -1,5 +1,6 @@
-"""Ops that can hold data in a layout compute there what they compute row-major: in blocks of channels, and channels
-last.
+"""Ops that can hold data in a layout give the same results in it as on row-major data.
+
+The layouts are blocks of channels, and channels last.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BLOCK = 4
 
 
 def layouts_of(case: Case) -> list[Layout]:
-    """The layouts of the case's result that the op takes."""
+    """The layouts that the op takes for the result of the case."""
     graph, _ = case_graph(case)
     node = graph.nodes[0]
     rank = node.output.type.rank
@@ -37,7 +38,7 @@ def layouts_of(case: Case) -> list[Layout]:
 
 
 def held(graph: Graph, layouts: list[Layout]) -> Graph:
-    """The graph with its one op run row-major, and in each layout; the results are returned as they lie in memory."""
+    """The graph of the op row-major and in each layout. The results are returned as they lie in memory."""
     node = graph.nodes[0]
     b = Builder()
     inputs = [b.input(v.name, v.type) for v in graph.inputs]

@@ -1,4 +1,7 @@
-"""Products of 8-bit integers: every bit as ONNX Runtime has it, by bytes and by floats; and QDQ models."""
+"""Products of 8-bit integers by byte instructions and by floats, and QDQ models.
+
+The products agree with ONNX Runtime's in every bit.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def qlinear(
     channels: int, outputs: int, kernel: int, size: int, *, zero: int = 0, w_zero: int = 0, w_dtype: Any = np.int8,
     largest: int = 127, bias: bool = True, group: int = 1, **geometry: Any,
 ) -> onnx.ModelProto:  # fmt: skip
-    """One QLinearConv of uint8 data."""
+    """A model of one QLinearConv of uint8 data."""
     rng = np.random.default_rng(channels + outputs)
     low = -largest if w_dtype is np.int8 else 0
     w = rng.integers(low, largest + 1, (outputs, channels // group, kernel, kernel)).astype(w_dtype)
@@ -50,7 +53,7 @@ def model(nodes: Any, inputs: dict[str, Any], held: dict[str, Any]) -> onnx.Mode
 
 
 def data(m: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
-    """Values of the whole range, its ends more often."""
+    """Random values of the whole range, in which its ends are frequent."""
     made = {}
     for i in m.graph.input:
         shape = [d.dim_value for d in i.type.tensor_type.shape.dim]
@@ -98,7 +101,10 @@ def nodes_of(m: onnx.ModelProto, machine: Machine) -> list[Any]:
 
 
 def test_how_each_is_computed() -> None:
-    """Bytes where there is an instruction; floats in as many parts as are exact."""
+    """Products are computed by bytes where there is an instruction, and else by floats.
+
+    Floats are split into as many parts as keep sums exact.
+    """
 
     def convs(what: str, machine: Machine) -> list[str]:
         return [op.name for op in nodes_of(qlinear(**CONVS[what]), machine) if "conv" in op.name]
@@ -112,7 +118,7 @@ def test_how_each_is_computed() -> None:
 
 
 def test_floats_stay_exact_at_the_limit() -> None:
-    """The largest products there can be, on either side, in as many parts as it takes."""
+    """The largest possible products, on either side, are computed in enough parts to stay exact."""
     for channels in (57, 58, 130):
         w = np.full((4, channels, 3, 3), 127, np.int8)
         w[1], w[2, ::2] = -128, -128
@@ -136,7 +142,7 @@ def test_signed_data(target: str) -> None:
 
 @pytest.mark.parametrize("columns", [8, 300])
 def test_matrix_products(columns: int) -> None:
-    """As floats where sums are exact, and as integers where not."""
+    """Matrix products are computed as floats where sums are exact, and else as integers."""
     w = np.random.default_rng(1).integers(-128, 128, (columns, 12)).astype(np.int8)
     node = helper.make_node("MatMulInteger", ["x", "w", "xz"], ["y"])
     m = model([node], {"x": (TensorProto.UINT8, [7, columns])}, {"w": w, "xz": np.uint8(11)})
@@ -145,7 +151,7 @@ def test_matrix_products(columns: int) -> None:
 
 
 def qdq(**other: Any) -> onnx.ModelProto:
-    """A convolution between dequantized operands, its result quantized, as quantizers write it."""
+    """A convolution of dequantized operands whose result is quantized, as quantizers write it."""
     rng = np.random.default_rng(3)
     w = rng.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
     held = {
@@ -164,8 +170,9 @@ def qdq(**other: Any) -> onnx.ModelProto:
 
 
 def test_dequantized_operands() -> None:
-    """Multiplied as bytes where that is fast; results may differ by one where a sum
-    lies between two, for floats round.
+    """Dequantized operands are multiplied as bytes where that is fast.
+
+    Results may differ by one near a tie, since floats round.
     """
     ops = [op.name for op in nodes_of(qdq(), DOTS)]
     assert "conv_bytes" in ops
@@ -179,14 +186,14 @@ def test_dequantized_operands() -> None:
 
 
 def kernel(m: onnx.ModelProto, target: Target) -> str:
-    """The machine code of the convolution of bytes."""
+    """The assembly of the convolution of bytes."""
     final: Graph = pipeline(target.machine).run(convc.load_onnx(m))
     (node,) = [n for n in final.nodes if any(isinstance(k.op, ConvBytes) for k in n.op.body.nodes)]  # type: ignore[attr-defined]
     return assembly(Group.of(node), target)[0]
 
 
 def test_four_products_an_instruction() -> None:
-    """The innermost loop loads four bytes for each instruction, and leaves the sums in registers."""
+    """The innermost loop loads four bytes for each instruction, and keeps the sums in registers."""
     code = kernel(qlinear(64, 64, 3, 14, pads=[1] * 4), Target("znver4", X86)).splitlines()
     products = [i for i, line in enumerate(code) if "vpdpbusd" in line]
     loop = [line.split()[0] for line in code[products[0] - 4 : products[13]]]
@@ -206,7 +213,7 @@ def test_rounding_is_vectorised() -> None:
 
 
 def microsoft(op: str, operands: list[tuple[int, ...]], *, first: bool = False, **attrs: Any) -> onnx.ModelProto:
-    """One of ONNX Runtime's own operators, each operand with a scale and zero point."""
+    """A model of one of ONNX Runtime's own operators, each of whose operands has a scale and a zero point."""
     names, held = [], {"ys": np.float32(0.03), "yz": np.uint8(117)}
     for i in range(len(operands)):
         held |= {f"s{i}": np.float32(0.02 * (i + 1)), f"z{i}": np.uint8(100 + 20 * i)}
@@ -263,7 +270,7 @@ SCALE = {"s": np.float32(0.037), "z": np.uint8(90)}
 
 
 def again(*nodes: onnx.NodeProto, last: tuple[str, str] = ("s", "z"), **held: Any) -> onnx.ModelProto:
-    """A tensor dequantized, what nodes make of it as ``m``, and that quantized again."""
+    """A model that dequantizes a tensor, computes ``m`` from it by some nodes, and quantizes ``m``."""
     before = helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"])
     after = helper.make_node("QuantizeLinear", ["m", *last], ["y"])
     return model([before, *nodes, after], {"x": (TensorProto.UINT8, [1, 8, 6, 4])}, SCALE | held)
@@ -303,7 +310,7 @@ def test_what_is_moved_stays_quantized(what: str) -> None:
 
 @pytest.mark.parametrize("scale", [0.037, 1e-3, 0.1, 3.0, 1e-20, 1e20])
 def test_every_integer_comes_back(scale: float) -> None:
-    """Quantizing undoes dequantizing for every 8-bit number and zero point, as ONNX Runtime rounds too."""
+    """Quantizing undoes dequantizing for every 8-bit number and zero point, also with ONNX Runtime's rounding."""
     x = np.arange(256, dtype=np.uint8)
     for zero in (0, 1, 128, 255):
         f = (x.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
@@ -317,7 +324,7 @@ def quantize(scale: float, zero: int, count: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("target", ["native", "x86-64-v2", "x86-64-v3"])
 def test_division_by_a_constant_scale_is_rounded_once(target: str) -> None:
-    """At every tie and beside it, for scales of any mantissa, as division rounds."""
+    """Division by a constant scale rounds like division at every tie and beside it, for scales of any mantissa."""
     rng = np.random.default_rng(0)
     scales = [
         1.0,

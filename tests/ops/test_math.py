@@ -1,4 +1,4 @@
-"""How exact the elementary functions are, and that they compile to vector code."""
+"""The accuracy of the elementary functions, and their compilation to vector code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
 
 
-# op, what it should give, range, and the error allowed: in units in the last place, or absolute
+# op, reference, range, and the allowed error: in units in the last place, or absolute
 SWEEPS: list[tuple[Op, Function, float, float, float, float]] = [
     (op("exp"), np.exp, -110, 95, 1.5, 0),
     (op("log"), np.log, 1e-30, 1e30, 1.5, 0),
@@ -50,7 +50,7 @@ SWEEPS: list[tuple[Op, Function, float, float, float, float]] = [
     (op("tanh"), np.tanh, -20, 20, 6.5, 0),
     (op("erf"), erf, -20, 20, 7.5, 0),
     (op("erf"), erf, -4, 4, 7.5, 0),
-    # down to 2**-126 the error grows with abs(x), for ln 2 is one float32
+    # down to 2**-126 the error grows with abs(x), since ln 2 is rounded to float32
     (op("sigmoid"), sigmoid, -100, 100, 6.5, 1e-38),
     (op("sigmoid"), sigmoid, -20, 20, 4.5, 0),
     (op("softplus"), softplus, -100, 100, 3, 0),
@@ -103,7 +103,7 @@ def run(ops: Sequence[Op], x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("function", "reference", "low", "high", "ulps", "atol"), SWEEPS, ids=IDS)
 def test_error(function: Op, reference: Function, low: float, high: float, ulps: float, atol: float) -> None:
-    """Errors in float32 over the range; and right NaN, infinities and denormals."""
+    """Errors in float32 stay within bounds over the range. Results for NaN, infinities and denormals are right."""
     steps = np.geomspace(low, high, 50000) if low > 0 else np.linspace(low, high, 50000)
     x = np.concatenate(
         [steps.astype(np.float32), np.float32(1e-3) * np.linspace(-1, 1, 999, dtype=np.float32), SPECIAL]
@@ -122,7 +122,7 @@ def test_error(function: Op, reference: Function, low: float, high: float, ulps:
 
 @pytest.mark.parametrize("name", ["tanh", "erf"])
 def test_bounded(name: str) -> None:
-    """Never beyond 1, which is reached."""
+    """Results never exceed 1, and reach it."""
     x = np.linspace(-12, 12, 100001).astype(np.float32)
     y = run([op(name)], x)
     assert (y.min(), y.max()) == (-1, 1)
@@ -132,7 +132,7 @@ def test_bounded(name: str) -> None:
 @pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf", "sigmoid", "softplus", "silu", "gelu", "mish", "sqrt"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_narrow_floats(name: str, dtype: type) -> None:
-    """Every number of 16 bits gives what float32 gives, rounded once."""
+    """For every 16-bit number, the result is that of float32, rounded once."""
     x = np.arange(1 << 16, dtype=np.uint16).view(dtype)
     with np.errstate(all="ignore"):
         want = run([op(name)], x.astype(np.float32)).astype(dtype)
@@ -148,7 +148,7 @@ def test_float64(function: Op, reference: Function, low: float, high: float, ulp
 @pytest.mark.parametrize("ops", VECTORISED, ids=lambda ops: "-".join(o.name for o in ops))
 @pytest.mark.parametrize("size", [4096, 7])
 def test_no_library_calls(ops: list[Op], size: int) -> None:
-    """A kernel of these calls nothing an element."""
+    """A kernel of these functions calls no function for each element."""
     b = Builder("math")
     value = b.input("x", type_of(np.zeros(size, np.float32)))
     for each in ops:
@@ -160,7 +160,7 @@ def test_no_library_calls(ops: list[Op], size: int) -> None:
 
 
 def test_library_calls_are_seen() -> None:
-    """The check above finds a call where there is one."""
+    """The check of the previous test detects a call where there is one."""
     b = Builder("math")
     value = b.emit(op("sinh"), b.input("x", type_of(np.zeros(64, np.float32))))
     module = build(fuse(b.finish([value])), host_target()).code
@@ -169,7 +169,7 @@ def test_library_calls_are_seen() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 17, 33, 47, 64, 65, 200])
 def test_every_length(size: int) -> None:
-    """Lengths that fill no vector are computed alike."""
+    """Lengths that are not a multiple of the vector length give the same results."""
     x = np.linspace(-5, 5, size).astype(np.float32)
     np.testing.assert_allclose(run([op("tanh")], x), np.tanh(x.astype(np.float64)), rtol=1e-6)
     np.testing.assert_allclose(run([op("relu"), op("exp")], x), np.exp(np.maximum(x, 0).astype(np.float64)), rtol=1e-6)

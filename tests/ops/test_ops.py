@@ -1,4 +1,4 @@
-"""Every op, over the cases its class gives: types, text form, ONNX, and numbers against code that is not ours."""
+"""Every op in the cases that its class gives: types, text form, ONNX, and results compared with independent code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
 WITHOUT_CASES = {"conv_bytes", "fused", "relayout", "trim", "winograd_conv", "winograd_weight"}
-"""Ops that no model holds; their own tests cover them."""
+"""Ops that no model contains. Their own tests cover them."""
 
 
 def test_every_op_has_cases() -> None:
@@ -24,7 +24,7 @@ def test_every_op_has_cases() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_numbers(case: Case) -> None:
-    """Compiled code gives what the oracles give."""
+    """Compiled code gives the oracles' results."""
     assert case.oracle == "both" or case.note, "a case that leaves an oracle out says why"
     graph, feeds = case_graph(case)
     got = compiled(graph, threads=2)(*feeds.values())
@@ -36,7 +36,7 @@ def test_numbers(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_text_form(case: Case) -> None:
-    """Printing and parsing give the same graph back."""
+    """Printing and parsing a graph gives the same graph."""
     graph, _ = case_graph(case)
     verify(graph)
     assert parse_graph(print_graph(graph)) == graph
@@ -44,7 +44,7 @@ def test_text_form(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_onnx_round_trip(case: Case) -> None:
-    """What is exported passes onnx's checker and is imported again to the same numbers."""
+    """The exported model passes onnx's checker, and gives the same results when it is imported again."""
     graph, feeds = case_graph(case)
     model = convc.to_onnx(graph)
     onnx.checker.check_model(model, full_check=True)

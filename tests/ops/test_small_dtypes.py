@@ -1,4 +1,7 @@
-"""Floats of 8 and 4 bits and integers of 4 and 2: stored, moved and converted, and refused by all else."""
+"""Floats of 8 and 4 bits and integers of 4 and 2 bits.
+
+They are stored, moved and converted, and all other ops refuse them.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,12 @@ MOVING = {
     "one_hot", "quantize", "reshape", "reverse_sequence", "scatter_elements", "scatter_nd", "select_channels", "slice",
     "space_to_depth", "tensor_scatter", "tile", "transpose", "where",
 }  # fmt: skip
-"""The ops that take them: conversions, those that move elements whatever they are, and eye_like, which reads the shape
-alone.
+"""The ops that take small dtypes: conversions, ops that only move elements, and eye_like, which reads only the shape.
 """
 
 
 def accepts(case: Any, small: str) -> bool:
-    """Whether an op takes the operands of a case with one of their dtypes made small."""
+    """Whether an op takes the operands of a case when one of their dtypes is replaced by a small one."""
     types = [x if isinstance(x, TensorType) else type_of(x) for x in case.inputs]
     for dtype in {t.dtype for t in types}:
         try:
@@ -56,7 +58,7 @@ def test_who_takes_them() -> None:
 
 
 def values(dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Every finite number of a dtype, ascending, and its code."""
+    """Every finite number of a dtype in ascending order, with its code."""
     codes = np.arange(16 if dtype == "f4e2m1" else 256, dtype=np.uint8)
     numbers = codes.view(numpy_dtype(dtype)).astype(np.float64)
     kept = np.isfinite(numbers) & ~((numbers == 0) & np.signbit(numbers))
@@ -65,7 +67,7 @@ def values(dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest(x: np.ndarray, dtype: str) -> np.ndarray:
-    """By looking at every number there is; of two equally near the one with the even code."""
+    """The nearest number of the dtype, found by trying all numbers. Of two equally near ones it has the even code."""
     numbers, codes = values(dtype)
     distance = np.abs(x[:, None] - numbers)
     near = distance == distance.min(1, keepdims=True)
@@ -76,7 +78,7 @@ def nearest(x: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [d for d in SMALL_FLOATS if d != "f8e8m0"])
 @pytest.mark.parametrize("source", [np.float32, np.float64])
 def test_rounding(dtype: str, source: Any) -> None:
-    """Once, to the nearest; float64 is not rounded to float32 on the way, which ml_dtypes does."""
+    """Conversion rounds once, to nearest. float64 is not rounded to float32 first, as ml_dtypes does."""
     rng = np.random.default_rng(0)
     every, _ = values(dtype)
     halves = (every[1:] + every[:-1]) / 2
@@ -90,7 +92,7 @@ def test_rounding(dtype: str, source: Any) -> None:
 
 @pytest.mark.parametrize("dtype", SMALL)
 def test_moving(dtype: str) -> None:
-    """Elements come out as they went in, through a chain of moves and a constant held in the code."""
+    """Elements are unchanged by a chain of moves and by a constant in the code."""
     x = (np.arange(24) % 4).reshape(4, 6).astype(numpy_dtype(dtype))
     one = np.ones((1, 1)).astype(numpy_dtype(dtype))
     b = Builder()
@@ -110,7 +112,7 @@ def test_moving(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", SMALL)
 def test_external_data(dtype: str, tmp_path: Any) -> None:
-    """Where several elements share a byte, and the last one is not full."""
+    """Several elements share a byte in external data, and the last byte is not full."""
     x = (np.arange(7) % 4).astype(numpy_dtype(dtype))
     b = Builder()
     w = b.constant(Constant.of(x), "w")
@@ -129,7 +131,7 @@ def test_computing_is_refused(dtype: str) -> None:
 
 
 def test_saved_and_loaded(tmp_path: Any) -> None:
-    """Weights of four bits, and an input and an output, through a file."""
+    """4-bit weights, inputs and outputs work in an artifact."""
     b = Builder()
     w = b.constant(Constant.of(np.arange(-8, 8).astype(numpy_dtype("i4"))))
     x = b.input("x", TensorType("i4", (16,)))

@@ -1,4 +1,4 @@
-"""The artifact and the arrays around it: what is saved runs alike elsewhere, and arrays are read where they lie."""
+"""Artifacts and arrays: a saved model gives the same results elsewhere, and inputs are read without a copy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from runtime.test_artifact import image, network
 
 
 def network() -> Graph:
-    """Two convolutions that share a weight, with a residual; the weight is most of it."""
+    """Two convolutions that share a weight, with a residual connection. The weight is most of the model's size."""
     rng = np.random.default_rng(0)
     b = Builder("net")
     x = b.input("x", f32[1, CHANNELS, 8, 8])
@@ -56,7 +56,7 @@ def image() -> np.ndarray:
 
 
 def elsewhere(code: str, **names: object) -> str:
-    """What a new process prints."""
+    """The output of a new process that runs this code."""
     text = MODULE.format(tests=str(Path(__file__).parents[1])) + code.format(**names)
     done = subprocess.run([sys.executable, "-c", text], check=True, capture_output=True, text=True)
     return done.stdout
@@ -108,7 +108,7 @@ def test_weights_lie_in_the_file_once(artifact: Path) -> None:
 
 
 def dense_block(layers: int = 30) -> Graph:
-    """Many small weights, as in a densely connected network."""
+    """A model of many small weights, as in a densely connected network."""
     rng = np.random.default_rng(0)
     b = Builder("block")
     x = b.input("x", f32[1, 8, 6, 6])
@@ -141,7 +141,7 @@ def test_a_loaded_model_is_saved_again(artifact: Path, tmp_path: Path) -> None:
 
 
 def test_saving_over_a_loaded_artifact(artifact: Path, tmp_path: Path) -> None:
-    """The file is replaced, not written into: who has mapped the old one keeps it."""
+    """Saving replaces the file of a loaded artifact and does not write into it. The mapped file stays intact."""
     path = tmp_path / "net.so"
     path.write_bytes(artifact.read_bytes())
     old = convc.load(path)
@@ -221,7 +221,7 @@ def test_features_that_this_processor_lacks(artifact: Path, monkeypatch: pytest.
 
 
 class OnlyDLPack:
-    """What the protocol asks for and nothing else."""
+    """An array that implements the DLPack protocol and nothing else."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -234,7 +234,7 @@ class OnlyDLPack:
 
 
 def aligned(array: np.ndarray, offset: int = 0) -> np.ndarray:
-    """A copy whose data lies ``offset`` bytes after a 64-byte boundary."""
+    """A copy of an array whose data lies ``offset`` bytes after a 64-byte boundary."""
     memory = np.empty(array.nbytes + 2 * ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT + offset
     made = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)

@@ -1,4 +1,7 @@
-"""Compiled models on disk: found by other processes, bounded, and never trusted blindly."""
+"""The cache of compiled models on disk.
+
+Other processes find its entries, its size is bounded, and damaged entries are detected.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows with each compilation."""
+    """A list that grows with each compilation."""
     found: list[int] = []
     original = build.build
 
@@ -142,7 +145,7 @@ def test_a_file_that_is_not_sound_is_made_anew(how: str, folder: Path, compilati
     if how == "folder":
         file.unlink()
         file.mkdir()
-    elif how == "foreign":  # a sound artifact that was not put here under this name
+    elif how == "foreign":  # a valid artifact that was not stored under this name
         convc.compile(network(5.0), shapes={"x": X.shape}).save(file)
     else:
         flipped = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
@@ -211,7 +214,7 @@ def test_the_oldest_are_deleted(folder: Path, compilations: list[int], monkeypat
     model(X[:2])
     size = files(folder)[0].stat().st_size
     monkeypatch.setenv("CONVC_CACHE_BYTES", str(int(2.5 * size)))
-    for n in (3, 2, 4):  # 2 is used again, so that 3 has to go
+    for n in (3, 2, 4):  # 2 is used again, so that 3 is deleted
         time.sleep(0.01)
         model(X[:n])
     assert len(files(folder)) == 2

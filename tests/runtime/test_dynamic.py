@@ -1,4 +1,4 @@
-"""Models of open sizes and models of several: what they compute, what they compile, what they refuse."""
+"""Models with dynamic shapes, and models of several shapes: what they compute, compile and refuse."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ SIZES = ((1, 16, 20), (2, 16, 20), (1, 24, 12))
 
 
 def pyramid() -> onnx.ModelProto:
-    """A level down and up again by scales, joined to what did not go there; of open sizes, and nothing said of the
-    output's.
+    """A model with dynamic shapes: one level down and up again by scales, joined to a skip connection.
+
+    The shape of its output is not declared.
     """
     s = small_models.Sketch("pyramid", ("n", 3, "h", "w"))
     x = s.conv("x", 8)
@@ -47,7 +48,7 @@ def image(n: int, h: int, w: int, channels: int = 3) -> np.ndarray:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The shapes of what is compiled."""
+    """The shapes that are compiled, in a list that grows."""
     found: list[Any] = []
     original = build.build
 
@@ -74,7 +75,10 @@ def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
 
 
 def shape_arithmetic() -> onnx.ModelProto:
-    """Folds each row of pixels into channels by a Reshape computed from the Shape, which is known when sizes are."""
+    """A model that folds each row of pixels into channels.
+
+    It uses a Reshape computed from the Shape, which is known once the sizes are.
+    """
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
         helper.make_node("Split", ["s"], ["n", "c", "h", "w"], num_outputs=4),
@@ -155,7 +159,7 @@ def test_lists_and_names() -> None:
 
 def test_a_size_that_cannot_be_is_named(compilations: list[Any]) -> None:
     model = convc.compile(PYRAMID)
-    for _ in range(2):  # an error is not kept
+    for _ in range(2):  # errors are not kept
         with raises(ShapeError, "for x [1, 3, 17, 21]", "Concat"):
             model(image(1, 17, 21))
     assert model(image(1, 16, 20)).shape == (1, 16, 16, 20)
@@ -176,14 +180,14 @@ def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
 
 
 class Fake:
-    """What ``Kept`` reads of a model."""
+    """A fake model with the attributes that ``Kept`` reads."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
 
 
 def keep(kept: Kept, *keys: int, nbytes: int = 10) -> list[int]:
-    """Ask for keys in turn; returns those that had to be made."""
+    """Ask for keys in turn, and return those whose models had to be made."""
     made: list[int] = []
 
     def make(key: int) -> Any:

@@ -1,4 +1,4 @@
-"""Artifacts for other processors, for several of them, and the same bytes wherever they are built."""
+"""Artifacts for other processors and for several of them, and reproducible builds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def network(*targets: str, threads: int | None = 1) -> Any:
 
 
 def machine(code: bytes | memoryview) -> int:
-    """What an ELF file is for: 62 is x86-64, 183 is AArch64."""
+    """The machine number of an ELF file: 62 is x86-64, 183 is AArch64."""
     assert bytes(code[:4]) == b"\x7fELF"
     return int(struct.unpack_from("<H", code, 18)[0])
 
@@ -128,7 +128,10 @@ def test_the_best_of_several_is_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 
 @needs_x86
 def test_what_this_processor_lacks_is_named(tmp_path: Path) -> None:
-    """A processor is made out to need a feature that none has, beside one that any has."""
+    """The error names the feature that this processor lacks.
+
+    The artifact needs one that no processor has, beside one that every processor has.
+    """
     network("x86-64-v2").save(tmp_path / "m.so")
     (part,) = read_artifact(tmp_path / "m.so")
     details = {**part.description.details, "features": ["sse2", "avx9000", "amx-9"]}
@@ -153,7 +156,10 @@ convc.compile(small_models.resnet(1, 8), {target!r}, threads=2).save("resnet.so"
 
 
 def test_two_processes_build_the_same_bytes(tmp_path: Path) -> None:
-    """Apart in their seeds of hashes, their folders, their folders for temporary files, locales and times."""
+    """Two processes build the same bytes.
+
+    They differ in hash seed, folders, temporary folders, locale and time.
+    """
     code = BUILD.format(tests=str(Path(__file__).parents[1]), target="x86-64-v2,x86-64-v3" if X86 else "aarch64")
     for name, seed, lang in (("a", "1", "C"), ("another folder", "77", "C.UTF-8")):
         temporary = tmp_path / name / "temporary files"
@@ -174,7 +180,7 @@ def test_any_thread_count_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
-    """The dynamic loader knows files by name, and would give the code that it has."""
+    """A replaced file is loaded anew, although the dynamic loader knows files by name and would return the old code."""
     path, loaded = tmp_path / "m.so", []
     for scale in (1, 2, 3):
         net = nn.Conv2D(8, kernel_size=scale)

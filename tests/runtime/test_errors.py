@@ -1,4 +1,4 @@
-"""Wrong calls of a compiled model, and artifacts that cannot be written or read: one tiny test a mistake."""
+"""Wrong calls of a compiled model, and artifacts that cannot be written or read. There is one tiny test per mistake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def relu() -> convc.CompiledModel:
 
 
 class OnDevice:
-    """A tensor in a GPU's memory, as far as DLPack can tell."""
+    """A tensor that DLPack reports to be in a GPU's memory."""
 
     shape, dtype = (2, 3), "float32"
 
@@ -39,7 +39,7 @@ class OnDevice:
 
 
 class Refuses(OnDevice):
-    """A tensor that will not be exported, as PyTorch's when it needs a gradient."""
+    """A tensor that refuses to be exported, as PyTorch's do when they need a gradient."""
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0

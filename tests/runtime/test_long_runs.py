@@ -1,5 +1,6 @@
-"""Models that run for long: flat memory, right answers, forks, and builds that are interrupted. ``CONVC_LONG_RUN`` is
-the seconds that each slow test takes.
+"""Models that run for a long time: constant memory, right answers, forks, and interrupted builds.
+
+Each slow test takes ``CONVC_LONG_RUN`` seconds.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ SCRIPT = Path(__file__).parents[1] / "support" / "long_runs.py"
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 SHAPE = (1, 32, 32, 32)
 OUTPUT_BYTES = 1 * 32 * 32 * 32 * 4
-"""The smallest thing that a call could leave behind: one output."""
+"""The size in bytes of the smallest object that a call could leak: one output."""
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="reads /proc")
 
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of parallel kernels, which keep a pool of threads."""
+    """A model of parallel kernels, which need a pool of threads."""
     conv = [nn.Conv2D(32, kernel_size=3, padding=1, activation="relu") for _ in range(2)]
     path = tmp_path_factory.mktemp("long") / "m.so"
     convc.compile(nn.Sequential(*conv), shapes={"x": SHAPE}, threads=2).save(path)
@@ -42,7 +43,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(what: str, path: Path, amount: str, slack: int) -> None:
-    """Run ``long_runs.py``; memory may grow by ``slack`` bytes, however many rounds there are."""
+    """Run ``long_runs.py``. Memory may grow by ``slack`` bytes, however many rounds there are."""
     done = subprocess.run([sys.executable, SCRIPT, what, path, amount], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -56,7 +57,7 @@ def check(what: str, path: Path, amount: str, slack: int) -> None:
 
 
 SLACK = 4 << 20
-"""What allocators of a few threads may still take after the warm-up; half of what a leak would take at least."""
+"""The bytes that the allocators of a few threads may still take after the warm-up: half of the least possible leak."""
 
 
 @pytest.mark.parametrize("what", ["calls", "cycles", "threads"])
@@ -75,7 +76,10 @@ def test_memory_stays_flat_for_long(what: str, artifact: Path) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_process_started_after_use_computes(start: str, artifact: Path) -> None:
-    """Also after the workers of the parent's pool have gone to sleep, and again in a second child."""
+    """A child process computes, even after the workers of its parent's pool have gone to sleep.
+
+    A second child does so too.
+    """
     model = convc.load(artifact, threads=2)
     x = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
     want = model(x)
@@ -96,7 +100,7 @@ def test_a_process_started_after_use_computes(start: str, artifact: Path) -> Non
 
 
 def test_a_forked_child_ends_like_any_process(artifact: Path) -> None:
-    """Not by ``os._exit``: what the C++ runtime destroys at exit is destroyed."""
+    """A child process ends by the normal exit and not by ``os._exit``, so that destructors of the C++ runtime run."""
     code = f"""
         import os, sys, numpy as np, convc
         model, x = convc.load({str(artifact)!r}, threads=2), np.zeros({SHAPE}, np.float32)
@@ -157,7 +161,7 @@ STAGES = [
 
 
 def left(folder: Path) -> list[str]:
-    """The files in a folder, and the folders in its temporary one."""
+    """The files in a folder, and the folders in its temporary folder."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir() or p.parent.name == "tmp")
 
 
@@ -165,7 +169,7 @@ def left(folder: Path) -> list[str]:
 def test_an_interrupt_in_any_stage_leaves_nothing(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Python sees the signal where the stage begins, or in the midst of it."""
+    """An interrupt at the beginning of any stage, or in the middle of it, leaves no file."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     original = pkgutil.resolve_name(stage)
@@ -181,7 +185,7 @@ def test_an_interrupt_in_any_stage_leaves_nothing(
 
 
 def test_an_interrupt_at_any_time_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
-    """At fractions of the time that a whole build takes here."""
+    """Interrupts at fractions of the time that a whole build takes here leave a whole file or none."""
     (tmp_path / "tmp").mkdir()
     env = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "CONVC_CACHE": ""}
 

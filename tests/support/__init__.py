@@ -1,1 +1,1 @@
-"""What tests share: models, oracles, tolerances, and what errors must say."""
+"""Code that tests share: models, oracles, tolerances, and checks of error messages."""

@@ -1,4 +1,4 @@
-"""The cases that every op's class gives."""
+"""The cases of every op class, as test parameters."""
 
 from __future__ import annotations
 

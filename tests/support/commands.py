@@ -1,4 +1,4 @@
-"""The command line as tests use it: a folder of small models, and commands run in this process."""
+"""The command line in tests: a folder of small models, and commands run in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save(path: Path, nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence
 
 
 def write_samples(folder: Path) -> None:
-    """Small models and inputs for them."""
+    """Write small models and inputs for them into a folder."""
     w = np.arange(2 * 3).reshape(2, 3, 1, 1)
     save(folder / "conv.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 4, 4]}, w=w)
     save(folder / "open.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", 3]})
@@ -43,7 +43,7 @@ def write_samples(folder: Path) -> None:
 
 
 def run(*args: str) -> int:
-    """The exit code of a command, that of wrong usage too."""
+    """Run a command and return its exit code, including that of wrong usage."""
     try:
         return main(args)
     except SystemExit as e:

@@ -1,4 +1,4 @@
-"""Compiling a model and comparing it with an oracle, by the table of tolerances."""
+"""Compiling a model, and comparing it with an oracle within the table of tolerances."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check(
     tolerance: tuple[float, float] | None = None,
     **options: Any,
 ) -> list[np.ndarray]:
-    """Compile a model, on one thread unless told, and compare each output with an oracle's; gives the outputs."""
+    """Compile a model, by default for one thread, and compare each output with an oracle's. Returns the outputs."""
     got = list(convc.compile(model, **{"threads": 1, **options}).run(feeds).values())
     for g, w in zip(got, oracle(model, feeds), strict=True):
         assert_close(np.asarray(g), np.asarray(w), what, tolerance)

@@ -1,4 +1,4 @@
-"""Compiling as tests need it: for a machine of their choice, by passes of their choice, small networks on several threads."""
+"""Compiling for a chosen machine, by chosen passes, and with small networks on several threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convc.runtime.cpu.model import CpuModel
 
 
 def sharing(target: Target) -> Target:
-    """The target, with the work of small networks shared out among its threads, which would take longer than it saves."""
+    """The target with even small networks shared out among its threads, although that takes longer."""
     return replace(target, network_cycles=0)
 
 

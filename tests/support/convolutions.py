@@ -1,4 +1,4 @@
-"""Convolutions as ONNX models, by their numbers, and inputs of deviation 1 for them."""
+"""ONNX models of one convolution, by its parameters, and inputs of deviation 1 for them."""
 
 from __future__ import annotations
 

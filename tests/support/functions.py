@@ -1,4 +1,4 @@
-"""Functions as the C library has them, and the values at which they are apt to go wrong."""
+"""Functions of the C library, and the values at which implementations are likely to be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machine code for GPUs, as tests look at it."""
+"""Inspection of machine code for GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 
 def architecture_of(code: bytes) -> str:
-    """``sm_80`` for machine code, by the ELF header's flags; ``compute_75`` for PTX."""
+    """The architecture of code: ``sm_80`` by the flags of an ELF header, or ``compute_75`` for PTX."""
     if code[:4] == b"\x7fELF":
         return f"sm_{struct.unpack_from('<I', code, 48)[0] >> 8 & 0xFF}"
     found = re.search(rb"^\.target sm_(\d+)", code, re.MULTILINE)

@@ -10,7 +10,7 @@ from convc.ir.verify import verify
 
 
 def graph(body: str, inputs: str = "%x: f32[1,32,8,8]", **constants: np.ndarray) -> Graph:
-    """A graph from its statements; ``name=array`` adds a constant ``%name``."""
+    """A graph from its statements. ``name=array`` adds a constant ``%name``."""
     known = {c.sha: c.array for c in map(Constant.of, constants.values())}
     lines = [f"%{n}: f32[{','.join(map(str, a.shape))}] = const sha={Constant.of(a).sha}" for n, a in constants.items()]
     made = parse_graph("\n".join([f"graph @g({inputs}) {{", *lines, body, "}"]), known)
@@ -19,7 +19,7 @@ def graph(body: str, inputs: str = "%x: f32[1,32,8,8]", **constants: np.ndarray)
 
 
 def ops(g: Graph) -> list[str]:
-    """The ops of a graph in order, those in a fused body joined."""
+    """The names of a graph's ops in order. Those of a fused body are joined."""
     return ["+".join(ops(n.op.body)) if n.op.name == "fused" else n.op.name for n in g.nodes]  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""A small network of layers, and the shape of what it takes."""
+"""A small network of layers, and the shape of its input."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A process that calls, loads and drops models for long, and says what it took: ``python long_runs.py
-calls|cycles|threads ARTIFACT AMOUNT``.
+"""Calls, loads and drops models for a long time: ``python long_runs.py calls|cycles|threads ARTIFACT AMOUNT``.
 
-AMOUNT is a number of rounds, or of seconds as in ``60s``. Prints JSON: rounds, wrong answers, and resident memory,
-threads, open files and mappings after the warm-up and at the end.
+AMOUNT is a number of rounds, or of seconds as in ``60s``. The process prints JSON: rounds, wrong answers, and resident
+memory, threads, open files and mappings after the warm-up and at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import convc
 
 CALLERS = 8
 WARM_UP = 20
-"""Rounds of each caller before memory is measured: allocators and thread-local memory have settled then."""
+"""The rounds of each caller before memory is measured, after which allocators and thread-local memory have settled."""
 HANG = 600
 
 
@@ -48,18 +47,18 @@ def main(what: str, path: str, amount: str) -> None:
 
 
 def _until(amount: str, done: list[int]) -> Iterator[int]:
-    """Counts rounds until the amount is reached; all iterators of a run add to ``done``."""
+    """Count rounds until the amount is reached. All iterators of a run add to ``done``."""
     end = time.monotonic() + float(amount[:-1]) if amount.endswith("s") else None
     for i in count():
         if time.monotonic() > end if end is not None else i >= int(amount):
             return
-        done[0] += 1  # a round more or less does not matter
+        done[0] += 1  # not atomic, but a round more or less does not matter
         faulthandler.dump_traceback_later(HANG, exit=True)
         yield i
 
 
 def _calls(path: str, images: Any, wanted: Any) -> Any:
-    """Several threads call one loaded model."""
+    """Call one loaded model from several threads."""
     model = convc.load(path, threads=2)
 
     def run(rounds: Callable[[], Iterator[int]]) -> int:
@@ -80,7 +79,7 @@ def _calls(path: str, images: Any, wanted: Any) -> Any:
 
 
 def _cycles(path: str, images: Any, wanted: Any) -> Any:
-    """A model is loaded, called and dropped; each time from a file of its own, as the loader sees it."""
+    """Load, call and drop a model in each round. The loader sees a different file each time."""
     copy, data = Path(path).with_suffix(".copy"), Path(path).read_bytes()
 
     def run(rounds: Callable[[], Iterator[int]]) -> int:
@@ -97,7 +96,7 @@ def _cycles(path: str, images: Any, wanted: Any) -> Any:
 
 
 def _threads(path: str, images: Any, wanted: Any) -> Any:
-    """Threads that end after one call."""
+    """Start threads that end after one call."""
     model = convc.load(path, threads=2)
 
     def run(rounds: Callable[[], Iterator[int]]) -> int:
@@ -116,7 +115,7 @@ def _threads(path: str, images: Any, wanted: Any) -> Any:
 
 
 def measured() -> dict[str, int]:
-    """Resident bytes, threads, open files, mappings of this process."""
+    """The resident bytes, threads, open files and mappings of this process."""
     gc.collect()
     return {
         "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
@@ -127,7 +126,7 @@ def measured() -> dict[str, int]:
 
 
 def answer(model: Any, path: Path, x: np.ndarray, queue: Any) -> None:
-    """What a child process computes, by the model it was given or by one it loads; and by one thread."""
+    """The result of a child process that runs the given model or one that it loads, also on one thread."""
     model = model or convc.load(path, threads=2)
     queue.put([model(x), convc.load(path, threads=1)(x)])
 

@@ -1,4 +1,4 @@
-"""Tiny ONNX models, right and wrong, and what their errors must say."""
+"""Tiny ONNX models, valid and invalid, and checks of their errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def info(name: str, shape: Sequence[int | str] | None = (1, 3, 8, 8), dtype: int
 
 
 def node(op: str, inputs: str, outputs: str = "y", **attrs: Any) -> onnx.NodeProto:
-    """``node("Conv", "x w")``, called ``n1`` unless it is given a name."""
+    """A node from texts: ``node("Conv", "x w")``. It is called ``n1`` unless a name is given."""
     return helper.make_node(op, inputs.split(" ") if inputs else [], outputs.split(" "), **{"name": "n1", **attrs})
 
 
@@ -36,7 +36,7 @@ def model(
 
 
 def raises(error: type[ConvcError], *parts: str) -> Any:
-    """Expect exactly this error, with these parts in its message."""
+    """Expect an error of exactly this class, whose message contains these parts."""
     return pytest.raises(error, match="".join(f"(?=[\\s\\S]*{part})" for part in map(_quoted, parts)))
 
 
@@ -60,7 +60,7 @@ def with_constants(*nodes: onnx.NodeProto, inputs: Any = None, **constants: Any)
 
 
 def nested(depth: int, calls: int = 1) -> onnx.ModelProto:
-    """Functions, each of which calls the next ``calls`` times."""
+    """A chain of functions of ``calls`` levels, each of which calls the next."""
     proto = model(helper.make_node("F0", ["x"], ["y"], domain="d"))
     proto.opset_import.append(helper.make_opsetid("d", 1))
     opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 22)]

@@ -1,4 +1,4 @@
-"""ONNX models from their nodes: the one way in which tests make them."""
+"""ONNX models built from nodes, in the one way that all tests use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ node = helper.make_node
 
 
 def port(name: str, what: Any) -> onnx.ValueInfoProto:
-    """A tensor by its shape, of float32; by the tuple ``(dtype, shape)``; or by an array like it. ``None`` says nothing
-    of it, and for a shape nothing of that.
+    """A tensor declaration from a shape, for float32, from a tuple ``(dtype, shape)``, or from an array like it.
+
+    ``None`` declares neither shape nor dtype. A shape of ``None`` is not declared.
     """
     if what is None:
         return onnx.ValueInfoProto(name=name)
@@ -27,7 +28,10 @@ def port(name: str, what: Any) -> onnx.ValueInfoProto:
 
 
 def ports(some: str | Mapping[str, Any] | Sequence[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
-    """Tensors by name, as ``port`` takes them; or names between spaces, of which nothing is said."""
+    """Tensor declarations by name, as ``port`` takes them.
+
+    Names that are separated by spaces declare nothing else.
+    """
     if isinstance(some, str):
         some = dict.fromkeys(some.split())
     return [port(*item) for item in some.items()] if isinstance(some, Mapping) else list(some)
@@ -44,8 +48,9 @@ def model(
     name: str = "g",
     **parts: Any,
 ) -> onnx.ModelProto:
-    """A model of some nodes. ``weights`` are arrays, or tensors that are ready; ``parts`` are further ones of the
-    graph.
+    """A model of some nodes.
+
+    ``weights`` are arrays, or finished tensors. ``parts`` are further parts of the graph.
     """
     held = [
         w if isinstance(w, TensorProto) else numpy_helper.from_array(np.asarray(w), n)
@@ -58,8 +63,10 @@ def model(
 def one_node(
     op: str, inputs: Sequence[Any], *, free: int | None = None, outputs: int = 1, opset: int = 20, **attrs: Any
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A model of one node, and what it is fed. ``None`` is an input left out; the first ``free`` of the others are the
-    model's (by default all), the rest are weights.
+    """A model of one node, and its feeds.
+
+    An input of ``None`` is left out. The first ``free`` of the others are inputs of the model, by default all, and the
+    rest are weights.
     """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     given = {n: np.asarray(x) for n, x in zip(names, inputs, strict=True) if n}

@@ -1,4 +1,4 @@
-"""Models in ONNX's text form, compiled and compared with an oracle."""
+"""Models in ONNX's text form, which are compiled and compared with an oracle."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .oracles import run_onnxruntime, run_reference, values
 
 
 def model(opset: int, inputs: str, body: str, outputs: str = "float y") -> onnx.ModelProto:
-    """A model in ONNX's text form."""
+    """Parse a model in ONNX's text form."""
     made = parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> g ({inputs}) => ({outputs}) {{ {body} }}')
     for i in made.graph.input:
-        i.type.tensor_type.shape.SetInParent()  # the text form cannot say that there are no axes
+        i.type.tensor_type.shape.SetInParent()  # the text form cannot declare that there are no axes
     return made
 
 
 def feeds_of(made: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, np.ndarray]:
-    """Random inputs."""
+    """Random inputs for a model."""
     rng = np.random.default_rng(0)
     feeds = {}
     for i in made.graph.input:
@@ -35,7 +35,7 @@ def feeds_of(made: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None
 
 
 def check(made: onnx.ModelProto, oracle: str = "onnxruntime") -> None:
-    """Compile a model and compare it with an oracle, on random inputs."""
+    """Compile a model and compare it with an oracle on random inputs."""
     feeds = feeds_of(made)
     for o in made.graph.output:
         o.type.tensor_type.ClearField("shape")

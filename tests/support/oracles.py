@@ -1,4 +1,4 @@
-"""What is right, by code that is not ours: ONNX Runtime and onnx's reference implementation."""
+"""Oracles, which compute the right results by independent code: ONNX Runtime, and onnx's reference implementation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Feeds = Mapping[str, np.ndarray]
 
 
 def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds, *, optimized: bool = True) -> list[np.ndarray]:
-    """The outputs of a model by ONNX Runtime on one thread; not ``optimized``, by each node as it is."""
+    """The outputs of a model by ONNX Runtime on one thread. Without ``optimized``, each node runs as it is."""
     options = onnxruntime.SessionOptions()
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -47,7 +47,7 @@ def values(type: TensorType, rng: np.random.Generator, low: float, high: float) 
 
 
 def case_graph(case: Case) -> tuple[Graph, dict[str, np.ndarray]]:
-    """A graph of the one op, and inputs for it; the same values on every run."""
+    """A graph of one op, and inputs for it, the same on every run."""
     rng = np.random.default_rng(zlib.crc32(repr((case.op, [str(x) for x in case.inputs])).encode()))
     b = Builder("case")
     feeds = {}
@@ -61,7 +61,7 @@ def case_graph(case: Case) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def expected(case: Case, graph: Graph, feeds: Feeds) -> list[tuple[str, list[np.ndarray]]]:
-    """The right outputs, by each oracle that the case names."""
+    """The right outputs by each oracle that the case names."""
     model = to_onnx(graph)
     if case.opset:
         model.opset_import[0].version = case.opset

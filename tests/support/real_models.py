@@ -1,4 +1,4 @@
-"""Published networks for the tests: torchvision's, those that the onnx package holds, PP-OCR's."""
+"""Published networks: those of torchvision, of the onnx package, and of PP-OCR."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 LIGHT = tuple(sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx")))
-"""The onnx package's networks, which hold ``ConstantOfShape`` nodes in place of weights."""
+"""The networks of the onnx package, which have ``ConstantOfShape`` nodes in place of weights."""
 ZOO = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet1_0",
     "mobilenet_v2",
@@ -21,7 +21,11 @@ ZOO = (
 
 
 def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
-    """One of torchvision's networks, out of the folder CONVC_ZOO or made by model_zoo.py in ``folder``; else skips."""
+    """One of torchvision's networks.
+
+    It comes from the folder CONVC_ZOO, or model_zoo.py makes it in ``folder``. The test is skipped where neither is
+    possible.
+    """
     given = os.environ.get("CONVC_ZOO")
     path = Path(given or folder) / f"{name}.onnx"
     if not path.exists():
@@ -34,8 +38,9 @@ def zoo_model(name: str, folder: Path) -> onnx.ModelProto:
 
 
 def zoo_truth(name: str, folder: Path) -> dict[str, np.ndarray]:
-    """An input of ``zoo_model(name, folder)``, already made, and its logits in float64; skips where the file is not
-    there.
+    """An input of the existing ``zoo_model(name, folder)``, and its logits in float64.
+
+    The test is skipped where the file is missing.
     """
     path = Path(os.environ.get("CONVC_ZOO") or folder) / f"{name}.npz"
     if not path.exists():
@@ -47,8 +52,8 @@ def zoo_truth(name: str, folder: Path) -> dict[str, np.ndarray]:
 def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its ``ConstantOfShape`` nodes replaced by random initializers.
 
-    Matrices and filters keep the variance of what passes through; what a channel is scaled with, and its variance, is
-    around 1; what is added is around 0.
+    Matrices and filters preserve the variance of their input. Scales and variances of channels are around 1, and biases
+    around 0.
     """
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     readers = {name: (node, i) for node in model.graph.node for i, name in enumerate(node.input)}
@@ -75,7 +80,7 @@ def with_random_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_logits(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with one more output, what its last Softmax or Sigmoid reads: probabilities show few errors."""
+    """The model that also returns the input of its last Softmax or Sigmoid, since probabilities hide errors."""
     last = next((node for node in reversed(model.graph.node) if node.op_type in ("Softmax", "Sigmoid")), None)
     if last is not None:
         model.graph.output.append(helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
@@ -83,7 +88,7 @@ def with_logits(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def ocr_models() -> Path:
-    """The folder of PP-OCR's networks; skips where the package is not installed."""
+    """The folder of PP-OCR's networks. The test is skipped where the package is not installed."""
     if (spec := importlib.util.find_spec("rapidocr_onnxruntime")) is None or spec.origin is None:
         pytest.skip("needs pip install --no-deps rapidocr-onnxruntime")
     return Path(spec.origin).parent / "models"

@@ -1,4 +1,4 @@
-"""Small convolutional networks in ONNX: one piece of each family, with seeded random weights; `MODELS` lists them.
+"""Small convolutional networks in ONNX, one piece of each family, with seeded random weights; `MODELS` lists them.
 
 Each builder takes the batch size and a channel count, so that tests can choose counts that fill vector registers and
 counts that do not.
@@ -20,7 +20,7 @@ OPSET = 20
 
 
 class Sketch:
-    """An ONNX model written node by node; methods take and return tensor names."""
+    """An ONNX model that is built node by node. Methods take and return tensor names."""
 
     def __init__(self, name: str, shape: Sequence[int]) -> None:
         self.name = name
@@ -31,21 +31,21 @@ class Sketch:
         self.channels = {"x": shape[1]}
 
     def constant(self, values: Any) -> str:
-        """An initializer: floats as float32, integers as int64."""
+        """Add an initializer: float32 for floats, int64 for integers."""
         array = np.asarray(values)
         array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         self.weights.append(numpy_helper.from_array(array, f"w{len(self.weights)}"))
         return self.weights[-1].name
 
     def node(self, op: str, *inputs: str, channels: int | None = None, **attrs: Any) -> str:
-        """One node with one output, which has the channels of the first input unless told."""
+        """Add a node with one output, which has as many channels as the first input unless told."""
         output = f"{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attrs))
         self.channels[output] = self.channels[inputs[0]] if channels is None else channels
         return output
 
     def conv(self, x: str, channels: int, kernel: int | tuple[int, int] = 3, group: int = 1, **attrs: Any) -> str:
-        """A convolution that keeps the image size (at stride 1), with bias."""
+        """Add a convolution with bias that keeps the image size at stride 1."""
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         shape = (channels, self.channels[x] // group, *kernel)
         weight = self.constant(self.rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])))
@@ -54,48 +54,48 @@ class Sketch:
         return self.node("Conv", x, weight, bias, channels=channels, group=group, **attrs)
 
     def norm(self, x: str) -> str:
-        """BatchNormalization with statistics near 0 and 1."""
+        """Add a BatchNormalization with means near 0 and variances near 1."""
         n = self.channels[x]
         scale, variance = (self.constant(self.rng.uniform(0.5, 1.5, n)) for _ in range(2))
         shift, mean = (self.constant(self.rng.standard_normal(n) * 0.1) for _ in range(2))
         return self.node("BatchNormalization", x, scale, shift, mean, variance)
 
     def cbr(self, x: str, channels: int, kernel: int | tuple[int, int] = 3, **attrs: Any) -> str:
-        """Convolution, normalization, ReLU."""
+        """Add a convolution, a normalisation and a ReLU."""
         return self.node("Relu", self.norm(self.conv(x, channels, kernel, **attrs)))
 
     def matmul(self, x: str, width: int, outputs: int) -> str:
-        """Multiplication of the last axis, ``width`` long, by a matrix."""
+        """Add the product of the last axis, of length ``width``, with a matrix."""
         return self.node("MatMul", x, self.constant(self.rng.standard_normal((width, outputs)) / np.sqrt(width)))
 
     def reshape(self, x: str, *shape: int) -> str:
         return self.node("Reshape", x, self.constant(np.array(shape)))
 
     def concat(self, *parts: str) -> str:
-        """Channels side by side."""
+        """Add a concatenation along the channels."""
         return self.node("Concat", *parts, axis=1, channels=sum(self.channels[p] for p in parts))
 
     def dense(self, x: str, width: int, outputs: int) -> str:
-        """A dense layer on rows ``width`` long, with bias."""
+        """Add a dense layer with bias, on rows of length ``width``."""
         weight = self.constant(self.rng.standard_normal((outputs, width)) / np.sqrt(width))
         return self.node("Gemm", x, weight, self.constant(self.rng.standard_normal(outputs)), transB=1)
 
     def head(self, x: str) -> str:
-        """Mean over the image, then a dense layer to ten classes."""
+        """Add the mean over the image, and a dense layer to ten classes."""
         return self.dense(self.node("Flatten", self.node("GlobalAveragePool", x)), self.channels[x], 10)
 
     def finish(self, *outputs: str) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(self.unchecked(*outputs), check_type=True, strict_mode=True)
 
     def unchecked(self, *outputs: str) -> onnx.ModelProto:
-        """The model of which nothing was inferred: of open sizes, it may leave some to computation."""
+        """The model without inferred shapes. With dynamic shapes, some follow only from computation."""
         weights = {w.name: w for w in self.weights}
         infos = dict.fromkeys(outputs, (TensorProto.FLOAT, None))
         return model(self.nodes, [self.input], infos, weights, opset=OPSET, name=self.name)
 
 
 def resnet(batch: int, width: int) -> onnx.ModelProto:
-    """Stem, a block with an identity skip, a block with a projected skip, head."""
+    """A stem, a block with an identity skip connection, a block with a projected one, and a head."""
     s = Sketch("resnet", (batch, 3, 32, 32))
     x = s.cbr("x", width, 7, strides=[2, 2])
     x = s.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -107,7 +107,10 @@ def resnet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def mobilenet(batch: int, width: int) -> onnx.ModelProto:
-    """Inverted bottlenecks: ReLU6 and a skip; HardSwish, stride 2 and squeeze-and-excitation."""
+    """Inverted bottlenecks.
+
+    One has ReLU6 and a skip connection, and one has HardSwish, stride 2 and squeeze-and-excitation.
+    """
     s = Sketch("mobilenet", (batch, width, 15, 15))
     low, high = s.constant(0.0), s.constant(6.0)
     x = s.node("Clip", s.norm(s.conv("x", 3 * width, 1)), low, high)
@@ -123,7 +126,7 @@ def mobilenet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def densenet(batch: int, width: int) -> onnx.ModelProto:
-    """Normalization before convolution, every layer reading all before it, a transition."""
+    """Normalisation before convolution, layers that read all layers before them, and a transition."""
     s = Sketch("densenet", (batch, width, 14, 14))
     parts = ["x"]
     for _ in range(3):
@@ -135,7 +138,7 @@ def densenet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def inception(batch: int, width: int) -> onnx.ModelProto:
-    """Four branches: 1x1, factorized 7x7, two 3x3, average pool; then one that shrinks the image."""
+    """Four branches (1x1, factorized 7x7, two 3x3, average pool), and a reduction of the image."""
     s = Sketch("inception", (batch, 2 * width, 17, 17))
     seven = s.cbr(s.cbr(s.cbr("x", width, 1), width, (1, 7)), width, (7, 1))
     three = s.cbr(s.cbr(s.cbr("x", width, 1), width), width)
@@ -146,7 +149,7 @@ def inception(batch: int, width: int) -> onnx.ModelProto:
 
 
 def unet(batch: int, width: int) -> onnx.ModelProto:
-    """One level down and up again, once by a transposed convolution and once by resizing, joined to the skip."""
+    """One level down and up again, by a transposed convolution and by resizing, joined to the skip connection."""
     s = Sketch("unet", (batch, 3, 16, 20))
     skip = s.cbr(s.cbr("x", width), width)
     down = s.cbr(s.node("MaxPool", skip, kernel_shape=[2, 2], strides=[2, 2]), 2 * width)
@@ -159,7 +162,7 @@ def unet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def shufflenet(batch: int, width: int) -> onnx.ModelProto:
-    """Channels split, one half through a branch, joined, shuffled; and a grouped 1x1 convolution."""
+    """Channels that are split, processed in one half, joined and shuffled, and a grouped 1x1 convolution."""
     s = Sketch("shufflenet", (batch, 2 * width, 14, 14))
     sizes = s.constant(np.array([width, width]))
     s.nodes.append(helper.make_node("Split", ["x", sizes], ["left", "right"], name="split", axis=1))
@@ -173,8 +176,9 @@ def shufflenet(batch: int, width: int) -> onnx.ModelProto:
 
 
 def convnext(batch: int, width: int) -> onnx.ModelProto:
-    """A block with channels last inside: depthwise 7x7, LayerNormalization, two
-    matrix products with GELU, scaled skip.
+    """A block with channels last inside.
+
+    It has a depthwise 7x7 convolution, LayerNormalization, two matrix products with GELU, and a scaled skip connection.
     """
     s = Sketch("convnext", (batch, width, 14, 14))
     x = s.node("Transpose", s.conv("x", width, 7, group=width), perm=[0, 2, 3, 1])

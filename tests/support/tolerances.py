@@ -1,4 +1,4 @@
-"""The one table of tolerances, by dtype, with the reason of each."""
+"""The table of tolerances by dtype, with the reason for each."""
 
 from __future__ import annotations
 
@@ -11,37 +11,45 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "float16": (4e-3, 4e-3),  # 11 bits; one rounding is 5e-4, and oracles round between ops where fused code does not
     "bfloat16": (3e-2, 3e-2),  # 8 bits; one rounding is 4e-3
 }
-"""All else must be equal: integers, booleans, and the small floats, which are only converted to."""
+"""Integers, booleans and the small floats, which are only converted to, have no tolerance: they must be equal."""
 
 WINOGRAD = (1e-4, 4e-5)
-"""For a convolution by Winograd's algorithms on data of deviation 1: they round two to twenty times more than the
-direct form, whose errors against float64 are 1.5e-7 in the mean and 1.5e-6 at most; F(4, 7) reaches 2.7e-5
-(convc/ir/ops/_winograd.py).
+"""The tolerance of Winograd's convolutions on data of deviation 1.
+
+Their rounding errors are two to twenty times larger than those of the direct form, whose errors against float64 are
+1.5e-7 in the mean and 1.5e-6 at most. F(4, 7) reaches 2.7e-5 (convc/ir/ops/_winograd.py).
 """
 
 TF32 = (2e-3, 3e-3)
-"""For sums of products of deviation 1 whose float32 factors tensor cores round to 11 bits: a product moves by up to
-1e-3 of itself, and the sum, of terms that move either way, by 5e-4 in the mean.
+"""The tolerance of sums of products of deviation 1 whose float32 factors tensor cores round to 11 bits.
+
+A product changes by up to 1e-3 of itself. The sum, of terms that change in either direction, changes by 5e-4 in the
+mean.
 """
 
 MODEL_RTOL, MODEL_ATOL = 1e-3, 1e-4
-"""For whole networks in float32 against ONNX Runtime: some fifty layers deep, errors of single ops add up."""
+"""The tolerance of whole networks in float32 against ONNX Runtime.
+
+Errors of single ops add up over some fifty layers.
+"""
 
 GPU_NETWORKS: dict[str, tuple[float, float]] = {
     "fp32": (0.0, 1e-5),
     "tf32": (0.0, 4e-3),  # factors of 11 bits, sums in 24
     "fp16": (0.0, 5e-3),  # weights and every result of 11 bits, sums in 24: 5e-4 to 2e-3 was seen
 }
-"""For small networks, some ten layers deep, against ONNX Runtime in float32, as shares of the largest output, by
-precision.
+"""The tolerance of small networks of some ten layers against ONNX Runtime in float32, by precision.
+
+It is a share of the largest output.
 """
 
 
 def assert_close(
     got: np.ndarray, want: np.ndarray, what: str = "", tolerance: tuple[float, float] | None = None
 ) -> None:
-    """Same shape, same dtype, and values within a tolerance, the dtype's own by default; NaN and infinities in the same
-    places.
+    """Assert that arrays have the same shape and dtype, and values within a tolerance, by default the dtype's own.
+
+    NaN and infinities must be in the same places.
     """
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
     assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, expected {want.dtype}"

@@ -1,1 +1,1 @@
-"""Running machine code for processors."""
+"""Running compiled models on CPUs."""

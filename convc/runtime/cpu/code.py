@@ -1,4 +1,4 @@
-"""Machine code: the C functions of a shared library that lies in memory."""
+"""Machine code for this processor: the C functions of a shared library."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from pathlib import Path
 from typing import Any, Protocol
 
 MAIN = "convc_main"
-"""The function that runs the network."""
+"""The name of the function that runs the network."""
 LOAD = "convc_load_"
-"""What the names of functions begin with that run one kernel on weights."""
+"""The prefix of the names of functions that run one kernel on weights, at load."""
 
 Function = Callable[[int, int], Any]
-"""A function of the code: it takes the addresses of its arguments and of a context."""
+"""A function of the code, which takes the addresses of its arguments and of a context."""
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64)
-"""The C type of such a function. Python's lock is released while it runs."""
+"""The C type of a ``Function``. The GIL is released while it runs."""
 
 
 class Code(Protocol):
-    """Machine code for this processor. Its functions may be called as long as it lives."""
+    """Machine code that this processor can run. Its functions may be called as long as the object lives."""
 
     def function(self, name: str) -> Function:
-        """The function of this name; raises ``LookupError`` when there is none."""
+        """The function of this name. Raises ``LookupError`` when there is none."""
 
     def address(self, name: str) -> int:
-        """Where a function of any type lies; raises ``LookupError`` when there is none."""
+        """The address of the function of this name, whose type may be any.
+
+        Raises ``LookupError`` when there is none.
+        """
 
 
 class Library:
-    """A shared library that was loaded; it is closed when nothing refers to it any more."""
+    """A loaded shared library, which is closed when nothing refers to it any more."""
 
     def __init__(self, code: bytes | memoryview) -> None:
-        """Load a library from its bytes; raises ``OSError`` when the dynamic loader refuses them."""
+        """Load the bytes of a shared library. Raises ``OSError`` when the dynamic loader refuses them."""
         self._library = _load(code)
         self._close = weakref.finalize(self, _ctypes.dlclose, self._library._handle)
-        self._close.atexit = False  # threads may still run its code
+        self._close.atexit = False  # threads may still run its code at exit
 
     def function(self, name: str) -> Function:
         return SIGNATURE(self.address(name))
@@ -57,16 +60,16 @@ _loads = itertools.count()
 
 
 def _load(code: bytes | memoryview) -> ctypes.CDLL:
-    """The library in memory.
+    """Load the bytes of a shared library.
 
-    The dynamic loader is given a name that it has not seen: it takes a file whose name it has loaded before for the one it
-    knows, and a saved model may have been replaced since.
+    The dynamic loader is given a path that it has not seen before: when it knows a path, it returns the library that it
+    has, although a saved model may have been replaced since.
     """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("convc", os.MFD_CLOEXEC)
         try:
             _write(descriptor, code)
-            way = "".join("/./" if bit == "1" else "//" for bit in f"{next(_loads):b}")  # every spelling leads there
+            way = "".join("/./" if bit == "1" else "//" for bit in f"{next(_loads):b}")  # all name the same file
             return ctypes.CDLL(f"/proc/self/fd{way}{descriptor}")
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The processor of this machine: which instruction sets it has, as the system says."""
+"""The processor of this machine and its instruction sets, as the operating system reports them."""
 
 from __future__ import annotations
 
@@ -26,37 +26,46 @@ _ARM = {
     "lse": "atomics", "rdm": "asimdrdm", "rcpc": "lrcpc", "crc": "crc32", "sve": "sve", "sve2": "sve2", "sme": "sme",
 }  # fmt: skip
 FEATURES = {"x86_64": _X86, "aarch64": _ARM}
-"""The instruction sets that code can need, by LLVM's name for each, and the name that Linux has for it in /proc/cpuinfo."""
+"""The instruction sets that code can need: LLVM's name of each, and the name in Linux's /proc/cpuinfo."""
 _ALWAYS = {
     "x86_64": frozenset(["64bit", "cmov", "cx8", "mmx", "fxsr", "x87", "sse", "sse2"]),
     "aarch64": frozenset(["fp-armv8", "neon"]),
 }
-"""What every processor of a family has, for systems that do not say more."""
+"""The instruction sets that every processor of a family has.
+
+They are all that is known where the system reports nothing.
+"""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A processor: its family as LLVM's triples name it, what it is called, and its instruction sets by LLVM's names."""
+    """A processor: its family as in LLVM's triples, its product name, and its instruction sets by LLVM's names."""
 
     family: str
     name: str
     features: frozenset[str]
 
     def lacks(self, family: str, features: Iterable[str]) -> str:
-        """What code of a family that uses some features needs and this processor has not; empty when it can run here."""
+        """The instruction sets that code needs and this processor lacks, as text; empty when it can run the code.
+
+        ``family`` and ``features`` are those that the code was compiled for.
+        """
         if family != self.family:
             return f"the instruction set {family} (this is {self.family})"
         return ", ".join(sorted(set(features) - self.features))
 
 
 def family_of(machine: str) -> str:
-    """A family of processors by the name that LLVM's triples have for it: ``x86_64`` for ``amd64``, ``aarch64`` for ``arm64``."""
+    """The name of a family of processors in LLVM's triples: ``x86_64`` for ``amd64``, ``aarch64`` for ``arm64``."""
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(machine.lower(), machine.lower())
 
 
 @cache
 def host() -> Host:
-    """The processor of this machine, as Linux describes it; elsewhere it has what every processor of its family has."""
+    """The processor of this machine.
+
+    Where /proc/cpuinfo cannot be read, its features are those that every processor of its family has.
+    """
     family = family_of(platform.machine())
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -66,7 +75,7 @@ def host() -> Host:
 
 
 def described_by(family: str, lines: Iterable[str]) -> Host:
-    """The processor that the lines of /proc/cpuinfo describe. A feature counts when every processor listed has it."""
+    """The processor that the lines of /proc/cpuinfo describe. A feature counts when every listed processor has it."""
     found: list[set[str]] = []
     name = family
     for line in lines:

@@ -1,4 +1,4 @@
-"""The memory that machine code runs in: the plan of it, and the pages themselves."""
+"""The memory that machine code uses: how it is planned, and how it is allocated."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ HUGE_PAGE = 2 << 20
 
 @dataclass(frozen=True)
 class Step:
-    """One step at load: a kernel that runs on weights, by name, or on what lies at an offset in the packed weights.
+    """One step of packing the weights at load: a kernel runs, or a weight is copied.
 
-    Without a kernel, one weight is copied to where it is read.
+    An input is the name of a weight, or an offset in the packed weights. Outputs and ``scratch`` are offsets too. When
+    ``kernel`` is empty, the one input, a weight, is copied to the one output.
     """
 
     kernel: str
@@ -30,9 +31,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The memory that a program needs: bytes of workspace for a call, bytes of packed weights, what loading takes
-    (the packed weights, and behind them what is only needed on the way), how weights come to be packed, the bytes that each
-    thread needs while it works on a parallel loop, and whether any of the code has parallel loops.
+    """The memory that a program needs, and how its weights are packed.
+
+    All sizes are in bytes. ``workspace`` is what each calling thread needs. ``packed`` is the size of the packed
+    weights, and ``loading`` that size plus what only loading needs, behind them. ``steps`` pack the weights. ``part``
+    is what each thread needs while it works on a parallel loop. ``parallel`` tells whether the code has parallel loops.
     """
 
     workspace: int
@@ -44,15 +47,18 @@ class Plan:
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Plan:
-        """A plan from what JSON keeps of it; raises what a damaged one raises."""
+        """A plan from its JSON.
+
+        Raises ``LookupError``, ``TypeError``, ``ValueError`` or ``AttributeError`` when the JSON is damaged.
+        """
         lists = [s | {key: tuple(s[key]) for key in ("inputs", "outputs")} for s in raw["steps"]]
         return Plan(**(dict(raw) | {"steps": tuple(Step(**s) for s in lists)}))
 
 
 class Arena:
-    """Memory that holds zeros at first, aligned to a huge page, and made of them where the system lets us.
+    """Zeroed memory that is aligned to huge pages, and consists of them where the system allows it.
 
-    Raises ``ConvcError`` when there is not as much.
+    Raises ``ConvcError`` when there is not enough memory.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -63,22 +69,21 @@ class Arena:
         memory = np.frombuffer(self._map, np.uint8)
         self._start = -memory.ctypes.data % HUGE_PAGE
         self.address: int = memory.ctypes.data + self._start
-        whole = (
-            nbytes // HUGE_PAGE * HUGE_PAGE
-        )  # what is left stays in small pages: none is there that nobody asked for
+        # The rest stays in small pages, so that no huge page is allocated for a fraction of its size.
+        whole = nbytes // HUGE_PAGE * HUGE_PAGE
         if whole and hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE, self._start, whole)
 
     def release(self, offset: int) -> None:
-        """Give the pages from ``offset`` on back to the system; they hold zeros when they are used again."""
+        """Give the pages behind ``offset`` back to the system. They hold zeros when they are used again."""
         begin = -(-(self._start + offset) // mmap.PAGESIZE) * mmap.PAGESIZE
         if begin < len(self._map) and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED, begin)
 
 
 def address_of(array: np.ndarray) -> int:
-    """Where a contiguous array's data lies."""
+    """The address of the data of a contiguous array."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # fast, where writing is allowed
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # faster, but fails for read-only arrays
     except (TypeError, ValueError):
         return int(array.ctypes.data)

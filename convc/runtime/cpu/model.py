@@ -1,4 +1,4 @@
-"""A model compiled for processors: this one, or another, for which it can only be saved."""
+"""Models compiled for CPUs. A model for another processor can be saved, but not run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .program import Program
 
 
 class CpuModel(CompiledModel):
-    """Machine code for a processor. The weights are packed when it runs first, or at load.
+    """A model compiled for one CPU target. Its weights are packed when it is loaded, or else when it first runs.
 
-    The details of its description: ``triple``, ``mcpu`` and ``features``, what it was compiled for; ``threads``, how many a
-    call uses; and ``memory``, the plan of the memory that the code runs in (``memory.py``).
+    The details of its description are ``triple``, ``mcpu`` and ``features``, which it was compiled for; ``threads``,
+    the number of threads that a call uses, or ``None``; and ``memory``, the plan of its memory (``memory.py``).
     """
 
     def __init__(
@@ -38,22 +38,28 @@ class CpuModel(CompiledModel):
         artifact: Artifact | None = None,
         link: Callable[[], bytes] | None = None,
     ) -> None:
-        """``link`` makes a shared library of code that was just compiled; an ``artifact`` holds its own."""
+        """``link`` makes a shared library of code that was just compiled; an ``artifact`` has its own.
+
+        Raises ``InputError`` when ``threads`` is not an integer of at least 1.
+        """
         super().__init__(description, weights, kernels, artifact)
         self.machine_code = code
         self._link = link
         if threads is not None and not (isinstance(threads, int) and threads >= 1):
             raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
         self.threads: int = threads or description.details["threads"] or available_processors()
-        """How many threads a call may use."""
+        """The number of threads that a call may use."""
         self.plan = Plan.of(description.details["memory"])
-        """The memory that the code runs in, and how its weights are packed."""
+        """The memory that the code needs, and how its weights are packed."""
         self._lock = threading.Lock()
         self._running: Program | None = None
 
     @property
     def program(self) -> Program:
-        """The model with its weights packed; raises ``DeviceError`` when it was compiled for another processor."""
+        """The code with its packed weights.
+
+        Raises ``DeviceError`` when the model was compiled for another processor.
+        """
         with self._lock:
             if self._running is None:
                 missing = lacks(self.description)
@@ -73,7 +79,11 @@ class CpuModel(CompiledModel):
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes when it was called by one thread: packed weights, workspace, and the weights where none maps them."""
+        """The memory in bytes that the model takes once a thread has called it.
+
+        It includes the packed weights, the workspace of one caller, and the original weights unless they are mapped
+        from a file.
+        """
         kept = 0 if self._artifact else sum(w.nbytes for w in self._weights.values())
         return self.plan.packed + self.plan.workspace + self.threads * self.plan.part + kept
 
@@ -86,7 +96,7 @@ class CpuModel(CompiledModel):
 
 
 def lacks(description: Description) -> str:
-    """What stands in the way of running a model here, as the end of a sentence; empty when nothing does."""
+    """Why this processor cannot run a model, as a text that follows the model's name; empty when it can."""
     details, here = description.details, host()
     missing = here.lacks(family_of(details["triple"].partition("-")[0]), details["features"])
     return (
@@ -95,12 +105,12 @@ def lacks(description: Description) -> str:
 
 
 def suits(description: Description) -> int:
-    """How well code suits this processor: how many of its features it uses; -1 when it cannot run here."""
+    """How well code suits this processor: the number of instruction sets that it uses, or -1 when it cannot run."""
     return -1 if lacks(description) else len(description.details["features"])
 
 
 def facts(description: Description) -> list[tuple[str, str]]:
-    """What there is to know of a model for processors, as names and values for people to read."""
+    """Facts about a model for CPUs, as names and values to be printed."""
     details, plan = description.details, Plan.of(description.details["memory"])
     threads = details["threads"] or "as many as there are" if plan.parallel else 1
     per_thread = f", and {plan.part:,} for each thread of it" if plan.part else ""
@@ -114,7 +124,7 @@ def facts(description: Description) -> list[tuple[str, str]]:
 
 
 def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CpuModel:
-    """A model from a part of an artifact that runs here; raises ``ArtifactError`` when it does not start."""
+    """Load a part of an artifact that this processor can run. Raises ``ArtifactError`` when it is damaged."""
     try:
         model = CpuModel(Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact)
         _ = model.program
@@ -123,5 +133,5 @@ def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, 
         raise
     except OSError as e:
         raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e
-    except Exception as e:  # a damaged description ends here
+    except Exception as e:  # a damaged description can cause any error
         raise ArtifactError(f"'{path}' does not start: {e}") from e

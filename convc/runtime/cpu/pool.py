@@ -1,8 +1,8 @@
-"""The threads of this process that share out the parallel loops of models: one pool for all models and all callers.
+"""The thread pool of this process, which runs the parallel loops of all models for all callers.
 
-The pool is machine code that every artifact with parallel loops carries (``backends/cpu/pool.c``). The first code that is
-loaded gives the process its pool, and is kept for good; all others use that one. It starts workers when a call first asks for
-them, and lets them sleep when nothing is left to do.
+The pool is machine code that every artifact with parallel loops carries (``backends/cpu/pool.c``). The code that is
+loaded first gives the process its pool, and is never unloaded; all models use that pool. It starts workers when a call
+first asks for them, and lets them sleep when there is nothing left to do.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from convc.ir.errors import ConvcError
 from .code import Code
 
 NEW, LAUNCH = "convc_pool_new", "convc_pool_launch"
-"""The functions of the pool: one makes it, the other runs a parallel loop on it."""
+"""The names of the pool's functions: ``NEW`` makes the pool, and ``LAUNCH`` runs a parallel loop on it."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The pool of the process: its address, that of the function which runs a loop on it, and the code that both belong to."""
+    """The thread pool: its address, the address of its launch function, and the code that both belong to."""
 
     address: int
     launch: int
@@ -34,7 +34,10 @@ _pool: Pool | None = None
 
 
 def pool_of(code: Code) -> Pool:
-    """The pool of the process, which ``code`` provides where there is none yet. Raises ``ConvcError`` when there is no memory."""
+    """The thread pool of the process, which ``code`` provides when there is none yet.
+
+    Raises ``ConvcError`` when there is no memory for it.
+    """
     global _pool  # noqa: PLW0603
     with _lock:
         if _pool is None:

@@ -1,4 +1,8 @@
-"""Running machine code in memory of our own: weights packed once, a workspace for each calling thread, addresses in and out."""
+"""Running machine code on a CPU.
+
+Weights are packed once, each calling thread has its own workspace, and the code reads inputs and writes outputs at the
+addresses that it is given.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,16 @@ from .memory import Arena, Plan, address_of
 from .pool import pool_of
 
 SMALL = 8192
-"""Arrays up to this many bytes are copied to and from memory kept for them: numpy takes longer to say where an array lies."""
+"""Arrays of at most this many bytes are copied to and from fixed memory.
+
+For them, copying takes less time than numpy takes to give the array's address.
+"""
 RELEASE = 16 << 20
-"""How many bytes of weights are read between two calls of ``release``."""
+"""``release`` is called each time this many bytes of weights have been read."""
 
 
 class Program:
-    """Machine code with its weights packed. Safe to call from several threads."""
+    """Machine code with its packed weights. Several threads may call it at once."""
 
     def __init__(
         self,
@@ -35,8 +42,9 @@ class Program:
     ) -> None:
         """Pack the weights.
 
-        ``threads`` is how many threads a call may use. ``release`` is called now and then, when the weights read so far are
-        not needed any more. ``trace`` is the address of the function that traced code calls between kernels.
+        ``threads`` is the number of threads that a call may use. ``release`` is called from time to time, when the
+        weights that were read so far are no longer needed. ``trace`` is the address of the function that traced code
+        calls between kernels.
         """
         self._code = code
         self._main = code.function(MAIN)
@@ -51,7 +59,7 @@ class Program:
         self._local = Local(plan, threads, self._packed.address, inputs, outputs, context)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Run on arrays of the right shapes and dtypes, whatever their strides."""
+        """Run the network on arrays of the right shapes and dtypes, with any strides."""
         local = self._local
         arguments = local.arguments
         for i, kept in local.inputs:
@@ -72,13 +80,14 @@ class Program:
 
 
 Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
-"""Makes the context of a call (``backends/cpu/lower.py``) from the address of the memory for parts of parallel loops."""
+"""Makes the context of a call (``backends/cpu/lower.py``), given the address of the memory for parallel loops."""
 
 
 class Local(threading.local):
-    """What each calling thread has for itself: its workspace, and the arguments of ``main``.
+    """The workspace of one calling thread, and the arguments that it passes to the code.
 
-    Small inputs and outputs pass through arrays kept for them, whose addresses are known; the others' are put in anew.
+    Small inputs and outputs are copied through arrays at fixed addresses. The addresses of the others are set anew in
+    each call.
     """
 
     def __init__(
@@ -103,7 +112,7 @@ class Local(threading.local):
         self.copies: dict[int, np.ndarray] = {}
 
     def copy(self, i: int, array: np.ndarray) -> int:
-        """Copy an input that cannot be read where it lies; returns where the copy does."""
+        """Copy an input that is not contiguous. Returns the address of the copy."""
         if i not in self.copies:
             self.copies[i] = np.empty(array.shape, array.dtype)
         self.copies[i][...] = array
@@ -118,7 +127,7 @@ def _pack(
     threads: int,
     release: Callable[[], None],
 ) -> Arena:
-    """The weights as the code reads them, by the steps of the plan."""
+    """Pack the weights for the code by running the steps of the plan. Returns the memory that holds them."""
     arena, parts = Arena(plan.loading), Arena(threads * plan.part)
     record, held = context(parts.address), 0
     for step in plan.steps:

@@ -47,7 +47,7 @@ class CudaModel(CompiledModel):
     ) -> None:
         super().__init__(description, weights, kernels, artifact)
         self.usage: Mapping[str, Sequence[Any]] = {}
-        """What its kernels take of each architecture's GPU; empty for a model loaded from a file."""
+        """The resources that each kernel uses, by architecture; empty for a model loaded from a file."""
         self._modules = code
         self._open = open_device
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class CudaModel(CompiledModel):
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``tf32`` or ``fp16``."""
+        """The precision of the computation: ``fp32``, ``tf32`` or ``fp16``."""
         return str(self._description.details["precision"])
 
     @property
@@ -133,17 +133,20 @@ def _view(port: Port, given: Any, stream: int) -> View:
 
 
 def lacks(description: Description) -> str:
-    """Nothing: what is missing to run on a GPU is said at the first call, so that a model can be looked at anywhere."""
+    """An empty text, for any description.
+
+    What is missing to run on a GPU is reported at the first call, so that a model can be inspected on any machine.
+    """
     return ""
 
 
 def suits(description: Description) -> int:
-    """Code for GPUs suits every machine alike."""
+    """The same value, 0, for all code: code for GPUs suits every machine alike."""
     return 0
 
 
 def facts(description: Description) -> list[tuple[str, str]]:
-    """What there is to know of a model for GPUs, as names and values for people to read."""
+    """Facts about a model for GPUs, as names and values to be printed."""
     held = description.details["architectures"]
     plans = [Plan.of(each["plan"]) for each in held.values()]
     packed, workspace = max(p.packed for p in plans), max(p.workspace for p in plans)
@@ -155,7 +158,10 @@ def facts(description: Description) -> list[tuple[str, str]]:
 
 
 def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CudaModel:
-    """A model from its artifact; raises ``ArtifactError`` when its description is damaged, ``InputError`` when ``threads`` is given."""
+    """Load a part of an artifact.
+
+    Raises ``ArtifactError`` when its description is damaged, and ``InputError`` when ``threads`` is given.
+    """
     if threads is not None:
         raise InputError(f"'{path}' runs on a GPU: threads is for models compiled for a processor")
     try:

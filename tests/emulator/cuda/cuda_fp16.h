@@ -1,4 +1,4 @@
-// IEEE half precision: arithmetic is done in float and rounded, as the hardware's is.
+// IEEE half precision. Arithmetic is done in float and rounded, as by the hardware.
 #pragma once
 #include <cmath>
 #if !defined(__FLT16_MANT_DIG__)

@@ -1,5 +1,5 @@
-// What translated kernels call; runtime/ defines it. Kernels are compiled with -fsanitize=thread, which reports each
-// access to memory, the runtime without.
+// The functions that translated kernels call, which runtime/ defines. Kernels are compiled with -fsanitize=thread,
+// which reports each access to memory; the runtime is compiled without it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,7 +28,7 @@ void* static_shared(StaticArray& array);
 void* dynamic_shared();
 unsigned shared_address(const void* p);
 
-// The static array that the ID-th declaration names.
+// The static shared array of the declaration with number ID.
 template <class T, int ID, size_t ALIGNMENT>
 T& static_shared() {
   static StaticArray array{sizeof(T), ALIGNMENT, 0, 0};

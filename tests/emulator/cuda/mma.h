@@ -1,1 +1,1 @@
-// Empty: the emulator defines what kernels use of CUDA in shim.h.
+// Empty, since shim.h defines the parts of CUDA that kernels use.

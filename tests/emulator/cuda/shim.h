@@ -1,4 +1,4 @@
-// What TVM's CUDA C++ uses of CUDA, for one CPU core.
+// The parts of CUDA that TVM's CUDA C++ uses, for one CPU core.
 #pragma once
 #include <cmath>
 #include <type_traits>
@@ -42,7 +42,7 @@ VECTORS(ulonglong, unsigned long long, 8)
 #undef uint3
 #undef VECTORS
 
-// as in CUDA, of any two numbers, and the number where the other is NaN
+// as in CUDA: of two values of any types; if one is NaN, the other is the result
 template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
 auto max(A a, B b) -> std::common_type_t<A, B> {
   using T = std::common_type_t<A, B>;

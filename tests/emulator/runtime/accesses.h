@@ -1,5 +1,6 @@
-// Every access of a kernel to memory, from the calls that -fsanitize=thread puts before it: is it in bounds, and does a
-// barrier lie between it and what other threads did there? Each byte remembers its last write and its last reads.
+// Checks every access of a kernel to memory, which -fsanitize=thread reports by a call before it. The access must be in
+// bounds, and a barrier must lie between it and accesses of other threads to the same bytes. Each byte has a record of
+// its last write and its last reads.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -9,12 +10,12 @@
 namespace emulator {
 
 constexpr size_t MOST_SHARED = 228 << 10, RED_ZONE = 256, ARENA = MOST_SHARED + 64 * RED_ZONE;
-alignas(1024) static unsigned char arena[ARENA];  // a block's shared memory
+alignas(1024) static unsigned char arena[ARENA];  // the shared memory of a block
 
 constexpr uint16_t WHOLE_WARP = 0x8000, MANY = 0xffff;
 struct Access {
   uint32_t phase;
-  uint16_t thread;  // or WHOLE_WARP | warp: several threads of a warp; or MANY: of several warps
+  uint16_t thread;  // or WHOLE_WARP | warp for several threads of a warp, or MANY for threads of several warps
   uint16_t step;
 };
 struct Cell {
@@ -24,15 +25,15 @@ struct Range {
   size_t start, end;
 };
 static Cell arena_cells[ARENA];
-static std::vector<Range> arrays;  // of the launch's shared memory
-static char* memory;               // the GPU's, and a cell for each byte
+static std::vector<Range> arrays;  // the arrays in the launch's shared memory
+static char* memory;               // the memory of the GPU, and a record for each byte
 static size_t memory_bytes;
 static Cell* memory_cells;
 static std::vector<Range> buffers, of_launch;  // all buffers; those that the launch was given
 
 inline unsigned warp_of(const Access& a) { return a.thread & WHOLE_WARP ? a.thread & ~WHOLE_WARP : a.thread / WARP; }
 
-// Whether an earlier access and one by a thread now may happen in either order.
+// Whether an earlier access and the current one of a thread may happen in either order.
 inline bool unordered(const Access& earlier, unsigned thread, bool global) {
   if (earlier.phase != phase) return global && earlier.phase >= launch_phase && earlier.phase < block_phase;
   if (earlier.thread == thread) return false;

@@ -1,8 +1,8 @@
 // One fiber for each CUDA thread of a block; the blocks of a grid run one after another on one core.
 //
-// A fiber runs until it comes to a barrier or to an operation of its warp. The warp goes on when all its lanes have
-// come to the same one; the block goes on when all its threads have come to __syncthreads. Anything else is an error,
-// as is a lane that ends early.
+// A fiber runs until it reaches a barrier or an operation of its warp. The warp continues when all its lanes have
+// reached the same operation, and the block continues when all its threads have reached __syncthreads. Anything else
+// is an error, and so is a lane that ends early.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
@@ -48,8 +48,8 @@ struct Lane {
   uint3 index;
   unsigned number;
   enum { READY, AT_BARRIER, AT_MEETING, DONE } state;
-  Meeting meeting;  // what the warp does together, run once when all lanes have come
-  void* operands;   // of that meeting
+  Meeting meeting;  // the operation of the warp, which runs once when all lanes have reached it
+  void* operands;   // the operands of that operation
 };
 
 static Lane lanes[MOST_THREADS];
@@ -58,15 +58,15 @@ static char* stacks;
 static unsigned stacks_made;
 static void (*body)();
 
-// What orders memory: the phase changes with each block and each __syncthreads, and is never the same twice; the step
-// of a warp with each __syncwarp.
+// The order of memory accesses. The phase changes with each block and each __syncthreads, and never repeats; the step
+// of a warp changes with each __syncwarp.
 static uint32_t phase, block_phase, launch_phase;
 static uint16_t steps[MOST_THREADS / WARP];
 
 #if defined(__x86_64__)
 static void* scheduler;
 extern "C" void emulator_switch(void** saved, void* next);
-// swapcontext makes two system calls; this saves what a call must keep, and goes on with another stack
+// Saves the registers that a call must preserve, and switches to another stack. swapcontext makes two system calls.
 asm(R"(
 .text
 .globl emulator_switch
@@ -91,7 +91,7 @@ inline void to_scheduler() { emulator_switch(&current->context, scheduler); }
 inline void to_lane(Lane& lane) { emulator_switch(&scheduler, lane.context); }
 inline void prepare(Lane& lane, char* stack, void (*entry)()) {
   void** top =
-      reinterpret_cast<void**>(stack + STACK) - 2;  // so that the entry finds the stack aligned as after a call
+      reinterpret_cast<void**>(stack + STACK) - 2;  // the entry expects the alignment of a stack after a call
   *top = reinterpret_cast<void*>(entry);
   lane.context = top - 6;
 }
@@ -114,7 +114,7 @@ inline void wait(int state) {
   threadIdx = current->index;
 }
 
-// The calling lane comes to a meeting of its warp with its operands, and goes on when the meeting is over.
+// The calling lane joins an operation of its warp with its operands, and continues when the operation is done.
 inline void meet(Meeting meeting, void* operands) {
   current->meeting = meeting;
   current->operands = operands;
@@ -134,7 +134,7 @@ inline void make_stacks(unsigned threads) {
   for (; stacks_made < threads; stacks_made++) mprotect(stacks + stacks_made * STACK, PAGE, PROT_NONE);  // a guard
 }
 
-// Runs the lanes of a warp as far as they go: to the block's barrier (true) or to their end (false).
+// Runs the lanes of a warp until they reach the barrier of the block (true) or end (false).
 inline bool run_warp(Lane* warp, unsigned size, bool backwards) {
   for (;;) {
     unsigned counts[4] = {};
@@ -158,8 +158,8 @@ inline bool run_warp(Lane* warp, unsigned size, bool backwards) {
   }
 }
 
-// Warps and lanes take turns forwards and backwards, block by block and from barrier to barrier, so that what depends
-// on their order shows.
+// Warps and lanes run in forward and in reverse order by turns, from block to block and from barrier to barrier, so
+// that results which depend on their order differ.
 inline void run_block(unsigned threads, bool backwards) {
   for (unsigned i = 0; i < threads; i++) {
     lanes[i].state = Lane::READY;

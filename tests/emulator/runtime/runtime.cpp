@@ -1,7 +1,6 @@
-// Runs launches: `program MEMORY BUFFERS LAUNCH...`. MEMORY is a file that holds every buffer; BUFFERS says where,
-// "start end start end
-// ..."; a launch is one argument, "kernel gx gy gz bx by bz shared offset offset ...", the offsets being those of its
-// buffers in the file.
+// Runs launches: `program MEMORY BUFFERS LAUNCH...`. MEMORY is a file that holds all buffers. BUFFERS gives their
+// places in the file, as "start end start end ...". A launch is one argument, "kernel gx gy gz bx by bz shared offset
+// offset ...", whose offsets are those of its buffers in the file.
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -45,7 +45,7 @@ unsigned shared_address(const void* p) {
   return static_cast<unsigned>(at);
 }
 
-// Copies by cp.async, of each thread: the target is poison from the copy's start until its group has been waited for.
+// The cp.async copies of each thread. A copy's target is NaN from its start until its group has been waited for.
 struct Copy {
   unsigned char* to;
   const void* from;

@@ -1,4 +1,4 @@
-// What the lanes of a warp do together: shuffles, votes, ldmatrix, mma.sync. Fragments are laid out as in the PTX ISA.
+// The operations of a whole warp: shuffles, votes, ldmatrix, mma.sync. Fragments have the layouts of the PTX ISA.
 #pragma once
 #include "../cuda/cuda_fp16.h"
 #include "shared.h"
@@ -24,8 +24,8 @@ uint64_t shuffle(uint64_t value, int from) {
   return mine.got;
 }
 
-// A matrix of 8x8 halves from each eight addresses: lane l gets two neighbours of row l / 4 (of column l / 4 when
-// transposed).
+// Loads a matrix of 8x8 halves from each eight addresses. Lane l gets two neighbours of row l / 4, or of column l / 4
+// when transposed.
 template <int N, bool TRANSPOSED>
 struct Load {
   unsigned address, got[N];
@@ -73,7 +73,7 @@ struct Half {  // two to a register
     return h;
   }
 };
-struct Tf32 {  // the hardware drops the low bits
+struct Tf32 {  // the hardware truncates the low bits
   static constexpr int PACKED = 1;
   static float get(unsigned word, int) {
     word &= ~0x1fffu;
