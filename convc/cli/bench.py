@@ -1,9 +1,9 @@
-"""Time models against other engines, each in a process of its own, taking turns a few runs at a time.
+"""Time models against other engines. Each engine runs in a process of its own, and the engines take turns.
 
 examples:
   convc bench resnet18.onnx mobilenet_v2.onnx --threads 1,2
   convc bench resnet50.onnx --vs onnxruntime,openvino --layers 5 --json out.json
-  convc bench resnet50.convc                      an artifact for a GPU, alone
+  convc bench resnet50.convc                      an artifact for a GPU, without other engines
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=shape_option,
         action="append",
         default=[],
-        help="the shape of one input, in every model; give it again for each size to time",
+        help="the shape of one input, in every model; give it again for each shape to time",
     )
     add_limits(parser)
     parser.add_argument(
@@ -69,9 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layers", metavar="N", type=positive, help="also show each model's N slowest kernels and their share of peak"
     )
     parser.add_argument(
-        "--memory", action="store_true", help="also show what loading and running each model adds to a process (Linux)"
+        "--memory",
+        action="store_true",
+        help="also show the memory that loading and running each model adds to a process (Linux)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the measurements")
+    parser.add_argument("--json", metavar="FILE", help="write the measurements to a file as JSON")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 examples:
   convc build lenet.onnx                       writes lenet.convc
   convc build yolo.onnx --shape images=1,3,640,640 -o yolo.convc
-  convc build yolo.onnx --shape images=1,3,480,640 --shape images=1,3,640,640    one file for both sizes
-  convc build lenet.onnx --target x86-64-v2,x86-64-v4     one file, which runs the code that suits the processor
+  convc build yolo.onnx --shape images=1,3,480,640 --shape images=1,3,640,640    one file for both shapes
+  convc build lenet.onnx --target x86-64-v2,x86-64-v4     one file with code for both kinds of processor
   convc build zoo.py:resnet18 --threads 1 --dump-dir stages
   convc build resnet50.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32    writes resnet50.convc; needs no GPU
 """
@@ -25,8 +25,12 @@ from .usage import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(
         parser,
+<<<<<<< HEAD
         shape_help="the shape of one input, for a model of dynamic shapes; "
         "give it again for each size the file is to hold",
+=======
+        shape_help="the shape of one input, for a model with dynamic shapes; give it again for each shape that the artifact shall hold",
+>>>>>>> docs
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .convc)"
@@ -40,19 +44,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch",
         metavar="SM,SM",
-        help="with --target cuda: the architectures, as sm_80,sm_90,ptx (default: all that convc knows)",
+        help="with --target cuda: the architectures, such as sm_80,sm_90,ptx (default: all that convc knows)",
     )
     parser.add_argument(
         "--precision",
         choices=tuple(dict.fromkeys(p for b in backends() for p in b.precisions)),
         default="default",
+<<<<<<< HEAD
         help="cpu: strict keeps to the direct form of convolution; "
         "cuda: fp32 (default), tf32 or fp16, sums being float32",
+=======
+        help="cpu: strict uses direct convolution only; cuda: fp32 (default), tf32 or fp16, all with float32 sums",
+>>>>>>> docs
     )
     parser.add_argument(
         "--kernels",
         action="store_true",
-        help="with --target cuda: show what each kernel takes of each architecture's GPU",
+        help="with --target cuda: show the registers, memory and occupancy of each kernel on each architecture",
     )
     add_threads(parser)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")

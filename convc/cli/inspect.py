@@ -1,9 +1,9 @@
-"""Show a model layer by layer: shapes, parameters, FLOPs and bytes; or what an artifact holds and needs.
+"""Show the layers of a model (shapes, parameters, FLOPs and bytes), or what an artifact holds and needs.
 
 examples:
   convc inspect resnet18.onnx
   convc inspect yolo.onnx --shape images=1,3,640,640 --text
-  convc inspect resnet18.convc                 an artifact: nothing of its code is loaded
+  convc inspect resnet18.convc                 an artifact, whose code is not loaded
   convc inspect vgg.onnx --examples 1000000 --tflops 0.15      how long a million runs take
 """
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--verbose",
         action="store_true",
-        help="show each layer's attributes as well, and which rewrites fire, or why not",
+        help="also show each layer's attributes, and for each rewrite whether it fires, and why not",
     )
     parser.add_argument("--examples", metavar="N", type=positive, help="with --tflops: the time that N runs take")
     parser.add_argument(

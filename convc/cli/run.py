@@ -3,7 +3,7 @@
 examples:
   convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels names.txt
   convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
-  convc run detector.onnx --input page.png photo.jpg       open sizes: each picture in its own
+  convc run detector.onnx --input page.png photo.jpg       dynamic shapes: runs each picture at its own size
   convc run two.convc --input left=a.npy --input right=b.npy
 """
 
@@ -44,19 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         default=[],
+<<<<<<< HEAD
         help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one "
         "input, each in turn",
+=======
+        help="one or more .npy files or pictures; a model of several inputs takes NAME=FILE for each input, and a model of one input runs on each file in turn",
+>>>>>>> docs
     )
     parser.add_argument(
-        "--mean", metavar="M", type=numbers, help="subtracted from pictures scaled to [0,1]; one a channel"
+        "--mean",
+        metavar="M",
+        type=numbers,
+        help="what to subtract from pictures scaled to [0,1]: one number, or one per channel",
     )
-    parser.add_argument("--std", metavar="S", type=numbers, help="what pictures are divided by, after --mean")
+    parser.add_argument(
+        "--std",
+        metavar="S",
+        type=numbers,
+        help="what to divide pictures by, after --mean: one number, or one per channel",
+    )
     parser.add_argument("--top", metavar="K", type=positive, help="print the K most likely classes of the first output")
-    parser.add_argument("--labels", metavar="FILE", help="with --top: names of the classes, one a line")
-    parser.add_argument("--output", metavar="FILE", help="write the outputs: .npy for one, .npz for several by name")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="with --top: a file with the names of the classes, one per line"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the outputs to a file: .npy for one output, .npz for several by name"
+    )
     add_threads(parser)
     parser.add_argument(
-        "--device", metavar="N", type=device, help="which GPU, for an artifact that runs on one (default: 0)"
+        "--device",
+        metavar="N",
+        type=device,
+        help="for an artifact that runs on a GPU: the number of the GPU (default: 0)",
     )
 
 

@@ -1,7 +1,7 @@
-"""Measure how to compute each convolution of a model on this machine, for convc.compile to do so from now on.
+"""Measure the algorithms for each convolution of a model on this machine; convc.compile then uses the fastest.
 
-It is optional, and wins a few percent where the cost model is not right. What it finds is kept for the processor, in
-$CONVC_CACHE or ~/.cache/convc, and used for equal convolutions of any model; delete the file to be rid of it.
+Tuning is optional. It saves a few percent where the cost model is wrong. The results are kept for each processor, in
+$CONVC_CACHE or ~/.cache/convc, and are used for equal convolutions of any model. Delete the file to discard them.
 
 examples:
   convc tune resnet18.onnx
@@ -32,8 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=1,
+<<<<<<< HEAD
         help="threads to measure with (default: 1); "
         "what is chosen holds for any number, so that results do not depend on it",
+=======
+        help="threads to measure with (default: 1); the choices hold for any number of threads, so that results do not depend on it",
+>>>>>>> docs
     )
     parser.add_argument(
         "--budget", metavar="SECONDS", type=positive_number, default=60.0, help="about how long to take (default: 60)"
