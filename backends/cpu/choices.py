@@ -13,7 +13,7 @@ from convc.ir.text import print_node
 
 @dataclass(frozen=True)
 class Choices:
-    """The measured choices: the name of an algorithm (``algorithm``) for the text of each convolution (``signature``)."""
+    """The measured choices: the name of an algorithm (``algorithm``) by the text of a convolution (``signature``)."""
 
     algorithms: Mapping[str, str] = field(default_factory=dict)
 

@@ -25,12 +25,8 @@ from .usage import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(
         parser,
-<<<<<<< HEAD
         shape_help="the shape of one input, for a model of dynamic shapes; "
         "give it again for each size the file is to hold",
-=======
-        shape_help="the shape of one input, for a model with dynamic shapes; give it again for each shape that the artifact shall hold",
->>>>>>> docs
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .convc)"
@@ -50,12 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(dict.fromkeys(p for b in backends() for p in b.precisions)),
         default="default",
-<<<<<<< HEAD
         help="cpu: strict keeps to the direct form of convolution; "
         "cuda: fp32 (default), tf32 or fp16, sums being float32",
-=======
-        help="cpu: strict uses direct convolution only; cuda: fp32 (default), tf32 or fp16, all with float32 sums",
->>>>>>> docs
     )
     parser.add_argument(
         "--kernels",

@@ -23,18 +23,11 @@ from convc.runtime.artifact import is_artifact
 
 from .usage import UsageError
 
-<<<<<<< HEAD
 MODEL_HELP = (
     "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in "
     "Python (an nn module, a Graph, or a function without arguments that returns one)"
 )
 ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)"
-=======
-MODEL_HELP = "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in Python (an nn module, a Graph, or a function without arguments that returns one)"
-
-
-ONE_SHAPE = "the shape of one input, for a model with dynamic shapes; give it once per input (--shape x=1,3,224,224)"
->>>>>>> docs
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:

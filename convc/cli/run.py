@@ -44,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         default=[],
-<<<<<<< HEAD
         help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one "
         "input, each in turn",
-=======
-        help="one or more .npy files or pictures; a model of several inputs takes NAME=FILE for each input, and a model of one input runs on each file in turn",
->>>>>>> docs
     )
     parser.add_argument(
         "--mean",

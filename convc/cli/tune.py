@@ -32,12 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=1,
-<<<<<<< HEAD
         help="threads to measure with (default: 1); "
         "what is chosen holds for any number, so that results do not depend on it",
-=======
-        help="threads to measure with (default: 1); the choices hold for any number of threads, so that results do not depend on it",
->>>>>>> docs
     )
     parser.add_argument(
         "--budget", metavar="SECONDS", type=positive_number, default=60.0, help="about how long to take (default: 60)"
