@@ -158,7 +158,7 @@ def through(
 FORMAT = "convc-cache-1"
 
 
-_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "nvidia-cuda-nvrtc")
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "ml-dtypes", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime")
 """The packages, apart from convc itself, that compute weights or generate code."""
 
 

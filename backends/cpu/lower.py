@@ -115,14 +115,19 @@ def _kernel_passes() -> Any:
             tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
             s_tir.transform.RewriteUnsafeSelect(),
-            tirx.transform.CommonSubexprElim(),
         ]
     )
 
 
 def _module_passes() -> Any:
     """The passes that turn subroutines and exported functions into what the code generator takes."""
-    return tvm.transform.Sequential([tirx.transform.BF16StorageLegalize(), tirx.transform.LowerIntrin()])
+    return tvm.transform.Sequential(
+        [
+            tirx.transform.CommonSubexprElim(),  # within a part, whose closure holds no vectors
+            tirx.transform.BF16StorageLegalize(),
+            tirx.transform.LowerIntrin(),
+        ]
+    )
 
 
 def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:

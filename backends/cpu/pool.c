@@ -1,4 +1,4 @@
-// A work-sharing thread pool. `regenerate.py` makes `pool.ll` of this file: one text for x86-64 and for aarch64, with nothing
+// A work-sharing thread pool. `python -m convc.backends.cpu.pool` makes `pool.ll` of this file: one text for x86-64 and for aarch64, with nothing
 // of its own outside the pool object, so that several libraries may hold a copy and share a pool. It is for Linux's libc.
 //
 // A launch cuts [0, extent) into one contiguous part for each participant, who hands it out to himself in pieces from the

@@ -1,4 +1,4 @@
-; Made of pool.c by regenerate.py. One text for x86-64 and aarch64.
+; Made of pool.c by python -m convc.backends.cpu.pool. One text for x86-64 and aarch64.
 
 %struct.timespec = type { i64, i64 }
 %struct.opaque = type { [64 x i8] }

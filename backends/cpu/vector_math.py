@@ -3,7 +3,8 @@
 LLVM itself would call the C library once per element. An intrinsic is lowered last, to a call of a function that the
 kernel carries with it as text (``definitions``). Sources: exp and log are Cephes' ``expf`` and ``logf`` (S. Moshier);
 log1p and expm1 are put together from their parts; tanh and erf are the rational functions of Eigen (``ptanh_float``,
-``perf_float``), which XLA uses too. NaN and infinities are handled as in the C library. tests/test_math.py measures the
+``perf_float``), which XLA uses too. NaN and infinities are handled as in the C library. tests/ops/test_math.py
+measures the
 errors.
 """
 

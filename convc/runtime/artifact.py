@@ -141,7 +141,10 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
         raw = json.loads(text)
         data = np.frombuffer(mapping, np.uint8)[:offset]
         weights = [_weight(data, *place) for place in raw["weights"]]
-        return tuple(_part(part, data, weights, mapping) for part in raw["parts"])
+        parts = tuple(_part(part, data, weights, mapping) for part in raw["parts"])
+        if not parts:
+            raise ValueError("it holds no part")
+        return parts
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
 

@@ -6,7 +6,7 @@ can.
 
 Every function takes scalar expressions of a float dtype and gives the same dtype. float32 is computed by the backend's
 intrinsics, which vectorise; float16 and bfloat16 in float32, rounded once; float64 by the C library. NaN and infinities
-are handled as there. tests/test_math.py measures the errors.
+are handled as there. tests/ops/test_math.py measures the errors.
 """
 
 from __future__ import annotations

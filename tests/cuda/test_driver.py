@@ -204,10 +204,10 @@ def test_what_is_missing_is_said(folder: Path, settings: dict[str, str], parts: 
     [
         ("convc.load(sys.argv[1], device=3)(x)", ("DeviceError", "no GPU 3", "one GPU, 0")),
         ("model(OnGpu(device=1))", ("InputError", "'x' lies on GPU 1, and the model on GPU 0")),
-        ("model(OnGpu(x[0]))", ("InputError", "'x' has shape [1, 28, 28]")),
+        ("model(OnGpu(x[0]))", ("InputError", "'x' has 3 axes, [1, 28, 28]")),
         ("model(OnGpu(x.astype(np.float64)))", ("InputError", "'x' has dtype float64")),
         ("model(OnGpu(np.moveaxis(x, 2, 3)))", ("InputError", "'x' is not contiguous", ".contiguous()")),
-        ("model(OnGpu(), OnGpu())", ("InputError", "takes 1 inputs")),
+        ("model(OnGpu(), OnGpu())", ("InputError", "takes 1 input (x)")),
     ],
 )
 def test_inputs_that_do_not_fit(folder: Path, code: str, parts: tuple[str, ...]) -> None:

@@ -155,8 +155,8 @@ STAGES = [
     "convc.backends.cpu.build.lower",
     "convc.backends.cpu.build.generate",
     "convc.runtime.cpu.model.Program",
-    "convc.runtime.cpu.model.link",
-    "convc.files.os.fdopen",
+    "convc.backends.cpu.link.link",
+    "convc.runtime.files.os.fdopen",
 ]
 
 

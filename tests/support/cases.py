@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from convc.ir import ops  # noqa: F401  registers every op
 from convc.ir.op import REGISTRY
 
 CASES = [

@@ -129,7 +129,7 @@ def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, 
         model = CpuModel(Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact)
         _ = model.program
         return model
-    except ConvcError:
+    except (ConvcError, MemoryError):
         raise
     except OSError as e:
         raise ArtifactError(f"'{path}' cannot be loaded: {e}") from e

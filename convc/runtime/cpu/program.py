@@ -49,7 +49,7 @@ class Program:
         self._code = code
         self._main = code.function(MAIN)
         threads = threads if plan.parallel else 1
-        pool = pool_of(code) if plan.parallel else None
+        self.pool = pool = pool_of(code) if plan.parallel else None
         settings = (pool.launch, pool.address, threads) if pool else (0, 0, 1)
 
         def context(parts: int) -> ctypes.Array[ctypes.c_int64]:

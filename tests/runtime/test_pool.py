@@ -1,0 +1,155 @@
+"""The thread pool runs every iteration once, for any callers and after a fork; artifacts need the C library alone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import small_models
+from support.compiling import compiled
+
+import convc
+from convc.backends.cpu.pool import pool_module
+from convc.backends.cpu.target import host_target, parse_target
+from convc.runtime.artifact import read_artifact
+from convc.runtime.cpu.model import CpuModel
+from convc.runtime.cpu.pool import LAUNCH, NEW
+
+BODY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+Launch = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def launch() -> Launch:
+    """``launch(threads, body, extent)`` on a pool of its own."""
+    module = pool_module(host_target())
+    pool = ctypes.CFUNCTYPE(ctypes.c_void_p)(module[NEW]())()
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, BODY, ctypes.c_int64, ctypes.c_int64)(
+        module[LAUNCH]()
+    )
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))  # its workers never end
+    return lambda threads, body, extent: run(pool, threads, BODY(body), 0, extent)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("extent", [0, 1, 2, 7, 100, 1000])
+def test_every_iteration_runs_once(threads: int, extent: int, launch: Launch) -> None:
+    done = [0] * extent
+    workers = set()
+
+    def body(_: int, begin: int, end: int, worker: int) -> None:
+        workers.add(worker)
+        for i in range(begin, end):
+            done[i] += 1
+
+    launch(threads, body, extent)
+    assert done == [1] * extent
+    assert workers <= set(range(threads))
+
+
+def test_many_callers_at_once(launch: Launch) -> None:
+    wrong: list[int] = []
+
+    def call() -> None:
+        for extent in range(1, 60):
+            done = [0] * extent
+
+            def body(_: int, begin: int, end: int, worker: int, done: list[int] = done) -> None:
+                for i in range(begin, end):
+                    done[i] += 1
+
+            launch(3, body, extent)
+            if done != [1] * extent:
+                wrong.append(extent)
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_after_a_fork_has_workers_of_its_own() -> None:
+    code = """
+import os, sys, numpy as np
+sys.path.insert(0, sys.argv[1])
+from support import small_models
+from support.compiling import compiled
+model = compiled(small_models.resnet(1, 8), threads=2)
+x = np.ones(model.inputs[0].sizes, np.float32)
+want = model(x)
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        os._exit(0 if all((model(x) == want).all() for _ in range(20)) else 1)
+    assert (model(x) == want).all()
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    tests = str(Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, tests], check=True, timeout=120)
+
+
+def test_all_models_share_one_pool(tmp_path: Path) -> None:
+    """What was just compiled and what was loaded launch on the same pool, and give the same bits."""
+    model = compiled(small_models.resnet(1, 8), threads=2)
+    assert model.plan.parallel
+    model.save(tmp_path / "m.convc")
+    loaded = convc.load(tmp_path / "m.convc", threads=3)
+    assert isinstance(loaded, CpuModel)
+    x = np.random.default_rng(0).standard_normal(model.inputs[0].sizes).astype(np.float32)
+    np.testing.assert_array_equal(model(x), loaded(x))
+    assert model.program.pool == loaded.program.pool is not None
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="nm, of binutils, is not installed")
+@pytest.mark.parametrize(
+    "model", [small_models.mobilenet, small_models.resnet, small_models.unet], ids=lambda m: m.__name__
+)
+def test_an_artifact_needs_the_c_library_alone(model: Callable[[int, int], object], tmp_path: Path) -> None:
+    compiled(model(1, 8), threads=2).save(tmp_path / "m.convc")
+    (part,) = read_artifact(tmp_path / "m.convc")
+    (tmp_path / "m.so").write_bytes(part.code)
+    done = subprocess.run(["nm", "-D", str(tmp_path / "m.so")], check=True, capture_output=True, text=True)
+    symbols = [line.split()[-2:] for line in done.stdout.splitlines()]
+    needed = {name for kind, name in symbols if kind in "Uw"}
+    exported = {name for kind, name in symbols if kind not in "Uw"}
+    assert needed <= LIBC, needed - LIBC
+    assert all(name.startswith("convc_") for name in exported)
+    assert {"convc_main", NEW, LAUNCH} <= exported
+
+
+LIBC = {
+    "memset", "memcpy", "memmove", "calloc", "free", "malloc", "mmap", "madvise", "munmap", "getpid", "sched_yield",
+    "clock_gettime", "expf", "powf", "tanhf", "logf", "pthread_create", "pthread_sigmask", "sigfillset",
+    "pthread_attr_init", "pthread_attr_destroy", "pthread_attr_setdetachstate", "pthread_attr_setstacksize",
+    "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_init", "pthread_cond_wait",
+    "pthread_cond_signal", "pthread_cond_broadcast", "pthread_mutex_destroy", "pthread_cond_destroy",
+}  # fmt: skip
+"""Functions of libc and its thread library."""
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])
+def test_one_text_serves_every_family(name: str, tmp_path: Path) -> None:
+    target = parse_target(name)
+    pool_module(target).write_to_file(str(tmp_path / "pool.o"))
+    machine = {"x86_64": 62, "aarch64": 183}[target.family]
+    assert int.from_bytes((tmp_path / "pool.o").read_bytes()[18:20], "little") == machine
+
+
+def test_the_ir_holds_what_the_source_defines() -> None:
+    """Making the IR anew needs clang; what it exports can be compared without."""
+    folder = Path(sys.modules[pool_module.__module__].__file__ or "").parent
+    source, ir = ((folder / name).read_text() for name in ("pool.c", "pool.ll"))
+    assert set(re.findall(r"^\w[\w *]*?(convc_pool_\w+)\(", source, re.MULTILINE)) == {NEW, LAUNCH}
+    assert {NEW, LAUNCH} <= set(re.findall(r"^define .*@(\w+)\(", ir, re.MULTILINE))
