@@ -21,6 +21,8 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import GlobalVar, PointerType, PrimType
 
+from convc.ir.errors import CompileError
+
 from ..flatten import flatten_buffers
 from ..guards import keep_guards
 from ..intrinsics import BYTES, used
@@ -218,7 +220,7 @@ def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
     declared: list[Any] = []
     for i, v in enumerate(outer, 1):
         if _is_scalar(v):
-            bound.append((v, tirx.Cast(str(v.ty.dtype), _read(closure, i))))
+            bound.append((v, _from_integer(_read(closure, i), str(v.ty.dtype))))
         else:
             declared.append(tirx.DeclBuffer(v, data=_pointer_to(_read(closure, i), v.dtype)))
     binds = [tirx.Bind(v, value) for v, value in bound]
@@ -248,7 +250,20 @@ def _is_scalar(v: Any) -> bool:
 
 def _as_integer(v: Any) -> Any:
     """A variable as a 64-bit integer: the value of a scalar, or the address of a tensor."""
-    return tirx.Cast("int64", v) if _is_scalar(v) else _address(v)
+    if not _is_scalar(v):
+        return _address(v)
+    dtype = tvm.DataType(str(v.ty.dtype))
+    if dtype.lanes > 1:
+        raise CompileError(f"a parallel loop uses the vector {v}, which no closure holds")
+    is_float = str(dtype).startswith(("float", "bfloat"))
+    return tirx.Cast("int64", tirx.reinterpret(f"int{dtype.bits}", v) if is_float else v)
+
+
+def _from_integer(value: Any, dtype: str) -> Any:
+    """The scalar that ``_as_integer`` made an integer of."""
+    if not dtype.startswith(("float", "bfloat")):
+        return tirx.Cast(dtype, value)
+    return tirx.reinterpret(dtype, tirx.Cast(f"int{tvm.DataType(dtype).bits}", value))
 
 
 def _address(buffer: Any) -> Any:

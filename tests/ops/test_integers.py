@@ -130,6 +130,16 @@ def test_floats_stay_exact_at_the_limit() -> None:
             np.testing.assert_array_equal(got, run_onnxruntime(m, {"x": x})[0])
 
 
+@pytest.mark.parametrize("first", [80, 1])
+def test_channels_whose_sums_no_float_holds_are_not_lost(first: int) -> None:
+    """The first channels could be summed as floats, but the last ones in no range: it stays a convolution of integers."""
+    w = np.full((16, 48, 7, 7), 127, np.int8)
+    w[:, : 32 if first == 80 else 16] = first
+    m = model([helper.make_node("ConvInteger", ["x", "w"], ["y"])], {"x": (TensorProto.UINT8, [1, 48, 9, 9])}, {"w": w})
+    given = data(m)
+    np.testing.assert_array_equal(convc.compile(m, target="x86-64-v3")(*given.values()), run_reference(m, given)[0])
+
+
 @pytest.mark.parametrize("target", ["native", "x86-64-v3"])
 def test_signed_data(target: str) -> None:
     w = np.random.default_rng(1).integers(-128, 128, (16, 16, 3, 3)).astype(np.int8)

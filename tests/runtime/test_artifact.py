@@ -13,8 +13,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from support.malformed import raises
 
 import convc
+from convc import ArtifactError
 from convc.backends.memory import ALIGNMENT
 from convc.ir.builder import Builder
 from convc.ir.graph import Constant, Graph
@@ -23,8 +25,9 @@ from convc.ir.ops.binary import Add
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
+from convc.ir.text import parse_graph
 from convc.reader import as_graph
-from convc.runtime.artifact import read_artifact
+from convc.runtime.artifact import MAGIC, read_artifact
 from convc.runtime.cpu.program import Local
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
@@ -35,7 +38,10 @@ MODULE = """
 import sys
 import numpy as np
 sys.path.insert(0, {tests!r})
+from support.malformed import raises
+
 import convc
+from convc import ArtifactError
 from runtime.test_artifact import image, network
 """
 
@@ -383,3 +389,23 @@ def test_several_threads_call_one_model(compiled: convc.CompiledModel) -> None:
         t.join()
     for g, w in zip(made, want, strict=True):
         equal_bits(g, w)
+
+
+# -- other formats -----------------------------------------------------------------------------------------------------
+
+
+def test_an_artifact_of_another_format_names_the_convc_that_made_it(tmp_path: Path) -> None:
+    """Formats since the fourth end alike, and keep the version in the description."""
+    path = tmp_path / "m.convc"
+    convc.compile(parse_graph(RELU), threads=1).save(path)
+    whole = path.read_bytes()
+    assert whole.endswith(MAGIC + bytes(16 - len(MAGIC)))
+    path.write_bytes(whole.replace(b"convc-artifact-5", b"convc-artifact-4"))
+    with raises(ArtifactError, "m.convc", f"convc {convc.__version__} in format 4", "reads format 5", "build it again"):
+        convc.load(path)
+    path.write_bytes(whole[:-200] + bytes(184) + b"convc-artifact-9")
+    with raises(ArtifactError, "m.convc"):
+        convc.load(path)
+
+
+RELU = "graph @g(%x: f32[2]) {\n  %y: f32[2] = relu(%x)\n  return %y\n}"
