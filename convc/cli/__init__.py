@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from convc.ir.errors import ConvcError
-from convc.ir.limits import Limits, using
 from convc.version import __version__
 
 from .usage import UsageError
@@ -31,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     version = "--version" in given and chosen is None
     args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(given)
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
+    from convc.ir.limits import Limits, using  # it loads numpy, which takes longer than to print the version
+
     try:
         with using(Limits(**dict(getattr(args, "limit", [])))):
             args.command(args)

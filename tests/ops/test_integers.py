@@ -132,7 +132,7 @@ def test_floats_stay_exact_at_the_limit() -> None:
 
 @pytest.mark.parametrize("first", [80, 1])
 def test_channels_whose_sums_no_float_holds_are_not_lost(first: int) -> None:
-    """The first channels could be summed as floats, but the last ones in no range: it stays a convolution of integers."""
+    """The first channels could be summed as floats, the last ones cannot: the convolution stays one of integers."""
     w = np.full((16, 48, 7, 7), 127, np.int8)
     w[:, : 32 if first == 80 else 16] = first
     m = model([helper.make_node("ConvInteger", ["x", "w"], ["y"])], {"x": (TensorProto.UINT8, [1, 48, 9, 9])}, {"w": w})
