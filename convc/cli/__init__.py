@@ -25,10 +25,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises ``SystemExit(2)`` for wrong usage, as argparse does."""
     with contextlib.suppress(AttributeError):  # names in a model may not be printable in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    given = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in given if word in COMMANDS), None)
-    version = "--version" in given and chosen is None
-    args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(given)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return PIPE_CLOSED
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the command that the words of the command line name; only its module is imported."""
+    chosen = next((word for word in words if word in COMMANDS), None)
+    version = "--version" in words and chosen is None
+    args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(words)
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
     from convc.ir.limits import Limits, using  # it loads numpy, which takes longer than to print the version
 
@@ -39,11 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except UsageError as e:
         args.parser.error(printable(str(e)))
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
-        _drop_stdout()
-        return PIPE_CLOSED
+        raise
     except (ConvcError, MemoryError, OSError) as e:
         return _fail(_message(e), debug)
     except Exception as e:
