@@ -12,7 +12,7 @@ from convc.ir.graph import Graph
 from convc.ir.pipeline import Pipeline
 from convc.runtime.cpu.host import host
 from convc.runtime.cpu.model import CpuModel, lacks
-from convc.runtime.processors import available_processors
+from convc.runtime.processors import available_processors, thread_count
 
 from ..backend import Backend, Options, describe, weights
 from .names import NAMES
@@ -55,10 +55,11 @@ def compile_graph(
 def _units(options: Options) -> Sequence[Target]:
     from .target import parse_targets
 
-    threads = options.threads
-    if threads is not None and not (isinstance(threads, int) and threads >= 1):
-        raise CompileError(f"threads must be an integer of at least 1, not {threads!r}")
-    return parse_targets(options.target, threads or available_processors())
+    try:
+        threads = thread_count(available_processors() if options.threads is None else options.threads)
+    except ValueError as e:
+        raise CompileError(str(e)) from None
+    return parse_targets(options.target, threads)
 
 
 def _choices(target: Target, options: Options) -> Choices:

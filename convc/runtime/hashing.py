@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 BLOCK = 4 << 20
 """The number of bytes that a leaf of the tree covers."""
@@ -36,5 +36,11 @@ def tree_hash_of_file(descriptor: int, size: int, threads: int) -> bytes:
     def leaf(at: int) -> bytes:
         return hashlib.sha256(os.pread(descriptor, min(BLOCK, size - at), at)).digest()
 
-    with ThreadPoolExecutor(threads) as pool:
-        return hashlib.sha256(b"".join(pool.map(leaf, range(0, size, BLOCK)))).digest()
+    blocks = range(0, size, BLOCK)
+    if threads > 1 and len(blocks) > 1:
+        with suppress(RuntimeError):  # where no thread can be started any more, as when the process ends
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(threads) as pool:
+                return hashlib.sha256(b"".join(pool.map(leaf, blocks))).digest()
+    return hashlib.sha256(b"".join(map(leaf, blocks))).digest()

@@ -185,11 +185,11 @@ def test_each_thread_has_its_own_workspace() -> None:
     model = deep(2)
     x = np.ones((1, 64, 32, 32), np.float32)
     model(x)
-    found = [model.program._local.workspace.address]
+    found = [model.program._local.space.workspace.address]
 
     def call() -> None:
         model(x)
-        found.append(model.program._local.workspace.address)
+        found.append(model.program._local.space.workspace.address)
 
     thread = threading.Thread(target=call)
     thread.start()

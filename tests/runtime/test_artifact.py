@@ -28,7 +28,7 @@ from convc.ir.ops.unary import Relu
 from convc.ir.text import parse_graph
 from convc.reader import as_graph
 from convc.runtime.artifact import MAGIC, read_artifact
-from convc.runtime.cpu.program import Local
+from convc.runtime.cpu.program import Space
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 CHANNELS = 256
@@ -309,13 +309,13 @@ def test_other_memory_is_copied(name: str, compiled: convc.CompiledModel, copies
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the inputs that are copied before a call."""
     found = []
-    original = Local.copy
+    original = Space.copy
 
-    def copy(self: Local, i: int, array: np.ndarray) -> int:
+    def copy(self: Space, i: int, array: np.ndarray) -> int:
         found.append(array.nbytes)
         return original(self, i, array)
 
-    monkeypatch.setattr(Local, "copy", copy)
+    monkeypatch.setattr(Space, "copy", copy)
     return found
 
 

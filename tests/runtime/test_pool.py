@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,16 +17,24 @@ import numpy as np
 import pytest
 from support import small_models
 from support.compiling import compiled
+from support.malformed import raises
 
 import convc
+from convc import InputError
 from convc.backends.cpu.pool import pool_module
 from convc.backends.cpu.target import host_target, parse_target
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.ops.cast import Cast
+from convc.ir.types import TensorType
 from convc.runtime.artifact import read_artifact
 from convc.runtime.cpu.model import CpuModel
 from convc.runtime.cpu.pool import LAUNCH, NEW
+from convc.runtime.processors import MOST_THREADS
 
 BODY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 Launch = Callable[..., None]
+LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +95,7 @@ import os, sys, numpy as np
 sys.path.insert(0, sys.argv[1])
 from support import small_models
 from support.compiling import compiled
+from support.malformed import raises
 model = compiled(small_models.resnet(1, 8), threads=2)
 x = np.ones(model.inputs[0].sizes, np.float32)
 want = model(x)
@@ -110,6 +120,76 @@ def test_all_models_share_one_pool(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal(model.inputs[0].sizes).astype(np.float32)
     np.testing.assert_array_equal(model(x), loaded(x))
     assert model.program.pool == loaded.program.pool is not None
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timers")
+def test_a_signal_handler_may_call_the_model_that_it_interrupts() -> None:
+    model = convc.compile(LENET, threads=1)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((1, 1, 28, 28)).astype(np.float32) for _ in range(2))
+    want, other = model(a).tobytes(), model(b).tobytes()
+    inner: list[bool] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: inner.append(model(b).tobytes() == other))
+    try:
+        outer = []
+        for _ in range(2000):
+            signal.setitimer(signal.ITIMER_REAL, 1e-4)
+            outer.append(model(a).tobytes() == want)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(outer)
+    assert inner
+    assert all(inner)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_may_end_while_daemon_threads_call(threads: int, tmp_path: Path) -> None:
+    compiled(small_models.resnet(1, 8), threads=threads).save(tmp_path / "m.convc")
+    code = f"""
+import sys, threading, time, numpy as np, convc
+model = convc.load(sys.argv[1], threads={threads})
+x = np.zeros(model.inputs[0].sizes, np.float32)
+def call():
+    while True: model(x)
+for _ in range(3): threading.Thread(target=call, daemon=True).start()
+time.sleep(0.2)
+"""
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.convc")], check=False).returncode == 0
+
+
+def test_a_thread_that_outlives_the_main_one_loads_a_model(tmp_path: Path) -> None:
+    """Python then starts no thread any more."""
+    convc.compile(LENET, threads=1).save(tmp_path / "m.convc")
+    code = """
+import sys, threading, time, convc
+def late():
+    time.sleep(0.3)
+    print(convc.load(sys.argv[1]).name)
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m.convc")], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "main_graph\n", done.stderr
+
+
+def test_no_call_asks_for_more_threads_than_a_loop_seats() -> None:
+    model = compiled(small_models.resnet(1, 8), threads=1)
+    again = CpuModel(model.machine_code, model.description, model.part().weights, threads=10**30)
+    assert again.threads == MOST_THREADS == 128
+    for wrong in (0, -1, True, 2.0, "2"):
+        with raises(InputError, "threads must be an integer of at least 1", repr(wrong)):
+            CpuModel(model.machine_code, model.description, model.part().weights, threads=wrong)  # type: ignore[arg-type]
+
+
+CONVERSIONS = [("f64", "f16"), ("f16", "f64"), ("f64", "bf16"), ("i64", "f16"), ("f16", "u64")]
+
+
+def converting(source: str, target: str) -> Graph:
+    b = Builder("convert")
+    return b.finish([b.emit(Cast(target), b.input("x", TensorType(source, (37,))))], ["y"])
 
 
 @pytest.mark.skipif(not shutil.which("nm"), reason="nm, of binutils, is not installed")
@@ -137,6 +217,21 @@ LIBC = {
     "pthread_cond_signal", "pthread_cond_broadcast", "pthread_mutex_destroy", "pthread_cond_destroy",
 }  # fmt: skip
 """Functions of libc and its thread library."""
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="nm, of binutils, is not installed")
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3"])
+@pytest.mark.parametrize(
+    ("source", "target"), [("f64", "f16"), ("f16", "f64"), ("f64", "bf16"), ("i64", "f16"), ("f16", "u64")]
+)
+def test_conversions_need_no_function_of_a_compiler(source: str, target: str, level: str, tmp_path: Path) -> None:
+    if host_target().family != "x86_64":
+        pytest.skip("levels of x86-64 are linked on x86-64")
+    compiled(converting(source, target), level).save(tmp_path / "m.convc")
+    (part,) = read_artifact(tmp_path / "m.convc")
+    (tmp_path / "m.so").write_bytes(part.code)
+    done = subprocess.run(["nm", "-Du", str(tmp_path / "m.so")], check=True, capture_output=True, text=True)
+    assert {line.split()[-1] for line in done.stdout.splitlines()} <= LIBC
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])

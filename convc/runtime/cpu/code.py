@@ -65,8 +65,8 @@ def _load(code: bytes | memoryview) -> ctypes.CDLL:
     The dynamic loader is given a path that it has not seen before: when it knows a path, it returns the library that it
     has, although a saved model may have been replaced since.
     """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("convc", os.MFD_CLOEXEC)
+    descriptor = _memory_file()
+    if descriptor is not None:
         try:
             _write(descriptor, code)
             way = "".join("/./" if bit == "1" else "//" for bit in f"{next(_loads):b}")  # all name the same file
@@ -77,6 +77,14 @@ def _load(code: bytes | memoryview) -> ctypes.CDLL:
         library = Path(folder) / f"model{'.dylib' if sys.platform == 'darwin' else '.so'}"
         library.write_bytes(code)
         return ctypes.CDLL(str(library))
+
+
+def _memory_file() -> int | None:
+    """An open file that lies in memory, or ``None`` where the system has none or refuses one."""
+    try:
+        return os.memfd_create("convc", os.MFD_CLOEXEC)
+    except (AttributeError, OSError):
+        return None
 
 
 def _write(descriptor: int, data: bytes | memoryview) -> None:

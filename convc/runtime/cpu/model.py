@@ -14,7 +14,7 @@ from convc.ir.errors import ArtifactError, ConvcError, DeviceError, InputError
 from ..artifact import Artifact
 from ..description import Description
 from ..model import CompiledModel
-from ..processors import available_processors
+from ..processors import available_processors, thread_count
 from .code import Code, Library
 from .host import family_of, host
 from .memory import Plan
@@ -45,9 +45,12 @@ class CpuModel(CompiledModel):
         super().__init__(description, weights, kernels, artifact)
         self.machine_code = code
         self._link = link
-        if threads is not None and not (isinstance(threads, int) and threads >= 1):
-            raise InputError(f"threads must be an integer of at least 1, not {threads!r}")
-        self.threads: int = threads or description.details["threads"] or available_processors()
+        try:
+            self.threads: int = thread_count(
+                description.details["threads"] or available_processors() if threads is None else threads
+            )
+        except ValueError as e:
+            raise InputError(str(e)) from None
         """The number of threads that a call may use."""
         self.plan = Plan.of(description.details["memory"])
         """The memory that the code needs, and how its weights are packed."""

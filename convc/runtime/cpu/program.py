@@ -56,34 +56,48 @@ class Program:
             return (ctypes.c_int64 * 5)(*settings, parts, trace)
 
         self._packed = _pack(code, plan, weights, context, threads, release)
-        self._local = Local(plan, threads, self._packed.address, inputs, outputs, context)
+
+        def space() -> Space:
+            return Space(plan, threads, self._packed.address, inputs, outputs, context)
+
+        self._new_space = space
+        self._local = Local(space)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run the network on arrays of the right shapes and dtypes, with any strides."""
-        local = self._local
-        arguments = local.arguments
-        for i, kept in local.inputs:
+        space = self._local.space
+        if space.busy:  # a signal handler calls the model that its thread is calling
+            space = self._new_space()
+        space.busy = True
+        try:
+            return self._run(space, arrays)
+        finally:
+            space.busy = False
+
+    def _run(self, space: Space, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        arguments = space.arguments
+        for i, kept in space.inputs:
             array = arrays[i]
             if kept is not None:
                 kept[...] = array
             elif array.flags.c_contiguous:
                 arguments[i] = address_of(array)
             else:
-                arguments[i] = local.copy(i, array)
+                arguments[i] = space.copy(i, array)
         results = []
-        for i, kept, shape, dtype in local.outputs:
+        for i, kept, shape, dtype in space.outputs:
             results.append(np.empty(shape, dtype) if kept is None else kept)
             if kept is None:
                 arguments[i] = address_of(results[-1])
-        self._main(*local.addresses)
-        return [r if o[1] is None else r.copy() for r, o in zip(results, local.outputs, strict=True)]
+        self._main(*space.addresses)
+        return [r if o[1] is None else r.copy() for r, o in zip(results, space.outputs, strict=True)]
 
 
 Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
 """Makes the context of a call (``backends/cpu/lower.py``), given the address of the memory for parallel loops."""
 
 
-class Local(threading.local):
+class Space:
     """The workspace of one calling thread, and the arguments that it passes to the code.
 
     Small inputs and outputs are copied through arrays at fixed addresses. The addresses of the others are set anew in
@@ -99,6 +113,8 @@ class Local(threading.local):
         outputs: Sequence[Port],
         context: Context,
     ) -> None:
+        self.busy = False
+        """Whether a call uses the space at the moment."""
         self.workspace = Arena(plan.workspace + threads * plan.part)
         kept = [np.empty(p.sizes, p.dtype) if p.nbytes <= SMALL else None for p in (*inputs, *outputs)]
         addresses = [*(0 if k is None else address_of(k) for k in kept), packed, self.workspace.address]
@@ -117,6 +133,17 @@ class Local(threading.local):
             self.copies[i] = np.empty(array.shape, array.dtype)
         self.copies[i][...] = array
         return address_of(self.copies[i])
+
+
+class Local(threading.local):
+    """The space of each calling thread.
+
+    It is an object of its own, which the frame of a call keeps alive. When the process ends, Python clears the
+    attributes of thread-local objects, while threads may still run the code.
+    """
+
+    def __init__(self, space: Callable[[], Space]) -> None:
+        self.space = space()
 
 
 def _pack(
