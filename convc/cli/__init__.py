@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from types import FrameType
 
 from convc.ir.errors import ConvcError
 from convc.version import __version__
@@ -43,7 +46,7 @@ def _run(words: Sequence[str]) -> int:
     from convc.ir.limits import Limits, using  # it loads numpy, which takes longer than to print the version
 
     try:
-        with using(Limits(**dict(getattr(args, "limit", [])))):
+        with _interrupts_kept(), using(Limits(**dict(getattr(args, "limit", [])))):
             args.command(args)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -57,6 +60,36 @@ def _run(words: Sequence[str]) -> int:
         what = f"internal error: {type(e).__name__}: {' '.join(str(e).split())[:300]}"
         return _fail(f"{what} (please report this; run with --debug for the traceback)", debug)
     return DONE
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` for an error that follows an interrupt.
+
+    TVM may turn the ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text. A handler of the
+    caller's own, and threads, which get no signals, are left alone.
+    """
+    noted = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as e:
+        if noted:
+            raise KeyboardInterrupt from e
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

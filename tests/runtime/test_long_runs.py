@@ -5,6 +5,7 @@ Each slow test takes ``CONVC_LONG_RUN`` seconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -182,6 +183,22 @@ def test_an_interrupt_in_any_stage_leaves_nothing(
     assert main(["build", str(LENET), "-o", str(tmp_path / "m.so")]) == 130
     assert capfd.readouterr().err == ""
     assert left(tmp_path) == []
+
+
+def test_an_interrupt_that_becomes_another_error_is_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TVM turns a ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text."""
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("")
+
+    monkeypatch.setattr(STAGES[0], interrupted)
+    assert main(["build", str(LENET), "-o", str(tmp_path / "m.so")]) == 130
+    assert capfd.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_interrupt_at_any_time_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
