@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from convc.ir.types import TensorType
+
 from ...blocks import find_block
+
+
+def block_of_planes(t: TensorType) -> int | None:
+    """The number of channels in a block of a tensor held ``NCHW{b}c``; ``None`` for a tensor held in another way."""
+    return t.layout.block(1) if t.rank == 4 and t.layout is not None and t.layout.is_blocked else None
 
 
 def inline_selection(sch: Any, anchor: Any) -> bool:

@@ -8,6 +8,7 @@ from convc.ir.ops.conv import Conv, is_depthwise
 
 from ...group import Group
 from ..target import Target
+from .blocks import block_of_planes
 from .grouped_conv import GroupedConv
 from .windows import schedule_windows, window_tile
 
@@ -20,14 +21,9 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     """
     node = group.anchor
     out = node.output.type
-    if (
-        not isinstance(node.op, Conv)
-        or out.layout is None
-        or not out.layout.is_blocked
-        or out.rank != 4
-        or not is_depthwise(node)
-    ):
+    block = block_of_planes(out)
+    if not isinstance(node.op, Conv) or block is None or not is_depthwise(node):
         return None
-    rows, columns = window_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
+    rows, columns = window_tile(out.sizes[2], out.sizes[3], block, target)
     sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()
     return schedule_windows(sch, "conv", rows, columns, target, heavy=group.heavy_epilogue)

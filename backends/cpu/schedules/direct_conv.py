@@ -22,7 +22,15 @@ from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
 from ..target import Target
 from ..tiles import CACHE_PARTS, LATENCY, bands, register_tile, tile_size, tile_worth
-from .blocks import inline_selection, keep_in_registers, schedule_pad, store_tile, sum_in_chunks, update_of
+from .blocks import (
+    block_of_planes,
+    inline_selection,
+    keep_in_registers,
+    schedule_pad,
+    store_tile,
+    sum_in_chunks,
+    update_of,
+)
 from .conv_bytes import bytes_of, sum_of_products
 from .pad import padded, widened
 from .prefetch import Tiling, prefetch_panels
@@ -33,15 +41,10 @@ def direct_conv(group: Group, target: Target) -> Any:
     """The schedule of 2-D convolutions with results in whole blocks ``NCHW{b}c`` per group; ``None`` for others."""
     node = group.anchor
     out = node.output.type
-    if (
-        not isinstance(node.op, Conv)
-        or out.layout is None
-        or not out.layout.is_blocked
-        or out.rank != 4
-        or is_depthwise(node)
-    ):
+    block = block_of_planes(out)
+    if not isinstance(node.op, Conv) or block is None or is_depthwise(node):
         return None
-    block, count = out.layout.block(1), out.physical_shape[1]
+    count = out.physical_shape[1]
     registers = target.vector_registers - SPARE
     blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
     rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target.machine)

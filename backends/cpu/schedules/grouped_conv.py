@@ -19,7 +19,7 @@ from ...group import Group
 from ..layouts import is_narrow
 from ..target import Target
 from ..tiles import register_tile
-from .blocks import keep_in_registers, schedule_pad, store_tile
+from .blocks import block_of_planes, keep_in_registers, schedule_pad, store_tile
 from .direct_conv import finished
 from .pad import padded, widened
 
@@ -31,15 +31,10 @@ def grouped_conv(group: Group, target: Target) -> Any:
     """
     node = group.anchor
     out = node.output.type
-    if (
-        not isinstance(node.op, Conv)
-        or out.layout is None
-        or not out.layout.is_blocked
-        or out.rank != 4
-        or not is_narrow(node, out.layout.block(1))
-    ):
+    block = block_of_planes(out)
+    if not isinstance(node.op, Conv) or block is None or not is_narrow(node, block):
         return None
-    block, width = out.layout.block(1), node.inputs[1].type.sizes[1]
+    width = node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())
     rows, columns = register_tile(out.sizes[2], out.sizes[3], vectors * target.lanes(), target.machine)
     sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()

@@ -9,6 +9,7 @@ from convc.ir.ops.max_pool import MaxPool
 
 from ...group import Group
 from ..target import Target
+from .blocks import block_of_planes
 from .windows import schedule_windows, window_tile
 
 REDUCTIONS: dict[type, str] = {MaxPool: "max_pool", AveragePool: "pool_sum"}
@@ -22,8 +23,9 @@ def pool(group: Group, target: Target) -> Any:
     """
     node = group.anchor
     out = node.output.type
-    if type(node.op) not in REDUCTIONS or out.layout is None or not out.layout.is_blocked or out.rank != 4:
+    block = block_of_planes(out)
+    if type(node.op) not in REDUCTIONS or block is None:
         return None
-    rows, columns = window_tile(out.sizes[2], out.sizes[3], out.layout.block(1), target)
+    rows, columns = window_tile(out.sizes[2], out.sizes[3], block, target)
     sch = group.lower().schedule()
     return schedule_windows(sch, REDUCTIONS[type(node.op)], rows, columns, target, heavy=group.heavy_epilogue)
