@@ -80,8 +80,8 @@ class PreparedModel(BackendRep):
                 return self._compiled.get(self._key(fixed, shapes), make)
             except NotConstantError as e:
                 more = tuple(name for name in e.inputs if name not in fixed)
-                if not more or len(fixed) + len(more) == len(feeds):
-                    raise Refused(str(e)) from e  # with every input fixed, nothing would be left to compile
+                if not more:
+                    raise Refused(str(e)) from e
                 self.specialized += more
 
     @staticmethod

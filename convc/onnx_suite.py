@@ -54,6 +54,8 @@ class Result:
     message: str = ""
     specialized: tuple[str, ...] = ()
     """The names of the inputs that were made constants, since convc needs their values at compile time."""
+    whole: bool = False
+    """Whether every input was made a constant, so that the case shows no more than what convc computes of constants."""
     seconds: float = 0.0
 
 
@@ -76,6 +78,7 @@ def run_case(kind: str, case: Any) -> Result:
     began = time.monotonic()
     op, error, message = kind, "", ""
     specialized: tuple[str, ...] = ()
+    whole = False
     try:
         model, data_sets = case_data(case)
         op = op_of(kind, model)
@@ -83,6 +86,7 @@ def run_case(kind: str, case: Any) -> Result:
             prepared = prepare(model, threads=1)
             got = [prepared.run(inputs) for inputs, _ in data_sets]
             specialized = prepared.specialized
+            whole = bool(specialized) and all(len(specialized) == len(inputs) for inputs, _ in data_sets)
             for made, (_, wanted) in zip(got, data_sets, strict=True):
                 compare(made, wanted, case.rtol, max(case.atol, ATOL))
             status = "pass"
@@ -94,7 +98,9 @@ def run_case(kind: str, case: Any) -> Result:
                 error = "UnsupportedOpError"
     except Exception as e:
         status, error, message = "crashed", type(e).__name__, str(e)
-    return Result(case.name, kind, op, status, error, message[:2000], specialized, round(time.monotonic() - began, 3))
+    return Result(
+        case.name, kind, op, status, error, message[:2000], specialized, whole, round(time.monotonic() - began, 3)
+    )
 
 
 def case_data(case: Any) -> tuple[onnx.ModelProto, DataSets]:
@@ -272,8 +278,9 @@ def table(results: Sequence[Result]) -> str:
     lines = [f"{'op':32}" + "".join(f"{s:>9}" for s in STATUSES)]
     for op, counts in [*sorted(by_op.items()), ("total", total)]:
         lines.append(f"{op:32}" + "".join(f"{counts[s] or '':>9}" for s in STATUSES))
-    specialized = sum(bool(r.specialized) for r in results if r.status == "pass")
-    lines.append(f"{specialized} of the passes have inputs fixed that convc needs at compile time")
+    passed = [r for r in results if r.status == "pass"]
+    specialized, whole = sum(bool(r.specialized) for r in passed), sum(r.whole for r in passed)
+    lines.append(f"{specialized} of the passes have inputs fixed that convc needs at compile time, {whole} all inputs")
     refusals = Counter(r.error for r in results if r.status == "refused")
     lines.append("refused by: " + (", ".join(f"{name} {count}" for name, count in refusals.most_common()) or "none"))
     for r in results:

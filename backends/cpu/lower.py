@@ -19,12 +19,12 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import GlobalVar, PointerType, PrimType
+from tvm.ir import Call, GlobalVar, PointerType, PrimType
 
 from convc.ir.errors import CompileError
 
 from ..flatten import flatten_buffers
-from ..guards import keep_guards
+from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
 from ..memory import aligned
 from . import byte_math
@@ -117,8 +117,22 @@ def _kernel_passes() -> Any:
             tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
             s_tir.transform.RewriteUnsafeSelect(),
+            body_pass("convc.ZeroBits", _with_zeros),
         ]
     )
+
+
+def _with_zeros(body: Any) -> Any:
+    """The body with zeros in place of ``reinterpret(dtype, 0)``, which TVM's LLVM generator takes for a null pointer."""
+
+    def visit(call: Any) -> Any:
+        if getattr(call.op, "name", "") != "tirx.reinterpret" or not isinstance(call.ty, PrimType):
+            return call
+        (bits,) = call.args
+        value = bits.value if isinstance(bits, tirx.Broadcast) else bits
+        return tirx.const(0, str(call.ty.dtype)) if isinstance(value, tirx.IntImm) and not value.value else call
+
+    return tvm_ffi.structural_map(body, (Call, visit))
 
 
 def _module_passes() -> Any:

@@ -131,13 +131,12 @@ def _rounded(k: TensorExpressions, x: Any, f: Format, saturate: bool) -> Any:
     magic = k.const(2.0 ** (mantissa + 1 - f.bias - f.mantissa), k.dtype(x))
     subnormal = k.tirx.reinterpret(integer, k.tirx.abs(x) + magic) - k.tirx.reinterpret(integer, magic)
     code = k.select(k.tirx.abs(x) < k.like(2.0 ** (1 - f.bias), x), subnormal, normal)
-    beyond = f.largest if saturate or f.nan is None else f.nan if f.infinity is None else f.infinity
-    code = k.select(code > const(f.largest), const(beyond), code)
+    # the code after the largest number's is that of infinity, or of NaN where there is no infinity
+    code = k.tirx.min(code, const(f.largest if saturate or f.nan is None else f.largest + 1))
     negative = (k.tirx.reinterpret(integer, x) >> const(width - 1)) & const(1)
-    if f.fnuz:  # zero and NaN have no sign
-        signed = k.select(k.tirx.any(code == const(0), code == const(f.nan or 0)), code, code | (negative << const(7)))
-    else:
-        signed = code | (negative << const(f.exponent + f.mantissa))
+    signed = code | (negative << const(f.exponent + f.mantissa))
+    if f.fnuz:  # zero has no sign, and NaN's code is the sign alone
+        signed = k.select(code == const(0), code, signed)
     nan = f.sign if f.nan is None else f.nan  # without one it is minus zero, as in ml_dtypes
     signed = k.select(k.tirx.isnan(x), const(nan), signed)
     return signed.astype("uint8")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.oracles import run_reference
 
 import convc
 from convc.ir.builder import Builder
@@ -21,6 +22,7 @@ from convc.ir.ops.binary import Add
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.gather import Gather
+from convc.ir.ops.quantize import Dequantize, Quantize
 from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.slice import Slice
 from convc.ir.ops.transpose import Transpose
@@ -108,6 +110,28 @@ def test_moving(dtype: str) -> None:
     want = np.where(mask, want.view(np.uint8), one.view(np.uint8)).reshape(4, 4)
     for same in (graph, convc.load_onnx(convc.to_onnx(graph))):
         np.testing.assert_array_equal(convc.compile(same, threads=1)(x).view(np.uint8), want)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "saturate", "which"),
+    [
+        ("f8e4m3fn", True, "one"), ("f8e4m3fnuz", True, "one"), ("f8e5m2", True, "one"), ("f8e5m2fnuz", False, "one"),
+        ("f4e2m1", True, "one"), ("f8e4m3fn", False, "rows"), ("f4e2m1", True, "blocks"),
+    ],
+)  # fmt: skip
+def test_quantized_and_back(dtype: str, saturate: bool, which: str) -> None:
+    """Both ops with a constant zero point of zero, as files have it."""
+    every, _ = values(dtype)
+    x = np.concatenate([every, (every[1:] + every[:-1]) / 2, [np.nan, np.inf, -np.inf, -0.0, 1e-9, 1e6, -1e6]])
+    x = np.resize(x / 2, (2, 256)).astype(np.float32)
+    shape = {"one": (), "rows": (2,), "blocks": (2, 128)}[which]
+    how = {"axis": len(shape) - 1, "block_size": 2 * (which == "blocks")}
+    b = Builder()
+    scale, zero = b.constant(np.full(shape, 0.5, np.float32)), b.constant(np.zeros(shape, numpy_dtype(dtype)))
+    q = b.emit(Quantize(dtype=dtype, saturate=saturate, **how), b.input("x", type_of(x)), scale, zero)
+    graph = b.finish((b.emit(Dequantize(**how), q, scale, zero),))
+    want = run_reference(convc.to_onnx(graph), {"x": x})[0]
+    np.testing.assert_array_equal(convc.compile(graph, threads=1)(x), want)
 
 
 @pytest.mark.parametrize("dtype", SMALL)
