@@ -34,6 +34,7 @@ from ..files import read_bytes
 from .check import check_names, check_node, check_text
 from .control import CONTROL
 from .fold import fold
+from .functions import Functions, plain_domain
 from .tensors import read_tensor
 
 Shapes = Mapping[str, Sequence[int]]
@@ -101,7 +102,7 @@ class _Importer:
         self.shapes = checked_shapes(shapes)
         if not model.HasField("graph") or not model.graph.output:
             raise ModelFileError("not an ONNX model: it holds no graph with outputs")
-        self.opsets = {_domain(o.domain): o.version for o in model.opset_import} or {"": 1}
+        self.opsets = {plain_domain(o.domain): o.version for o in model.opset_import} or {"": 1}
         newest = defs.onnx_opset_version()
         if min(self.opsets.values()) < 1:
             raise ModelFileError(f"the model uses opset {min(self.opsets.values())}; opsets count from 1")
@@ -110,7 +111,7 @@ class _Importer:
                 f"the model uses ONNX opset {self.opsets['']}; the installed onnx knows up to {newest}: upgrade onnx, "
                 "or export with an older opset"
             )
-        self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
+        self.functions = Functions(model.functions)
         self.builder = Builder(model.graph.name or "main")
         self.imported = 0
         self.folding = Folding()
@@ -202,7 +203,7 @@ class _Importer:
 
     def node(self, proto: onnx.NodeProto, env: dict[str, Value], opsets: Mapping[str, int], depth: int) -> None:
         self.count()
-        domain = _domain(proto.domain)
+        domain = plain_domain(proto.domain)
         key = f"{domain}::{proto.op_type}" if domain else proto.op_type
         for name in proto.input:
             if name and name not in env:
@@ -210,18 +211,20 @@ class _Importer:
                 raise ModelFileError(f"{what} reads '{name}', which nothing defines")
         inputs = [env[name] if name else None for name in proto.input]
         n = ImportNode(proto, opsets.get(domain, 1), inputs, self.builder)
-        if (domain, proto.op_type) not in self.functions:
+        function = self.functions.called_by(n)
+        if function is None:
             check_node(n)
         made: Sequence[Value]
         since = len(self.builder.nodes)
-        if (folded := fold(n, opsets, self.folder, self.folding)) is not None:
+        if function is not None:
+            with self.functions.running(n, function):
+                versions = {plain_domain(o.domain): o.version for o in function.opset_import}
+                made = self.function(n, function, inputs, versions, depth)
+        elif (folded := fold(n, opsets, self.folder, self.folding)) is not None:
             made = folded
         elif key in CONTROL:
             body = partial(self.subgraph, n, env, opsets, depth)
             made = self.convert(n, lambda n: CONTROL[key](n, body))
-        elif (domain, proto.op_type) in self.functions:
-            f = self.functions[domain, proto.op_type]
-            made = self.function(n, f, inputs, {_domain(o.domain): o.version for o in f.opset_import}, depth)
         elif (importer := importer_of(key)) is not None:
             made = self.convert(n, importer)
         else:
@@ -300,7 +303,7 @@ class _Importer:
             body = schema.function_body if schema.has_function else None
         if body is None or not body.node:
             raise refusal
-        opsets = {**opsets, **{_domain(o.domain): o.version for o in body.opset_import}}
+        opsets = {**opsets, **{plain_domain(o.domain): o.version for o in body.opset_import}}
         defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
         return self.function(n, body, n.inputs, opsets, depth, defaults)
 
@@ -348,7 +351,3 @@ def _bind(
             del graph.node[:]
             graph.node.extend(inner)
     return bound
-
-
-def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain

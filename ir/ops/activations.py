@@ -20,7 +20,7 @@ from ..onnx_io import ExportNode, ImportNode, export_fields, exports, imports, o
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import TensorType
 from ._elementwise import Elementwise
-from ._math import bounded, expm1, gelu, mish, sigmoid, silu, widened
+from ._math import bounded, expm1, gelu, mish, multiplied, sigmoid, silu, widened
 from .unary import SPECIAL
 
 FINITE = SPECIAL[np.isfinite(SPECIAL)]
@@ -59,12 +59,13 @@ class LeakyRelu(Activation):
     alpha: float = 0.01
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return bounded(k, x, low=0) + k.like(self.alpha, x) * bounded(k, x, high=0)
+        return bounded(k, x, low=0) + multiplied(k, k.like(self.alpha, x), bounded(k, x, high=0))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(0.3), SPECIAL)
+        yield sample(cls(0.0), SPECIAL)
         yield sample(cls(-1.5), f32[20])
 
 
@@ -124,6 +125,7 @@ class Elu(Activation):
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(0.3), SPECIAL)
+        yield sample(cls(-1.5), SPECIAL)
 
 
 @onnx_op("Selu")
@@ -138,12 +140,14 @@ class Selu(Activation):
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
         negative = k.like(self.alpha * self.gamma, x) * expm1(k, bounded(k, x, high=0))
-        return k.like(self.gamma, x) * bounded(k, x, low=0) + negative
+        return multiplied(k, k.like(self.gamma, x), bounded(k, x, low=0)) + negative
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(0.3, 2.0), SPECIAL)
+        yield sample(cls(-1.5, -2.0), SPECIAL)
+        yield sample(cls(0.0, 0.0), SPECIAL)
 
 
 @onnx_op("Celu")
@@ -169,6 +173,7 @@ class Celu(Activation):
         yield from super().cases()
         yield sample(cls(0.3), SPECIAL)
         yield sample(cls(2.5), f32[20])
+        yield sample(cls(-0.7), f32[20])
 
 
 @exports(Celu)
@@ -194,12 +199,14 @@ class HardSigmoid(Activation):
     beta: float = 0.5
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return bounded(k, x * k.like(self.alpha, x) + k.like(self.beta, x), 0.0, 1.0)
+        return bounded(k, multiplied(k, x, k.like(self.alpha, x)) + k.like(self.beta, x), 0.0, 1.0)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(1 / 6, 0.4), f32[20], low=-6, high=6)
+        yield sample(cls(-0.3, 0.7), f32[20], low=-6, high=6)
+        yield sample(cls(0.0, 2.0), SPECIAL)
 
 
 @onnx_op("HardSwish")
@@ -224,12 +231,14 @@ class Silu(Activation):
     alpha: float = 1.0
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        return silu(k, x) if self.alpha == 1 else x * sigmoid(k, x * k.like(self.alpha, x))
+        return silu(k, x) if self.alpha == 1 else x * sigmoid(k, multiplied(k, x, k.like(self.alpha, x)))
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(1.7), f32[20])
+        yield sample(cls(-1.7), f32[20])
+        yield sample(cls(0.0), SPECIAL)
 
 
 @exports(Silu)
@@ -312,7 +321,10 @@ class ThresholdedRelu(Activation):
 @onnx_op("Shrink")
 @dataclass(frozen=True)
 class Shrink(Activation):
-    """``x - bias`` above ``lambd``, ``x + bias`` below ``-lambd``, else 0; ONNX Shrink-9."""
+    """``x + bias`` below ``-lambd``, else ``x - bias`` above ``lambd``, else 0; ONNX Shrink-9.
+
+    Where lambd is negative both bounds may hold; the lower is asked first, as in the specification's function body.
+    """
 
     name = "shrink"
     dtypes = FLOATS + INTEGERS
@@ -327,12 +339,15 @@ class Shrink(Activation):
         return super().scalar(k, x)
 
     def function(self, k: TensorExpressions, x: Any) -> Any:
-        low = k.select(x < k.like(-self.lambd, x), x + k.like(self.bias, x), k.like(0, x))
-        return k.select(x > k.like(self.lambd, x), x - k.like(self.bias, x), low)
+        high = k.select(x > k.like(self.lambd, x), x - k.like(self.bias, x), k.like(0, x))
+        return k.select(x < k.like(-self.lambd, x), x + k.like(self.bias, x), high)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield from super().cases()
         yield sample(cls(0.3, 0.2), SPECIAL)
+        yield sample(cls(-1.0, 0.5), SPECIAL)
+        yield sample(cls(-2.0, -1.0), i32[20], low=-9, high=9)
+        yield sample(cls(0.0, 1.0), f16[20], **NO_F16)
         yield sample(cls(1.5, 1.0), i32[20], low=-9, high=9)
         yield sample(cls(1.5, 1.0), u8[20], low=0, high=9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from ..builder import Builder
@@ -46,18 +47,23 @@ class ScaleIntoConv:
     """
 
     def match(self, graph: Graph, node: Node) -> Match | str | None:
-        return _match(graph, node, Mul)
+        found = _match(graph, node, Mul)
+        if not isinstance(found, Match):
+            return found
+        conv, c = found.data
+        arrays = [graph.constant_of(v) for v in conv.inputs[1:]]
+        weight, *bias = (a for a in arrays if a is not None)
+        fits = _keeps_digits(_scaled(weight, c), weight.dtype) and all(np.isfinite(_scaled(a, c)).all() for a in bias)
+        return found if fits else "the scaled weights or bias overflow or lose digits"
 
     def rewrite(self, b: Builder, match: Match, env: Callable[[Value], Value]) -> Sequence[Value]:
         conv, c = match.data
-        weight = b.constant_of(conv.inputs[1])
-        assert weight is not None
-        scaled = (weight.astype(np.float64) * c.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
-        operands = [env(conv.inputs[0]), b.constant(scaled, conv.inputs[1].name)]
-        if len(conv.inputs) == 3:
-            bias = b.constant_of(conv.inputs[2])
-            assert bias is not None
-            operands.append(b.constant((bias * c).astype(bias.dtype), conv.inputs[2].name))
+        arrays = [b.constant_of(v) for v in conv.inputs[1:]]
+        names = [v.name for v in conv.inputs[1:]]
+        made = [
+            b.constant(_scaled(a, c).astype(a.dtype), n) for a, n in zip(arrays, names, strict=True) if a is not None
+        ]
+        operands = [env(conv.inputs[0]), *made]
         return [b.emit(conv.op, *operands, names=[match.root.output.name])]
 
 
@@ -106,6 +112,24 @@ def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
             return "the convolution's weight or bias is computed"
         return Match(node, (conv,), (conv, c))
     return None
+
+
+def _scaled(array: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """An array in float64, with its first axis scaled by c."""
+    with np.errstate(all="ignore"):
+        product: np.ndarray = array.astype(np.float64) * c.reshape(-1, *[1] * (array.ndim - 1))
+    return product
+
+
+def _keeps_digits(scaled: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether a dtype holds numbers as precisely as it holds numbers near 1.
+
+    The error of a number counts against the largest of its output channel, to whose sums it adds.
+    """
+    with np.errstate(all="ignore"):
+        held = scaled.astype(dtype).astype(np.float64)
+        off, most = (np.abs(a).reshape(len(a), -1).max(axis=1, initial=0) for a in (held - scaled, scaled))
+    return bool(np.isfinite(held).all() and (off <= float(ml_dtypes.finfo(dtype).eps) * most).all())
 
 
 def per_channel(array: np.ndarray, rank: int, channels: int) -> np.ndarray | None:

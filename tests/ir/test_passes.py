@@ -76,6 +76,15 @@ def test_fold_scale_does_not_fire(text: str, why: str) -> None:
     assert ops(fold_scale(g)) == ["conv", "mul"], why
 
 
+@pytest.mark.parametrize("factor", [np.inf, np.nan, 3e38, 1e-40])
+def test_fold_scale_keeps_the_digits_of_weights(factor: float) -> None:
+    """Weights that would overflow, or become so small that they lose digits, are left as they are."""
+    m = np.ones((16, 1, 1), np.float32)
+    m[3] = factor
+    text = CONV + "\n%z: f32[1,16,8,8] = mul(%y, %m)\nreturn %z"
+    assert ops(fold_scale(graph(text, w=100 * weights(16, 32, 3, 3), m=m))) == ["conv", "mul"]
+
+
 def test_rules_say_why_they_do_not_fire() -> None:
     report = Report()
     text = CONV + "\n%z: f32[1,16,8,8] = mul(%y, %q)\nreturn %z"

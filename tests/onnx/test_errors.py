@@ -189,15 +189,6 @@ def test_every_error_derives_from_one_class() -> None:
     assert all(issubclass(getattr(convc, name), ConvcError) for name in convc.__all__ if name.endswith("Error"))
 
 
-def test_a_function_that_calls_itself() -> None:
-    proto = model(helper.make_node("F", ["x"], ["y"], domain="d"))
-    call = helper.make_node("F", ["a"], ["b"], domain="d")
-    proto.functions.append(helper.make_function("d", "F", ["a"], ["b"], [call], [helper.make_opsetid("d", 1)]))
-    proto.opset_import.append(helper.make_opsetid("d", 1))
-    with raises(LimitError, "functions", "levels of nesting"):
-        convc.load_onnx(proto)
-
-
 def test_two_initializers_of_one_name() -> None:
     proto = model(node("Conv", "x w"))
     proto.graph.initializer.append(WEIGHT)
