@@ -97,7 +97,8 @@ def __getattr__(name: str) -> _Any:
         if not str(e.name).startswith("convc"):
             raise
         raise ImportError(
-            f"convc.{name} is not part of convc-runtime, which only runs compiled models: pip install convc"
+            f"convc.{name} is not part of convc-runtime, which only runs compiled models: install the whole of convc "
+            "(pip install . in a clone of its repository)"
         ) from None
     found = module if name == "nn" else getattr(module, name)
     globals()[name] = found

@@ -55,7 +55,7 @@ class DiskCache:
             if part.description.key != key:
                 return None
             plain = replace(part, description=replace(part.description, key=""))  # the key is not part of the model
-            (model,) = load_parts(path, [plain], threads, 0)
+            (model,) = load_parts(path, [plain], threads, None)
             with contextlib.suppress(OSError):  # another process may have deleted the file meanwhile
                 os.utime(path)
             return model

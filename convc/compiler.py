@@ -14,6 +14,7 @@ from convc.ir.errors import ConvcError, ShapeError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
+from convc.ir.pipeline import make_dump_folder
 from convc.ir.sizes import Dim
 
 from .cache import cache_key, disk_cache, through
@@ -82,6 +83,8 @@ def compile(
     """
     options = Options(target, threads, arch, precision, tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
+    if folder is not None:
+        make_dump_folder(folder)  # before the long part, not after it
     with guarded(limits):
         recipe = Recipe(backend_of(options), options, folder, current())
         recipe.backend.units(options)  # raises for malformed options before the model is read

@@ -1,6 +1,6 @@
 """Gaussian blur, sharpening and edge detection of a photograph, each as a convolution.
 
-    pip install "convc[images]"
+    pip install '.[images]'     in the clone's root folder
     python examples/filters.py [PICTURE] [FOLDER]
 
 Writes `blurred.png`, `sharpened.png` and `edges.png` into the folder (the current one by default).

@@ -90,11 +90,20 @@ GROUP = (
 """The passes that every target runs last: they group nodes into kernels."""
 
 
+def make_dump_folder(folder: Path) -> None:
+    """Make the folder that receives the graph after every pass. Raises ``CompileError`` when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise CompileError(f"cannot write to the dump folder '{folder}': {reason}") from None
+
+
 def _dump(graph: Graph, folder: Path, stage: str) -> None:
     """Write one stage: the text form of the graph, and an .npz file with the data of its constants, by hash."""
     arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
+    make_dump_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n", encoding="utf-8")
         np.savez(folder / f"{stage}.npz", **arrays)
     except OSError as e:

@@ -38,7 +38,7 @@ package-data = {{ "convc" = ["py.typed"] }}
 """
 README = """# convc-runtime
 
-Runs models that [convc](https://pypi.org/project/convc/) compiled, for processors and for NVIDIA GPUs. It needs numpy
+Runs models that convc compiled, for processors and for NVIDIA GPUs. It needs numpy
 and ml_dtypes, and no compiler: `import convc; model = convc.load("model.convc"); y = model(x)`.
 """
 

@@ -6,12 +6,21 @@ compare their results, not to measure accuracy.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 
 class Images(CalibrationDataReader):  # type: ignore[misc]

@@ -69,7 +69,8 @@ RULES = {
     "convc.runtime.cpu": ("numpy", *RECORDS, "convc.runtime", "!convc.runtime.cuda"),
     "convc.runtime.cuda": ("numpy", *RECORDS, "convc.runtime", "!convc.runtime.cpu"),
     "convc.ir": ("numpy", "ml_dtypes", "networkx", "onnx", "convc.ir"),
-    "convc.onnx": ("numpy", "onnx", "google", "convc.ir", "convc.onnx", "convc.files", "convc.runtime.files"),
+    "convc.onnx": ("numpy", "onnx", "google", "convc.ir", "convc.onnx", "convc.files", "convc.runtime.files",
+                   "convc.runtime.foreign"),
     "convc.nn": ("numpy", "safetensors", "convc.ir", "convc.nn", "convc.files", "convc.runtime.files"),
     **dict.fromkeys(SHARED, ("numpy", "tvm", "tvm_ffi", "convc.ir", "convc.runtime", "convc.version", *SHARED)),
     "convc.backends.cpu": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,31 +51,30 @@ _AS_LINKER = [*_OPTIONS, "--version-script=exports"]
 def linker(family: str, here: str) -> list[str]:
     """The command that links code for a family of processors on a machine of the family ``here``.
 
-    It runs a C compiler, which runs the linker, or a linker itself. Raises ``ArtifactError`` when none is found.
+    It runs a C compiler, which runs the linker, or a linker itself; zig is also found as the Python package
+    ``ziglang``. Raises ``ArtifactError`` when there is none.
     """
-    if family == here:
-        found = next((c for c in (os.environ.get("CXX", ""), *_HERE) if c and shutil.which(c)), None)
-        if found is None:
-            raise ArtifactError(
-                f"saving links a shared library and needs a C compiler, and none is on PATH: install one ({_INSTALL})"
-            )
-        return [found, *_AS_COMPILER]
     triple = f"{family}-linux-gnu"
     zig = ["cc", "-target", triple, *_AS_COMPILER]
-    crossing = [
-        [f"{triple}-g++", *_AS_COMPILER],
-        [f"{triple}-gcc", *_AS_COMPILER],
-        [f"{triple}-ld", *_AS_LINKER],
-        ["ld.lld", *_AS_LINKER],
-        ["zig", *zig],
-    ]
-    for command in crossing:
+    if family == here:
+        own = shlex.split(os.environ.get("CXX", ""))
+        commands = [[*c, *_AS_COMPILER] for c in (own, *([c] for c in _HERE)) if c]
+        commands += [["ld.lld", *_AS_LINKER], ["ld", *_AS_LINKER], ["zig", *zig]]
+    else:
+        commands = [[f"{triple}-g++", *_AS_COMPILER], [f"{triple}-gcc", *_AS_COMPILER]]
+        commands += [[f"{triple}-ld", *_AS_LINKER], ["ld.lld", *_AS_LINKER], ["zig", *zig]]
+    for command in commands:
         if shutil.which(command[0]):
             return command
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", *zig]
+    tried = ", ".join(c[0] for c in commands)
+    if family == here:
+        raise ArtifactError(
+            "saving links a shared library and needs a C compiler or a linker, and none is on PATH "
+            f"({tried}): pip install ziglang, or install a compiler ({_INSTALL})"
+        )
     raise ArtifactError(
-        f"linking for {family} on {here} needs a linker that can, and none of "
-        f"{', '.join(c[0] for c in crossing)} is on PATH: install one (pip install ziglang; Debian, Ubuntu: apt-get "
-        f"install lld, or gcc-{family.replace('_', '-')}-linux-gnu)"
+        f"linking for {family} on {here} needs a linker that can, and none of {tried} is on PATH: install one (pip "
+        f"install ziglang; Debian, Ubuntu: apt-get install lld, or gcc-{family.replace('_', '-')}-linux-gnu)"
     )

@@ -120,6 +120,9 @@ def figures(log: str) -> dict[str, Figures]:
 # -- the packages ----------------------------------------------------------------------------------------------------
 
 
+_INSTALL = f"pip install 'nvidia-cuda-nvrtc=={VERSION}.*' 'nvidia-cuda-runtime=={VERSION}.*'"
+
+
 def require() -> None:
     """Raise ``CompileError`` when a package that compiling needs is missing."""
     _nvrtc()
@@ -152,12 +155,12 @@ def _file(package: str, pattern: str) -> Path:
         version, files = metadata.version(package), metadata.files(package) or ()
     except metadata.PackageNotFoundError:
         raise CompileError(
-            f"compiling for a GPU needs the package {package}, which is not installed: pip install 'convc[cuda]'"
+            f"compiling for a GPU needs the package {package}, which is not installed: {_INSTALL}"
         ) from None
     if not version.startswith(VERSION + "."):
-        raise CompileError(f"{package} is {version}, and convc needs {VERSION}: pip install 'convc[cuda]'")
+        raise CompileError(f"{package} is {version}, and convc needs {VERSION}: {_INSTALL}")
     for file in files:
         path = Path(str(file.locate()))
         if re.fullmatch(pattern, file.name) and path.exists():
             return path
-    raise CompileError(f"{package} {version} is not complete: pip install --force-reinstall 'convc[cuda]'")
+    raise CompileError(f"{package} {version} is not complete: {_INSTALL} --force-reinstall")

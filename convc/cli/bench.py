@@ -28,10 +28,11 @@ from convc.ir.limits import current
 
 from ..reader import as_graph
 from ..runtime.artifact import is_artifact
-from .engines import ENGINES, PACKAGES
+from .engines import ENGINES
 from .footprint import footprint
-from .options import add_limits, positive, progress, shape_sets, source, stem
+from .options import add_limits, check_writable, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
+from .others import check_installed
 from .usage import UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vs",
         metavar="ENGINE,ENGINE",
         default="onnxruntime",
-        help=f"{OTHERS} (default: onnxruntime)",
+        help=f"{OTHERS}, or none (default: onnxruntime)",
     )
     parser.add_argument("--turns", metavar="N", type=positive, default=7, help="turns each engine takes (default: 7)")
     parser.add_argument(
@@ -91,16 +92,16 @@ class Result:
 
 
 def main(args: argparse.Namespace) -> None:
+    engines = _engines(args.vs)
+    if args.json:
+        check_writable(args.json)
     on_gpu = [m for m in args.models if is_artifact(m)]
     for model in on_gpu:
         time_on_gpu(model, args.turns)
     args.models = [m for m in args.models if m not in on_gpu]
     if not args.models:
         return
-    engines = ["convc", *args.vs.split(",")]
-    unknown = set(engines) - set(ENGINES)
-    if unknown:
-        raise UsageError(f"argument --vs: unknown engine '{sorted(unknown)[0]}'; known: {OTHERS}")
+    check_installed([*engines, *(["onnxruntime"] if args.memory else [])])
     results = []
     print(" ".join([f"{'model':24} thr", *(f"{e:>12}" for e in engines), *(f"{'/ ' + e:>14}" for e in engines[1:])]))
     sizes = shape_sets(args)
@@ -120,6 +121,15 @@ def main(args: argparse.Namespace) -> None:
         _summary([r for r in results if r.threads == threads], engines)
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")
+
+
+def _engines(text: str) -> list[str]:
+    """convc, and the engines that ``--vs`` names. Raises ``UsageError`` for one that is not known."""
+    engines = ["convc", *([] if text == "none" else text.split(","))]
+    unknown = [e for e in engines if e not in ENGINES]
+    if unknown:
+        raise UsageError(f"argument --vs: unknown engine '{unknown[0]}'; known: {OTHERS}, none")
+    return list(dict.fromkeys(engines))
 
 
 def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
@@ -209,8 +219,7 @@ class Worker:
         if not line:
             last = (self.process.stderr.read().strip().splitlines() or ["no message"])[-1]
             self.close()
-            hint = f" (pip install {PACKAGES.get(self.engine, self.engine)})" if "ModuleNotFoundError" in last else ""
-            raise convc.ConvcError(f"engine {self.engine} failed: {last}{hint}")
+            raise convc.ConvcError(f"engine {self.engine} failed: {last}")
         return json.loads(line)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import convc
 from convc.backends.backend import Options, backend_of, backends
 from convc.ir.summary import human
 
-from .options import add_model, add_threads, progress, same_file, shape_sets, source, stem
+from .options import add_model, add_threads, check_writable, progress, same_file, shape_sets, source, stem
 from .usage import UsageError
 
 
@@ -60,11 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     _check(args)
-    out = args.output or f"{stem(args.model)}.convc"
+    out = f"{stem(args.model)}.convc" if args.output is None else args.output
     if same_file(out, args.model):
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
-    if not Path(out).absolute().parent.is_dir():  # raises before the long part, not after it
-        raise convc.ArtifactError(f"cannot write '{out}': its folder does not exist")
+    check_writable(out)
     progress("reading the model")
     given = source(args.model)
     progress("compiling")

@@ -23,6 +23,7 @@ from convc.ir.limits import Limits, using
 
 from ..onnx.export import to_onnx
 from ..reader import as_graph
+from .others import import_onnxruntime
 
 Run = Callable[[], Any]
 WARM_UP = 3
@@ -46,8 +47,7 @@ def strict_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndar
 
 def onnxruntime_engine(model: onnx.ModelProto, threads: int, feeds: dict[str, np.ndarray]) -> Run:
     """ONNX Runtime's CPU provider with all graph optimisations, which is its default."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -95,9 +95,6 @@ ENGINES: dict[str, Callable[[onnx.ModelProto, int, dict[str, np.ndarray]], Run]]
     "openvino": openvino_engine,
     "torch": torch_engine,
 }
-
-PACKAGES = {"torch": "torch onnx2torch"}
-"""The packages to install for an engine, where they are not named like the engine."""
 
 
 def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:

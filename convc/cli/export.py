@@ -12,7 +12,7 @@ import argparse
 import convc
 
 from ..reader import as_graph
-from .options import add_model, same_file, shapes, source
+from .options import add_model, check_writable, same_file, shapes, source
 from .usage import UsageError
 
 
@@ -24,5 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if same_file(args.output, args.model):
         raise UsageError(f"'{args.output}' is the model itself; give another name with -o")
+    check_writable(args.output)
     convc.save_onnx(as_graph(source(args.model), shapes(args)), args.output)
     print(args.output)

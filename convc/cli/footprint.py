@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from .others import import_onnxruntime
+
 RUNS = 3
 
 
@@ -51,7 +53,7 @@ def _convc() -> Callable[[str], Callable[[], Any]]:
 
 
 def _onnxruntime() -> Callable[[str], Callable[[], Any]]:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     def start(path: str) -> Callable[[], Any]:
         options = onnxruntime.SessionOptions()

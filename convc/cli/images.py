@@ -13,16 +13,28 @@ from convc.ir.errors import InputError
 
 from ..runtime.description import Port
 
+FITS = ("crop", "pad", "stretch")
+"""How a picture of other proportions than the model's can be fitted to the model's size."""
+
 
 def read_picture(
-    path: str | os.PathLike[str], port: Port, mean: Sequence[float] = (), std: Sequence[float] = ()
+    path: str | os.PathLike[str],
+    port: Port,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    fit: str = FITS[0],
+    resize: int | None = None,
 ) -> np.ndarray:
     """Read a picture as the array that ``port`` takes.
 
     The picture is turned upright (EXIF), converted to grey or RGB by the number of the port's channels (1 or 3), and
-    resized to the port's height and width by bilinear filtering. A height or width that is dynamic becomes that of the
-    picture, and a dynamic batch size becomes 1. The array is laid out as ``[1, C, H, W]``, or as ``[1, H, W, C]`` when
-    the port has its channels last.
+    resized to the port's height and width by bilinear filtering. ``fit`` says what happens to other proportions:
+    ``crop`` scales the picture to cover the port's size and keeps its middle, ``pad`` scales it to lie within the size
+    and puts it in the middle of a black picture, ``stretch`` scales both sides by themselves. With ``resize``, and
+    ``crop``, the shorter side is scaled to that many pixels before the middle is cut out.
+
+    A height or width that is dynamic becomes that of the picture, and a dynamic batch size becomes 1. The array is laid
+    out as ``[1, C, H, W]``, or as ``[1, H, W, C]`` when the port has its channels last.
 
     The values for a float port are ``(value - mean) / std``, where ``value`` is from 0 to 1; ``mean`` and ``std`` have
     one number, or one per channel. The values for a uint8 port are from 0 to 255.
@@ -37,7 +49,7 @@ def read_picture(
         raise InputError(f"mean and std do not apply: input '{port.name}' takes uint8")
     if std and not all(std):
         raise InputError("std must not be 0")
-    pixels = _pixels(path, channels, height, width)
+    pixels = _pixels(path, channels, (width, height), fit, resize)
     if port.dtype != "uint8":
         scaled = pixels.astype(np.float64) / 255
         pixels = ((scaled - np.array(mean or 0.0)) / np.array(std or 1.0)).astype(port.dtype)
@@ -69,17 +81,46 @@ def _sized(port: Port, path: str | os.PathLike[str]) -> Port:
     return Port(port.name, tuple(shape), port.dtype)
 
 
-def _pixels(path: str | os.PathLike[str], channels: int, height: int, width: int) -> np.ndarray:
-    """The decoded picture as uint8 ``[H, W, C]``."""
+def _pixels(
+    path: str | os.PathLike[str], channels: int, size: tuple[int, int], fit: str, resize: int | None
+) -> np.ndarray:
+    """The decoded picture of a size (width, height) as uint8 ``[H, W, C]``."""
     picture = _upright(path)
     from PIL import Image
 
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8, not scale
         picture = Image.fromarray((np.asarray(picture, np.int64).clip(0, 65535) // 257).astype(np.uint8))
     picture = picture.convert("L" if channels == 1 else "RGB")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(height, width, channels)
+    picture = _fitted(picture, size, fit, resize)
+    return np.asarray(picture).reshape(size[1], size[0], channels)
+
+
+def _fitted(picture: Any, size: tuple[int, int], fit: str, resize: int | None) -> Any:
+    """The picture scaled, cut or padded to a size (width, height), as ``read_picture`` says."""
+    from PIL import Image
+
+    own: tuple[int, int] = picture.size
+    scales = [want / have for want, have in zip(size, own, strict=True)]
+    if fit == "stretch":
+        scaled = size
+    elif resize is not None:
+        if resize < max(size):
+            raise InputError(f"--resize {resize} is less than the model's picture of {size[0]}x{size[1]} pixels")
+        scaled = _scaled(own, resize / min(own))
+    else:
+        scaled = _scaled(own, max(scales) if fit == "crop" else min(scales))
+        scaled = tuple(map(max if fit == "crop" else min, scaled, size))
+    if scaled != own:
+        picture = picture.resize(scaled, Image.Resampling.BILINEAR)
+    if scaled == size:
+        return picture
+    left, top = ((have - want) // 2 for have, want in zip(scaled, size, strict=True))  # below 0 for borders
+    return picture.crop((left, top, left + size[0], top + size[1]))
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
 
 
 def _upright(path: str | os.PathLike[str]) -> Any:
@@ -87,7 +128,7 @@ def _upright(path: str | os.PathLike[str]) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise InputError('reading pictures needs Pillow: pip install "convc[images]"') from None
+        raise InputError("reading pictures needs Pillow: pip install pillow") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large pictures and odd metadata; too large a picture raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import importlib.util
 import math
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convc.ir.errors import ModelFileError
+from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits
 from convc.runtime.artifact import is_artifact
@@ -138,6 +139,29 @@ def progress(stage: str) -> None:
     """Print the name of a stage to stderr when it is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(f"convc: {stage}", file=sys.stderr)
+
+
+def check_writable(path: str) -> None:
+    """Raise an error when a file cannot be written, so that the command does not fail after its work.
+
+    It is a ``UsageError`` for what is no name of a file, and else a ``ConvcError`` with the system's reason.
+    """
+    if path in ("", "-"):
+        raise UsageError(f"'{path}' is not the name of a file, and a file is written: give its name")
+    try:
+        target = Path(os.path.realpath(path))
+        folder = target.parent
+        if not folder.is_dir():
+            reason = "its folder does not exist" if not folder.exists() else f"'{folder}' is not a folder"
+        elif target.is_dir():
+            reason = os.strerror(errno.EISDIR)
+        else:
+            place = target if target.exists() and not target.is_file() else folder  # a file is replaced, not written to
+            reason = "" if os.access(place, os.W_OK) else os.strerror(errno.EACCES)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+    if reason:
+        raise ConvcError(f"cannot write '{path}': {reason}")
 
 
 def same_file(a: str, b: str) -> bool:

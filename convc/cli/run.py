@@ -1,4 +1,4 @@
-"""Run a model on arrays (.npy) or pictures.
+"""Run a model on arrays (.npy, .npz) or pictures.
 
 examples:
   convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels names.txt
@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import io
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -25,8 +27,8 @@ from ..reader import reader
 from ..runtime.artifact import is_artifact
 from ..runtime.description import Port
 from ..runtime.files import write_aside
-from .images import read_picture
-from .options import MODEL_HELP, add_model, add_threads, numbers, positive, progress, shapes, source
+from .images import FITS, read_picture
+from .options import MODEL_HELP, add_model, add_threads, check_writable, numbers, positive, progress, shapes, source
 from .usage import UsageError
 
 if TYPE_CHECKING:
@@ -44,8 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         nargs="+",
         default=[],
-        help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each; for one of one "
-        "input, each in turn",
+        help="one or more .npy files or pictures; for a model of several inputs NAME=FILE for each, or an .npz file "
+        "that holds them by name; for one of one input, each in turn",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default=FITS[0],
+        help="how a picture of other proportions than the model's is fitted: crop (default) keeps the middle, pad adds "
+        "black borders, stretch distorts it",
+    )
+    parser.add_argument(
+        "--resize",
+        metavar="N",
+        type=positive,
+        help="scale a picture until its shorter side has N pixels, before the middle is cut out; classifiers of "
+        "ImageNet for 224x224 want --resize 256 (default: the model's own size)",
     )
     parser.add_argument(
         "--mean",
@@ -78,7 +94,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.labels and not args.top:
         raise UsageError("--labels needs --top")
+    if args.resize and args.fit != "crop":
+        raise UsageError("--resize goes with --fit crop")
     names = _labels(args.labels) if args.labels else []
+    for text in args.input:
+        if text == "-" or text.endswith("=-"):
+            raise UsageError("--input takes a file, and '-' is none: write what comes from a pipe to a file first")
+    if args.output is not None:
+        check_writable(args.output)
+        if not args.output.endswith((".npy", ".npz")):
+            raise UsageError(f"--output writes .npy, or .npz for several outputs: '{args.output}' ends in neither")
     runs, model = _prepare(args)
     if args.output and len(runs) > 1:
         raise UsageError(f"--output keeps one run, and {len(runs)} inputs were given")
@@ -94,21 +119,28 @@ def main(args: argparse.Namespace) -> None:
         print("\n".join(lines))
 
 
+def _exists(runs: Sequence[Mapping[str, str]]) -> None:
+    """Raise ``InputError`` for a file that does not exist."""
+    for file in (f for run in runs for f in run.values()):
+        if not Path(file).exists():
+            raise InputError(f"cannot read '{file}': no such file")
+
+
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The model, and the files of each run by input name. Errors in the arguments are raised before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
         if args.shape:
             raise UsageError("--shape is for models, and an artifact's shapes are fixed")
-        model = convc.load(args.model, args.threads, device=args.device or 0)
-        return assign(args.input, [p.name for p in model.inputs]), model
+        model = convc.load(args.model, args.threads, device=args.device)
+        runs = assign(args.input, [p.name for p in model.inputs])
+        _exists(runs)
+        return runs, model
     if args.device is not None:
         raise UsageError("--device is for artifacts that run on a GPU: build one with convc build --target cuda")
     progress("reading the model")
     found = reader(source(args.model), shapes(args))
     runs = assign(args.input, [p.name for p in found.inputs])
-    for file in (f for run in runs for f in run.values()):
-        if not Path(file).exists():
-            raise InputError(f"cannot read '{file}': no such file")
+    _exists(runs)
     progress("compiling")
     return runs, convc.compile(found, threads=args.threads, cache=True)
 
@@ -131,7 +163,10 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
             raise UsageError(f"an input is missing: give --input FILE (the model takes '{inputs[0]}')")
         return [{inputs[0]: file} for _, file in pairs]
     files: dict[str, str] = {}
+    archives = [file for name, file in pairs if name is None and file.endswith(".npz")]
     for name, file in pairs:
+        if name is None and file in archives:
+            continue
         if name is None:
             raise UsageError(
                 f"the model takes {len(inputs)} inputs ({', '.join(inputs)}): "
@@ -141,6 +176,10 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
             raise UsageError(f"input '{name}' is given twice")
         files[name] = file
     missing = [name for name in inputs if name not in files]
+    if len(archives) > 1:
+        raise UsageError(f"one .npz file holds the inputs, and {len(archives)} were given without a name")
+    if archives:
+        return [files | dict.fromkeys(missing, archives[0])]
     if missing:
         raise UsageError(f"input '{missing[0]}' is missing: give --input {missing[0]}=FILE")
     return [files]
@@ -157,18 +196,30 @@ def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
 
 
 def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
-    if Path(file).suffix != ".npy":
-        return read_picture(file, port, args.mean or (), args.std or ())
-    if args.mean or args.std:
-        raise UsageError(f"--mean and --std are for pictures, and '{file}' is an array")
+    suffix = Path(file).suffix
+    if suffix not in (".npy", ".npz"):
+        return read_picture(file, port, args.mean or (), args.std or (), args.fit, args.resize)
+    given = [f"--{o}" for o in ("mean", "std", "resize") if getattr(args, o)]
+    if given or args.fit != FITS[0]:
+        raise UsageError(f"{given[0] if given else '--fit'} is for pictures, and '{file}' is an array")
     try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
+        array = _load(file, port) if suffix == ".npz" else np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile, NotImplementedError, RuntimeError, zlib.error) as e:
+        reason = getattr(e, "strerror", None) or f"not a {suffix} file of numbers, or truncated"
         raise InputError(f"cannot read '{file}': {reason}") from e
     if array.dtype.type is np.void and array.dtype.itemsize == np.dtype(port.dtype).itemsize:
         array = array.view(port.dtype)  # .npy files hold bfloat16 and smaller floats as void
     return array
+
+
+def _load(file: str, port: Port) -> np.ndarray:
+    """The array of an .npz file for an input: the one of its name, or the only one."""
+    with np.load(file, allow_pickle=False) as archive:
+        names = archive.files
+        name = port.name if port.name in names or len(names) != 1 else names[0]
+        if name not in names:
+            raise InputError(f"'{file}' holds no array '{port.name}'; it holds {', '.join(names) or 'none'}")
+        return np.asarray(archive[name])
 
 
 def _write(path: str, results: dict[str, np.ndarray]) -> None:

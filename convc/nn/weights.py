@@ -102,5 +102,5 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise ModelFileError(
-            "files of .safetensors need the safetensors package: pip install 'convc[safetensors]'; or use .npz"
+            "files of .safetensors need the safetensors package: pip install safetensors; or use .npz"
         ) from None

@@ -31,6 +31,7 @@ from convc.ir.types import TensorType
 from convc.ir.verify import verify
 
 from ..files import read_bytes
+from ..runtime.foreign import foreign
 from .check import check_names, check_node, check_text
 from .control import CONTROL
 from .fold import fold
@@ -76,6 +77,7 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
     if isinstance(source, onnx.ModelProto):
         return source, None
     folder = None
+    given: str | os.PathLike[str] | bytes = source
     name = "the given bytes"
     if not isinstance(source, bytes):
         path = Path(source)
@@ -84,14 +86,18 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
             folder = path.resolve().parent
             source = read_bytes(path, "file_bytes")
         except (OSError, ValueError) as e:
-            raise ModelFileError(f"cannot read {name}: {getattr(e, 'strerror', None) or e}") from None
+            what = foreign(given)
+            raise ModelFileError(f"cannot read {name}: {what or getattr(e, 'strerror', None) or e}") from None
     if not source:
         raise ModelFileError(f"{name}: the file is empty")
     check("file_bytes", len(source), name)
     try:
         model = onnx.ModelProto.FromString(source)
     except (DecodeError, RuntimeError, ValueError) as e:
-        raise ModelFileError(f"{name}: not an ONNX model, or truncated ({e})") from None
+        what = foreign(given)
+        raise ModelFileError(f"{name}: not an ONNX model{f': {what}' if what else f', or truncated ({e})'}") from None
+    if not model.HasField("graph") and (what := foreign(given)):
+        raise ModelFileError(f"{name}: not an ONNX model: {what}")
     return model, folder
 
 

@@ -14,6 +14,7 @@ at load. Their pages are then given back to the system; saving a loaded model re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -22,7 +23,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from convc.ir.errors import ArtifactError
 from ..version import __version__
 from .description import Description, Part, Port
 from .files import write_aside
+from .foreign import foreign
 from .hashing import tree_hash, tree_hash_of_file
 from .processors import available_processors
 
@@ -43,6 +45,8 @@ MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
 _PLACE = struct.Struct("<QQ")
 _ALIGN = 64
+_LONGEST = 64 << 20
+"""The longest description, in bytes, that is read of an artifact of another format."""
 
 
 def write_artifact(path: str | os.PathLike[str], parts: Sequence[Part]) -> None:
@@ -121,14 +125,14 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
             size = os.fstat(f.fileno()).st_size
             f.seek(max(0, size - _FOOTER.size))
             tail = f.read(_FOOTER.size)
-            if len(tail) != _FOOTER.size or _MARK not in tail[-len(MAGIC) :]:
-                raise ArtifactError(f"'{path}' is not a convc artifact, or it is truncated: it lacks the closing mark")
-            length, offset, digest, magic = _FOOTER.unpack(tail)
+            mark = tail.rfind(_MARK)
+            if mark < 0:
+                raise ArtifactError(_no_artifact(where))
+            if len(tail) != _FOOTER.size or tail[mark:] != MAGIC:
+                raise ArtifactError(f"'{path}' {_of_another_format(f, tail, tail[mark + len(_MARK) :])}")
+            length, offset, digest, _ = _FOOTER.unpack(tail)
             if offset + length + _FOOTER.size != size:
                 raise ArtifactError(f"'{path}' is truncated: its length does not match its description")
-            if magic != MAGIC:
-                f.seek(offset)
-                raise ArtifactError(f"'{path}' {_of_another_format(magic, f.read(length))}")
             threads = min(4, available_processors())
             if tree_hash_of_file(f.fileno(), offset + length + _PLACE.size, threads) != digest:
                 raise ArtifactError(f"'{path}' is damaged: it is not what was written; build it again")
@@ -146,22 +150,47 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
             raise ValueError("it holds no part")
         return parts
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
-        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+        raise ArtifactError(f"'{path}' {_unreadable(text, e)}") from None
 
 
-def _of_another_format(magic: bytes, text: bytes) -> str:
+def _unreadable(text: bytes, error: Exception) -> str:
+    """The error text for a description that cannot be understood, though the file is what was written."""
+    with contextlib.suppress(Exception):
+        made = str(json.loads(text)["parts"][0]["version"])
+        if made != __version__:
+            return (
+                f"is an artifact of convc {made}, and this is convc {__version__}, which cannot read its description: "
+                f"build it again from its model, or load it with convc {made}"
+            )
+    return f"has a damaged description: {error!r}"
+
+
+def _no_artifact(path: Path) -> str:
+    """The error text for a file without the closing mark."""
+    what = foreign(path)
+    if not what and path.suffix == ".onnx":
+        what = "an ONNX model, which convc.compile (convc build) compiles"
+    if what:
+        return f"'{path}' is not a convc artifact: {what}"
+    return f"'{path}' is not a convc artifact, or it is truncated: it lacks the closing mark"
+
+
+def _of_another_format(file: BinaryIO, tail: bytes, number: bytes) -> str:
     """The error text for an artifact of another format version.
 
-    Since version 4 the description names the version of convc that wrote the artifact.
+    From version 4 to this one the description names the version of convc that wrote the artifact.
     """
-    made = magic.removeprefix(_MARK).decode("ascii", "replace")
+    made = number.rstrip(b"\0").decode("ascii", "replace")
     try:
-        version = f"convc {json.loads(text)['parts'][0]['version']}"
-    except (LookupError, TypeError, ValueError, RecursionError):
-        version = "another version of convc"
+        length, offset, _, _ = _FOOTER.unpack(tail)
+        file.seek(offset)
+        version = json.loads(file.read(min(length, _LONGEST)))["parts"][0]["version"]
+    except (LookupError, TypeError, ValueError, RecursionError, OSError, OverflowError, struct.error):
+        version = None
     return (
-        f"was written by {version} in format {made}, and convc {__version__} reads format {FORMAT}: "
-        "build it again from its model, or load it with the convc that made it"
+        f"is an artifact of {f'convc {version}' if version else 'another version of convc'}, in format {made}, and "
+        f"this is convc {__version__}, which reads format {FORMAT}: build it again from its model, or load it with "
+        f"the convc that made it{f' (convc=={version})' if version and version != __version__ else ''}"
     )
 
 
@@ -170,8 +199,8 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
     try:
         with open(path, "rb") as f:
             f.seek(0, os.SEEK_END)
-            f.seek(max(0, f.tell() - len(MAGIC)))
-            return f.read().startswith(_MARK)
+            f.seek(max(0, f.tell() - _FOOTER.size))
+            return _MARK in f.read()
     except (OSError, ValueError):
         return False
 

@@ -17,11 +17,11 @@ from .model import CompiledModel, Model
 from .model_set import ModelSet
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, *, device: int = 0) -> Model:
+def load(path: str | os.PathLike[str], threads: int | None = None, *, device: int | None = None) -> Model:
     """Load a model from an artifact.
 
     ``threads`` is the number of threads that a call uses, for models compiled for CPUs. ``device`` is the number of the
-    GPU, for models compiled for GPUs.
+    GPU, for models compiled for GPUs, by default 0. Raises ``InputError`` when the one is given for the other.
 
     Of an artifact for several CPU targets, the code that suits this processor best is loaded. An artifact for several
     sizes gives a ``ModelSet`` of all of them, which chooses by the shapes of its inputs.
@@ -34,7 +34,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None, *, device: in
 
 
 def load_parts(
-    path: str | os.PathLike[str], parts: Sequence[Artifact], threads: int | None, device: int
+    path: str | os.PathLike[str], parts: Sequence[Artifact], threads: int | None, device: int | None
 ) -> list[CompiledModel]:
     """Load those parts of an artifact that suit this machine best, one for each shape of the inputs.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import json
 import os
 import signal
 import subprocess
@@ -98,6 +100,19 @@ USAGE = {
     ),
     "budget of nothing": ("tune conv.onnx --budget 0", "'0'"),
     "output of two runs": ("run relu.onnx --input x.npy --input x.npy --output y.npy", "one run"),
+    "results that are no array": ("run relu.onnx --input x.npy --output out.json", "ends in neither"),
+    "results to stdout": ("run relu.onnx --input x.npy --output -", "not the name of a file"),
+    "results to no name": ("run relu.onnx --input x.npy --output=", "not the name of a file"),
+    "artifact of no name": ("build conv.onnx -o=", "not the name of a file"),
+    "artifact to stdout": ("build conv.onnx -o -", "not the name of a file"),
+    "export to stdout": ("export conv.onnx -o -", "not the name of a file"),
+    "measurements to stdout": ("bench conv.onnx --json -", "not the name of a file"),
+    "input from stdin": ("run relu.onnx --input -", "'-' is none"),
+    "named input from stdin": ("run relu.onnx --input x=-", "'-' is none"),
+    "resizing without a crop": ("run relu.onnx --input x.npy --resize 3 --fit pad", "--fit crop"),
+    "fitting an array": ("run relu.onnx --input x.npy --fit pad", "--fit is for pictures"),
+    "resizing an array": ("run relu.onnx --input x.npy --resize 3", "--resize is for pictures"),
+    "two archives": ("run two.onnx --input a.npz b.npz", "one .npz file"),
     "npy of two outputs": ("run both.onnx --input x.npy --output y.npy", ".npz"),
     "examples alone": ("inspect conv.onnx --examples 3", "go together"),
     "speed 0": ("inspect conv.onnx --examples 3 --tflops 0", "'0'"),
@@ -123,6 +138,10 @@ REFUSED = {
     "unknown input": ("build conv.onnx --shape q=1", "'q'"),
     "folder that is missing": ("build conv.onnx -o no/where.convc", "no/where.convc"),
     "output that is a folder": ("build relu.onnx -o .", "Is a directory"),
+    "output in a file": ("build relu.onnx -o x.npy/a.convc", "is not a folder"),
+    "output of too long a name": (f"build relu.onnx -o {'a' * 300}", "name too long"),
+    "export to a folder that is missing": ("export relu.onnx -o no/where.onnx", "its folder does not exist"),
+    "measurements to a folder": ("bench conv.onnx --json .", "Is a directory"),
     "dump to a file": ("build relu.onnx --dump-dir x.npy", "dump folder"),
     "nowhere to keep what is found": ("tune conv.onnx", "CONVC_CACHE"),
     "tuning open sizes": ("tune open.onnx", "--shape x="),
@@ -135,6 +154,9 @@ REFUSED = {
     "model that takes no picture": ("run relu.onnx --input p.png", "input 'x'"),
     "labels that are missing": ("run relu.onnx --input x.npy --top 1 --labels l.txt", "l.txt"),
     "results to nowhere": ("run relu.onnx --input x.npy --output no/y.npy", "no/y.npy"),
+    "archive that lacks the input": ("run relu.onnx --input ab.npz", "holds no array 'x'; it holds a, b"),
+    "archive that is none": ("run relu.onnx --input torn.npz", "not a .npz file of numbers"),
+    "tensorflow lite": ("build foreign.tflite", "a TensorFlow Lite model: convert it by"),
     "python without a name": ("inspect zoo.py", "zoo.py:NAME"),
     "python that is missing": ("inspect nozoo.py:net", "cannot import 'nozoo.py'"),
     "python that fails": ("inspect zoo.py:fails", "KeyError: 'oops'"),
@@ -153,6 +175,9 @@ def test_refused(line: str, part: str, folder: Path, capsys: Capture) -> None:
     Path("bad.py").write_text("x = (\n")
     Path("bad.txt").write_text("grph\n")
     Path("bad.npy").write_bytes(b"\x93NUMPY torn")
+    Path("torn.npz").write_bytes(b"PK\x03\x04 torn")
+    Path("foreign.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    np.savez("ab.npz", a=np.zeros(2), b=np.zeros(2))
     Image.new("L", (2, 2)).save("p.png")
     assert run(*line.split()) == 1
     out, err = capsys.readouterr()
@@ -267,6 +292,8 @@ def test_an_artifact_may_have_any_name(folder: Path, capsys: Capture) -> None:
     assert run("build", "relu.onnx", "-o", "model.bin") == 0
     assert run("run", "model.bin", "--input", "x.npy") == 0
     assert run("run", "model.bin", "--input", "x.npy", "--shape", "x=1,3") == 2
+    assert run("run", "model.bin", "--input", "x.npy", "--device", "0") == 1
+    assert "device (--device) is for models compiled for a GPU" in capsys.readouterr().err
     assert run("export", "model.bin", "-o", "model.onnx") == 1
     assert "compiled already" in capsys.readouterr().err
 
@@ -304,6 +331,30 @@ def test_run_several_inputs_and_outputs(folder: Path, capsys: Capture) -> None:
     assert run("run", "both.onnx", "--input", "x.npy", "--output", "y.npz") == 0
     with np.load("y.npz") as arrays:
         assert {name: a.tolist() for name, a in arrays.items()} == {"y": [[0, 2, 3]], "z": [[-2, 4, 6]]}
+
+
+def test_run_takes_its_inputs_from_an_archive(folder: Path, capsys: Capture) -> None:
+    np.savez("ab.npz", a=np.array([1, 2], np.float32), b=np.array([3, 4], np.float32))
+    np.savez("x.npz", anything=np.array([[-1, 2, 3]], np.float32))
+    assert run("run", "two.onnx", "--input", "ab.npz") == 0
+    assert run("run", "two.onnx", "--input", "ab.npz", "--input", "b=a.npy") == 0
+    assert run("run", "relu.onnx", "--input", "x.npz") == 0
+    want = "y: float32[2] = [4., 6.]\ny: float32[2] = [2., 4.]\ny: float32[1, 3] = [[0., 2., 3.]]\n"
+    assert capsys.readouterr().out == want
+
+
+def test_paths_are_checked_before_the_work(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that cannot be written is refused before a model is read, compiled or run."""
+    for work in ("build.convc.compile", "run.convc.compile", "export.convc.save_onnx", "bench.compare"):
+        monkeypatch.setattr(f"convc.cli.{work}", None)
+    for line in (
+        "build relu.onnx -o no/r.convc",
+        "export relu.onnx -o no/r.onnx",
+        "run relu.onnx --input x.npy --output no/y.npy",
+        "bench relu.onnx --vs none --json no/b.json",
+    ):
+        assert run(*line.split()) == 1
+        assert "its folder does not exist" in capsys.readouterr().err
 
 
 def test_run_several_files_one_after_another(folder: Path, capsys: Capture) -> None:
@@ -398,12 +449,41 @@ def test_bench_names_the_worst_layer(folder: Path, capsys: Capture) -> None:
 
 
 def test_bench_says_what_an_engine_needs(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing package is found before the work, with the command that installs it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("convc.cli.bench.compare", None)
+    assert run("bench", "conv.onnx", "--vs", "convc-strict,torch") == 1
+    assert "engine torch is not installed: pip install torch onnx2torch" in capsys.readouterr().err
+    assert run("bench", "conv.onnx") == 1
+    assert "pip install onnxruntime" in capsys.readouterr().err
+    assert run("bench", "conv.onnx", "--vs", "none", "--memory") == 1
+    out, err = capsys.readouterr()
+    assert "pip install onnxruntime" in err
+    assert out == ""
+
+
+def test_onnxruntime_loads_without_telemetry(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever convc and its tests import ONNX Runtime, the variable that it reads when it loads is set before."""
     (folder / "lib").mkdir()
-    (folder / "lib" / "torch.py").write_text("raise ModuleNotFoundError('No module')\n")
-    monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
-    assert run("bench", "conv.onnx", "--vs", "torch") == 1
-    assert "engine torch failed" in (err := capsys.readouterr().err)
-    assert "(pip install torch onnx2torch)" in err
+    (folder / "lib" / "onnxruntime.py").write_text("import os\nraise OSError(os.getenv('ORT_DISABLE_TELEMETRY'))\n")
+    monkeypatch.setenv("PYTHONPATH", f"{folder / 'lib'}:{Path(__file__).parent.parent}")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    assert run("bench", "conv.onnx") == 1
+    assert "engine onnxruntime failed: OSError: 1" in capsys.readouterr().err
+    for words in (["-m", "convc.cli.footprint", "onnxruntime", "conv.onnx"], ["-c", "import support.oracles"]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        assert done.stderr.splitlines()[-1] == "OSError: 1"
+    sources = [p for p in Path(convc.__file__).parent.rglob("*.py") if "import onnxruntime" in p.read_text()]
+    assert [p.name for p in sources] == ["others.py"]
+
+
+def test_bench_of_convc_alone(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convc.cli.bench.show_layers", lambda *_: None)
+    assert run("bench", "conv.onnx", "--vs", "none", "--turns", "1", "--json", "out.json") == 0
+    head, times = capsys.readouterr().out.splitlines()
+    assert head.split() == ["model", "thr", "convc"]
+    assert times.split()[-1] == "ms"
+    assert json.loads(Path("out.json").read_text())[0]["ratio"] == {}
 
 
 def test_torch_computes_the_same_model(folder: Path) -> None:

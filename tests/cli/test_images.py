@@ -109,7 +109,7 @@ def test_torn_picture(picture: Path) -> None:
 
 def test_pictures_without_pillow(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(convc.InputError, match=r'pip install "convc\[images\]"'):
+    with pytest.raises(convc.InputError, match="pip install pillow"):
         read_picture(picture, port(1, 3, 2, 2))
 
 
@@ -118,3 +118,30 @@ def test_run_pictures(folder: Path, picture: Path, capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert out.startswith("y: float32[1, 1, 2, 2] = ")
     assert "2.  " in out or "2.]" in out
+
+
+def test_proportions_are_kept(tmp_path: Path) -> None:
+    """Of a wide picture with thirds of black, grey and white, each way to fit shows what it promises."""
+    pixels = np.repeat(np.array([0, 102, 255], np.uint8), 80)[None].repeat(60, 0)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+
+    def fitted(**how: Any) -> list[float]:
+        x = read_picture(tmp_path / "wide.png", port(1, 1, 12, 12), **how)[0, 0]
+        return [round(float(v), 2) for v in (x[6, 0], x[6, 6], x[6, 11], x[0, 6])]
+
+    assert fitted() == fitted(fit="crop") == [0.4, 0.4, 0.4, 0.4]
+    assert fitted(fit="stretch") == [0, 0.4, 1, 0.4]
+    assert fitted(fit="pad") == [0, 0.4, 1, 0]
+    assert fitted(resize=60) == [0.4, 0.4, 0.4, 0.4]
+    with pytest.raises(convc.InputError, match="--resize 11 is less than the model's picture of 12x12"):
+        fitted(resize=11)
+
+
+def test_the_recipe_of_imagenet(tmp_path: Path) -> None:
+    """``--resize 256`` is torchvision's Resize(256) and CenterCrop(224), within the differences of their filters."""
+    rows, columns = np.mgrid[:300, :500]
+    Image.fromarray(((rows + columns) % 256).astype(np.uint8)).resize((500, 300)).save(tmp_path / "p.png")
+    x = read_picture(tmp_path / "p.png", port(1, 1, 224, 224), resize=256)[0, 0]
+    with Image.open(tmp_path / "p.png") as picture:
+        scaled = picture.resize((427, 256), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(x, np.asarray(scaled)[16:240, 101:325] / np.float32(255), rtol=1e-6)

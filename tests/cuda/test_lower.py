@@ -159,6 +159,11 @@ def test_a_package_is_missing(version: str | None, parts: tuple[str, ...], monke
     monkeypatch.setattr(metadata, "version", found)
     monkeypatch.setattr(metadata, "files", lambda package: [])
     nvrtc._nvrtc.cache_clear()
-    with raises(CompileError, "nvidia-cuda-nvrtc", *parts, "pip install", "'convc[cuda]'"):
+    with raises(
+        CompileError,
+        "nvidia-cuda-nvrtc",
+        *parts,
+        "pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cuda-runtime==13.0.*'",
+    ):
         convc.compile(nn.Dense(4), "cuda", {"x": (1, 8)}, arch="sm_80")
     nvrtc._nvrtc.cache_clear()

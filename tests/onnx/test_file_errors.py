@@ -23,7 +23,7 @@ def test_missing_file() -> None:
 
 
 def test_folder_for_a_file(tmp_path: Path) -> None:
-    with raises(ModelFileError, str(tmp_path), "Is a directory"):
+    with raises(ModelFileError, str(tmp_path), "a folder: give the file in it"):
         convc.load_onnx(tmp_path)
 
 

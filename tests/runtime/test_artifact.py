@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
 from convc.ir.text import parse_graph
 from convc.reader import as_graph
-from convc.runtime.artifact import MAGIC, read_artifact
+from convc.runtime.artifact import MAGIC, is_artifact, read_artifact, write_artifact
 from convc.runtime.cpu.program import Space
+from convc.runtime.description import Port
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 CHANNELS = 256
@@ -401,10 +403,24 @@ def test_an_artifact_of_another_format_names_the_convc_that_made_it(tmp_path: Pa
     whole = path.read_bytes()
     assert whole.endswith(MAGIC + bytes(16 - len(MAGIC)))
     path.write_bytes(whole.replace(b"convc-artifact-5", b"convc-artifact-4"))
-    with raises(ArtifactError, "m.convc", f"convc {convc.__version__} in format 4", "reads format 5", "build it again"):
+    with raises(
+        ArtifactError, "m.convc", f"convc {convc.__version__}, in format 4", "reads format 5", "build it again"
+    ):
         convc.load(path)
-    path.write_bytes(whole[:-200] + bytes(184) + b"convc-artifact-9")
-    with raises(ArtifactError, "m.convc"):
+    for mark in (b"convc-artifact-9", b"convc-artifact-12", b"convc-artifact-6" + bytes(16)):  # of a later convc
+        path.write_bytes(whole[:-200] + bytes(184) + mark)
+        assert is_artifact(path)
+        with raises(ArtifactError, "m.convc", "another version of convc, in format", "build it again"):
+            convc.load(path)
+
+
+def test_an_artifact_of_another_version_whose_description_differs(tmp_path: Path) -> None:
+    """The error names both versions, where the format has one number but the descriptions differ."""
+    path = tmp_path / "m.convc"
+    part = convc.compile(parse_graph(RELU), threads=1).part()
+    other = replace(part.description, version="0.0.9", inputs=(Port("x", (-2,), "float32"),))
+    write_artifact(path, [part._replace(description=other)])
+    with raises(ArtifactError, "an artifact of convc 0.0.9", f"convc {convc.__version__}", "build it again"):
         convc.load(path)
 
 

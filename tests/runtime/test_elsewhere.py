@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -102,6 +103,33 @@ def test_no_linker_for_another_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: None)
     with raises(ArtifactError, f"linking for {target.family}", "ld.lld", "pip install ziglang", "apt-get install"):
         linker(target.family, host().family)
+
+
+def test_linkers_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C compiler, a linker or zig links; without any of them the error says what to install."""
+    family = host().family
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "ccache missing++")
+    monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: None)
+    with raises(ArtifactError, "g++, c++", "ld.lld, ld, zig", "pip install ziglang", "apt-get install g++"):
+        linker(family, family)
+    monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: name)
+    assert linker(family, family)[:4] == [sys.executable, "-m", "ziglang", "cc"]
+    for tool in ("ld", "ld.lld", "gcc", "ccache"):  # each is preferred to those before it
+        (tmp_path / tool).touch(mode=0o755)
+        assert linker(family, family)[0] == tool
+    assert linker(family, family)[:2] == ["ccache", "missing++"]
+
+
+@needs_x86
+@pytest.mark.skipif(not shutil.which("ld"), reason="needs binutils")
+def test_a_linker_suffices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ld").symlink_to(str(shutil.which("ld")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    model = network("cpu")
+    model.save(tmp_path / "m.convc")
+    np.testing.assert_array_equal(convc.load(tmp_path / "m.convc")(X), model(X))
 
 
 # -- several in one artifact -------------------------------------------------------------------------------------------

@@ -126,8 +126,13 @@ def facts(description: Description) -> list[tuple[str, str]]:
     ]
 
 
-def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CpuModel:
-    """Load a part of an artifact that this processor can run. Raises ``ArtifactError`` when it is damaged."""
+def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int | None) -> CpuModel:
+    """Load a part of an artifact that this processor can run.
+
+    Raises ``ArtifactError`` when it is damaged, and ``InputError`` when ``device`` is given.
+    """
+    if device is not None:
+        raise InputError(f"'{path}' runs on a processor: device (--device) is for models compiled for a GPU")
     try:
         model = CpuModel(Library(artifact.code), artifact.description, artifact.weights, threads, artifact=artifact)
         _ = model.program

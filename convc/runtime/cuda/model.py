@@ -157,18 +157,22 @@ def facts(description: Description) -> list[tuple[str, str]]:
     ]
 
 
-def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int) -> CudaModel:
+def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, device: int | None) -> CudaModel:
     """Load a part of an artifact.
 
     Raises ``ArtifactError`` when its description is damaged, and ``InputError`` when ``threads`` is given.
     """
     if threads is not None:
-        raise InputError(f"'{path}' runs on a GPU: threads is for models compiled for a processor")
+        raise InputError(f"'{path}' runs on a GPU: threads (--threads) is for models compiled for a processor")
     try:
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])
     except (LookupError, TypeError, ValueError, AttributeError) as e:
         raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
     return CudaModel(
-        artifact.description, artifact.code, artifact.weights, artifact=artifact, open_device=lambda: NvidiaGpu(device)
+        artifact.description,
+        artifact.code,
+        artifact.weights,
+        artifact=artifact,
+        open_device=lambda: NvidiaGpu(device or 0),
     )
