@@ -18,8 +18,8 @@ Where the two differ, a function replaces one direction or both, or reads an ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache, partial, singledispatch
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +40,7 @@ AnyOp = TypeVar("AnyOp", bound=Op)
 Importer = Callable[["ImportNode"], Any]
 """Reads an ONNX node, emits what it computes, and returns its output value, or the sequence of them."""
 AnyImporter = TypeVar("AnyImporter", bound=Importer)
+AnyAnswer = TypeVar("AnyAnswer")
 Exporter = Callable[[AnyOp, "ExportNode"], None]
 """Writes an op as ONNX nodes."""
 
@@ -47,6 +48,21 @@ _DEFAULT_IMPORTERS: dict[str, Importer] = {}
 _IMPORTERS: dict[str, Importer] = {}
 _OPERATORS: dict[type[Op], str] = {}
 _FOLDED: set[str] = set()
+SIGNATURES: dict[str, Signature] = {}
+"""The forms of operators for which onnx has no schema, by ``domain::name``."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs, outputs and attributes of an operator for which onnx has no schema.
+
+    A name ends in ``?`` where the input or output may be left out, and in ``*`` where there may be any number.
+    Attributes have a type, such as ``ints``, which ends in ``!`` where the attribute must be there.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, str]
 
 
 def onnx_op(
@@ -67,16 +83,22 @@ def onnx_op(
     return register
 
 
-def imports(*operators: str, folds: bool = False) -> Callable[[AnyImporter], AnyImporter]:
+def imports(
+    *operators: str, folds: bool = False, signature: Signature | None = None
+) -> Callable[[AnyImporter], AnyImporter]:
     """Decorator of the function that reads nodes of these ONNX operators.
 
     ``folds`` says that the importer computes such nodes itself when their inputs are constant, by onnx's reference: the
     operators that compute shapes, and that quantize weights. Other ops on constants are compiled, and run once at load;
-    onnx's reference is wrong about some of them (LRN, LpNormalization, poolings with ceil_mode).
+    onnx's reference is wrong about some of them (LRN, LpNormalization, poolings with ceil_mode). An operator of another
+    domain that folds means what ONNX's operator of the same name means in its newest opset. ``signature`` is what nodes
+    are checked against where onnx has no schema.
     """
 
     def register(importer: AnyImporter) -> AnyImporter:
         _register(_IMPORTERS, importer, operators, folds)
+        if signature is not None:
+            SIGNATURES.update(dict.fromkeys(operators, signature))
         return importer
 
     return register
@@ -139,6 +161,8 @@ def export_fields(op: Op, n: ExportNode) -> None:
     n.node(operator_of(op), n.inputs, n.outputs, **attrs)
 
 
+CALL_OPSET = 23
+"""The opset of the operators that ``ImportNode.call`` reads, unless it is told otherwise."""
 EXPORT_OPSET = 22
 """The opset that convc writes unless an op needs a newer one: the first in which AveragePool, MaxPool and LpPool all
 take float16 and dilations.
@@ -193,22 +217,78 @@ def dtype_from_onnx(code: int) -> str:
         raise UnsupportedOpError(str(e)) from None
 
 
-class ImportNode:
-    """One ONNX node being imported: its attributes, its inputs as values, and a builder to emit ops into."""
+class WholeModel:
+    """What importers may ask about the model that a node belongs to, for nodes whose meaning depends on others."""
 
-    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: Sequence[Value | None], builder: Builder) -> None:
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._answers: dict[Any, Any] = {}
+
+    def ask(self, question: Callable[[onnx.GraphProto], AnyAnswer]) -> AnyAnswer:
+        """What a function says about the model's graph. It is called once for each model."""
+        if question not in self._answers:
+            self._answers[question] = question(self._graph)
+        answer: AnyAnswer = self._answers[question]
+        return answer
+
+
+class ImportNode:
+    """One ONNX node being imported: its attributes, its inputs as values, and a builder to emit ops into.
+
+    ``whole`` is the model that the node belongs to. ``origin`` is the node of the file that stands for this one, where
+    an importer made it by ``call``; errors name the origin.
+    """
+
+    def __init__(
+        self,
+        proto: onnx.NodeProto,
+        opset: int,
+        inputs: Sequence[Value | None],
+        builder: Builder,
+        whole: WholeModel | None = None,
+        origin: ImportNode | None = None,
+    ) -> None:
         self.proto = proto
         self.opset = opset
         self.inputs = list(inputs)
         self.builder = builder
+        self.whole = whole
+        self._origin = origin
         self._attrs = {a.name: a for a in proto.attribute}
 
     @property
     def op_type(self) -> str:
         return self.proto.op_type
 
+    @property
+    def operator(self) -> str:
+        """The name by which the node's operator is registered: ``domain::name`` outside ONNX's own domain."""
+        domain = self.proto.domain
+        return self.op_type if domain in ("", "ai.onnx") else f"{domain}::{self.op_type}"
+
+    def signature(self) -> Signature:
+        """The signature that was registered for the node's operator."""
+        return SIGNATURES[self.operator]
+
+    def call(self, op_type: str, *inputs: Value | None, opset: int = CALL_OPSET, outputs: int = 1, **attrs: Any) -> Any:
+        """Read an ONNX operator of these inputs and attributes in place of the node, and return its outputs.
+
+        Attributes that are ``None`` or empty are left out. The operator must have an importer.
+        """
+        from onnx import helper
+
+        clean = {k: v for k, v in attrs.items() if v is not None and not (isinstance(v, tuple) and not v)}
+        names = [f"{op_type}_{i}" for i in range(outputs)]
+        proto = helper.make_node(op_type, ["" if v is None else v.name for v in inputs], names, **clean)
+        importer = importer_of(op_type)
+        if importer is None:
+            raise TypeError(f"no function reads {op_type}")
+        return importer(ImportNode(proto, opset, inputs, self.builder, self.whole, self._origin or self))
+
     def describe(self) -> str:
         """The node's operator and name, as errors begin: ``Conv node 'n1'``."""
+        if self._origin is not None:
+            return self._origin.describe()
         name = self.proto.name or next((o for o in self.proto.output if o), "")
         return f"{self.proto.op_type} node '{name}'"
 

@@ -11,7 +11,7 @@ from onnx import defs
 
 from convc.ir.errors import ModelFileError, plural
 from convc.ir.limits import check
-from convc.ir.onnx_io import ImportNode
+from convc.ir.onnx_io import SIGNATURES, ImportNode
 
 
 def check_text(message: Any, where: str = "the model") -> None:
@@ -56,9 +56,13 @@ def _unique(what: str, names: Iterable[str]) -> set[str]:
 def check_node(n: ImportNode) -> None:
     """Raises ``ModelFileError`` unless the node has the inputs, outputs and attributes that its ONNX schema lists.
 
-    A node for which onnx has no schema passes.
+    An operator for which onnx has no schema has the one of its ``Signature``. A node that has neither passes.
     """
-    schema = _schema(n.op_type, n.opset, "" if n.proto.domain == "ai.onnx" else n.proto.domain)
+    signature = SIGNATURES.get(n.operator)
+    if signature is None:
+        schema = _schema(n.op_type, n.opset, "" if n.proto.domain == "ai.onnx" else n.proto.domain)
+    else:
+        schema = _schema_of(n.operator, signature.inputs, signature.outputs, tuple(signature.attributes.items()))
     check("operands", max(len(n.proto.input), len(n.proto.output)), n.describe())
     if schema is None:
         return
@@ -90,6 +94,31 @@ def _check_attributes(n: ImportNode, schema: Any) -> None:
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in given:
             raise n.error(f"attribute '{name}' is missing")
+
+
+@lru_cache(maxsize=1024)
+def _schema_of(
+    operator: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: tuple[tuple[str, str], ...]
+) -> Any:
+    """The schema of an operator, from the parts of its ``Signature``."""
+    schema = defs.OpSchema
+    options = {"?": schema.FormalParameterOption.Optional, "*": schema.FormalParameterOption.Variadic}
+
+    def formal(text: str) -> Any:
+        option = options.get(text[-1], schema.FormalParameterOption.Single)
+        return schema.FormalParameter(text.rstrip("?*"), "T", param_option=option, is_homogeneous=False)
+
+    domain, _, name = operator.rpartition("::")
+    return schema(
+        name, domain, 1,
+        inputs=[formal(i) for i in inputs],
+        outputs=[formal(o) for o in outputs],
+        type_constraints=[("T", ["tensor(float)"], "")],
+        attributes=[
+            schema.Attribute(a, getattr(schema.AttrType, kind.rstrip("!").upper()), "", required=kind.endswith("!"))
+            for a, kind in attributes
+        ],
+    )  # fmt: skip
 
 
 _KINDS = frozenset(onnx.AttributeProto.AttributeType.values())

@@ -13,7 +13,7 @@ from convc.ir.errors import ConvcError, UnsupportedOpError
 from convc.ir.evaluate import run_reference
 from convc.ir.graph import Value
 from convc.ir.limits import Folding
-from convc.ir.onnx_io import ImportNode, is_folded
+from convc.ir.onnx_io import CALL_OPSET, ImportNode, is_folded
 from convc.ir.types import type_of
 
 from .bounds import folded_bytes
@@ -35,10 +35,8 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
     ``folder`` is the model's folder. ``folding`` counts the bytes; ``LimitError`` is raised when they exceed a limit.
     """
     proto = n.proto
-    if (
-        proto.domain not in ("", "ai.onnx")
-        or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute)
-        or not (is_folded(proto.op_type) or proto.op_type in _ONLY_FOLDED)
+    if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute) or not (
+        is_folded(n.operator) or n.operator in _ONLY_FOLDED
     ):
         return None
     if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):
@@ -60,10 +58,15 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for name, a in feeds.items()
     ]
+    opset = opsets.get("", 1)
+    if n.operator != proto.op_type:  # what folds in another domain is ONNX's operator in its newest opset
+        same = onnx.NodeProto()
+        same.CopyFrom(proto)
+        same.domain, proto, opset = "", same, CALL_OPSET
     outputs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
     graph = helper.make_graph([proto], "fold", infos, outputs)
     try:
-        results = iter(run_reference(graph, [helper.make_opsetid("", opsets.get("", 1))], feeds))
+        results = iter(run_reference(graph, [helper.make_opsetid("", opset)], feeds))
         return [
             n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
         ]

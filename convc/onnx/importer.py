@@ -18,12 +18,13 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import defs, helper
 
+import convc.ir.contrib  # registers ONNX Runtime's operators
 import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph, Value, sort_topologically
 from convc.ir.limits import Folding, Limits, check, guarded
-from convc.ir.onnx_io import ImportNode, dtype_from_onnx, importer_of
+from convc.ir.onnx_io import ImportNode, WholeModel, dtype_from_onnx, importer_of
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
 from convc.ir.sizes import Dim, mismatch
@@ -119,6 +120,7 @@ class _Importer:
             )
         self.functions = Functions(model.functions)
         self.builder = Builder(model.graph.name or "main")
+        self.whole = WholeModel(model.graph)
         self.imported = 0
         self.folding = Folding()
 
@@ -216,7 +218,7 @@ class _Importer:
                 what = f"{proto.op_type} node '{proto.name or ''.join(proto.output[:1])}'"
                 raise ModelFileError(f"{what} reads '{name}', which nothing defines")
         inputs = [env[name] if name else None for name in proto.input]
-        n = ImportNode(proto, opsets.get(domain, 1), inputs, self.builder)
+        n = ImportNode(proto, opsets.get(domain, 1), inputs, self.builder, self.whole)
         function = self.functions.called_by(n)
         if function is None:
             check_node(n)

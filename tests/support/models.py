@@ -50,14 +50,17 @@ def model(
 ) -> onnx.ModelProto:
     """A model of some nodes.
 
-    ``weights`` are arrays, or finished tensors. ``parts`` are further parts of the graph.
+    ``weights`` are arrays, or finished tensors. ``parts`` are further parts of the graph. Domains of the nodes besides
+    ONNX's own are imported in version 1.
     """
     held = [
         w if isinstance(w, TensorProto) else numpy_helper.from_array(np.asarray(w), n)
         for n, w in (weights or {}).items()
     ]
     graph = helper.make_graph(nodes, name, ports(inputs), ports(outputs), held, **parts)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    others = sorted({n.domain for n in nodes} - {"", "ai.onnx"})
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in others)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
 
 
 def one_node(

@@ -1,0 +1,101 @@
+"""Convolutions with an activation, and convolutions and poolings whose channels come last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..graph import Value
+from ..onnx_io import ImportNode, importer_of, imports
+from ..ops.binary import Add
+from ..ops.transpose import Transpose
+from ._operator import POOL, WINDOW, given, operator
+from .activations import with_activation
+
+FUSED = {"activation": "string", "activation_params": "floats"}
+
+
+@operator("FusedConv", "X W B? Z?", **WINDOW, **FUSED)
+def _import_fused_conv(n: ImportNode) -> Any:
+    """Import ``activation(conv(x, w) + b + z)``."""
+    return with_activation(n, convolved(n, n.input(0), n.input(1), n.optional(2), n.optional(3)))
+
+
+def convolved(n: ImportNode, x: Value, w: Value, b: Value | None, z: Value | None) -> Value:
+    """A convolution by the node's own attributes, and what is added to it."""
+    y: Value = n.call("Conv", x, w, *([] if b is None else [b]), **given(n, *WINDOW))
+    if z is None:
+        return y
+    if z.type.shape != y.type.shape:
+        raise n.error(f"the tensor to add has shape {list(z.type.shape)}, not the result's {list(y.type.shape)}")
+    made: Value = n.emit(Add(), y, z)
+    return made
+
+
+@operator("NhwcConv", "X W B?", **WINDOW)
+def _import_nhwc_conv(n: ImportNode) -> Any:
+    """Import a convolution whose data has its channels last, and whose weight is ``O spatial I``."""
+    x, w = channels_first(n, n.input(0)), channels_first(n, n.input(1))
+    return channels_last(n, convolved(n, x, w, n.optional(2), None))
+
+
+@operator("NhwcFusedConv", "X W B? Z?", **WINDOW, **FUSED)
+def _import_nhwc_fused_conv(n: ImportNode) -> Any:
+    """Import a fused convolution whose data has its channels last; the weight is ``O I spatial``."""
+    z = n.optional(3)
+    y = convolved(n, channels_first(n, n.input(0)), n.input(1), n.optional(2), z and channels_first(n, z))
+    return channels_last(n, with_activation(n, y))
+
+
+@operator("NhwcMaxPool", "x", "y", **POOL, dilations="ints")
+def _import_nhwc_max_pool(n: ImportNode) -> Any:
+    return channels_last(n, n.call("MaxPool", channels_first(n, n.input(0)), **given(n, *POOL, "dilations")))
+
+
+def channels_first(n: ImportNode, x: Value) -> Value:
+    """The tensor with its last axis, the channels, moved to the second place."""
+    rank = x.type.rank
+    if rank < 3:
+        raise n.error(f"takes tensors of rank 3 or more with channels last, not {list(x.type.shape)}")
+    made: Value = n.emit(Transpose((0, rank - 1, *range(1, rank - 1))), x)
+    return made
+
+
+def channels_last(n: ImportNode, x: Value) -> Value:
+    """The tensor with its second axis, the channels, moved to the end."""
+    made: Value = n.emit(Transpose((0, *range(2, x.type.rank), 1)), x)
+    return made
+
+
+INTERNAL = "com.ms.internal.nhwc::"
+"""The domain of ONNX's operators on data whose channels come last, which ONNX Runtime writes for some accelerators."""
+_FIRST_ONLY = (
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalMaxPool",
+    "GlobalLpPool", "InstanceNormalization", "LRN", "LpPool", "MaxPool", "QLinearConv", "SpaceToDepth",
+)  # fmt: skip
+
+
+def _import_internal(operator: str, n: ImportNode) -> Any:
+    """Import ONNX's operator of the same name and version, with its first input and its output transposed."""
+    importer = importer_of(operator)
+    assert importer is not None, operator
+    inside = type(n.proto)()
+    inside.CopyFrom(n.proto)
+    inside.domain = ""
+    kept = [a for a in n.proto.attribute if a.name not in FUSED]
+    del inside.attribute[:]
+    inside.attribute.extend(kept)
+    operands = [channels_first(n, n.input(0)), *n.inputs[1:]]
+    made = importer(ImportNode(inside, n.opset, operands, n.builder, n.whole, n))
+    if not isinstance(made, Value):
+        made = made[0]
+    return [channels_last(n, with_activation(n, made))]
+
+
+def _register(operator: str) -> Callable[[ImportNode], Any]:
+    return imports(f"{INTERNAL}{operator}")(partial(_import_internal, operator))
+
+
+for _operator in _FIRST_ONLY:
+    _register(_operator)
