@@ -45,7 +45,8 @@ class Limits:
     tensor_bytes: int = 1 << 33
     """Bytes of one tensor that is made from the description of a constant, or that compiled code reads or writes."""
     window: int = 1 << 14
-    """Elements along one axis that a window of a convolution or pooling, or its padding, covers."""
+    """Elements along one axis that a window of a convolution or pooling, or its padding, covers beyond the size of the
+    data: either may be as long as the data is."""
     constant_bytes: int = 1 << 32
     """Bytes of constants that are made by the importer, by one pass, or at load, weights in the layout of the code
     included.

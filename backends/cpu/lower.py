@@ -123,7 +123,7 @@ def _kernel_passes() -> Any:
 
 
 def _with_zeros(body: Any) -> Any:
-    """The body with zeros in place of ``reinterpret(dtype, 0)``, which TVM's LLVM generator takes for a null pointer."""
+    """The body with zeros for ``reinterpret(dtype, 0)``, which TVM's LLVM generator takes for a null pointer."""
 
     def visit(call: Any) -> Any:
         if getattr(call.op, "name", "") != "tirx.reinterpret" or not isinstance(call.ty, PrimType):

@@ -58,7 +58,10 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
             f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
         )
     extent = dilation * (kernel - 1) + 1
-    check("window", max(extent, stride, *map(abs, pads)), f"a window of {kernel}, stride {stride}, pads {list(pads)}")
+    longest = max(map(abs, pads))
+    covered = max(extent, stride, dilation, longest)
+    if longest > size or covered > size + sum(pads):  # what the data's size bounds needs no limit
+        check("window", covered, f"a window of {kernel}, stride {stride}, pads {list(pads)}")
     room = size + pads[0] + pads[1] - extent
     if room < 0:
         raise ShapeError(f"a window of {extent} does not fit in size {size} with padding {pads}")
@@ -76,7 +79,8 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
         return True
-    return any(not any(0 <= start + dilation * r < size for r in range(kernel)) for start in early)
+    # the first element at or after 0 of the other windows is their start modulo the dilation
+    return size < dilation and any(start % dilation >= size for start in early[:dilation])
 
 
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
