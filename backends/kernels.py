@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from convc.ir.errors import CompileError, ConvcError
 from convc.ir.graph import Graph, Node
+from convc.ir.ops.loop import Loop
 
 from .group import Group
 
@@ -31,6 +32,14 @@ class Distinct:
     name: str
     group: Group
     nodes: tuple[Node, ...]
+    calls: int
+    """How often a call of the network runs the kernel."""
+
+    @property
+    def loop(self) -> Loop | None:
+        """The loop, when that is what the group is: it calls the kernels of its body."""
+        op = self.nodes[0].op
+        return op if isinstance(op, Loop) else None
 
     def scheduled(self, schedule: Callable[[Group], Any]) -> Any:
         """The result of ``schedule`` for the group; errors that it raises are made to name the node.
@@ -51,12 +60,27 @@ class Distinct:
 
 
 def distinct(graph: Graph) -> list[Distinct]:
-    """The distinct groups of a graph, in the order of their first use."""
-    found: dict[str, tuple[Group, list[Node]]] = {}
-    for node in graph.nodes:
-        group = Group.of(node)
-        found.setdefault(group.key, (group, []))[1].append(node)
-    return [Distinct(f"k{i}_{group.name}", group, tuple(nodes)) for i, (group, nodes) in enumerate(found.values())]
+    """The distinct groups of a graph and of the bodies of its loops, in the order of their first use.
+
+    The groups of a body come before the loop.
+    """
+    found: dict[str, tuple[Group, list[Node], list[int]]] = {}
+
+    def visit(graph: Graph, times: int) -> None:
+        for node in graph.nodes:
+            calls = 0 if node.output.name in graph.at_load else times
+            if isinstance(node.op, Loop):
+                visit(node.op.body, calls * node.op.steps)
+            group = Group.of(node)
+            _, nodes, counts = found.setdefault(group.key, (group, [], []))
+            nodes.append(node)
+            counts.append(calls)
+
+    visit(graph, 1)
+    return [
+        Distinct(f"k{i}_{group.name}", group, tuple(nodes), sum(counts))
+        for i, (group, nodes, counts) in enumerate(found.values())
+    ]
 
 
 def ask(rules: Sequence[Callable[[Group, Target], Any]], group: Group, target: Target) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
+from convc.ir.ops.loop import Loop
 from convc.runtime.place import Place
 
 from .in_place import replaceable
@@ -95,6 +96,9 @@ class Network:
 
 def check_sizes(graph: Graph) -> None:
     """Raise ``LimitError`` for a tensor of too many bytes, and ``CompileError`` for one that code cannot index."""
+    for node in graph.nodes:
+        if isinstance(node.op, Loop):
+            check_sizes(node.op.body)
     for v in graph.values():
         check_made(v.type, f"'{v.name}'")
         if math.prod(v.type.physical_shape) > MAX_ELEMENTS:

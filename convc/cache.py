@@ -171,8 +171,8 @@ def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(f"{FORMAT}\n{compiler()}\n".encode())
     digest.update(json.dumps(options, sort_keys=True).encode())
     digest.update(f"\n{print_graph(graph)}\n{graph.output_names}\n".encode())
-    for name, constant in graph.constants.items():
-        digest.update(f"{name} {constant.digest}\n".encode())
+    for constant in graph.all_constants():
+        digest.update(f"{constant.digest}\n".encode())
     return digest.hexdigest()
 
 

@@ -133,6 +133,14 @@ class Builder:
             self._trims[node.output.name] = node
         check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
 
+    def cut(self, since: int) -> list[Node]:
+        """Take back the nodes from index ``since`` on, and return them. Their names stay taken."""
+        nodes = self.nodes[since:]
+        for n in nodes:
+            self._trims.pop(n.output.name, None)
+        del self.nodes[since:]
+        return nodes
+
     def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
         """Rename values that the nodes from index ``since`` on made, and return the new values by their old names."""
         renamed = {

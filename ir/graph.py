@@ -209,6 +209,11 @@ class Graph:
         constants = [Value(name, c.type) for name, c in self.constants.items()]
         return [*self.inputs, *constants, *(v for n in self.nodes for v in n.outputs)]
 
+    def all_constants(self) -> list[Constant]:
+        """The constants of the graph and of the graphs among the attributes of its nodes."""
+        inner = [c for n in self.nodes for body in n.op.bodies() for c in body.all_constants()]
+        return [*self.constants.values(), *inner]
+
     def constant_of(self, value: Value) -> np.ndarray | None:
         """The array behind a value, or ``None`` when it is computed or its data is absent."""
         constant = self.constants.get(value.name)

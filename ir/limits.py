@@ -35,9 +35,12 @@ class Limits:
     text_bytes: int = 1 << 26
     """Bytes of a graph in text form."""
     nodes: int = 20_000
-    """Nodes of a graph, and nodes of an ONNX model with functions expanded and loops unrolled."""
-    operands: int = 512
+    """Nodes of a graph, and nodes of an ONNX model with functions expanded, and loops whose steps differ unrolled."""
+    operands: int = 1 << 16
     """Inputs or outputs of one node."""
+    steps: int = 1 << 22
+    """Steps of a loop that is compiled as one, those of the loops inside it included. This bounds the time of a call.
+    """
     depth: int = 32
     """How deep functions, subgraphs and lists nest."""
     rank: int = 16
@@ -73,6 +76,7 @@ _WHAT = {
     "text_bytes": "bytes of text",
     "nodes": "nodes",
     "operands": "inputs or outputs",
+    "steps": "steps",
     "depth": "levels of nesting",
     "rank": "axes",
     "tensor_bytes": "bytes",

@@ -18,7 +18,7 @@ Where the two differ, a function replaces one direction or both, or reads an ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache, partial, singledispatch
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -180,11 +180,18 @@ def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType])
     """
     from onnx import helper
 
-    opset = max(
-        [EXPORT_OPSET, *(_introduced(n.op_type) for n in nodes), *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)]
-    )
+    operators = (_introduced(n.op_type) for n in _all_nodes(nodes))
+    opset = max([EXPORT_OPSET, *operators, *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)])
     least = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     return opset, max(EXPORT_IR_VERSION, least)
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their subgraphs."""
+    for n in nodes:
+        yield n
+        for a in n.attribute:
+            yield from _all_nodes(a.g.node)
 
 
 @lru_cache(maxsize=1024)

@@ -115,6 +115,10 @@ class Op:
         """The number of floating-point operations; a multiply-add counts as two."""
         return 0
 
+    def bodies(self) -> tuple[Any, ...]:
+        """The graphs (``Graph``) among the op's attributes."""
+        return ()
+
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         """Whether the op computes correctly and efficiently with data operands and results in ``layout``."""
         return False

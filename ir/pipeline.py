@@ -14,6 +14,7 @@ from .graph import Graph
 from .passes.fold_constants import fold_constants
 from .passes.fold_scale import fold_scale
 from .passes.fuse import fuse
+from .passes.loops import empty_bodies, fill_bodies, hoist, unroll, with_bodies
 from .passes.materialize import materialize_outputs
 from .passes.move_channels import move_channels
 from .passes.recognise_activations import recognise_activations
@@ -25,7 +26,10 @@ from .verify import verify
 
 @dataclass(frozen=True)
 class Pass:
-    """A pure function from graph to graph, and its name in dumps and errors."""
+    """A pure function from graph to graph, and its name in dumps and errors.
+
+    It is applied to the bodies of loops as well.
+    """
 
     name: str
     run: Callable[[Graph], Graph]
@@ -46,7 +50,7 @@ class Pipeline:
         if dump_dir is not None:
             _dump(graph, dump_dir, "00_input")
         for i, step in enumerate(self.passes, 1):
-            graph = step.run(graph)
+            graph = with_bodies(step.run, graph)
             verify(graph, step.name)
             if dump_dir is not None:
                 _dump(graph, dump_dir, f"{i:02}_{step.name}")
@@ -73,6 +77,13 @@ class Pipeline:
         return Pipeline(self.passes[:at]), Pipeline(self.passes[at:])
 
 
+def enter_loops(most: int | None) -> tuple[Pass, ...]:
+    """The passes that come before all others: loops of at most ``most`` steps, or all loops, are spelt out, and the
+    bodies of the others become graphs with constants of their own.
+    """
+    return Pass("unroll", lambda g: unroll(g, most)), Pass("fill_bodies", fill_bodies), Pass("hoist", hoist)
+
+
 SIMPLIFY = (
     Pass("separate_counts", separate_counts),
     Pass("fold_constants", fold_constants),
@@ -86,6 +97,7 @@ SIMPLIFY = (
 GROUP = (
     Pass("materialize_outputs", materialize_outputs),
     Pass("fuse", fuse),
+    Pass("empty_bodies", empty_bodies),
 )
 """The passes that every target runs last: they group nodes into kernels."""
 
@@ -101,7 +113,7 @@ def make_dump_folder(folder: Path) -> None:
 
 def _dump(graph: Graph, folder: Path, stage: str) -> None:
     """Write one stage: the text form of the graph, and an .npz file with the data of its constants, by hash."""
-    arrays: dict[str, Any] = {c.sha: c.array for c in graph.constants.values() if c.has_data}
+    arrays: dict[str, Any] = {c.sha: c.array for c in graph.all_constants() if c.has_data}
     make_dump_folder(folder)
     try:
         (folder / f"{stage}.txt").write_text(print_graph(graph) + "\n", encoding="utf-8")

@@ -37,6 +37,8 @@ def verify(graph: Graph, stage: str = "") -> None:
         for v in node.inputs:
             use(v, node)
         derived = infer_types(node.op, node.inputs)
+        for body in node.op.bodies():
+            verify(body, stage)
         stated = tuple(v.type for v in node.outputs)
         if derived != stated:
             raise GraphError(

@@ -17,7 +17,7 @@ import tvm_ffi
 from tvm import tirx
 
 from convc.ir.errors import CompileError
-from convc.ir.graph import Graph, Value
+from convc.ir.graph import Graph, Node, Value
 from convc.runtime.cpu.code import LOAD, MAIN
 from convc.runtime.cpu.memory import Plan, Step
 from convc.runtime.place import Place
@@ -27,6 +27,7 @@ from ..kernels import Kernel, ask, distinct
 from ..memory import aligned
 from ..network import Network, check_sizes, operands
 from .cost import kernel_cycles
+from .loop import loop_subroutine
 from .lower import Subroutine, call, exported, generate, lower, pointer
 from .machine_code import MachineCode
 from .rules import RULES
@@ -54,20 +55,24 @@ def build(graph: Graph, target: Target, *, trace: bool = False) -> Built:
     """
     check_sizes(graph)
     found = distinct(graph)
-    calls = {d.name: sum(n.output.name not in graph.at_load for n in d.nodes) for d in found}
-    parallel = sum(calls[d.name] * kernel_cycles(d.group, target.machine) for d in found) > target.network_cycles
-    scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in found}
+    groups = [d for d in found if d.loop is None]
+    parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
+    scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in groups}
     try:
         lowered = lower({name: func for name, (func, _) in scheduled.items()}, target)
-        kernels = {n.output.name: lowered[d.name] for d in found for n in d.nodes}
-        network = Network(graph, {output: kernel.scratch for output, kernel in kernels.items()})
+        kernels: dict[Node, Subroutine] = {}
+        for d in found:
+            if d.loop is not None:
+                lowered[d.name] = loop_subroutine(d.name, d.nodes[0], d.loop, kernels)
+            kernels |= dict.fromkeys(d.nodes, lowered[d.name])
+        network = Network(graph, {n.output.name: kernels[n].scratch for n in graph.nodes})
         functions = _functions(network, kernels, trace)
         code = MachineCode(generate(list(lowered.values()), functions, target), tuple(functions), target, parallel)
     except tvm.error.InternalError as e:
         raise CompileError(f"TVM failed to compile the network: {e}") from e
     called = tuple(n.output.name for n in network.run)
     plan = _plan(network, kernels, parallel)
-    return Built(code, plan, tuple(d.kernel(scheduled[d.name][1]) for d in found), called)
+    return Built(code, plan, tuple(d.kernel(scheduled[d.name][1] if d.loop is None else "loop") for d in found), called)
 
 
 def schedule(group: Group, target: Target, *, parallel: bool = True) -> tuple[Any, str]:
@@ -90,19 +95,19 @@ def sequential(func: Any) -> Any:
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
 
-def _plan(network: Network, kernels: Mapping[str, Subroutine], parallel: bool) -> Plan:
+def _plan(network: Network, kernels: Mapping[Node, Subroutine], parallel: bool) -> Plan:
     """The plan of a network's memory, with the steps that pack its weights."""
     steps = [Step("", (name,), (at,)) for name, at in network.copies]
     for n in network.load:
         at = [place.at for place in network.arguments(n)]
         reads, writes = at[: -len(n.outputs)], at[-len(n.outputs) :]
-        kernel = kernels[n.output.name].name.name_hint
+        kernel = kernels[n].name.name_hint
         steps.append(Step(kernel, tuple(reads), tuple(map(int, writes)), int(network.scratch(n).at)))
     part = max((k.part for k in kernels.values()), default=0)
     return Plan(aligned(network.workspace), network.packed, network.loading, tuple(steps), part, parallel)
 
 
-def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: bool) -> dict[str, Any]:
+def _functions(network: Network, kernels: Mapping[Node, Subroutine], trace: bool) -> dict[str, Any]:
     """The exported functions by name: ``convc_main``, and one for each distinct kernel that runs at load."""
     graph = network.graph
     ports = [("input", i) for i in range(len(graph.inputs))] + [("output", i) for i in range(len(graph.outputs))]
@@ -118,12 +123,12 @@ def _functions(network: Network, kernels: Mapping[str, Subroutine], trace: bool)
             placed = zip((*operands(n), *n.outputs), network.arguments(n), strict=True)
             base, offset = address(network.scratch(n))
             pointers = [pointer(*address(place), v.type.tvm_dtype) for v, place in placed]
-            calls.append(call(kernels[n.output.name], pointers, base + tirx.const(offset, "int64"), context))
+            calls.append(call(kernels[n], pointers, base + tirx.const(offset, "int64"), context))
         return calls
 
     functions = {MAIN: exported(MAIN, len(ports) + 2, run, trace)}
     for n in network.load:
-        kernel = kernels[n.output.name]
+        kernel = kernels[n]
         name = LOAD + kernel.name.name_hint
         if name not in functions:
             functions[name] = kernel_function(name, kernel, (*operands(n), *n.outputs))

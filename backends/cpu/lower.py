@@ -337,6 +337,29 @@ def exported(name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequen
     return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
 
 
+def repeated(
+    name: str, dtypes: Sequence[str], steps: int, calls: Callable[..., Sequence[Any]], scratch: int, part: int
+) -> Subroutine:
+    """The subroutine that makes calls in turn, again in each of ``steps`` steps.
+
+    Its tensors have these dtypes. ``calls(arguments, scratch, context, step)`` makes the call expressions from the
+    addresses of the tensors and of the scratch memory, the context, and the number of the step. ``scratch`` and
+    ``part`` are as in ``Subroutine``.
+    """
+    pointers = [tirx.Var(f"tensor{i}", PointerType(PrimType(dtype))) for i, dtype in enumerate(dtypes)]
+    arguments = [tirx.Var(f"argument{i}", "int64") for i in range(len(dtypes))]
+    base, context, step = (tirx.Var(n, "int64") for n in ("scratch", "context", "step"))
+    binds = [tirx.Bind(a, tirx.call_extern("int64", _ADDRESS, p)) for a, p in zip(arguments, pointers, strict=True)]
+    body: list[Any] = []
+    for made in calls(arguments, base, context, step):
+        body += [tirx.Evaluate(made), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
+    first, count = tirx.const(0, "int64"), tirx.const(steps, "int64")
+    loop = tirx.For(step, first, count, tirx.ForKind.SERIAL, tirx.SeqStmt(body))
+    stmt = _importing(_ADDRESS_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*binds, loop, _DONE])))
+    func = tirx.PrimFunc([*pointers, base, context], stmt, ret_type=_STATUS)
+    return Subroutine(GlobalVar(name), func, scratch, part)
+
+
 def directory(functions: Sequence[str]) -> Any:
     """The function that returns the address of each exported function by its number, for code that is not linked yet.
 

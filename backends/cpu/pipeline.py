@@ -5,7 +5,7 @@ from __future__ import annotations
 from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.quantized_moves import quantized_moves
-from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline
+from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline, enter_loops
 
 from .choices import Choices
 from .layouts import Blocks
@@ -13,6 +13,9 @@ from .machine import Machine
 from .passes.choose_algorithms import choose_algorithms
 from .passes.integer_products import integer_products
 from .passes.quantized_convs import quantized_convs
+
+FEW_STEPS = 4
+"""A loop of at most this many steps is spelt out, so that its steps can be simplified one by one."""
 
 
 def pipeline(machine: Machine, precision: str = "default", choices: Choices | None = None) -> Pipeline:
@@ -25,6 +28,7 @@ def pipeline(machine: Machine, precision: str = "default", choices: Choices | No
     algorithms = Pass("choose_algorithms", lambda g: choose_algorithms(g, machine, choices))
     return Pipeline(
         (
+            *enter_loops(FEW_STEPS),
             Pass("quantized_moves", quantized_moves),
             Pass("quantized_convs", lambda g: quantized_convs(g, machine)),
             *SIMPLIFY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.pack_dense import pack_dense
-from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline
+from convc.ir.pipeline import GROUP, SIMPLIFY, Pass, Pipeline, enter_loops
 
 from .layouts import ChannelsLast
 from .passes.convert_precision import convert_precision
@@ -19,6 +19,7 @@ def pipeline(precision: str = "fp32") -> Pipeline:
     layouts = ChannelsLast()
     return Pipeline(
         (
+            *enter_loops(None),
             *SIMPLIFY,
             *([Pass("convert_precision", convert_precision)] if precision == "fp16" else []),
             Pass("assign_layouts", lambda g: assign_layouts(g, layouts)),

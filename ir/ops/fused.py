@@ -27,5 +27,8 @@ class Fused(Op):
             raise ShapeError(f"the body wants {', '.join(map(str, wanted))}")
         return tuple(v.type for v in self.body.outputs)
 
+    def bodies(self) -> tuple[Graph, ...]:
+        return (self.body,)
+
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)

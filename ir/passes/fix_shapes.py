@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import index
 
+from ..builder import Builder
 from ..errors import ShapeError
-from ..graph import Graph, Value
+from ..graph import Graph, Node, Value
+from ..ops.loop import Loop
 from ..rewrite import rebuild
 from ..sizes import Bound, Dim, mismatch
 
@@ -49,4 +51,10 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     nodes = tuple(replace(n, inputs=tuple(inputs.get(v.name, v) for v in n.inputs)) for n in graph.nodes)
     outputs = tuple(inputs.get(v.name, v) for v in graph.outputs)
     moved = Graph(graph.name, tuple(inputs.values()), nodes, outputs, graph.constants, graph.output_names)
-    return rebuild(moved, lambda b, node, values: b.reinfer(node, values))
+    return rebuild(moved, _visit)
+
+
+def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+    if isinstance(node.op, Loop):
+        node = replace(node, op=node.op.on_types(*(v.type for v in inputs)))
+    return b.reinfer(node, inputs)

@@ -16,6 +16,7 @@ from ..ops.conv import Conv
 from ..ops.conv_bytes import ConvBytes
 from ..ops.fused import Fused
 from ..ops.layer_norm import LayerNorm
+from ..ops.loop import Loop
 from ..ops.relayout import Relayout
 from ..ops.select_channels import joins_channels
 from ..ops.transpose import Transpose
@@ -72,7 +73,7 @@ def _grow(
     graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int], known: set[int]
 ) -> set[int]:
     members, last = {start}, start
-    if isinstance(graph.nodes[start].op, Fused):
+    if isinstance(graph.nodes[start].op, Fused | Loop):
         return members
     while len(graph.nodes[last].outputs) == 1:
         end = doms.get(last, -1)
@@ -189,7 +190,7 @@ def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> lis
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:
     """One node that holds the members as its body."""
-    if len(members) == 1 and isinstance(members[0].op, Fused):
+    if len(members) == 1 and isinstance(members[0].op, Fused | Loop):
         return members[0]
     made = {v.name for n in members for v in n.outputs}
     read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))

@@ -32,11 +32,15 @@ FOLDED = with_constants(
 )
 TEXT = "graph @g(%x: f32[3]) { %y: f32[3] = relu(%x) return %y }"
 
+LOOP = """graph @g(%x: f32[3]) {
+  %y: f32[3] = loop(%x) {steps=9, states=1, body=graph @b(%s: f32[3]) { %t: f32[3] = sin(%s) return %t }} return %y }"""
+
 LIMITS: dict[str, tuple[Any, int, int, str]] = {
     "file_bytes": (RELU.SerializeToString(), 10, RELU.ByteSize(), "the given bytes"),
     "text_bytes": (TEXT, 20, len(TEXT), "the text"),
     "nodes": (THREE, 2, 3, "list of nodes"),
     "operands": (model(node("Sum", "x x x")), 2, 3, "Sum node 'n1'"),
+    "steps": (convc.to_onnx(parse_graph(LOOP)), 8, 9, "Scan node 'y'"),
     "depth": (nested(3), 2, 3, "functions"),
     "rank": (RELU, 3, 4, "constant 'w'"),
     "tensor_bytes": (RELU, 700, 768, "'x'"),

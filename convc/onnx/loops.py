@@ -1,0 +1,355 @@
+"""Import of Loop and Scan.
+
+A loop becomes one ``loop`` op (``ir/ops/loop.py``), where its body can be imported once for all steps: where the
+states keep their types, and no shape depends on a state or on the number of the step. Otherwise the nodes of every step
+are imported one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from convc.ir.errors import ConvcError, LimitError, ModelFileError, plural
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.limits import check, check_made
+from convc.ir.onnx_io import ImportNode
+from convc.ir.ops._axes import axis_of, size_of
+from convc.ir.ops.concat import Concat
+from convc.ir.ops.loop import Loop
+from convc.ir.ops.reshape import Reshape
+from convc.ir.ops.slice import Slice
+from convc.ir.ops.transpose import Transpose
+from convc.ir.rewrite import drop_dead
+from convc.ir.types import TensorType
+
+from .export import to_onnx
+
+Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
+"""``body(graph, values)`` imports a subgraph of the node. The subgraph sees these values and those around the node."""
+
+
+def subgraph(n: ImportNode, name: str) -> onnx.GraphProto:
+    """The graph that an attribute holds."""
+    return next((a.g for a in n.proto.attribute if a.name == name), onnx.GraphProto())
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What Loop and Scan have in common. The body gives a condition, where there is one, states and elements."""
+
+    n: ImportNode
+    body: Body
+    graph: onnx.GraphProto
+    names: Sequence[str]
+    """The names of the body's inputs: the states, and then the elements."""
+    state: Sequence[Value]
+    """The initial states."""
+    elements: Sequence[TensorType]
+    """The types of the elements of what is scanned."""
+    scanned: Callable[[int], Sequence[Value]]
+    """Given the number of steps: the scanned tensors, with the steps along the first axis."""
+    element: Callable[[int], Sequence[Value]]
+    """Given the number of a step: its elements of the scanned tensors."""
+    directions: tuple[int, ...]
+    most: int | None
+    """The most steps that are taken; ``None`` when only the condition says."""
+    given: Mapping[str, Value]
+    """Values that are the same in every step, by the name under which the body sees them."""
+    has_condition: bool
+    stacks: Sequence[tuple[int, int]]
+    """The axis and the direction of each stacked result."""
+
+    def run(self, state: Sequence[Value], elements: Sequence[Value]) -> list[Value]:
+        """Import the body once."""
+        values = zip(self.names, [*state, *elements], strict=True)
+        return self.body(self.graph, {**self.given, **dict(values)})
+
+
+def loop(n: ImportNode, body: Body) -> list[Value]:
+    """Import ``Loop``. The number of its steps must follow from constants."""
+    graph = subgraph(n, "body")
+    trips, given = n.ints(0, "trip count"), n.const(1, "condition")
+    state = [n.input(i) for i in range(2, len(n.inputs))]
+    if len(graph.input) != 2 + len(state) or len(graph.output) < 1 + len(state):
+        raise n.error(
+            f"its body must take {plural(2 + len(state), 'value')}, and give the condition and at least {len(state)}"
+        )
+    most = None if trips is None else max(trips[0], 0)
+    if given is not None and not given.reshape(-1)[0]:
+        most = 0
+    number, condition, *names = (i.name for i in graph.input)
+    counter = TensorType("i64", _declared(graph.input[0]))
+
+    def numbers(steps: int) -> list[Value]:
+        made = counter.with_shape((steps, *counter.shape))
+        check_made(made, f"{n.describe()}: the numbers of its steps")
+        return [n.constant(np.arange(steps, dtype=np.int64).reshape(made.sizes), "steps")]
+
+    def number_of(step: int) -> list[Value]:
+        return [n.constant(np.full(counter.sizes, step, np.int64), "step")]
+
+    true = n.constant(np.full(_declared(graph.input[1]), True), "true")
+    stacks = [(0, 0)] * (len(graph.output) - 1 - len(state))
+    return _imported(
+        _Steps(
+            n, body, graph, [*names, number], state, [counter], numbers, number_of, (0,), most, {condition: true},
+            True, stacks,
+        )
+    )  # fmt: skip
+
+
+def scan(n: ImportNode, body: Body) -> list[Value]:
+    """Import ``Scan``. The length of the scanned axis must be known."""
+    if n.opset < 9:
+        raise n.unsupported("Scan before opset 9 is not supported; convert the model to a newer opset")
+    graph, count = subgraph(n, "body"), n.attr("num_scan_inputs")
+    values = [n.input(i) for i in range(len(n.inputs))]
+    if not isinstance(count, int) or not 0 < count <= len(values) or len(graph.input) != len(values):
+        raise n.error(
+            f"num_scan_inputs is {count!r} for {plural(len(values), 'input')} and a body that takes {len(graph.input)}"
+        )
+    state, sequences = values[: len(values) - count], values[len(values) - count :]
+    if len(graph.output) < len(state):
+        raise n.error(f"its body must give at least {plural(len(state), 'value')}, the states")
+    axes = [axis_of(axis, x.type.rank) for axis, x in zip(_each(n, "scan_input_axes", count), sequences, strict=True)]
+    lengths = {size_of(x.type, axis) for axis, x in zip(axes, sequences, strict=True)}
+    if len(lengths) != 1:
+        raise n.error(f"what it scans differs in length: {sorted(lengths)}")
+    (steps,) = lengths
+    backwards = _each(n, "scan_input_directions", count)
+    stacked = len(graph.output) - len(state)
+    places = [_each(n, name, stacked) for name in ("scan_output_axes", "scan_output_directions")]
+    if not {*backwards, *places[1]} <= {0, 1}:
+        raise n.error("a direction must be 0 or 1")
+
+    def element(step: int) -> list[Value]:
+        at = [steps - 1 - step if reverse else step for reverse in backwards]
+        return [_element(n, x, axis, i) for x, axis, i in zip(sequences, axes, at, strict=True)]
+
+    return _imported(
+        _Steps(
+            n,
+            body,
+            graph,
+            [i.name for i in graph.input],
+            state,
+            [x.type.with_shape(_without(x.type.shape, a)) for x, a in zip(sequences, axes, strict=True)],
+            lambda _: [_moved(n, x, axis, 0) for x, axis in zip(sequences, axes, strict=True)],
+            element,
+            tuple(backwards),
+            steps,
+            {},
+            False,
+            list(zip(*places, strict=True)),
+        )
+    )
+
+
+def _imported(steps: _Steps) -> list[Value]:
+    since = len(steps.n.builder.nodes)
+    try:
+        return _kept(steps)
+    except (LimitError, ModelFileError):
+        raise
+    except ConvcError as why:
+        steps.n.builder.cut(since)
+        return _unrolled(steps, why)
+
+
+def _kept(s: _Steps) -> list[Value]:
+    """The loop as one op.
+
+    Raises a ``ConvcError`` when its body cannot be imported once for all steps.
+    """
+    n, b, count = s.n, s.n.builder, len(s.state)
+    same = _same(s)
+    types = [*(v.type for v in s.state), *s.elements]
+    taken = [Value(b.fresh(name), t) for name, t in zip(s.names, types, strict=True)]
+    before = [initial if i in same else v for i, (initial, v) in enumerate(zip(s.state, taken, strict=False))]
+    since = len(b.nodes)
+    made = s.run(before, taken[count:])
+    if any(map(b.is_trimmed, [*made, *s.state])):
+        raise n.unsupported("a size in its body follows from data when the model runs")
+    nodes = b.cut(since)
+    condition, results = (made[0], made[1:]) if s.has_condition else (None, made)
+    after, elements = results[:count], results[count:]
+    for i, (v, w) in enumerate(zip(s.state, after, strict=True)):
+        if v.type != w.type:
+            raise n.unsupported(f"state {i} is {v.type} before a step and {w.type} after it")
+    varying = [i for i in range(count) if i not in same and after[i] != taken[i]]
+    passed_on = [i for i in range(count) if i not in same and after[i] == taken[i]]
+    at = s.most if condition is None else _count(s, condition, nodes, before, after, taken[count])
+    assert at is not None
+    final = list(s.state)
+    if not at:
+        return [*final, *(_nothing(n, v, axis) for v, (axis, _) in zip(elements, s.stacks, strict=True))]
+    check("steps", at, n.describe())
+    if not varying and not elements:
+        return final
+    inputs = [*(taken[i] for i in varying), *taken[count:]]
+    outputs = [*(after[i] for i in varying), *elements]
+    body = drop_dead(Graph("body", (*inputs, *(taken[i] for i in passed_on)), tuple(nodes), tuple(outputs)))
+    captured = _captured(body)
+    body = replace(body, inputs=(*body.inputs, *captured))
+    op = Loop(body, at, len(varying), s.directions, tuple(d for _, d in s.stacks))
+    initial, same_in_each = ([s.state[i] for i in which] for which in (varying, passed_on))
+    whole = n.emit(op, *initial, *s.scanned(at), *same_in_each, *captured)
+    whole = whole if isinstance(whole, tuple) else (whole,)
+    for i, v in zip(varying, whole, strict=False):
+        final[i] = v
+    return [*final, *(_moved(n, v, 0, axis) for v, (axis, _) in zip(whole[len(varying) :], s.stacks, strict=True))]
+
+
+def _same(s: _Steps) -> set[int]:
+    """The indices of the states that a step passes on as they are."""
+    sources = {m.output[0]: m.input[0] for m in s.graph.node if m.op_type == "Identity" and m.input and m.output}
+    found = set()
+    for i in range(len(s.state)):
+        name = s.graph.output[i + s.has_condition].name
+        for _ in range(len(sources) + 1):
+            name = sources.get(name, name)
+        if name == s.names[i]:
+            found.add(i)
+    return found
+
+
+def _captured(body: Graph) -> list[Value]:
+    """The values that a body reads or returns, and neither takes nor makes."""
+    inside = {v.name for v in body.values()}
+    read = {v.name: v for n in body.nodes for v in n.inputs} | {v.name: v for v in body.outputs}
+    return [v for name, v in read.items() if name not in inside]
+
+
+def _count(
+    s: _Steps, condition: Value, nodes: Sequence[Node], before: Sequence[Value], after: Sequence[Value], number: Value
+) -> int:
+    """The number of steps that a loop takes before its condition ends it.
+
+    Where the condition is not constant, what it depends on is computed step by step. Raises ``UnsupportedOpError``
+    when that is known only at run time.
+    """
+    n, b = s.n, s.n.builder
+    known = b.constant_of(condition)
+    if known is not None and not known.reshape(-1)[0]:
+        return 1 if s.most is None else min(s.most, 1)
+    if known is not None and s.most is None:
+        raise n.error("it has no trip count, and its condition stays true, so that it never ends")
+    if known is not None or s.most == 0:
+        return s.most or 0
+    places = {v.name: i for i, v in enumerate(before)}
+    wanted = [condition]
+    while True:
+        part = drop_dead(Graph("condition", (), tuple(nodes), tuple(wanted)))
+        read = [v for v in _captured(part) if v.name != number.name and v.name not in b.constants]
+        if unknown := [v for v in read if v.name not in places or b.constant_of(s.state[places[v.name]]) is None]:
+            raise n.unsupported(
+                "whether it goes on is computed at run time, so the number of its steps is not known (it depends on "
+                f"'{unknown[0].name}')"
+            )
+        more = [after[places[v.name]] for v in read]
+        if all(v in wanted for v in more):
+            break
+        wanted += [v for v in more if v not in wanted]
+    held = [places[v.name] for v in read]
+    constants = {name: b.constants[name] for name in (v.name for v in _captured(part)) if name in b.constants}
+    outputs = (condition, *(after[i] for i in held))
+    names = tuple(f"condition {i}" for i in range(len(outputs)))
+    graph = Graph("condition", (number, *(before[i] for i in held)), part.nodes, outputs, constants, names)
+    evaluator = ReferenceEvaluator(to_onnx(graph))
+    values: list[Any] = [b.constant_of(s.state[i]) for i in held]
+    step = 0
+    while s.most is None or step < s.most:
+        check("nodes", (step + 1) * max(len(part.nodes), 1), f"{n.describe()}, its condition computed step by step,")
+        feeds: dict[str, Any] = {number.name: np.full(number.type.sizes, step, np.int64)}
+        feeds |= {before[i].name: v for i, v in zip(held, values, strict=True)}
+        going, *values = evaluator.run(None, feeds)
+        step += 1
+        if not np.asarray(going).reshape(-1)[0]:
+            break
+    return step
+
+
+def _unrolled(s: _Steps, why: ConvcError) -> list[Value]:
+    """The nodes of every step, one after another."""
+    n = s.n
+    check("nodes", s.most or 0, f"{n.describe()}, its steps unrolled, since its body cannot be compiled once ({why}),")
+    state, step, going = list(s.state), 0, True
+    stacks: list[list[Value]] = [[] for _ in s.stacks]
+    while going and (s.most is None or step < s.most):
+        made = s.run(state, s.element(step))
+        if s.has_condition:
+            going, made = _known(n, made[0]), made[1:]
+        state = made[: len(state)]
+        for stack, value in zip(stacks, made[len(state) :], strict=True):
+            stack.append(value)
+        step += 1
+    if not step and stacks:
+        raise n.unsupported(f"it takes no step, and the size of what it stacks is not known ({why})")
+    results = [
+        _stacked(n, stack[::-1] if backwards else stack, axis)
+        for stack, (axis, backwards) in zip(stacks, s.stacks, strict=True)
+    ]
+    return [*state, *results]
+
+
+def _declared(info: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The shape of a body's number of the step, or of its condition: ``[]``, or ``[1]`` where the body says so."""
+    return (1,) * min(len(info.type.tensor_type.shape.dim), 1)
+
+
+def _each(n: ImportNode, name: str, count: int) -> Sequence[int]:
+    """The values of an attribute that has one number for each of ``count`` tensors; zeros when it is left out."""
+    given: Any = n.attr(name) or (0,) * count
+    if len(given) != count:
+        raise n.error(f"attribute '{name}' has {plural(len(given), 'number')}, not {count}")
+    return tuple(given)
+
+
+def _known(n: ImportNode, condition: Value) -> bool:
+    """The condition for another step. Raises ``UnsupportedOpError`` when it is computed at run time."""
+    array = n.builder.constant_of(condition)
+    if array is None:
+        raise n.unsupported("whether it goes on is computed at run time, so the number of its steps is not known")
+    return bool(array.reshape(-1)[0])
+
+
+def _without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+def _element(n: ImportNode, x: Value, axis: int, at: int) -> Value:
+    """The element at position ``at`` along an axis, without that axis."""
+    shape = x.type.sizes
+    piece = n.emit(Slice((axis,), (at,), (at + 1,)), x) if shape[axis] > 1 else x
+    made: Value = n.emit(Reshape(_without(shape, axis), True), piece)
+    return made
+
+
+def _stacked(n: ImportNode, parts: Sequence[Value], axis: int) -> Value:
+    """The parts stacked along a new axis."""
+    shape = parts[0].type.sizes
+    axis = axis_of(axis, len(shape) + 1)
+    apart = [n.emit(Reshape((*shape[:axis], 1, *shape[axis:]), True), p) for p in parts]
+    made: Value = n.emit(Concat(axis), *apart) if len(apart) > 1 else apart[0]
+    return made
+
+
+def _moved(n: ImportNode, x: Value, source: int, to: int) -> Value:
+    """The value with one axis moved."""
+    order = [a for a in range(x.type.rank) if a != source]
+    order.insert(axis_of(to, x.type.rank), source)
+    made: Value = x if order == sorted(order) else n.emit(Transpose(tuple(order)), x)
+    return made
+
+
+def _nothing(n: ImportNode, element: Value, axis: int) -> Value:
+    """What is stacked when there is no step."""
+    shape = list(element.type.sizes)
+    shape.insert(axis_of(axis, len(shape) + 1), 0)
+    return n.filled(shape, 0, element.type.dtype, "stacked")

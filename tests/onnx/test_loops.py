@@ -1,0 +1,242 @@
+"""Loop and Scan as loops that stay loops, compared with ONNX Runtime and onnx's reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, parser
+from support.compare import check
+from support.compiling import compiled
+from support.malformed import raises
+from support.oracles import run_onnxruntime, run_reference
+from support.tolerances import assert_close
+
+import convc
+from convc import LimitError, Limits, ModelFileError
+from convc.ir.ops.loop import Loop
+from convc.ir.text import parse_graph, print_graph
+
+RNG = np.random.default_rng(0)
+
+
+def model(text: str, opset: int = 17) -> onnx.ModelProto:
+    """A model from ONNX's text form. ``@steps`` in it stands for a body's declarations of its number and condition."""
+    text = text.replace("@steps", "int64 i, bool go")
+    made = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def counted(steps: int) -> onnx.ModelProto:
+    return model(f"""g (float[3] x, float[3] w) => (float[3] last, float[{steps},3] all) {{
+      n = Constant <value_int = {steps}> ()
+      last, all = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] t, float[3] u)
+        {{ go2 = Identity(go) f = Cast<to = 1>(i) sw = Mul(s, w) t = Tanh(sw) u = Add(t, f) }}> (n, , x) }}""")
+
+
+def drawn(made: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Random values for the inputs of a model."""
+    feeds = {}
+    for i in made.graph.input:
+        dtype = helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)
+        shape = [d.dim_value for d in i.type.tensor_type.shape.dim]
+        low, high = (-1.0, 1.0) if dtype.kind == "f" else (0.0, 2.0)
+        feeds[i.name] = RNG.uniform(low, high, shape).astype(dtype)
+    return feeds
+
+
+LOOPS: dict[str, str] = {
+    "states that swap": """g (float[3] x, float[3] y) => (float[3] a, float[3] b, float[9,3] c) {
+      n = Constant <value_int = 9> ()
+      a, b, c = Loop <body = b (@steps, float[3] s, float[3] t) => (bool go2, float[3] t2, float[3] s2, float[3] s3)
+        { go2 = Identity(go) t2 = Identity(t) s2 = Identity(s) s3 = Identity(s) }> (n, , x, y) }""",
+    "states that read each other": """g (float[3] x, float[3] y) => (float[3] a, float[3] b) {
+      n = Constant <value_int = 8> ()
+      a, b = Loop <body = b (@steps, float[3] s, float[3] t) => (bool go2, float[3] p, float[3] q)
+        { go2 = Identity(go) p = Sub(s, t) q = Tanh(s) }> (n, , x, y) }""",
+    "a state that is stacked, twice": """g (float[3] x, float[3] w) => (float[3] a, float[7,3] b, float[7,3] c) {
+      n = Constant <value_int = 7> ()
+      a, b, c = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p, float[3] p2, float[3] p3)
+        { go2 = Identity(go) p = Sub(s, w) p2 = Identity(p) p3 = Identity(p) }> (n, , x) }""",
+    "one initial value for two states": """g (float[3] x) => (float[3] a, float[3] b) {
+      n = Constant <value_int = 6> ()
+      a, b = Loop <body = b (@steps, float[3] s, float[3] t) => (bool go2, float[3] p, float[3] q)
+        { go2 = Identity(go) p = Add(s, t) q = Sub(s, x) }> (n, , x, x) }""",
+    "outputs that the body does not make": """g (float[3] x, float[3] w) => (float[3] a, float[6,3] b, float[6,2] c) {
+      n = Constant <value_int = 6> ()
+      a, b, c = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] s2, float[3] p, float[2] q)
+        { go2 = Identity(go) s2 = Identity(s) p = Identity(w) q = Constant <value_floats = [1.0, 2.0]> () }>
+        (n, , x) }""",
+    "a counter of [1]": """g (float[3] x) => (float[3] a, int64[6,1] b, float[6,3] c) {
+      n = Constant <value_ints = [6]> ()
+      yes = Constant <value = bool[1] {1}> ()
+      a, b, c = Loop <body = b (int64[1] i, bool[1] go, float[3] s)
+          => (bool[1] go2, float[3] p, int64[1] j, float[3] p2)
+        { go2 = Identity(go) f = Cast<to = 1>(i) p = Add(s, f) j = Identity(i) p2 = Mul(p, f) }> (n, yes, x) }""",
+    "the condition ends it": """g (float[3] x) => (float[3] a, float[12,3] b) {
+      n = Constant <value_int = 100> ()
+      yes = Constant <value = bool {1}> ()
+      eleven = Constant <value_int = 11> ()
+      a, b = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p, float[3] p2)
+        { go2 = Less(i, eleven) p = Sin(s) p2 = Cos(p) }> (n, yes, x) }""",
+    "a state ends it": """g (float[3] x) => (float[3] a, int64 b) {
+      yes = Constant <value = bool {1}> ()
+      zero = Constant <value_int = 0> ()
+      two = Constant <value_int = 2> ()
+      most = Constant <value_int = 30> ()
+      a, b = Loop <body = b (@steps, float[3] s, int64 j) => (bool go2, float[3] p, int64 j2)
+        { j2 = Add(j, two) go2 = Less(j2, most) p = Sin(s) }> (, yes, x, zero) }""",
+    "it never begins": """g (float[3] x) => (float[3] a, float[0,3] b) {
+      n = Constant <value_int = 5> ()
+      no = Constant <value = bool {0}> ()
+      a, b = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p, float[3] p2)
+        { go2 = Identity(go) p = Sin(s) p2 = Cos(p) }> (n, no, x) }""",
+    "a loop in a loop, and an If": """g (float[3] x, float[3] w) => (float[3] a, float[5,6,3] b) {
+      n = Constant <value_int = 5> ()
+      m = Constant <value_int = 6> ()
+      one = Constant <value_int = 3> ()
+      a, b = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p, float[6,3] p2) {
+          go2 = Identity(go)
+          few = Less(i, one)
+          v = If <then_branch = t () => (float[3] v1) { v1 = Tanh(s) }, else_branch = e () => (float[3] v2)
+            { v2 = Neg(s) }> (few)
+          p, p2 = Loop <body = c (int64 i2, bool go3, float[3] s2) => (bool go4, float[3] s3, float[3] s4)
+            { go4 = Identity(go3) sw = Mul(s2, w) s3 = Add(sw, v) f = Cast<to = 1>(i) s4 = Add(s3, f) }> (m, , v) }>
+        (n, , x) }""",
+    "a state whose shape changes at first": """g (float[1] x) => (float[6] a) {
+      n = Constant <value_int = 5> ()
+      a = Loop <body = b (@steps, float[d] s) => (bool go2, float[e] p)
+        { go2 = Identity(go) p = Concat<axis = 0>(s, x) }> (n, , x) }""",
+    "shapes that follow from the counter": """g (float[20,3] q) => (float[3] a) {
+      n = Constant <value_int = 6> ()
+      zero = Constant <value_ints = [0]> ()
+      s0 = Constant <value_floats = [0.0, 0.0, 0.0]> ()
+      a = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p) {
+        go2 = Identity(go) one = Constant <value_int = 1> () j = Add(i, one) e = Unsqueeze(j, zero)
+        part = Slice(q, zero, e) r = ReduceSum<keepdims = 0>(part, zero) p = Add(s, r) }> (n, , s0) }""",
+    "scans in both directions": """g (float[20,3] q, float[3,20] r, float[3] x)
+        => (float[3] last, float[3,20] a, float[20,3] b) {
+      last, a, b = Scan <num_scan_inputs = 2, scan_input_axes = [0, -1], scan_input_directions = [1, 0],
+        scan_output_axes = [-1, 0], scan_output_directions = [0, 1], body = b (float[3] s, float[3] e, float[3] f)
+          => (float[3] t, float[3] u, float[3] v)
+        { es = Mul(e, s) t = Add(es, f) u = Sub(t, e) v = Identity(f) }> (x, q, r) }""",
+    "no state": """g (int64[20] k) => (int64[20] a) {
+      a = Scan <num_scan_inputs = 1, body = b (int64 e) => (int64 t) { t = Mul(e, e) }> (k) }""",
+    "only states": """g (int64[20] k) => (int64 a) {
+      zero = Constant <value_int = 0> ()
+      a = Scan <num_scan_inputs = 1, body = b (int64 s, int64 e) => (int64 t) { t = Add(s, e) }> (zero, k) }""",
+    "other dtypes": """g (float16[20,3] h, bool[20,3] m, uint8[20,5] u)
+        => (bool[3] mm, uint8[5] uu, float16[20,3] a, uint8[20,5] b) {
+      m0 = Constant <value = bool[3] {1, 0, 1}> ()
+      u0 = Constant <value = uint8[5] {1, 2, 3, 4, 5}> ()
+      mm, uu, a, b = Scan <num_scan_inputs = 3,
+        body = b (bool[3] p, uint8[5] v, float16[3] e, bool[3] f, uint8[5] c)
+          => (bool[3] p2, uint8[5] v2, float16[3] e2, uint8[5] c2)
+        { p2 = Xor(p, f) v2 = Add(v, c) one = Cast<to = 10>(p2) e2 = Add(e, one) c2 = Max(v2, c) }>
+        (m0, u0, h, m, u) }""",
+    "a matrix product with weights": """g (float[20,3] q) => (float[1,8] a, float[20,1,8] b) {
+      s0 = Constant <value = float[1,8] {0, 0, 0, 0, 0, 0, 0, 0}> ()
+      three = Constant <value_ints = [1, 3]> ()
+      w0 = Constant <value_floats = [0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7, -0.8]> ()
+      rows = Constant <value_ints = [3, 8]> ()
+      cols = Constant <value_ints = [8, 8]> ()
+      w = Expand(w0, rows)
+      v = Expand(w0, cols)
+      a, b = Scan <num_scan_inputs = 1, body = b (float[1,8] s, float[3] e) => (float[1,8] t, float[1,8] u)
+        { e2 = Reshape(e, three) y = MatMul(e2, w) z = MatMul(s, v) yz = Add(y, z) t = Tanh(yz) u = Identity(t) }>
+        (s0, q) }""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_numbers(name: str) -> None:
+    made = model(LOOPS[name])
+    feeds = drawn(made)
+    check(made, feeds)
+    graph = convc.load_onnx(made)
+    assert parse_graph(print_graph(graph), {c.sha: c.array for c in graph.all_constants()}) == graph
+    exported = convc.to_onnx(graph)
+    check(exported, feeds)
+    check(exported, feeds, run_reference)  # onnx's reference lacks some forms of Loop and Scan, but not what is written
+
+
+def test_the_body_is_compiled_once() -> None:
+    """A loop of 1,200 steps has the kernels of one of 12, and the code of both has the same functions."""
+    few, many = (compiled(counted(steps)) for steps in (12, 1200))
+    assert [k.group.name for k in few.kernels] == [k.group.name for k in many.kernels]
+    check(counted(1200), drawn(counted(1200)))
+
+
+def test_weights_are_packed_once() -> None:
+    """What follows from constants is computed at load, and what is the same in every step before the loop."""
+    made = model("""g (float[20,3] q, float[3] x) => (float[20,3] a) {
+      w = Constant <value = float[3] {1, 2, 3}> ()
+      a = Scan <num_scan_inputs = 1, body = b (float[3] e) => (float[3] u)
+        { v = Exp(x) ww = Cos(w) wv = Add(ww, v) ev = Mul(e, wv) u = Tanh(ev) }> (q) }""")
+    model_ = compiled(made)
+    (loop,) = [k for k in model_.kernels if k.rule == "loop"]
+    op = loop.group.anchor.op
+    assert isinstance(op, Loop)
+    assert len(op.body.nodes) == 1
+    assert not op.body.constants
+    check(made, drawn(made))
+
+
+def test_a_loop_of_constants_runs_at_load() -> None:
+    made = model("""g (float[3] x) => (float[3] y) {
+      n = Constant <value_int = 9> ()
+      w = Constant <value = float[3] {1, 2, 3}> ()
+      a = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] t) { go2 = Identity(go) t = Sin(s) }> (n, , w)
+      y = Add(x, a) }""")
+    check(made, drawn(made))
+    steps = compiled(made).description.details["memory"]["steps"]
+    assert any(s["kernel"].endswith("loop") for s in steps)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_parallel_kernels_in_a_body(threads: int) -> None:
+    made = model("""g (float[6,64,64] q, float[64,64] x) => (float[64,64] a, float[6,64,64] b) {
+      a, b = Scan <num_scan_inputs = 1, body = b (float[64,64] s, float[64,64] e) => (float[64,64] t, float[64,64] u)
+        { se = MatMul(s, e) t = Tanh(se) u = Relu(se) }> (x, q) }""")
+    feeds = {
+        name: RNG.uniform(-0.1, 0.1, shape).astype(np.float32) for name, shape in (("q", (6, 64, 64)), ("x", (64, 64)))
+    }
+    for g, w in zip(compiled(made, threads=threads).run(feeds).values(), run_onnxruntime(made, feeds), strict=True):
+        assert_close(g, w)
+
+
+def test_a_loop_that_never_ends_is_refused() -> None:
+    text = """g (float[3] x) => (float[3] a) {
+      yes = Constant <value = bool {1}> ()
+      a = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] p) { go2 = Identity(go) p = Sin(s) }>
+        (, yes, x) }"""
+    with raises(ModelFileError, "Loop node", "never ends"):
+        convc.load_onnx(model(text))
+
+
+def test_too_many_steps_are_refused() -> None:
+    with raises(LimitError, "Loop node", "1200 steps", "the limit is 1000", "--limit steps="):
+        convc.load_onnx(counted(1200), limits=Limits(steps=1000))
+
+
+def test_steps_that_differ_are_unrolled_within_the_limit() -> None:
+    text = LOOPS["a state whose shape changes at first"].replace("value_int = 5", "value_int = 600")
+    with raises(LimitError, "Loop node", "unrolled", "state 0 is float32[1] before a step and float32[2] after it"):
+        convc.load_onnx(model(text.replace("float[6] a", "float[601] a")), limits=Limits(nodes=500))
+
+
+def test_dynamic_sizes() -> None:
+    """The sizes of a body's values may be given when the graph is there already."""
+    graph = convc.load_onnx(
+        model("""g (float[9,b,3] q, float[b,3] x) => (float[b,3] a, float[9,b,3] c) {
+      a, c = Scan <num_scan_inputs = 1, body = b (float[b,3] s, float[b,3] e) => (float[b,3] t, float[b,3] u)
+        { se = Add(s, e) t = Tanh(se) u = Relu(se) }> (x, q) }""")
+    )
+    fixed = model("""g (float[9,2,3] q, float[2,3] x) => (float[2,3] a, float[9,2,3] c) {
+      a, c = Scan <num_scan_inputs = 1, body = b (float[2,3] s, float[2,3] e) => (float[2,3] t, float[2,3] u)
+        { se = Add(s, e) t = Tanh(se) u = Relu(se) }> (x, q) }""")
+    feeds = drawn(fixed)
+    got = convc.compile(graph, shapes={name: x.shape for name, x in feeds.items()}).run(feeds)
+    for g, w in zip(got.values(), run_onnxruntime(fixed, feeds), strict=True):
+        assert_close(g, w)
