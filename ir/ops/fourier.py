@@ -1,4 +1,4 @@
-"""Import of discrete Fourier transforms, as products with matrices of sines and cosines."""
+"""Import of discrete Fourier transforms (``_fft.py``), and of those of the windows of a signal."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from typing import Any
 import numpy as np
 
 from ..graph import Value
+from ..limits import check_made
 from ..onnx_io import ImportNode, imports
+from ..types import TensorType
 from ._axes import axis_of
+from ._fft import LONGEST, basis, transform
+from ._reducers import WIDER
 from .binary import Mul
+from .cast import Cast
 from .conv import Conv
-from .matmul import MatMul
+from .gather import Gather
 from .reshape import Reshape
-from .slice import Slice
 from .transpose import Transpose
 
-LONGEST = 2048
-"""The most points of a transform, whose matrix has 4 n**2 numbers; longer ones would need a fast transform."""
+LONGEST_WINDOW = 2048
+"""The most points of a window that is transformed by a convolution, whose weight has 2 n**2 numbers."""
 
 
 @imports("DFT")
 def _import_dft(n: ImportNode) -> Any:
     """Import a transform of complex (last axis of size 2) or real (size 1) numbers along an axis; ONNX DFT-20.
 
-    The transform becomes a matrix product. ``inverse`` divides by the length. ``onesided`` keeps the first n/2 + 1
-    results; together with ``inverse`` it makes real numbers from these.
+    ``inverse`` divides by the length. ``onesided`` keeps the first n/2 + 1 results; together with ``inverse`` it makes
+    real numbers from these. float16 and bfloat16 are transformed in float32.
     """
     x, sides = n.input(0), (bool(n.attr("inverse", 0)), bool(n.attr("onesided", 0)))
     given = n.ints(2, "axis") if n.opset >= 20 else (n.attr("axis", 1),)
@@ -33,51 +37,62 @@ def _import_dft(n: ImportNode) -> Any:
     axis = axis_of(given[0] if given else -2, rank)
     if axis == rank - 1 or x.type.sizes[-1] not in (1, 2):
         raise n.error("its last axis must hold one or two parts of a number, and is not transformed")
-    size, parts = x.type.sizes[axis], x.type.sizes[-1]
+    size = x.type.sizes[axis]
     length = (n.ints(1, "dft_length") or (2 * (size - 1) if all(sides) else size,))[0]
     check_length(n, length)
-    matrix = basis(length, size, *sides)[:, :parts]
-    rows, _, bins, made = matrix.shape
-    if rows < size:
-        x = n.emit(Slice((axis,), (0,), (rows,)), x)
     last = (*(a for a in range(rank - 1) if a != axis), axis, rank - 1)
     turned = n.emit(Transpose(last), x) if last != tuple(range(rank)) else x
-    kept = turned.type.sizes[:-2]
-    weight = n.constant(matrix.reshape(rows * parts, bins * made).astype(x.type.numpy_dtype), "basis")
-    y = n.emit(MatMul(), n.emit(Reshape((*kept, rows * parts)), turned), weight)
-    y = n.emit(Reshape((*kept, bins, made)), y)
+    y = _transformed(n, turned, length, *sides)
     back = tuple(last.index(a) for a in range(rank))
     return n.emit(Transpose(back), y) if back != tuple(range(rank)) else y
 
 
 @imports("STFT")
 def _import_stft(n: ImportNode) -> Any:
-    """Import the transforms of the windows of a signal ``B L 1`` or ``B L 2``, a result ``B windows bins 2``; ONNX
-    STFT-17.
+    """Import the transforms of the windows of a signal ``B L``, ``B L 1`` or ``B L 2``, a result ``B windows bins 2``;
+    ONNX STFT-17.
 
-    They become a convolution whose weight is the window times the matrix of the transform.
+    They become a convolution whose weight is the window times the matrix of the transform. Long windows are taken out
+    of the signal, and transformed one by one.
     """
     x, step, window, given = n.input(0), n.ints(1, "frame_step"), n.optional(2), n.ints(3, "frame_length")
+    if x.type.rank == 2:  # a real signal, as PyTorch's exporter writes it
+        x = n.emit(Reshape((*x.type.sizes, 1)), x)
     if x.type.rank != 3 or x.type.sizes[-1] not in (1, 2) or not step or step[0] < 1:
-        raise n.error(f"takes a signal [batch, length, 1 or 2] and a step of at least 1, not {x.type} and {step}")
-    length = window.type.sizes[0] if window else given[0] if given else x.type.sizes[1]
+        raise n.error(
+            f"takes a signal [batch, length] or [batch, length, 1 or 2] and a step of at least 1, not {x.type} and "
+            f"{list(step or ())}"
+        )
+    batch, size, parts = x.type.sizes
+    length = window.type.sizes[0] if window else given[0] if given else size
     if given and given[0] != length:
         raise n.unsupported(f"frame_length {given[0]} must be the size of the window, {length}")
     check_length(n, length)
-    batch, _, parts = x.type.sizes
-    matrix = basis(length, length, False, bool(n.attr("onesided", 1)))[:, :parts]
+    if length > size:
+        raise n.error(f"its windows of {length} points do not fit in a signal of {size}")
+    onesided = bool(n.attr("onesided", 1))
+    if length > LONGEST_WINDOW:
+        starts = np.arange(0, size - length + 1, step[0])
+        check_made(TensorType("i64", (len(starts), length)), f"{n.describe()}: the positions of its windows")
+        x = n.emit(Gather(1), x, n.constant(starts[:, None] + np.arange(length), "windows"))
+        if window:
+            x = n.emit(Mul(), x, n.emit(Reshape((length, 1)), window))
+        return _transformed(n, x, length, False, onesided)
+    matrix = basis(length, length, False, onesided)[:, :parts]
     bins = matrix.shape[2]
     weight = n.constant(matrix.reshape(length, parts, 2 * bins).T.astype(x.type.numpy_dtype), "basis")
     if window:
         weight = n.emit(Mul(), weight, window)
-    y = n.emit(Conv(strides=(step[0],)), _channels_first(n, x), weight)
+    y = n.emit(Conv(strides=(step[0],)), n.emit(Transpose((0, 2, 1)), x), weight)
     y = n.emit(Transpose((0, 2, 1)), y)
     return n.emit(Reshape((batch, y.type.sizes[1], bins, 2)), y)
 
 
-def _channels_first(n: ImportNode, x: Value) -> Value:
-    turned: Value = n.emit(Transpose((0, 2, 1)), x)
-    return turned
+def _transformed(n: ImportNode, x: Value, length: int, inverse: bool, onesided: bool) -> Value:
+    """The transform of ``[..., points, parts]``, computed in float32 at least."""
+    wide = WIDER.get(x.type.dtype)
+    y = transform(n, n.emit(Cast(wide), x) if wide else x, length, inverse, onesided)
+    return n.emit(Cast(x.type.dtype), y) if wide else y
 
 
 def check_length(n: ImportNode, length: int) -> None:
@@ -86,29 +101,3 @@ def check_length(n: ImportNode, length: int) -> None:
         raise n.error(f"its length is {length}; it must be at least 1")
     if length > LONGEST:
         raise n.unsupported(f"a transform of {length} points is not supported; at most {LONGEST} are")
-
-
-def basis(length: int, given: int, inverse: bool, onesided: bool) -> np.ndarray:
-    """The transform as a tensor ``[point, part, bin, part]`` in float64.
-
-    Of ``given`` points it has those that it reads, the first.
-    """
-    points, bins = min(given, length), length
-    if onesided and inverse:
-        points = min(given, length // 2 + 1)
-    elif onesided:
-        bins = length // 2 + 1
-    turn = 2 * np.pi / length * (np.outer(np.arange(points), np.arange(bins)) % length)
-    c, s = np.cos(turn), np.sin(turn) * (1 if inverse else -1)
-    whole = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], 1)
-    if not inverse:
-        return whole
-    whole /= length
-    if not onesided:
-        return whole
-    twice = np.full(points, 2.0)  # each bin stands for its mirror image too, except the first and the middle one
-    twice[0] = 1
-    if length % 2 == 0 and points == length // 2 + 1:
-        twice[-1] = 1
-    real: np.ndarray = whole[..., :1] * twice[:, None, None, None]
-    return real

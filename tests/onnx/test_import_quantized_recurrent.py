@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from support import compare
 from support.malformed import raises
 from support.models import one_node
 from support.oracles import run_onnxruntime, run_reference
 
 import convc
-from convc import UnsupportedOpError
+from convc import ModelFileError, UnsupportedOpError
 
 rng = np.random.default_rng(0)
 
@@ -129,11 +130,61 @@ def test_real_inverse_dft(size: int) -> None:
     check("DFT", [x, np.array(size)], inverse=1, onesided=1, axis=1, oracle=run_reference)
 
 
+@pytest.mark.parametrize(
+    ("length", "points", "inverse", "onesided", "parts", "opset"),
+    [
+        (360, 360, 0, 0, 2, 20), (4096, 4096, 0, 1, 1, 17), (6000, 3001, 1, 1, 2, 20),
+        (3000, 5000, 0, 0, 2, 20),  # split
+        (2053, 2053, 0, 1, 1, 20), (4099, 2050, 1, 1, 2, 17), (4106, 100, 1, 0, 2, 20), (2053, 5000, 0, 0, 2, 20),
+        # prime factors that are too large for a matrix
+    ],
+)  # fmt: skip
+def test_long_dft(length: int, points: int, inverse: int, onesided: int, parts: int, opset: int) -> None:
+    """Against numpy's transforms in float64: the error is that of a few roundings."""
+    x = floats(2, points, parts)
+    attrs = {"inverse": inverse, "onesided": onesided, **({"axis": 1} if opset < 20 else {})}
+    inputs = [x, np.array(length)] + ([np.array(1)] if opset >= 20 else [])
+    made, feeds = model("DFT", inputs, 1, opset, 1, **attrs)
+    got = convc.compile(made, threads=1)(*feeds.values())
+    z = x.astype(np.float64) @ [1, 1j][:parts]
+    if inverse and onesided:
+        want = np.fft.irfft(z, length, axis=1)[..., None]
+    else:
+        want = (np.fft.ifft if inverse else np.fft.fft)(z, length, axis=1)
+        want = np.stack([want.real, want.imag], -1)[:, : length // 2 + 1 if onesided else length]
+    assert got.shape == want.shape
+    assert abs(got - want).max() < 2e-6 * abs(want).max()
+
+
 @pytest.mark.parametrize("onesided", [0, 1])
 def test_stft(onesided: int) -> None:
-    signal, step, window = floats(2, 40, 1), np.array(7), np.hanning(12).astype(np.float32)
-    check("STFT", [signal, step, window], onesided=onesided)
-    check("STFT", [signal, step, None, np.array(12)], onesided=onesided)
+    step, window = np.array(7), np.hanning(12).astype(np.float32)
+    for signal in (floats(2, 40, 1), floats(2, 40)):  # of rank 2 as PyTorch's exporter writes it
+        oracle = run_onnxruntime if signal.ndim == 3 else stft
+        check("STFT", [signal, step, window], onesided=onesided, oracle=oracle)
+        check("STFT", [signal, step, None, np.array(12)], onesided=onesided, oracle=oracle)
+    check("STFT", [floats(2, 40, 2), step, window], onesided=0)
+
+
+def stft(made: Any, feeds: Any) -> list[np.ndarray]:
+    """The transforms of the windows of a signal ``[batch, length]``, which ONNX Runtime and the reference refuse."""
+    (node,), weights = made.graph.node, {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    x, step, window, length = (weights.get(name, feeds.get(name)) for name in (*node.input, "")[:4])
+    length = len(window) if length is None else int(length)
+    frames = np.stack([x[:, i : i + length] for i in range(0, x.shape[1] - length + 1, int(step))], 1)
+    z = (np.fft.rfft if node.attribute[0].i else np.fft.fft)(frames * (1.0 if window is None else window))
+    return [np.stack([z.real, z.imag], -1).astype(np.float32)]
+
+
+def test_stft_of_long_windows() -> None:
+    window = np.hanning(2100).astype(np.float32)
+    check("STFT", [floats(2, 5000), np.array(900), window], oracle=stft, onesided=1)
+
+
+def test_stft_of_a_short_signal_is_refused() -> None:
+    made, _ = model("STFT", [floats(2, 10), np.array(3), None, np.array(12)], 1, 17, 1)
+    with raises(ModelFileError, "STFT node", "windows of 12 points do not fit in a signal of 10"):
+        convc.load_onnx(made)
 
 
 def test_max_unpool() -> None:
