@@ -11,7 +11,9 @@ from .choices import Choices
 from .layouts import Blocks
 from .machine import Machine
 from .passes.choose_algorithms import choose_algorithms
+from .passes.convert_precision import convert_precision
 from .passes.integer_products import integer_products
+from .passes.narrow_constants import narrow_constants
 from .passes.quantized_convs import quantized_convs
 
 FEW_STEPS = 4
@@ -29,6 +31,7 @@ def pipeline(machine: Machine, precision: str = "default", choices: Choices | No
     return Pipeline(
         (
             *enter_loops(FEW_STEPS),
+            Pass("convert_precision", convert_precision),
             Pass("quantized_moves", quantized_moves),
             Pass("quantized_convs", lambda g: quantized_convs(g, machine)),
             *SIMPLIFY,
@@ -36,6 +39,7 @@ def pipeline(machine: Machine, precision: str = "default", choices: Choices | No
             Pass("assign_layouts", lambda g: assign_layouts(g, layouts)),
             *([] if precision == "strict" else [algorithms]),
             Pass("pack_dense", lambda g: pack_dense(g, layouts)),
+            Pass("narrow_constants", narrow_constants),
             *GROUP,
         )
     )

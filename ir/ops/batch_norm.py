@@ -29,8 +29,8 @@ class BatchNorm(Op):
     """``(x - mean[c]) / sqrt(var[c] + epsilon) * scale[c] + b[c]``; ONNX BatchNormalization-15.
 
     Operands x, scale, b, mean, var: data ``N C ...`` in any layout and four vectors ``C`` of any float dtype; data of
-    rank 1 has one channel. Graphs seldom hold this op: for constant vectors the importer emits a multiplication and an
-    addition. With ``training_mode=1`` the op reads statistics that other ops compute.
+    rank 1 has one channel. Graphs seldom hold this op: for constant vectors of more than 16 bits the importer emits a
+    multiplication and an addition. With ``training_mode=1`` the op reads statistics that other ops compute.
     """
 
     name = "batch_norm"
@@ -96,7 +96,8 @@ def _import_batch_norm(n: ImportNode) -> Any:
     known = [n.builder.constant_of(p) for p in params]
     arrays = [a.astype(np.float64) for a in known if a is not None]
     whole = n.opset < 9 and not n.attr("spatial", 1)
-    if len(arrays) < 4:
+    # scale and shift in 16 bits would be rounded, which costs more digits than the op itself
+    if len(arrays) < 4 or (x.type.dtype in ("f16", "bf16") and not whole):
         if whole:
             raise n.unsupported("spatial=0 with scale, b, mean or var computed at run time")
         return n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, *params)
