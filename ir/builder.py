@@ -46,6 +46,8 @@ class Builder:
         self.inputs: list[Value] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
+        self.streams = 0
+        """The number of nodes so far that draw random numbers (``ir/random.py``)."""
         self._trims: dict[str, Node] = {}
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}

@@ -172,8 +172,10 @@ def _kept(s: _Steps) -> list[Value]:
     types = [*(v.type for v in s.state), *s.elements]
     taken = [Value(b.fresh(name), t) for name, t in zip(s.names, types, strict=True)]
     before = [initial if i in same else v for i, (initial, v) in enumerate(zip(s.state, taken, strict=False))]
-    since = len(b.nodes)
+    since, streams = len(b.nodes), b.streams
     made = s.run(before, taken[count:])
+    if b.streams > streams:
+        raise n.unsupported("its body draws random numbers, which differ from step to step")
     if any(map(b.is_trimmed, [*made, *s.state])):
         raise n.unsupported("a size in its body follows from data when the model runs")
     nodes = b.cut(since)

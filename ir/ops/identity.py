@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..lowering import TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, f32, sample
@@ -35,15 +33,3 @@ class Identity(Elementwise):
 @imports("Identity", folds=True)
 def _import_identity(n: ImportNode) -> Any:
     return n.input(0)
-
-
-@imports("Dropout")
-def _import_dropout(n: ImportNode) -> Any:
-    x = n.input(0)
-    training = not n.attr("is_test", 0) if n.opset < 7 else n.opset >= 12 and bool(n.const(2, "training_mode"))
-    ratio = n.attr("ratio", 0.5) if n.opset < 12 else n.const(1, "ratio")
-    if training and (ratio is None or np.any(ratio != 0)):
-        raise n.unsupported("it is in training mode, which is random; export the model for inference")
-    if len(n.proto.output) == 1:
-        return x
-    return x, n.filled(x.type.sizes, 1, "bool" if n.opset >= 10 else x.type.dtype, "mask")
