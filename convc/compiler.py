@@ -15,6 +15,7 @@ from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.pipeline import make_dump_folder
+from convc.ir.random import current_seed, seeded
 from convc.ir.sizes import Dim
 
 from .cache import cache_key, disk_cache, through
@@ -46,6 +47,7 @@ def compile(
     cache: bool | None = None,
     keep: Keep | None = None,
     limits: Limits | None = None,
+    seed: int = 0,
     dump_dir: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Compile a model to machine code.
@@ -77,6 +79,8 @@ def compile(
     inputs and outputs keep their dtypes.
 
     ``limits`` bounds what a model may ask for, such as memory; a model beyond them is refused (``convc.Limits``).
+    ``seed``, from 0 to 2**64 - 1, determines the numbers of random nodes without a seed of their own. Every call of the
+    model draws the same numbers (``ir/random.py``).
     ``dump_dir`` is a folder that receives the graph after every pass.
 
     Raises subclasses of ``ConvcError``, whose messages name the node and the cause.
@@ -85,7 +89,7 @@ def compile(
     folder = Path(dump_dir) if dump_dir is not None else None
     if folder is not None:
         make_dump_folder(folder)  # before the long part, not after it
-    with guarded(limits):
+    with guarded(limits), seeded(seed):
         recipe = Recipe(backend_of(options), options, folder, current())
         recipe.backend.units(options)  # raises for malformed options before the model is read
         if isinstance(shapes, Sequence):
@@ -121,9 +125,11 @@ def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
 
 
 def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicModel:
+    seed = current_seed()
+
     def make(shapes: Mapping[str, tuple[int, ...]]) -> CompiledModel:
         try:
-            with guarded(recipe.limits):
+            with guarded(recipe.limits), seeded(seed):
                 return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
         except ConvcError as e:
             sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

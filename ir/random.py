@@ -48,6 +48,11 @@ def seeded(seed: int) -> Iterator[None]:
         _seed.reset(token)
 
 
+def current_seed() -> int:
+    """The seed in use."""
+    return _seed.get()
+
+
 class Stream:
     """The random numbers of one node: the stream ``number`` of a seed.
 

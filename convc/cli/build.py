@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --target cuda: show the registers, memory and occupancy of each kernel on each architecture",
     )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="determines what random nodes without a seed of their own draw"
+    )
     add_threads(parser)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")
 
@@ -74,6 +77,7 @@ def main(args: argparse.Namespace) -> None:
         args.threads,
         arch=args.arch,
         precision=args.precision,
+        seed=args.seed,
         dump_dir=args.dump_dir,
     )
     progress("writing")
