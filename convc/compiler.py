@@ -6,11 +6,14 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convc.backends.backend import Backend, Options, backend_of
-from convc.ir.errors import ConvcError, ShapeError
+from convc.ir.errors import ConvcError, NotConstantError, ShapeError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
@@ -49,6 +52,8 @@ def compile(
     limits: Limits | None = None,
     seed: int = 0,
     dump_dir: str | os.PathLike[str] | None = None,
+    values: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> Model:
     """Compile a model to machine code.
 
@@ -59,6 +64,12 @@ def compile(
     compiles the network again for each combination of sizes that it is called with; ``keep`` bounds how many of these
     compiled models stay in memory. A sequence of such mappings gives a ``ModelSet``, which holds one compiled model for
     each of them and is saved as one artifact.
+
+    ``values`` makes constants of inputs, by name, as ``{"sr": 16000}``; the model does not take these inputs any more.
+    It replaces the values of weights that an ONNX file also lists as inputs. Where the network needs the value of a
+    small input that is not given, such as the sizes of a Resize, the result is a ``DynamicModel`` too, which compiles
+    it for each value that it is called with. ``outputs`` cuts the model: it names the values that are returned in place
+    of the model's outputs, of the inputs only those remain that they need.
 
     Models compiled for dynamic sizes are stored in the cache on disk (``convc/cache.py``), where every process finds
     them that compiles the same model with the same options. ``cache=True`` stores all models there, and
@@ -93,20 +104,52 @@ def compile(
         recipe = Recipe(backend_of(options), options, folder, current())
         recipe.backend.units(options)  # raises for malformed options before the model is read
         if isinstance(shapes, Sequence):
-            return model_of(_several(source, shapes, recipe, cache is True))
-        found = reader(source, shapes)
-        if is_open(found.inputs):
-            return _dynamic(found, recipe, cache is not False, keep or Keep())
-        return model_of(recipe.models(_fixed(found)[0], cache is True))
+            return model_of(_several(source, shapes, recipe, cache is True, values, outputs))
+        found = reader(source, shapes, values, outputs)
+        return _with_optional(_model(found, recipe, cache, keep or Keep()), found, recipe, cache, keep or Keep())
 
 
-def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bool) -> list[CompiledModel]:
+def _model(found: Reader, recipe: Recipe, cache: bool | None, keep: Keep) -> Model:
+    """The compiled model, or the one that compiles when it is called, where sizes or values are left to its callers."""
+    if is_open(found.inputs):
+        return _dynamic(found, recipe, cache is not False, keep)
+    try:
+        graph, _ = _fixed(found)
+    except NotConstantError as e:
+        if not e.inputs:
+            raise
+        return _dynamic(found, recipe, cache is not False, keep, e.inputs)
+    return model_of(recipe.models(graph, cache is True))
+
+
+def _with_optional(model: Model, found: Reader, recipe: Recipe, cache: bool | None, keep: Keep) -> Model:
+    """The model, which takes optional inputs as well when it is run by names."""
+    if found.optional:
+        seed = current_seed()
+
+        @lru_cache(maxsize=4)
+        def taking(names: frozenset[str]) -> Model:
+            with seeded(seed):
+                return _dynamic(found.taking(names), recipe, cache is not False, keep)
+
+        model.optional, model._taking = found.optional, taking
+    return model
+
+
+def _several(
+    source: Source,
+    shapes: Sequence[Shapes],
+    recipe: Recipe,
+    cache: bool,
+    values: Mapping[str, Any] | None,
+    outputs: Sequence[str] | None,
+) -> list[CompiledModel]:
     """The models for each of several shapes. Raises ``ShapeError`` when one of them leaves a size dynamic."""
     if not shapes:
         raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     models = []
     for given in shapes:
-        found = reader(source, given)
+        found = reader(source, given, values, outputs)
         for port in found.inputs:
             if port.is_open:
                 raise ShapeError(
@@ -121,22 +164,32 @@ def _several(source: Source, shapes: Sequence[Shapes], recipe: Recipe, cache: bo
 def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
     """The graph of a source without dynamic sizes, and the shapes of its inputs by name."""
     shapes = {p.name: p.sizes for p in found.inputs}
-    return fix_shapes(found.graph(shapes), {}), shapes
+    return fix_shapes(found.graph(shapes, {}), {}), shapes
 
 
-def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> DynamicModel:
+def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: Sequence[str] = ()) -> DynamicModel:
     seed = current_seed()
 
-    def make(shapes: Mapping[str, tuple[int, ...]]) -> CompiledModel:
+    def make(shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> CompiledModel:
         try:
             with guarded(recipe.limits), seeded(seed):
-                return recipe.at(shapes).for_here().models(fix_shapes(found.graph(shapes), {}), cache)[0]
+                graph = fix_shapes(found.graph(shapes, values), {})
+                return recipe.at(shapes, values).for_here().models(graph, cache)[0]
         except ConvcError as e:
-            sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            e.within(f"for {sizes}")
+            e.within("for " + ", ".join(_with_value(name, shape, values) for name, shape in shapes.items()))
             raise
 
-    return DynamicModel(found.name, found.inputs, found.outputs, make, keep)
+    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value)
+
+
+def _with_value(name: str, shape: Sequence[int], values: Mapping[str, np.ndarray]) -> str:
+    if name not in values or values[name].size > SHOWN:
+        return f"{name} {list(shape)}"
+    return f"{name} = {values[name].tolist()}"
+
+
+SHOWN = 16
+"""Values of inputs of at most this many elements are shown in full."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +222,12 @@ class Recipe:
         what = {"backend": self.backend.name, "precision": self.options.precision, "limits": asdict(self.limits)}
         return what | {"unit": self.backend.key(unit, self.options)}
 
-    def at(self, shapes: Mapping[str, Sequence[int]]) -> Recipe:
-        """The recipe for one of several shapes, whose dumps go into a subfolder named after them."""
+    def at(self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] | None = None) -> Recipe:
+        """The recipe for one of several shapes and values, whose dumps go into a subfolder named after them."""
         if self.dump_dir is None:
             return self
-        name = " ".join(f"{name}={','.join(map(str, s))}" for name, s in shapes.items()).replace("/", "_")
+        named = {**shapes, **{n: v.reshape(-1)[:SHOWN].tolist() for n, v in (values or {}).items()}}
+        name = " ".join(f"{name}={','.join(map(str, s))}" for name, s in named.items()).replace("/", "_")
         return replace(self, dump_dir=self.dump_dir / name)
 
     def for_here(self) -> Recipe:

@@ -1,4 +1,4 @@
-"""Models with dynamic shapes, which are compiled for each combination of sizes that they are called with."""
+"""Models that are compiled when they are called: for the sizes of their inputs, and the values of small ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from convc.ir.errors import ArtifactError, InputError
+import numpy as np
+
+from convc.ir.errors import ArtifactError, InputError, NotConstantError, lacking
 from convc.ir.passes.fix_shapes import checked_shapes
+from convc.ir.passes.fix_values import checked_value
 
 from .reader import narrowed
 from .runtime.description import Port
-from .runtime.model import CompiledModel
+from .runtime.model import CompiledModel, host_array
 from .runtime.model_set import ManySizes, Shapes, shapes_of
 
 
@@ -90,9 +93,10 @@ def _is_made(future: Future[CompiledModel]) -> bool:
 
 
 class DynamicModel(ManySizes):
-    """A network with dynamic shapes, whose sizes are those of the arrays that it is called with.
+    """A network that is compiled when it is called, for the sizes of the arrays that it is called with, and for the
+    values of those small inputs that decide shapes or control flow.
 
-    It is compiled for each new combination of sizes, and keeps the models that were used last. Several threads may call
+    It is compiled for each new combination of them, and keeps the models that were used last. Several threads may call
     it at once: one of them compiles for new sizes, while the others that need the same sizes wait.
     """
 
@@ -103,36 +107,82 @@ class DynamicModel(ManySizes):
         name: str,
         inputs: Sequence[Port],
         outputs: Sequence[Port],
-        make: Callable[[Mapping[str, tuple[int, ...]]], CompiledModel],
+        make: Callable[[Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]], CompiledModel],
         keep: Keep,
+        by_value: Sequence[str] = (),
     ) -> None:
-        """``make`` compiles the network for the shapes of all inputs, given by name."""
+        """``make`` compiles the network for the shapes of inputs, and the values of some of them, given by name.
+
+        ``by_value`` names the inputs for whose values it is compiled, as far as they are known. ``make`` raises
+        ``NotConstantError`` when it needs the values of more of them.
+        """
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make
+        self._by_value = frozenset(by_value)
         self.kept = Kept(keep)
         """The compiled models in memory."""
 
-    def at(self, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
-        """The model for the given shapes of inputs, by name.
+    @property
+    def by_value(self) -> tuple[str, ...]:
+        """The names of the inputs for whose values the network is compiled, as far as they are known.
 
-        Raises ``ShapeError`` when a shape does not fit its input, and ``InputError`` when a dynamic size is left open.
+        These are small inputs that decide shapes or control flow, such as the sizes that a Resize reads.
         """
-        fixed = narrowed(self._inputs, checked_shapes(shapes))
-        return self._get(tuple(_sizes(p) for p in fixed))
+        return tuple(p.name for p in self._inputs if p.name in self._by_value)
 
-    def _pick(self, arrays: Sequence[Any]) -> CompiledModel:
-        return self._get(shapes_of(self._inputs, arrays))
+    def at(self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Any] | None = None) -> CompiledModel:
+        """The model for the given shapes of inputs, and the values of some of them, by name.
 
-    def _get(self, shapes: Shapes) -> CompiledModel:
-        return self.kept.get(shapes, lambda: self._make(dict(zip(self._input_names, shapes, strict=True))))
+        The model takes the inputs whose values are not given. Raises ``ShapeError`` when a shape does not fit its
+        input, and ``InputError`` when a value does not, or when a dynamic size is left open. ``NotConstantError``
+        says which values are missing.
+        """
+        ports = {p.name: p for p in self._inputs}
+        for name in values or {}:
+            if name not in ports:
+                raise InputError(f"values names input {lacking(name, ports)}")
+        fixed = {
+            name: checked_value(name, np.dtype(ports[name].dtype), ports[name].shape, value)
+            for name, value in (values or {}).items()
+        }
+        given = {**{name: value.shape for name, value in fixed.items()}, **checked_shapes(shapes)}
+        return self._get(tuple(_sizes(p) for p in narrowed(self._inputs, given)), fixed)
+
+    def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
+        shapes = shapes_of(self._inputs, arrays)
+        given = dict(zip(self._input_names, arrays, strict=True))
+        ports = {p.name: p for p in self._inputs}
+        while True:
+            values = {name: host_array(ports[name], given[name]) for name in self.by_value}
+            try:
+                model = self._get(shapes, values)
+            except NotConstantError as e:
+                more = {name for name in e.inputs if name in ports} - set(values)
+                if not more:
+                    raise
+                self._by_value |= more  # a name that another thread finds at the same time and loses is found again
+            else:
+                return model, [array for name, array in given.items() if name not in values]
+
+    def _get(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> CompiledModel:
+        key = shapes, tuple((name, value.tobytes()) for name, value in sorted(values.items()))
+        sizes = dict(zip(self._input_names, shapes, strict=True))
+        return self.kept.get(key, lambda: self._make(sizes, values))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Raise ``ArtifactError``, since an artifact holds models of static shapes only."""
-        ports = ", ".join(map(str, self._inputs))
+        open_ports = [str(p) for p in self._inputs if p.is_open and p.name not in self._by_value]
+        if open_ports:
+            raise ArtifactError(
+                f"sizes of the model are open ({', '.join(open_ports)}): compile it for those that the file is to "
+                "hold, with shapes=[...] (--shape, once a size)"
+            )
+        given = ", ".join(f"'{name}': ..." for name in self.by_value)
+        options = " ".join(f"--value {name}=..." for name in self.by_value)
         raise ArtifactError(
-            f"sizes of the model are open ({ports}): compile it for those that the file is to hold, with shapes=[...] "
-            "(--shape, once a size)"
+            f"the model is compiled for the values of inputs when it is called: compile it for those that the file is "
+            f"to hold, with values={{{given}}} ({options})"
         )
 
 

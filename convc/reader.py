@@ -4,75 +4,173 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import onnx
 
 from convc.ir.dtypes import numpy_dtype
-from convc.ir.errors import ConvcError, ModelFileError, ShapeError
+from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
-from convc.ir.sizes import Dim, mismatch
+from convc.ir.passes.fix_values import fix_values
+from convc.ir.rewrite import cut
+from convc.ir.sizes import ANY_RANK, Dim, mismatch
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
 from .files import read_bytes, read_npz
-from .onnx.importer import import_model, load_onnx, model_inputs, read_model
+from .onnx.check import check_model
+from .onnx.importer import import_model, load_onnx, read_model
+from .onnx.ports import (
+    Choices,
+    chosen_inputs,
+    chosen_outputs,
+    input_type,
+    input_value,
+    overridable,
+    stated_dtype,
+    stated_shape,
+)
 from .runtime.description import Port
+
+Shapes = Mapping[str, Sequence[Dim]]
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Reader:
     """A model that was read, with its inputs and outputs, whose sizes may be dynamic.
 
-    ``graph`` makes its graph for the shapes of inputs, given by name.
+    ``graph`` makes its graph for the shapes of inputs, and for the values of those inputs that become constants, both
+    given by name.
     """
 
     name: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    graph: Callable[[Mapping[str, Sequence[int]]], Graph]
+    graph: Callable[[Mapping[str, Sequence[int]], Values], Graph]
+    optional: tuple[Port, ...] = ()
+    """The inputs that have a value already, which the caller may replace."""
+
+    def taking(self, names: Collection[str]) -> Reader:
+        """The same model, with these of the optional inputs among its inputs."""
+        more = tuple(p for p in self.optional if p.name in names)
+        return replace(self, inputs=self.inputs + more, optional=tuple(p for p in self.optional if p not in more))
 
 
-def reader(source: Any, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Reader:
+def reader(
+    source: Any,
+    shapes: Shapes | None = None,
+    values: Values | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Reader:
     """Read a model, in any form that ``as_graph`` takes.
 
     ``shapes`` gives the shapes of some inputs by name. A size that is a string stays dynamic. An ``nn`` module needs
-    the shapes of all of its inputs. Raises ``ShapeError`` when the shapes do not fit the model.
+    the shapes of all of its inputs. ``values`` makes constants of inputs, and ``outputs`` names the values that become
+    the outputs. Raises ``ShapeError`` when the shapes do not fit the model, ``InputError`` when the values do not.
     """
     given = checked(shapes)
+    chosen = checked_outputs(outputs)
+    values = checked_values(values)
     if isinstance(source, Reader):
+        assert not values, "a model that was read has its values"
+        assert not chosen, "a model that was read has its outputs"
         return replace(source, inputs=narrowed(source.inputs, given))
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
-        model, folder = read_model(source)
-        fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
-        inputs = _ports(model_inputs(model, fixed))
-        outputs = tuple(map(_stated, model.graph.output))
-        return Reader(
-            model.graph.name or "main", narrowed(inputs, given), outputs, lambda s: import_model(model, folder, s)
-        )
+        return _of_onnx(source, given, values, chosen)
     if isinstance(source, Graph):
         verify(source)
-        return _of_graph(source, given)
+        return _of_graph(with_choices(source, values, chosen), given)
     fixed = {n: [size for size in shape if isinstance(size, int)] for n, shape in given.items()}
     if all(len(fixed[n]) == len(shape) for n, shape in given.items()):
-        return _of_graph(as_graph(source, fixed), {})
-    inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items())
-    return Reader(type(source).__name__, inputs, (), lambda s: as_graph(source, s))  # traced anew for each shape
+        return _of_graph(as_graph(source, fixed, values=values, outputs=chosen), {})
+    inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items() if name not in values)
+
+    def traced(sizes: Mapping[str, Sequence[int]], more: Values) -> Graph:  # anew for each shape
+        return as_graph(source, {**_shapes_of(values), **sizes}, values={**values, **more}, outputs=chosen)
+
+    return Reader(type(source).__name__, inputs, (), traced)
+
+
+def _of_onnx(source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, outputs: tuple[str, ...]) -> Reader:
+    model, folder = read_model(source)
+    check_model(model)
+    fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
+    # a weight that is also an input becomes an input when its shape is given
+    choices = Choices({**dict.fromkeys(given, ()), **fixed}, values, outputs)
+    inputs = tuple(_port(i, fixed.get(i.name)) for i in chosen_inputs(model, choices))
+    for info in model.graph.input:
+        if info.name in values:
+            input_value(info, values[info.name])  # raises before anything is compiled
+    stated = {v.name: v for v in (*model.graph.value_info, *model.graph.output)}
+    names = chosen_outputs(model, outputs)
+    optional = tuple(_port(i, None) for i in overridable(model) if i.name not in values and i.name not in given)
+
+    def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
+        sizes = {name: shape for name, shape in shapes.items() if name not in more}
+        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs))
+
+    return Reader(
+        model.graph.name or "main",
+        narrowed(inputs, given),
+        tuple(_stated(stated.get(name, onnx.ValueInfoProto(name=name))) for name in names),
+        graph,
+        optional,
+    )
 
 
 def _of_graph(graph: Graph, given: Mapping[str, Sequence[Dim]]) -> Reader:
     outputs = [Value(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
-    return Reader(graph.name, narrowed(_ports(graph.inputs), given), _ports(outputs), lambda s: fix_shapes(graph, s))
+
+    def made(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
+        return fix_values(fix_shapes(graph, shapes), more)
+
+    return Reader(graph.name, narrowed(_ports(graph.inputs), given), _ports(outputs), made)
+
+
+def with_choices(graph: Graph, values: Values, outputs: Sequence[str]) -> Graph:
+    """The graph with some of its inputs made constants, and cut at the values that are named, if any are.
+
+    Raises ``InputError`` for a value that does not fit, and ``GraphError`` for an output that the graph lacks.
+    """
+    graph = fix_values(graph, values)
+    return cut(graph, outputs) if outputs else graph
+
+
+def checked_values(values: Values | None) -> dict[str, Any]:
+    """The values by name. Raises ``InputError`` when they are anything else."""
+    if not isinstance(values, Mapping | None):
+        raise InputError(f"values must give the values of inputs by their names, as {{'sr': 16000}}, not {values!r}")
+    return dict(values or {})
+
+
+def checked_outputs(outputs: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the outputs that the caller chose. Raises ``GraphError`` when they are anything else."""
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
+    if not all(isinstance(name, str) for name in names):
+        raise GraphError(f"outputs must name values of the model, as ['logits'], not {outputs!r}")
+    return names
+
+
+def _shapes_of(values: Values) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(value) for name, value in values.items()}
+
+
+def _port(info: onnx.ValueInfoProto, given: Sequence[int] | None) -> Port:
+    if given is None and stated_shape(info) is None:
+        return Port(info.name, ANY_RANK, str(numpy_dtype(stated_dtype(info))))
+    return _ports([Value(info.name, input_type(info, given))])[0]
 
 
 def _ports(values: Sequence[Value]) -> tuple[Port, ...]:
@@ -113,6 +211,8 @@ def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tupl
         if name not in names:
             raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(names)}")
     for p in ports:
+        if p.shape == ANY_RANK:
+            continue
         stated = [size if isinstance(size, int) else f"size {i}" for i, size in enumerate(p.shape)]
         wrong = mismatch(f"the shape given for input '{p.name}'", stated, shapes.get(p.name, p.shape))
         if wrong:
@@ -120,29 +220,36 @@ def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tupl
     return tuple(Port(p.name, tuple(shapes.get(p.name, p.shape)), p.dtype) for p in ports)
 
 
-def as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None = None, limits: Limits | None = None) -> Graph:
+def as_graph(
+    source: Any,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
+    *,
+    values: Values | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Graph:
     """The graph of a model in any form, with the shapes of inputs given by name.
 
     ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
     (``.txt``, with its constants in an .npz file beside it), or an object with a method ``to_graph(shapes)``, such as
-    an ``nn`` module. Raises ``LimitError`` when the model exceeds ``limits``, and ``ConvcError`` for another source.
+    an ``nn`` module. ``values`` makes constants of inputs, and ``outputs`` names the values that become the outputs.
+    Raises ``LimitError`` when the model exceeds ``limits``, and ``ConvcError`` for another source.
     """
     with guarded(limits):
-        return _as_graph(source, shapes)
+        return _as_graph(source, shapes or {}, checked_values(values), checked_outputs(outputs))
 
 
-def _as_graph(source: Any, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
+def _as_graph(source: Any, shapes: Mapping[str, Sequence[int]], values: Values, outputs: tuple[str, ...]) -> Graph:
+    if hasattr(source, "to_graph") and not isinstance(source, Graph):
+        graph: Graph = source.to_graph(shapes)
+        return with_choices(graph, values, outputs)
+    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
+        source = load_text(Path(source))
     if isinstance(source, Graph):
         verify(source)
-        return fix_shapes(source, shapes) if shapes else source
-    if hasattr(source, "to_graph"):
-        graph: Graph = source.to_graph(shapes or {})
-        return graph
-    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
-        graph = load_text(Path(source))
-        return fix_shapes(graph, shapes) if shapes else graph
+        return with_choices(fix_shapes(source, shapes) if shapes else source, values, outputs)
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
-        return load_onnx(source, shapes)
+        return load_onnx(source, shapes, values=values, outputs=outputs)
     raise ConvcError(
         f"cannot make a graph of a {type(source).__name__}: "
         "give a path, ONNX bytes, a ModelProto, a Graph, or an nn module"

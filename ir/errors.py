@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 
 class ConvcError(Exception):
     """Base class of all errors that convc raises on purpose."""
@@ -36,7 +39,11 @@ class UnsupportedOpError(ConvcError):
 
 
 class NotConstantError(UnsupportedOpError):
-    """A value that must be known at compile time is computed at run time, from these inputs of the model."""
+    """A value that must be known at compile time is computed at run time.
+
+    ``inputs`` names the small inputs of the model that it follows from: the model can be compiled for their values.
+    They are empty where the value follows from other inputs too.
+    """
 
     def __init__(self, message: str, inputs: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -66,3 +73,14 @@ class DeviceError(ConvcError):
 def plural(count: int | str, one: str, many: str = "") -> str:
     """A number of things in words: ``1 axis``, ``2 axes``. Without ``many`` the plural ends in s."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def lacking(name: str, known: Collection[str], whose: str = "the model") -> str:
+    """The end of a message about a name that does not exist: ``'inptu', which the model lacks; did you mean 'input'?``.
+
+    Without a name that is close it says which names there are.
+    """
+    if close := get_close_matches(name, known, 1):
+        return f"'{name}', which {whose} lacks; did you mean '{close[0]}'?"
+    some = [*known][:8]
+    return f"'{name}', which {whose} lacks; there are: {', '.join(some) or 'none'}{', ...' if len(known) > 8 else ''}"

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache, partial, singledispatch
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -224,6 +225,19 @@ def dtype_from_onnx(code: int) -> str:
         raise UnsupportedOpError(str(e)) from None
 
 
+DECIDING = {"b": 1024, "i": 1024, "u": 1024, "f": 32}
+"""The elements up to which an input may decide shapes or control flow by its value, by the kind of its dtype.
+
+Larger inputs are data, for whose values no model is compiled.
+"""
+
+
+def may_decide(type: TensorType) -> bool:
+    """Whether a model may be compiled for each value of an input of this type. Dynamic sizes count as 1."""
+    sizes = [d for d in type.shape if isinstance(d, int)]
+    return prod(sizes) <= DECIDING.get(type.numpy_dtype.kind, 0)
+
+
 class WholeModel:
     """What importers may ask about the model that a node belongs to, for nodes whose meaning depends on others."""
 
@@ -351,12 +365,35 @@ class ImportNode:
             return None
         array = self.builder.constant_of(value)
         if array is None:
-            raise NotConstantError(
-                f"{self.describe()}: its {what} ('{value.name}') is computed at run time; convc needs it constant. If "
-                "it follows from an input's size, fix that size with shapes={...} (--shape)",
-                self.builder.inputs_behind(value),
+            raise self.not_constant(
+                f"its {what} ('{value.name}') is computed at run time; convc needs it constant", value
             )
         return array
+
+    def not_constant(self, message: str, value: Value) -> NotConstantError:
+        """The error about a value that must be known at compile time, which says what the caller can do.
+
+        Where the value follows from small inputs alone, the error names these: the model can be compiled for their
+        values.
+        """
+        behind = self.builder.inputs_behind(value)
+        types = {v.name: v.type for v in self.builder.inputs}
+        if behind and all(may_decide(types[name]) for name in behind):
+            given = ", ".join(f"'{name}': ..." for name in behind)
+            options = " ".join(f"--value {name}=..." for name in behind)
+            which = " and ".join(f"input '{name}'" for name in behind)
+            return NotConstantError(
+                f"{self.describe()}: {message}. It follows from {which}: give the value "
+                f"with values={{{given}}} ({options})",
+                behind,
+            )
+        if behind and all(t.is_static for t in types.values()):
+            names = " and ".join(f"'{name}'" for name in behind)
+            return NotConstantError(f"{self.describe()}: {message}. It follows from the data in {names}")
+        return NotConstantError(
+            f"{self.describe()}: {message}. If it follows from an input's size, fix that size with shapes={{...}} "
+            "(--shape)"
+        )
 
     def ints(self, index: int, what: str) -> tuple[int, ...] | None:
         """The values of an input, as ``const`` gives them, as a tuple of integers."""

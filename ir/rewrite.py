@@ -10,10 +10,11 @@ is used outside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .builder import Builder
+from .errors import GraphError, lacking
 from .graph import Graph, Node, Value
 
 Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
@@ -84,6 +85,23 @@ def drop_dead(graph: Graph) -> Graph:
             live.update(v.name for v in node.inputs)
     constants = {name: c for name, c in graph.constants.items() if name in live}
     return Graph(graph.name, graph.inputs, tuple(reversed(kept)), graph.outputs, constants, graph.output_names)
+
+
+def cut(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """The graph that returns these of its values, which may be outputs by their names, without the inputs that they do
+    not need.
+
+    Raises ``GraphError`` for a value that the graph lacks.
+    """
+    known = {v.name: v for v in graph.values()} | dict(zip(graph.output_names, graph.outputs, strict=True))
+    for i, name in enumerate(outputs):
+        if name not in known:
+            raise GraphError(f"outputs names the value {lacking(name, known)}")
+        if name in outputs[:i]:
+            raise GraphError(f"outputs names '{name}' twice")
+    made = drop_dead(replace(graph, outputs=tuple(known[name] for name in outputs), output_names=tuple(outputs)))
+    read = {v.name for n in made.nodes for v in n.inputs} | {v.name for v in made.outputs}
+    return replace(made, inputs=tuple(v for v in made.inputs if v.name in read))
 
 
 def apply_rules(graph: Graph, rules: Sequence[Rule], report: Report | None = None, limit: int = 20) -> Graph:

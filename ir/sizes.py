@@ -13,13 +13,19 @@ Bound = dict[str, tuple[Dim, str]]
 """What each named size was found to be, and where it was found first."""
 
 
+ANY_RANK: tuple[Dim, ...] = ("...",)
+"""The shape of a tensor of which not even the rank is known."""
+
+
 def mismatch(owner: str, stated: Sequence[Dim], given: Sequence[Dim], bound: Bound | None = None) -> str:
     """Why a shape does not fit the stated one, as a sentence without its full stop; the empty string when it fits.
 
     ``owner`` says whose shape it is, as in ``input 'x'``. A stated number must be given as it is; a stated name fits
-    any size, but the same one wherever the name stands. Pass the same ``bound`` for all tensors of a model: it keeps
-    the size of each name from one call to the next, and grows.
+    any size, but the same one wherever the name stands; ``ANY_RANK`` fits every shape. Pass the same ``bound`` for all
+    tensors of a model: it keeps the size of each name from one call to the next, and grows.
     """
+    if tuple(stated) == ANY_RANK:
+        return ""
     if len(stated) != len(given):
         axes = plural(len(given), "axis", "axes")
         return f"{owner} has {axes}, {described(given)}; the model takes {len(stated)}, {described(stated)}"

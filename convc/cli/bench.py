@@ -30,7 +30,7 @@ from ..reader import as_graph
 from ..runtime.artifact import is_artifact
 from .engines import ENGINES
 from .footprint import footprint
-from .options import add_limits, check_writable, positive, progress, shape_sets, source, stem
+from .options import add_choices, add_limits, check_writable, choices, positive, progress, shape_sets, source, stem
 from .options import shape as shape_option
 from .others import check_installed
 from .usage import UsageError
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the shape of one input, in every model; give it again for each shape to time",
     )
+    add_choices(parser)
     add_limits(parser)
     parser.add_argument(
         "--threads", metavar="N,N", type=thread_counts, default=(1,), help="thread counts to try (default: 1)"
@@ -109,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
         name = stem(model) + (f" {_brief(given)}" if len(sizes) > 1 else "")
         with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
             path = Path(folder) / "model.onnx"
-            convc.save_onnx(as_graph(source(model), given), path)
+            convc.save_onnx(as_graph(source(model), given, **choices(args)), path)
             for threads in args.threads:
                 progress(f"{name} on {threads} threads")
                 results.append(compare(name, path, threads, engines, args.turns))

@@ -18,7 +18,7 @@ import convc
 from convc.backends.backend import Options, backend_of, backends
 from convc.ir.summary import human
 
-from .options import add_model, add_threads, check_writable, progress, same_file, shape_sets, source, stem
+from .options import add_model, add_threads, check_writable, choices, progress, same_file, shape_sets, source, stem
 from .usage import UsageError
 
 
@@ -79,6 +79,7 @@ def main(args: argparse.Namespace) -> None:
         precision=args.precision,
         seed=args.seed,
         dump_dir=args.dump_dir,
+        **choices(args),
     )
     progress("writing")
     model.save(out)

@@ -12,7 +12,7 @@ import argparse
 import convc
 
 from ..reader import as_graph
-from .options import add_model, check_writable, same_file, shapes, source
+from .options import add_model, check_writable, choices, same_file, shapes, source
 from .usage import UsageError
 
 
@@ -25,5 +25,5 @@ def main(args: argparse.Namespace) -> None:
     if same_file(args.output, args.model):
         raise UsageError(f"'{args.output}' is the model itself; give another name with -o")
     check_writable(args.output)
-    convc.save_onnx(as_graph(source(args.model), shapes(args)), args.output)
+    convc.save_onnx(as_graph(source(args.model), shapes(args), **choices(args)), args.output)
     print(args.output)

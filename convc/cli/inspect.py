@@ -21,7 +21,7 @@ from convc.ir.text import print_graph, print_node
 from ..reader import as_graph
 from ..runtime.artifact import FORMAT, is_artifact, read_artifact
 from ..runtime.load import facts
-from .options import add_model, positive, positive_number, shapes, source
+from .options import add_model, choices, positive, positive_number, shapes, source
 from .usage import UsageError
 
 
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     if is_artifact(args.model):
         show_artifact(args.model)
         return
-    graph = as_graph(source(args.model), shapes(args))
+    graph = as_graph(source(args.model), shapes(args), **choices(args))
     if args.text:
         print(print_graph(graph))
         return

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits
@@ -32,7 +34,7 @@ ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
-    """Add the argument MODEL and the options --shape and --limit."""
+    """Add the argument MODEL and the options --shape, --value, --outputs and --limit."""
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--shape",
@@ -42,7 +44,38 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_hel
         default=[],
         help=shape_help,
     )
+    add_choices(parser)
     add_limits(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the options --value and --outputs, which ``choices`` reads."""
+    parser.add_argument(
+        "--value",
+        metavar="NAME=V,V",
+        type=value,
+        action="append",
+        default=[],
+        help="make a constant of one input: numbers, or an .npy file; once an input (--value sr=16000)",
+    )
+    parser.add_argument(
+        "--outputs",
+        metavar="NAME,NAME",
+        type=lambda text: text.split(","),
+        help="cut the model at these of its values, which become the outputs",
+    )
+
+
+def choices(args: argparse.Namespace) -> dict[str, Any]:
+    """The options --value and --outputs, as ``convc.compile`` takes them.
+
+    Raises ``UsageError`` when an input is given two values.
+    """
+    names = [name for name, _ in args.value]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"argument --value: two values for input '{name}'")
+    return {"values": dict(args.value), "outputs": args.outputs}
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +102,28 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
     return name, tuple(int(s) for s in sizes.split(","))
+
+
+def value(text: str) -> tuple[str, Any]:
+    """Parse ``sr=16000``, ``sizes=1,3,8,8`` or ``w=w.npy`` into a name and a value."""
+    name, _, given = text.rpartition("=")
+    if name and given.endswith(".npy"):
+        try:
+            return name, np.load(given, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as e:
+            why = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
+            raise argparse.ArgumentTypeError(f"cannot read '{given}': {why}") from None
+    words = given.split(",")
+    try:
+        found = [_WORDS[w] if w in _WORDS else int(w) if re.fullmatch(r"[+-]?\d{1,20}", w) else float(w) for w in words]
+    except ValueError:
+        found = []
+    if not name or not found:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=16000, NAME=1,3,8,8 or NAME=FILE.npy")
+    return name, found if len(found) > 1 else found[0]
+
+
+_WORDS = {"true": True, "false": False}
 
 
 def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:

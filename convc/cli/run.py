@@ -28,7 +28,18 @@ from ..runtime.artifact import is_artifact
 from ..runtime.description import Port
 from ..runtime.files import write_aside
 from .images import FITS, read_picture
-from .options import MODEL_HELP, add_model, add_threads, check_writable, numbers, positive, progress, shapes, source
+from .options import (
+    MODEL_HELP,
+    add_model,
+    add_threads,
+    check_writable,
+    choices,
+    numbers,
+    positive,
+    progress,
+    shapes,
+    source,
+)
 from .usage import UsageError
 
 if TYPE_CHECKING:
@@ -129,6 +140,8 @@ def _exists(runs: Sequence[Mapping[str, str]]) -> None:
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The model, and the files of each run by input name. Errors in the arguments are raised before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
+        if args.value or args.outputs:
+            raise UsageError("--value and --outputs are for models, and an artifact is compiled already")
         if args.shape:
             raise UsageError("--shape is for models, and an artifact's shapes are fixed")
         model = convc.load(args.model, args.threads, device=args.device)
@@ -138,7 +151,7 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     if args.device is not None:
         raise UsageError("--device is for artifacts that run on a GPU: build one with convc build --target cuda")
     progress("reading the model")
-    found = reader(source(args.model), shapes(args))
+    found = reader(source(args.model), shapes(args), **choices(args))
     runs = assign(args.input, [p.name for p in found.inputs])
     _exists(runs)
     progress("compiling")

@@ -19,7 +19,7 @@ from convc.backends.cpu.database import choices_for, database, write
 from convc.ir.passes.fix_shapes import fix_shapes
 
 from ..reader import as_graph
-from .options import add_model, positive, positive_number, progress, shapes, source
+from .options import add_model, choices, positive, positive_number, progress, shapes, source
 
 if TYPE_CHECKING:
     from convc.backends.cpu.tuning import Tuned
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     from convc.backends.cpu.target import host_target
     from convc.backends.cpu.tuning import tune
 
-    graph = fix_shapes(as_graph(source(args.model), shapes(args)), {})
+    graph = fix_shapes(as_graph(source(args.model), shapes(args), **choices(args)), {})
     target = host_target(args.threads)
     path = database(target.mcpu)
     if path is None:

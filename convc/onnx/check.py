@@ -26,6 +26,19 @@ def check_text(message: Any, where: str = "the model") -> None:
                 check_text(inner, f"{where}'s {field.name}" if where.count("'s") < 3 else where)
 
 
+def check_model(model: onnx.ModelProto) -> None:
+    """Raises ``ModelFileError`` for a model without outputs, for text that is none, and for names that stand for two
+    things; ``LimitError`` for lists that are too long.
+    """
+    graph = model.graph
+    if not model.HasField("graph") or not graph.output:
+        raise ModelFileError("not an ONNX model: it holds no graph with outputs")
+    for what in ("node", "initializer", "input", "output"):
+        check("nodes", len(getattr(graph, what)), f"the model's list of {what}s")
+    check_text(model)
+    check_names(graph)
+
+
 def check_names(graph: onnx.GraphProto) -> None:
     """Raises ``ModelFileError`` when two inputs, two initializers or two outputs have one name, or a node writes an
     input or an initializer.

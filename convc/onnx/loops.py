@@ -169,6 +169,8 @@ def _kept(s: _Steps) -> list[Value]:
     """
     n, b, count = s.n, s.n.builder, len(s.state)
     same = _same(s)
+    if not all(isinstance(v, Value) for v in s.state):
+        raise n.unsupported("a state is a sequence")
     types = [*(v.type for v in s.state), *s.elements]
     taken = [Value(b.fresh(name), t) for name, t in zip(s.names, types, strict=True)]
     before = [initial if i in same else v for i, (initial, v) in enumerate(zip(s.state, taken, strict=False))]
@@ -176,6 +178,8 @@ def _kept(s: _Steps) -> list[Value]:
     made = s.run(before, taken[count:])
     if b.streams > streams:
         raise n.unsupported("its body draws random numbers, which differ from step to step")
+    if not all(isinstance(v, Value) for v in made):
+        raise n.unsupported("a state is a sequence")
     if any(map(b.is_trimmed, [*made, *s.state])):
         raise n.unsupported("a size in its body follows from data when the model runs")
     nodes = b.cut(since)
@@ -317,7 +321,9 @@ def _known(n: ImportNode, condition: Value) -> bool:
     """The condition for another step. Raises ``UnsupportedOpError`` when it is computed at run time."""
     array = n.builder.constant_of(condition)
     if array is None:
-        raise n.unsupported("whether it goes on is computed at run time, so the number of its steps is not known")
+        raise n.not_constant(
+            "whether it goes on is computed at run time, so the number of its steps is not known", condition
+        )
     return bool(array.reshape(-1)[0])
 
 
@@ -335,6 +341,8 @@ def _element(n: ImportNode, x: Value, axis: int, at: int) -> Value:
 
 def _stacked(n: ImportNode, parts: Sequence[Value], axis: int) -> Value:
     """The parts stacked along a new axis."""
+    if not all(isinstance(v, Value) for v in parts):
+        raise n.error("what it stacks is a sequence")
     shape = parts[0].type.sizes
     axis = axis_of(axis, len(shape) + 1)
     apart = [n.emit(Reshape((*shape[:axis], 1, *shape[axis:]), True), p) for p in parts]

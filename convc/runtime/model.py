@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,14 @@ class Model(ABC):
 
     name: str
     """The name of the network."""
+
+    optional: Sequence[Port] = ()
+    """The inputs that have a value already: weights that an ONNX file also lists as inputs.
+
+    ``run`` takes them beside the others, and compiles the network again for it. A saved model has none.
+    """
+    _taking: Callable[[frozenset[str]], Model] | None = None
+    """Gives the same network with some of the optional inputs among its inputs."""
 
     @property
     @abstractmethod
@@ -66,7 +74,7 @@ class Model(ABC):
         except (LookupError, TypeError):
             arrays = []
         if len(arrays) != len(self._input_names) or len(feeds) != len(arrays):
-            self._refuse(feeds)
+            return self._with_more(feeds).run(feeds)
         results, names = self._run(arrays)
         return dict(zip(names, results, strict=True))
 
@@ -74,15 +82,21 @@ class Model(ABC):
     def _input_names(self) -> list[str]:
         return [p.name for p in self.inputs]
 
-    def _refuse(self, feeds: Any) -> None:
-        """Raise the ``InputError`` that explains what is wrong with the names of inputs."""
+    def _with_more(self, feeds: Any) -> Model:
+        """The model that takes these optional inputs too.
+
+        Raises the ``InputError`` that explains what is wrong with the names of inputs when there is none.
+        """
         if not isinstance(feeds, Mapping):
             example = self._input_names[0] if self._input_names else "x"
             raise InputError(
                 f"run takes inputs by name, as {{'{example}': array}}; call the model to give them in order"
             )
+        more = frozenset(name for name in feeds if name not in self._input_names)
+        if self._taking is not None and more and more <= {p.name for p in self.optional}:
+            return self._taking(more)
         for name in feeds:
-            if name not in self._input_names:
+            if name in more:
                 raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(self._input_names)}")
         missing = [name for name in self._input_names if name not in feeds]
         raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")

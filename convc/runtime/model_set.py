@@ -40,11 +40,12 @@ class ManySizes(Model):
         if len(arrays) != len(self.inputs):
             raise self._wrong_count(len(arrays))
         read = [readable(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
-        return self._pick(read)._run(read)
+        model, taken = self._pick(read)
+        return model._run(taken)
 
     @abstractmethod
-    def _pick(self, arrays: Sequence[Any]) -> CompiledModel:
-        """The compiled model for these inputs, which have a shape and a dtype.
+    def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
+        """The compiled model for these inputs, which have a shape and a dtype, and those of them that it takes.
 
         Raises ``InputError`` when there is none.
         """
@@ -74,13 +75,13 @@ class ModelSet(ManySizes):
         """All compiled models, also those for other processors."""
         return self._models
 
-    def _pick(self, arrays: Sequence[Any]) -> CompiledModel:
+    def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
         shapes = tuple(tuple(map(int, array.shape)) for array in arrays)
         if shapes not in self._by_shapes:
             given = _named(self._input_names, shapes)
             held = "; ".join(_named(self._input_names, s) for s in self._by_shapes) or "none that this processor runs"
             raise InputError(f"the model was not compiled for {given}; it holds {held}")
-        return self._by_shapes[shapes]
+        return self._by_shapes[shapes], arrays
 
     def save(self, path: str | os.PathLike[str]) -> None:
         write_artifact(path, [m.part() for m in self._models])

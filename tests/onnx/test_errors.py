@@ -99,7 +99,7 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
     "sequence": (
         model(node("Identity", "x"), inputs=[helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)]),
         UnsupportedOpError,
-        ("input 'x' is a sequence_type", "only tensors"),
+        ("input 'x' is a sequence", "only tensors"),
     ),
     "cycle": (
         model(node("Relu", "b", "a", name="r1"), node("Relu", "a", "b", name="r2"), outputs="b"),
