@@ -7,8 +7,8 @@ To run a model: ``import convc.onnx_backend as backend; backend.run_model(model,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,9 @@ from onnx import defs, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
-from convc.ir.errors import InputError, NotConstantError, UnsupportedOpError
+from convc.ir.errors import InputError, UnsupportedOpError, plural
 
-from .dynamic import Keep, Kept
-from .runtime.model import CompiledModel
+from .dynamic import DynamicModel
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
@@ -30,76 +29,47 @@ class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
 class PreparedModel(BackendRep):
     """A model that is ready to run on inputs of any shapes that it takes.
 
-    It is compiled once for each set of input shapes, and for each set of values of the inputs in ``specialized``. These
-    are the inputs whose values determine a shape or another compile-time property, as the second input of Reshape does.
+    It is compiled as ``convc.compile`` does: once for each set of input shapes, and for each set of values of the small
+    inputs that decide shapes, as the second input of Reshape does.
     """
 
     def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
-        self._model = model
-        self._threads = threads
-        self._compiled = Kept(Keep())
-        initialized = {t.name for t in model.graph.initializer}
-        self._inputs = [i for i in model.graph.input if i.name not in initialized]
-        self.specialized: tuple[str, ...] = ()
-        """The names of the inputs whose values are compiled into the model."""
-        if all(_is_static(i) for i in self._inputs):
-            shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in self._inputs}
-            with suppress(NotConstantError):  # the first run gives the values
-                self._compiled.get(self._key({}, shapes), lambda: self._compile(model, shapes))
+        from .compiler import compile
+
+        self._names = [o.name for o in model.graph.output]
+        with _refusing():
+            self._model = compile(model, threads=threads, cache=False)
+
+    @property
+    def specialized(self) -> tuple[str, ...]:
+        """The names of the inputs whose values are compiled into the model, as far as they are known."""
+        return self._model.by_value if isinstance(self._model, DynamicModel) else ()
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs as a named tuple. ``inputs`` are arrays, one per input in order, or a mapping by name."""
         feeds = self._feeds(inputs)
-        compiled = self._find(feeds)
-        made = compiled(*(feeds[p.name] for p in compiled.inputs))
-        results = made if isinstance(made, tuple) else (made,)
-        outputs: tuple[Any, ...] = namedtupledict("Outputs", [o.name for o in self._model.graph.output])(*results)
+        with _refusing():
+            results = self._model.run(feeds)
+        outputs: tuple[Any, ...] = namedtupledict("Outputs", self._names)(*results.values())
         return outputs
 
     def _feeds(self, inputs: Any) -> dict[str, np.ndarray]:
         if isinstance(inputs, Mapping):
             return {name: _array(x) for name, x in inputs.items()}
         given = [_array(x) for x in (inputs if isinstance(inputs, list | tuple) else [inputs])]
-        if len(given) != len(self._inputs):
-            raise InputError(f"the model takes {len(self._inputs)} inputs, not {len(given)}")
-        return {i.name: x for i, x in zip(self._inputs, given, strict=True)}
+        names = [p.name for p in self._model.inputs]
+        if len(given) != len(names):
+            raise InputError(f"the model takes {plural(len(names), 'input')}, not {len(given)}")
+        return dict(zip(names, given, strict=True))
 
-    def _find(self, feeds: Mapping[str, np.ndarray]) -> CompiledModel:
-        """The compiled model for these inputs, which is compiled on first use.
 
-        When compiling shows that it needs the values of some inputs, these become constants.
-        """
-        while True:
-            fixed = {name: feeds[name] for name in self.specialized}
-            shapes = {name: x.shape for name, x in feeds.items() if name not in fixed}
-
-            def make(fixed: Any = fixed, shapes: Any = shapes) -> CompiledModel:
-                return self._compile(_with_constants(self._model, fixed), shapes)
-
-            try:
-                return self._compiled.get(self._key(fixed, shapes), make)
-            except NotConstantError as e:
-                more = tuple(name for name in e.inputs if name not in fixed)
-                if not more:
-                    raise Refused(str(e)) from e
-                self.specialized += more
-
-    @staticmethod
-    def _key(fixed: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int]]) -> Any:
-        values = tuple((name, str(x.dtype), x.shape, x.tobytes()) for name, x in sorted(fixed.items()))
-        return values, tuple(sorted((name, tuple(s)) for name, s in shapes.items()))
-
-    def _compile(self, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> CompiledModel:
-        from .compiler import compile
-
-        try:
-            made = compile(model, shapes=shapes, threads=self._threads)
-            assert isinstance(made, CompiledModel)  # shapes leaves none open
-            return made
-        except NotConstantError:
-            raise
-        except UnsupportedOpError as e:
-            raise Refused(str(e)) from e
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise ``Refused`` for an ``UnsupportedOpError``."""
+    try:
+        yield
+    except UnsupportedOpError as e:
+        raise Refused(str(e)) from e
 
 
 class ConvcBackend(Backend):
@@ -158,23 +128,6 @@ def _array(x: Any) -> np.ndarray:
     if x is None or isinstance(x, list | tuple | dict):
         raise Refused(f"an input is a {type(x).__name__}; only tensors are supported")
     return np.asarray(x)
-
-
-def _is_static(info: onnx.ValueInfoProto) -> bool:
-    tensor = info.type.tensor_type
-    return tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
-
-
-def _with_constants(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """A copy of the model in which the inputs in ``values`` are constants."""
-    if not values:
-        return model
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.input[:]
-    fixed.graph.input.extend(i for i in model.graph.input if i.name not in values)
-    fixed.graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in values.items())
-    return fixed
 
 
 is_compatible: Callable[..., bool] = ConvcBackend.is_compatible

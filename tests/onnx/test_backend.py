@@ -54,9 +54,9 @@ PASSING = [
 
 REFUSED = [
     "range_float_type_positive_delta_expanded", "sequence_insert_at_back", "strnormalizer_nostopwords_nochangecase",
-    "loop13_seq", "unique_sorted_without_axis", "optional_get_element_tensor",
+    "loop13_seq", "unique_sorted_without_axis",
 ]  # fmt: skip
-"""Cases that are refused by name: data-dependent sizes, sequences, strings and optionals."""
+"""Cases that are refused by name: data-dependent sizes, sequences and strings."""
 
 FLOOR = 1918
 """The number of cases of the whole suite of onnx 1.23 that pass."""
