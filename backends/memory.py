@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 ALIGNMENT = 64
 """Tensors begin at multiples of this many bytes: a cache line, and the widest vector."""
 
@@ -29,18 +31,16 @@ def assign_offsets(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     Offset Calculation", Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020).
     """
     offsets = [0] * len(lifetimes)
-    placed: list[int] = []
+    placed = np.zeros((4, 0), np.int64)  # the beginning, the end, and the steps of each, in the order of the beginnings
     for i in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
-        size = lifetimes[i].nbytes
-        best: tuple[int, int] | None = None
-        end = 0
-        for j in sorted((j for j in placed if lifetimes[j].overlaps(lifetimes[i])), key=lambda j: offsets[j]):
-            gap = offsets[j] - end
-            if size <= gap and (best is None or gap < best[0]):
-                best = (gap, end)
-            end = max(end, aligned(offsets[j] + lifetimes[j].nbytes))
-        offsets[i] = end if best is None else best[1]
-        placed.append(i)
+        t = lifetimes[i]
+        begin, end = placed[:2, (placed[2] <= t.last) & (placed[3] >= t.first)]
+        free = np.concatenate([[0], np.maximum.accumulate(end)])  # where each gap begins; the last has no end
+        gaps = begin - free[:-1]
+        fitting = np.flatnonzero(gaps >= t.nbytes)
+        offsets[i] = int(free[fitting[np.argmin(gaps[fitting])]] if len(fitting) else free[-1])
+        column = [offsets[i], aligned(offsets[i] + t.nbytes), t.first, t.last]
+        placed = np.insert(placed, np.searchsorted(placed[0], offsets[i], "right"), column, axis=1)
     return offsets, max((o + t.nbytes for o, t in zip(offsets, lifetimes, strict=True)), default=0)
 
 

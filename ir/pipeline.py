@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import CompileError
 from .graph import Graph
+from .passes.divide import divide
 from .passes.fold_constants import fold_constants
 from .passes.fold_scale import fold_scale
 from .passes.fuse import fuse
@@ -91,6 +92,7 @@ SIMPLIFY = (
     Pass("fold_scale", fold_scale),
     Pass("share", share),
     Pass("move_channels", move_channels),
+    Pass("divide", divide),
 )
 """The passes that every target runs first."""
 

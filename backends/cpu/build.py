@@ -126,7 +126,7 @@ def _functions(network: Network, kernels: Mapping[Node, Subroutine], trace: bool
             calls.append(call(kernels[n], pointers, base + tirx.const(offset, "int64"), context))
         return calls
 
-    functions = {MAIN: exported(MAIN, len(ports) + 2, run, trace)}
+    functions = exported(MAIN, len(ports) + 2, run, trace)
     for n in network.load:
         kernel = kernels[n]
         name = LOAD + kernel.name.name_hint
@@ -145,4 +145,4 @@ def kernel_function(name: str, kernel: Subroutine, values: Sequence[Value]) -> A
         pointers = [pointer(a, 0, v.type.tvm_dtype) for a, v in zip(arguments, values, strict=False)]
         return [call(kernel, pointers, arguments[-1], context)]
 
-    return exported(name, len(values) + 1, run)
+    return exported(name, len(values) + 1, run)[name]

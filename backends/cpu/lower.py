@@ -315,26 +315,50 @@ def _pointer_to(address: Any, dtype: str) -> Any:
     return tirx.reinterpret(PointerType(PrimType(dtype)), address)
 
 
-def exported(name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequence[Any]], trace: bool = False) -> Any:
-    """The exported C function ``name(arguments, context)`` that makes calls in turn.
+PIECE = 512
+"""How many arguments the calls in one function have together, at most, where it makes several. LLVM inlines small
+kernels, and takes much longer for a large function than for several small ones.
+"""
+
+
+def exported(
+    name: str, count: int, calls: Callable[[Sequence[Any], Any], Sequence[Any]], trace: bool = False
+) -> dict[str, Any]:
+    """The exported C function ``name(arguments, context)`` that makes calls in turn, and the functions that make some
+    of the calls for it where there are many, by name.
 
     ``arguments`` is the address of an array of ``count`` addresses. ``calls`` makes the call expressions from these
     addresses and the context. With ``trace``, the function also calls the trace function of the context, with the index
     of each call before it, and with their number at the end.
     """
     arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
-    values = [tirx.Var(f"argument{i}", "int64") for i in range(count)]
-    body: list[Any] = [tirx.Bind(v, _read(arguments, i)) for i, v in enumerate(values)]
-    made = calls(values, context)
+
+    def function(name: str, body: Sequence[Any]) -> Any:
+        stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*body, _DONE])))
+        stmt = _importing(_TRACE_DEFINITION, stmt) if trace else stmt
+        return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
+
+    # each address is read where it is used: thousands of variables in one function take LLVM long
+    made = calls([_read(arguments, i) for i in range(count)], context)
+    pieces: list[list[Any]] = [[]]
+    size = 0
     for i, call in enumerate(made):
-        if trace:
-            body.append(_mark(context, i))
-        body += [tirx.Evaluate(call), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
-    if trace:
-        body.append(_mark(context, len(made)))
-    stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*body, _DONE])))
-    stmt = _importing(_TRACE_DEFINITION, stmt) if trace else stmt
-    return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
+        size += len(call.args)
+        if pieces[-1] and size > PIECE:
+            pieces.append([])
+            size = len(call.args)
+        pieces[-1].append(_step(call, [_mark(context, i)] if trace else []))
+    end = [_mark(context, len(made))] if trace else []
+    if len(pieces) == 1:
+        return {name: function(name, [*pieces[0], *end])}
+    parts = {f"{name}_{i}": function(f"{name}_{i}", piece) for i, piece in enumerate(pieces)}
+    steps = [_step(tirx.call_extern("int32", part, arguments, context)) for part in parts]
+    return {name: function(name, [*steps, *end])} | parts
+
+
+def _step(call: Any, before: Sequence[Any] = ()) -> Any:
+    """The statement that makes a call, followed by a barrier."""
+    return tirx.SeqStmt([*before, tirx.Evaluate(call), tirx.Evaluate(tirx.call_extern("void", _BARRIER))])
 
 
 def repeated(
@@ -350,9 +374,7 @@ def repeated(
     arguments = [tirx.Var(f"argument{i}", "int64") for i in range(len(dtypes))]
     base, context, step = (tirx.Var(n, "int64") for n in ("scratch", "context", "step"))
     binds = [tirx.Bind(a, tirx.call_extern("int64", _ADDRESS, p)) for a, p in zip(arguments, pointers, strict=True)]
-    body: list[Any] = []
-    for made in calls(arguments, base, context, step):
-        body += [tirx.Evaluate(made), tirx.Evaluate(tirx.call_extern("void", _BARRIER))]
+    body = [_step(made) for made in calls(arguments, base, context, step)]
     first, count = tirx.const(0, "int64"), tirx.const(steps, "int64")
     loop = tirx.For(step, first, count, tirx.ForKind.SERIAL, tirx.SeqStmt(body))
     stmt = _importing(_ADDRESS_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*binds, loop, _DONE])))
