@@ -113,8 +113,11 @@ class Builder:
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
         if op.counted is not None:
-            whole, count = outputs
-            return _trimmed(self, whole, count, op.counted, hints[0])
+            outputs = tuple(
+                _trimmed(self, v, outputs[1], op.counted, hints[i]) if i in op.counted_results else v
+                for i, v in enumerate(outputs)
+                if i != 1
+            )
         return outputs[0] if len(outputs) == 1 else outputs
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:

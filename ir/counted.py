@@ -37,7 +37,9 @@ def check_trimmed(graph: Graph) -> None:
     """Raise ``UnsupportedOpError`` when an output holds elements that do not count, which no ONNX model can express."""
     whole: set[str] = set()
     for node in graph.nodes:
-        if node.op.counted is not None or (not is_trim(node) and any(v.name in whole for v in node.inputs)):
+        if node.op.counted is not None:
+            whole.update(node.outputs[i].name for i in (1, *node.op.counted_results))
+        elif not is_trim(node) and any(v.name in whole for v in node.inputs):
             whole.update(v.name for v in node.outputs)
     for v in graph.outputs:
         if v.name in whole:

@@ -82,11 +82,13 @@ class Op:
     """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
     counted: ClassVar[int | None] = None
-    """The axis of the first result whose size follows from data, or ``None``.
+    """The axis of results whose size follows from data, or ``None``.
 
-    The result is as large as it can get along this axis; the second result, int64[1], is the number of elements in use,
+    A result is as large as it can get along this axis; the second result, int64[1], is the number of elements in use,
     which come first.
     """
+    counted_results: ClassVar[tuple[int, ...]] = (0,)
+    """The indices of the results that have the axis ``counted``. All elements of the others are in use."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

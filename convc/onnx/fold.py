@@ -21,7 +21,7 @@ from .tensors import read_tensor
 
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
-_ONLY_FOLDED = frozenset(["Constant", "Shape", "Size", "Unique"])
+_ONLY_FOLDED = frozenset(["Constant", "Shape", "Size"])
 """ONNX operators that are only ever computed while importing.
 
 Operators that ops import too say so by ``imports(..., folds=True)``.

@@ -160,3 +160,28 @@ def test_the_whole_of_a_counted_tensor_has_no_onnx_form() -> None:
     np.testing.assert_array_equal(convc.compile(graph)(x)[:, :4], [[0, -1, -2, 0], [0, -1, -2, 0]])
     with pytest.raises(UnsupportedOpError, match=r"'y' has more elements than count"):
         convc.to_onnx(graph)
+
+
+@pytest.mark.parametrize("axis", [None, 0, -2])
+@pytest.mark.parametrize("ordered", [0, 1])
+def test_unique(axis: int | None, ordered: int) -> None:
+    """All four results, and nodes that read them, over the elements and over slices."""
+    attrs = {"sorted": ordered} | ({} if axis is None else {"axis": axis})
+    nodes = [
+        helper.make_node("Unique", ["x"], ["y", "first", "inverse", "counts"], **attrs),
+        helper.make_node("Cast", ["counts"], ["share"], to=TensorProto.FLOAT),
+    ]
+    made = models.model(nodes, {"x": [12, 3, 2]}, "y first inverse counts share", opset=18, ir_version=10)
+    x = np.random.default_rng(0).integers(0, 2 if axis is not None else 9, (12, 3, 2)).astype(np.float32)
+    got = convc.compile(made, threads=1)(x)
+    for g, w in zip(got, run_onnxruntime(made, {"x": x}), strict=True):
+        np.testing.assert_array_equal(g, w)
+
+
+def test_unique_of_nan() -> None:
+    """NaN is larger than any number and equal to itself, as in numpy."""
+    x = np.array([3, np.nan, -np.inf, 1, np.nan, np.inf, -0.0, 0.0, 3], np.float32)
+    nodes = [helper.make_node("Unique", ["x"], ["y", "first", "inverse", "counts"])]
+    got = convc.compile(models.model(nodes, {"x": [9]}, "y first inverse counts", opset=18), threads=1)(x)
+    for g, w in zip(got, np.unique(x, return_index=True, return_inverse=True, return_counts=True), strict=True):
+        np.testing.assert_array_equal(g, w)
