@@ -15,6 +15,7 @@ from ..ops.binary import Add, Div
 from ..ops.cast import Cast
 from ..ops.group_norm import GroupNorm
 from ..ops.layer_norm import LayerNorm
+from ..ops.quantize import Dequantize
 from ..ops.reduce import ReduceMean
 from ..ops.reshape import Reshape
 from ..ops.rms_norm import RmsNorm
@@ -131,6 +132,27 @@ def _import_embed_layer_norm(n: ImportNode) -> Any:
     """
     tables = [n.input(2), n.input(3), n.optional(4)]
     return embedded(n, tables, [n.input(5), n.input(6)], n.optional(7), n.optional(8))
+
+
+@operator(
+    "QEmbedLayerNormalization",
+    "input_ids segment_ids? word_embedding_quant position_embedding_quant segment_embedding? gamma_quant beta_quant "
+    "mask? word_embedding_scale position_embedding_scale segment_embedding_scale? gamma_scale beta_scale "
+    "word_embedding_zero_point position_embedding_zero_point segment_embedding_zero_point? gamma_zero_point "
+    "beta_zero_point",
+    "layernorm_out mask_index_out", epsilon="float",
+)  # fmt: skip
+def _import_q_embed_layer_norm(n: ImportNode) -> Any:
+    """Import an embedding normalization whose tables, scale and shift are quantized."""
+
+    def floats(table: int, scale: int) -> Value | None:
+        if n.optional(table) is None:
+            return None
+        made: Value = n.emit(Dequantize(), n.input(table), n.input(scale), n.input(scale + 5))
+        return made
+
+    params = [v for v in (floats(5, 11), floats(6, 12)) if v is not None]
+    return embedded(n, [floats(i, i + 6) for i in (2, 3, 4)], params, n.optional(7), None)
 
 
 def embedded(
