@@ -20,6 +20,7 @@ from convc.ir.verify import verify
 from convc.runtime.model import CompiledModel
 
 from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, truth
+from .optimised import by_onnxruntime
 
 Variant = Callable[[Graph], CompiledModel]
 
@@ -58,6 +59,7 @@ VARIANTS: dict[str, Variant] = {
     "unrewritten": without("fold_scale", "recognise_activations", "move_channels", "share", "fold_constants"),
     "unlikely": unlikely,
     "exported": exported,
+    "optimised": by_onnxruntime,
     "v2": lambda g: convc.compile(g, target="x86-64-v2", threads=1, tuning=None),
     "v3": lambda g: convc.compile(g, target="x86-64-v3", threads=1, tuning=None),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -28,6 +30,21 @@ def run_onnxruntime(model: onnx.ModelProto, feeds: Feeds, *, optimized: bool = T
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(feeds)))
+
+
+LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
+"""ONNX Runtime's levels of optimisation. Those from ``ORT_ENABLE_LAYOUT`` on depend on the processor."""
+
+
+def optimised(model: onnx.ModelProto, level: str) -> onnx.ModelProto:
+    """The model as ONNX Runtime saves it after optimising it at one of the ``LEVELS``."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
 
 
 def run_reference(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
