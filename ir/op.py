@@ -34,9 +34,9 @@ class Case:
     Each input is a type, whose values are drawn at random, or an array.
 
     ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` says which implementation
-    computes the case correctly: ``"onnxruntime"``, ``"reference"`` (onnx's own), or ``"both"``; ``note`` says why it is
-    not both. ``opset`` is an older opset to use with ONNX Runtime where it lacks the op's newest form; 0 means the
-    newest.
+    computes the case correctly: ``"onnxruntime"``, ``"reference"`` (onnx's own), ``"reference in float64"``, which gets
+    the same values in float64, or ``"both"``, the first two; ``note`` says why it is not both. ``opset`` is an older
+    opset to use with ONNX Runtime where it lacks the op's newest form; 0 means the newest.
     """
 
     op: Op

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..lowering import Operand, TensorExpressions
@@ -52,11 +53,31 @@ def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: R
     return k.operand(k.compute(stat, lambda *i: total(*i) / count, name), stat)
 
 
-def mean_and_variance(
-    k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read
-) -> tuple[Operand, Operand]:
-    """Mean and population variance, in two passes: the differences from the mean are squared, which avoids
-    cancellation.
+@dataclass(frozen=True)
+class Moments:
+    """Mean and population variance of data, for each element of a statistic.
+
+    ``mean`` is rounded, and ``rest`` is what it lacks: data far from zero must be centred by both.
+    """
+
+    mean: Operand
+    rest: Operand
+    variance: Operand
+
+    def centred(self, x: Any, at: Sequence[Any]) -> Any:
+        """``x`` less the mean at an index of the statistic."""
+        return (x - self.mean(*at)) - self.rest(*at)
+
+
+def moments(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read) -> Moments:
+    """Mean and variance in three passes, so that nothing cancels.
+
+    Differences from the rounded mean are exact where data lies far from zero (P. Sterbenz, Floating-Point Computation,
+    1974). Their mean corrects it, and their squares give the variance (T. Chan, G. Golub and R. LeVeque, Algorithms for
+    Computing the Sample Variance, 1983).
     """
     center = mean(k, stat, extents, read)
-    return center, mean(k, stat, extents, lambda i, r: power(k, read(i, r) - center(*i), 2), "variance")
+    rest = mean(k, stat, extents, lambda i, r: read(i, r) - center(*i), "rest")
+    return Moments(
+        center, rest, mean(k, stat, extents, lambda i, r: power(k, read(i, r) - center(*i) - rest(*i), 2), "variance")
+    )

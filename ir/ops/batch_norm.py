@@ -117,12 +117,15 @@ def _of_batch(n: ImportNode) -> list[Value]:
     x, scale, b, *running = (n.input(i) for i in range(5))
     momentum = n.attr("momentum", 0.9)
     axes = tuple(a for a in range(x.type.rank) if a != 1)
-    mean = n.emit(ReduceMean(axes), x)
-    centred = n.emit(Sub(), x, mean)
+    # the mean in two parts, as in ``moments``
+    rounded = n.emit(ReduceMean(axes), x)
+    near = n.emit(Sub(), x, rounded)
+    rest = n.emit(ReduceMean(axes), near)
+    centred = n.emit(Sub(), near, rest)
     var = n.emit(ReduceMean(axes), n.emit(Mul(), centred, centred))
-    vectors = [n.emit(Reshape((-1,)), v) for v in (mean, var)]
-    outputs = [n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, scale, b, *vectors)]
-    for old, new in zip(running, vectors, strict=True):
+    mean, rest, var = (n.emit(Reshape((-1,)), v) for v in (n.emit(Add(), rounded, rest), rest, var))
+    outputs = [n.emit(BatchNorm(n.attr("epsilon", 1e-5)), near, scale, b, rest, var)]
+    for old, new in zip(running, (mean, var), strict=True):
         met = new if new.type.dtype == old.type.dtype else n.emit(Cast(old.type.dtype), new)
         kept, added = n.emit(Mul(), old, n.scalar(momentum, old)), n.emit(Mul(), met, n.scalar(1 - momentum, old))
         outputs.append(n.emit(Add(), kept, added))

@@ -53,6 +53,30 @@ def run_reference(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
         return [np.asarray(y) for y in ReferenceEvaluator(model).run(None, dict(feeds))]
 
 
+def run_in_float64(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+    """The outputs of a model by onnx's reference implementation in float64, in the dtypes that the model declares."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def wide(array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+    floats, double = (TensorProto.FLOAT, TensorProto.FLOAT16), TensorProto.DOUBLE
+    dtypes = [helper.tensor_dtype_to_np_dtype(o.type.tensor_type.elem_type) for o in model.graph.output]
+    held = onnx.ModelProto()
+    held.CopyFrom(model)
+    for port in (*held.graph.input, *held.graph.output):
+        if port.type.tensor_type.elem_type in floats:
+            port.type.tensor_type.elem_type = double
+    for tensor in held.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(wide(numpy_helper.to_array(tensor)), tensor.name))
+    for node in held.graph.node:
+        for a in node.attribute:
+            if a.name in ("stash_type", "to") and a.i in floats:
+                a.i = double
+    got = run_reference(held, {name: wide(x) for name, x in feeds.items()})
+    return [y.astype(dtype) for y, dtype in zip(got, dtypes, strict=True)]
+
+
 def values(type: TensorType, rng: np.random.Generator, low: float, high: float) -> np.ndarray:
     """Random values of a type."""
     if type.dtype == "bool":
@@ -87,5 +111,5 @@ def expected(case: Case, graph: Graph, feeds: Feeds) -> list[tuple[str, list[np.
     model = to_onnx(graph)
     if case.opset:
         model.opset_import[0].version = case.opset
-    runs = {"onnxruntime": run_onnxruntime, "reference": run_reference}
+    runs = {"onnxruntime": run_onnxruntime, "reference": run_reference, "reference in float64": run_in_float64}
     return [(name, run(model, feeds)) for name, run in runs.items() if case.oracle in (name, "both")]

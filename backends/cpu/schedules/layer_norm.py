@@ -38,7 +38,7 @@ def layer_norm(group: Group, target: Target) -> Any:
         return None
     sch = group.lower({node.output.name: algorithm.compute}).schedule()
     names = [sch.get(b).name_hint for b in all_blocks(sch)]
-    before, after = names[: names.index("sum")], names[names.index("inverse_deviation") + 1 :]
+    before, after = names[: names.index("first")], names[names.index("offset") + 1 :]
     for name in (*before[:-1], *after[:-1]):
         sch.compute_inline(sch.get_sblock(name))
     most = target.vector_registers // (2 * -(-algorithm.lanes // target.lanes()))
@@ -49,6 +49,8 @@ def layer_norm(group: Group, target: Target) -> Any:
 class LayerNormRows:
     """``(x - mean) / sqrt(var + epsilon) * scale + b`` along the last axis.
 
+    The mean is summed from differences to the first element of the row, and kept in two parts, so that nothing cancels
+    where it is far from zero (T. Chan, G. Golub and R. LeVeque, Algorithms for Computing the Sample Variance, 1983).
     Each sum is kept in ``lanes`` partial sums, which are then folded by halves.
     """
 
@@ -71,8 +73,11 @@ class LayerNormRows:
         def read(index: Sequence[Any]) -> Any:
             return x(*index).astype(dtype)
 
-        total = self.total(k, rows, size, read, "sum", dtype)
-        mean = te.compute(tuple(rows), lambda *i: total(*i, 0) / count, name="mean")
+        first = te.compute(tuple(rows), lambda *i: read((*i, 0)), name="first")
+        total = self.total(k, rows, size, lambda index: read(index) - first(*index[:-1]), "sum", dtype)
+        mean = te.compute(tuple(rows), lambda *i: first(*i) + total(*i, 0) / count, name="mean")
+        # what the rounded mean lacks
+        rest = te.compute(tuple(rows), lambda *i: total(*i, 0) / count - (mean(*i) - first(*i)), name="rest")
 
         def square(index: Sequence[Any]) -> Any:
             difference = read(index) - mean(*index[:-1])
@@ -81,12 +86,15 @@ class LayerNormRows:
         squares = self.total(k, rows, size, square, "square_sum", dtype)
 
         def inverse(*i: Any) -> Any:
-            return k.const(1, dtype) / k.tirx.sqrt(squares(*i, 0) / count + k.const(op.epsilon, dtype))
+            variance = k.tirx.max(squares(*i, 0) / count - rest(*i) * rest(*i), k.const(0, dtype))
+            return k.const(1, dtype) / k.tirx.sqrt(variance + k.const(op.epsilon, dtype))
 
         factor = te.compute(tuple(rows), inverse, name="inverse_deviation")
+        offset = te.compute(tuple(rows), lambda *i: rest(*i) * factor(*i), name="offset")
 
         def element(*i: Any) -> Any:
-            y = (read(i) - mean(*i[:-1])) * factor(*i[:-1]) * scale.at(i).astype(dtype)
+            row = i[:-1]
+            y = ((read(i) - mean(*row)) * factor(*row) - offset(*row)) * scale.at(i).astype(dtype)
             return (y + b[0].at(i).astype(dtype) if b else y).astype(outs[0].tvm_dtype)
 
         return k.compute(outs[0], element, "layer_norm")
@@ -166,7 +174,7 @@ def _row_axes(sch: Any, out: Any) -> list[int]:
 def _statistics(sch: Any, tiles: Any) -> None:
     """Compute the statistics of a tile of rows in registers, all rows of the tile side by side."""
     names = [sch.get(b).name_hint for b in all_blocks(sch)]
-    for name in reversed(names[names.index("sum") : names.index("inverse_deviation") + 1]):
+    for name in reversed(names[names.index("first") : names.index("offset") + 1]):
         block = sch.get_sblock(name)
         sch.compute_at(block, tiles, preserve_unit_loops=True)
         sch.set_scope(block, 0, "local")
@@ -178,7 +186,7 @@ def _statistics(sch: Any, tiles: Any) -> None:
             sch.vectorize(lane)
             sch.unroll(rows[-1])
             sch.decompose_reduction(block, part)
-        elif name in ("mean", "inverse_deviation"):
+        elif name in ("first", "mean", "rest", "inverse_deviation", "offset"):
             sch.unroll(loops[-1])
         else:
             sch.vectorize(loops[-1])

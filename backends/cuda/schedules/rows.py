@@ -47,8 +47,11 @@ def rows(group: Group, gpu: Gpu) -> Any:
     *before, out = all_blocks(sch)
     if any(axes(sch, b) is None for b in (*before, out)) or not elements(sch, out):
         return None
+    sums = [b for b in before if (axes(sch, b) or ([], []))[1]]
+    if not sums or any(elements(sch, b) >= elements(sch, out) for b in sums):  # rows of one element
+        return None
     row = row_axes(sch, before, out)
-    if not row or not any((axes(sch, b) or ([], []))[1] for b in before):
+    if not row:
         return None
     loops = split_rows(sch, out, row)
     outer, inner = ([loop for loop, of_row in loops if of_row is wanted] for wanted in (False, True))
