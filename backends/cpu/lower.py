@@ -135,11 +135,20 @@ def _with_zeros(body: Any) -> Any:
     return tvm_ffi.structural_map(body, (Call, visit))
 
 
+def _spread_bits(vector: Any) -> Any:
+    """A bfloat16 in all lanes of a vector as its bits in all lanes, which is the form that TVM's legalization knows."""
+    if vector.ty.dtype.split("x")[0] != "bfloat16":
+        return vector
+    bits = tirx.Broadcast(tirx.reinterpret("uint16", vector.value), vector.lanes)
+    return tirx.reinterpret(str(vector.ty.dtype), bits)
+
+
 def _module_passes() -> Any:
     """The passes that turn subroutines and exported functions into what the code generator takes."""
     return tvm.transform.Sequential(
         [
             tirx.transform.CommonSubexprElim(),  # within a part, whose closure holds no vectors
+            body_pass("convc.SpreadBits", lambda body: tvm_ffi.structural_map(body, (tirx.Broadcast, _spread_bits))),
             tirx.transform.BF16StorageLegalize(),
             tirx.transform.LowerIntrin(),
         ]

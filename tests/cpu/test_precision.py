@@ -144,6 +144,21 @@ def test_sums_do_not_stop_where_a_number_of_16_bits_would(dtype: str) -> None:
     np.testing.assert_array_equal(convc.compile(graph(text, f"%x: {dtype}[1,5000]"), threads=1)(ones), ones[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("made", "want"),
+    [
+        ("%y: bf16[3,4] = expand(%x) {shape=[3,4]}", [[1.5] * 4, [-2] * 4, [3] * 4]),
+        ("%y: bf16[3,3] = pad(%x) {pads=[[0,0],[1,1]], value=0.5}", [[0.5, 1.5, 0.5], [0.5, -2, 0.5], [0.5, 3, 0.5]]),
+        ("%y: bf16[3,1] = trilu(%x) {upper=false, k=-1}", [[0], [-2], [3]]),
+    ],
+    ids=["expand", "pad", "trilu"],
+)
+def test_bfloat16_is_moved_as_it_is(made: str, want: object) -> None:
+    x = np.array([[1.5], [-2], [3]], NUMPY["bf16"])
+    y = convc.compile(graph(made + "\nreturn %y", "%x: bf16[3,1]"), threads=1)(x)
+    np.testing.assert_array_equal(y, np.array(want, NUMPY["bf16"]))
+
+
 def test_what_has_layouts_already_is_left_alone() -> None:
     final = pipeline(AVX2.machine).run(as_graph(held_in("f16", resnet(1, 16))))
     assert convert_precision(final) is final
