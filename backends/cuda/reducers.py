@@ -16,8 +16,8 @@ def _extreme(larger: bool, number: str) -> Callable[[Sequence[Any], Sequence[Any
 
     def combine(xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
         a, b = xs[0], ys[0]
-        first = a > b if larger else a < b
-        return [tirx.Select(tirx.any(first, tirx.isnan(a)) if number == "float" else first, a, b)]
+        better = tirx.Select(a > b if larger else a < b, a, b)
+        return [tirx.Select(tirx.isnan(a), a, better) if number == "float" else better]
 
     return combine
 

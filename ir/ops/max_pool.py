@@ -16,16 +16,17 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i8, sample, u8
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
-from ._elementwise import infinity
 from ._pool import Pool, export_pool, pool_geometry
+from ._reducers import maximum
 
 
 @dataclass(frozen=True)
 class MaxPool(Pool):
-    """``y[n,c,i] = max over k of x[n, c, s*i + d*k - pad]``, where padding and NaN do not count; ONNX MaxPool-22.
+    """``y[n,c,i] = max over k of x[n, c, s*i + d*k - pad]``, where padding does not count, and NaN where an element
+    of the window is NaN; ONNX MaxPool-22.
 
     ``indices`` adds a second output, int64 and row-major: the position of each maximum in x flattened, the first of
-    equal ones. With ``column_major`` that flat position counts the spatial axes in reverse order (ONNX
+    equal ones, or of NaN. With ``column_major`` that flat position counts the spatial axes in reverse order (ONNX
     ``storage_order=1``).
     """
 
@@ -51,10 +52,8 @@ class MaxPool(Pool):
         (x,) = xs
         fill = -math.inf if x.type.is_float else float(np.iinfo(x.type.numpy_dtype).min)
         read, taps = self.windows(k, x, outs[0], fill), self.taps(k)
-        # TVM's own te.max starts from the lowest finite number and so never gives minus infinity
-        largest = k.te.comm_reducer(lambda a, b: k.tirx.max(b, a), lambda t: infinity(k, str(t), -1), "largest")
         acc = accumulator(outs[0])
-        wide = k.compute(acc, lambda *i: largest(read(i, taps).astype(acc.tvm_dtype), axis=taps), "max_pool")
+        wide = k.compute(acc, lambda *i: maximum(k, read(i, taps).astype(acc.tvm_dtype), taps), "max_pool")
         y = rounded(k, k.operand(wide, acc), outs[0])
         return (y, self._indices(k, x, k.operand(y, outs[0]), outs[1])) if self.indices else y
 
@@ -74,8 +73,8 @@ class MaxPool(Pool):
             value = x(n, c, *at).astype(wide)
             largest = y(n, c, *i).astype(wide)
             found = value == largest
-            if x.type.is_float:  # a window that holds only NaN gives minus infinity
-                found = k.tirx.any(found, k.tirx.all(largest == k.like(-math.inf, largest), k.tirx.isnan(value)))
+            if x.type.is_float:  # NaN is the maximum of a window that holds it
+                found = k.tirx.any(found, k.tirx.isnan(value))
             found = k.guarded(inside, found, k.const(False, "bool"))
             number = sum(w * r for w, r in zip(weights, taps, strict=True))
             return k.te.min(k.select(found, number, k.const(math.prod(self.kernel), "int32")), axis=taps)

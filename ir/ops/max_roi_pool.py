@@ -16,6 +16,7 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._axes import Ints, data_index
+from ._math import maximum
 
 FAR = 1e6
 """Corners of regions are clipped to this bound, and NaN is replaced by it, so that they can be converted to integers.
@@ -24,7 +25,8 @@ FAR = 1e6
 
 @dataclass(frozen=True)
 class MaxRoiPool(Op):
-    """``y[r, c, i, j]`` is the maximum in bin (i, j) of region r, or 0 for an empty bin; ONNX MaxRoiPool-22.
+    """``y[r, c, i, j]`` is the maximum in bin (i, j) of region r, NaN where an element is NaN, or 0 for an empty
+    bin; ONNX MaxRoiPool-22.
 
     This is the RoI pooling of Fast R-CNN (Girshick 2015).
 
@@ -68,7 +70,7 @@ class MaxRoiPool(Op):
 
                     def element(s: Any, t: Any) -> Any:
                         value = x(image, c, edge(r, 0, 0) + s, edge(r, 1, 0) + t)
-                        return y.store(k.tirx.max(y(r, c, i, j), value), r, c, i, j)
+                        return y.store(maximum(k, y(r, c, i, j), value), r, c, i, j)
 
                     rows = loop(k, count[0], lambda s: loop(k, count[1], lambda t: element(s, t)))
                     return block(k, clear, rows)

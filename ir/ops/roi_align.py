@@ -16,6 +16,7 @@ from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import check_index, data_index, same_size
+from ._math import maximum
 
 MODES = ("avg", "max")
 MOST_SAMPLES = 4096
@@ -151,8 +152,8 @@ class RoiAlign(Op):
             terms.append(k.select(inside, value, k.like(0, value)))
         if self.mode == "avg":
             return y(*at) + (terms[0] + terms[1] + (terms[2] + terms[3]))
-        largest = k.tirx.max(k.tirx.max(terms[0], terms[1]), k.tirx.max(terms[2], terms[3]))
-        return k.select(number == 0, largest, k.tirx.max(y(*at), largest))
+        largest = maximum(k, maximum(k, terms[0], terms[1]), maximum(k, terms[2], terms[3]))
+        return k.select(number == 0, largest, maximum(k, y(*at), largest))
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return outputs[0].numel * 8 * max(self.sampling, 2) ** 2

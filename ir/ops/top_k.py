@@ -164,4 +164,4 @@ def _comparable(k: TensorExpressions, x: Any) -> Any:
 
 def _is_nan(k: TensorExpressions, x: Any) -> Any:
     """Whether a value is NaN; ``None`` for integers."""
-    return x != x if k.dtype(x).startswith("float") else None  # noqa: PLR0124
+    return k.tirx.isnan(x) if k.dtype(x).startswith("float") else None  # TVM takes x != x for false
