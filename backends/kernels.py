@@ -11,6 +11,7 @@ from convc.ir.graph import Graph, Node
 from convc.ir.ops.loop import Loop
 
 from .group import Group
+from .network import computed
 
 Target = TypeVar("Target")
 
@@ -62,12 +63,12 @@ class Distinct:
 def distinct(graph: Graph) -> list[Distinct]:
     """The distinct groups of a graph and of the bodies of its loops, in the order of their first use.
 
-    The groups of a body come before the loop.
+    The groups of a body come before the loop. Nodes whose results have no elements need none.
     """
     found: dict[str, tuple[Group, list[Node], list[int]]] = {}
 
     def visit(graph: Graph, times: int) -> None:
-        for node in graph.nodes:
+        for node in computed(graph):
             calls = 0 if node.output.name in graph.at_load else times
             if isinstance(node.op, Loop):
                 visit(node.op.body, calls * node.op.steps)

@@ -34,11 +34,14 @@ class Network:
         """
         self.graph = graph
         self._sizes = scratch
-        self.run = [n for n in graph.nodes if n.output.name not in graph.at_load]
-        self.load = [n for n in graph.nodes if n.output.name in graph.at_load]
+        self.run = [n for n in computed(graph) if n.output.name not in graph.at_load]
+        self.load = [n for n in computed(graph) if n.output.name in graph.at_load]
         self._loads = {n.output.name for n in self.load}
         check("constant_flops", sum(map(_flops, self.load)), f"what '{graph.name}' computes of its weights")
         self._places = {v.name: Place("input", i) for i, v in enumerate(graph.inputs)}
+        nowhere = [v for n in graph.nodes for v in n.outputs if not v.type.numel]
+        bases = {True: Place("packed", 0), False: Place("workspace", 0)}
+        self._places |= {v.name: bases[v.name in graph.at_load] for v in nowhere}
         self._places |= {v.name: Place("output", i) for i, v in enumerate(graph.outputs)}
         self.copies, self.packed = self._keep()
         at_load, loading = self._lay_out(self.load, Place("packed", self.packed))
@@ -92,6 +95,11 @@ class Network:
         at = dict(zip(lives, offsets, strict=False))
         self._places |= {name: start.after(at[first]) for name, first in owner.items()}
         return {n.output.name: start.after(o) for n, o in zip(nodes, offsets[len(lives) :], strict=True)}, size
+
+
+def computed(graph: Graph) -> list[Node]:
+    """The nodes that compute something: a node whose results have no elements needs no kernel."""
+    return [n for n in graph.nodes if any(v.type.numel for v in n.outputs)]
 
 
 def check_sizes(graph: Graph) -> None:

@@ -146,7 +146,12 @@ def check_type(type: TensorType, what: str) -> None:
 
 
 def check_made(type: TensorType, what: str) -> None:
-    """Raises ``LimitError`` when a tensor that is about to be allocated has too many bytes."""
+    """Raises ``LimitError`` when a tensor that is about to be allocated has too many bytes.
+
+    A tensor without elements has none.
+    """
+    if 0 in type.shape:
+        return
     check("tensor_bytes", _nbytes(type), f"{what} ({type})")
 
 

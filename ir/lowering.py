@@ -14,13 +14,19 @@ from .types import TensorType
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor and its type. A call with a logical index gives the element at that index."""
+    """A tensor and its type. A call with a logical index gives the element at that index.
+
+    A tensor without elements gives 0, since its reads are never carried out, and code has no index for sizes whose
+    product leaves 31 bits.
+    """
 
     k: TensorExpressions
     tensor: Any
     type: TensorType
 
     def __call__(self, *index: Any) -> Any:
+        if 0 in self.type.sizes:
+            return self.k.const(0, self.type.tvm_dtype)
         if self.type.layout is None:
             return self.tensor(*index) if index else self.tensor()
         return self.tensor(*(self.k.simplify(i) for i in self.type.layout.physical_index(index)))
@@ -61,7 +67,8 @@ class TensorExpressions:
         self._analyzer.bind(var, self._range(0, extent))
 
     def reduce_axis(self, extent: int, name: str = "r") -> Any:
-        """A reduction axis over ``[0, extent)``."""
+        """A reduction axis over ``[0, extent)``. An extent beyond int32 belongs to a tensor without elements."""
+        extent = min(extent, 0x7FFFFFFF)
         axis = self.te.reduce_axis((0, extent), name)
         self._bind(axis.var, extent)
         return axis

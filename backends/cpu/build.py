@@ -25,7 +25,7 @@ from convc.runtime.place import Place
 from ..group import Group
 from ..kernels import Kernel, ask, distinct
 from ..memory import aligned
-from ..network import Network, check_sizes, operands
+from ..network import Network, check_sizes, computed, operands
 from .cost import kernel_cycles
 from .loop import loop_subroutine
 from .lower import Subroutine, call, exported, generate, lower, pointer
@@ -59,13 +59,14 @@ def build(graph: Graph, target: Target, *, trace: bool = False) -> Built:
     parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
     scheduled = {d.name: d.scheduled(lambda group: schedule(group, target, parallel=parallel)) for d in groups}
     try:
-        lowered = lower({name: func for name, (func, _) in scheduled.items()}, target)
+        nodes = {d.name: d.nodes[0].describe() for d in groups}
+        lowered = lower({name: func for name, (func, _) in scheduled.items()}, target, nodes)
         kernels: dict[Node, Subroutine] = {}
         for d in found:
             if d.loop is not None:
                 lowered[d.name] = loop_subroutine(d.name, d.nodes[0], d.loop, kernels)
             kernels |= dict.fromkeys(d.nodes, lowered[d.name])
-        network = Network(graph, {n.output.name: kernels[n].scratch for n in graph.nodes})
+        network = Network(graph, {n.output.name: kernels[n].scratch for n in computed(graph)})
         functions = _functions(network, kernels, trace)
         code = MachineCode(generate(list(lowered.values()), functions, target), tuple(functions), target, parallel)
     except tvm.error.InternalError as e:

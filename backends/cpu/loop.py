@@ -12,7 +12,7 @@ from convc.ir.ops.loop import Loop
 from convc.runtime.place import Place
 
 from ..memory import aligned
-from ..network import Network, nbytes, operands
+from ..network import Network, computed, nbytes, operands
 from .lower import Subroutine, call, pointer, repeated
 
 
@@ -22,7 +22,7 @@ def loop_subroutine(name: str, node: Node, op: Loop, kernels: Mapping[Node, Subr
     A state has two places, the result of the loop and one in the scratch memory. Each step reads one and writes the
     other, so that the last step writes the result. The first step reads the initial state where it is.
     """
-    network = Network(op.body, {n.output.name: kernels[n].scratch for n in op.body.nodes})
+    network = Network(op.body, {n.output.name: kernels[n].scratch for n in computed(op.body)})
     read = operands(node)
     others, size = [], 0
     for v in op.body.inputs[: op.states]:
@@ -51,7 +51,7 @@ def loop_subroutine(name: str, node: Node, op: Loop, kernels: Mapping[Node, Subr
         return made
 
     dtypes = [v.type.tvm_dtype for v in (*read, *node.outputs)]
-    parts = max((kernels[n].part for n in op.body.nodes), default=0)
+    parts = max((kernels[n].part for n in computed(op.body)), default=0)
     return repeated(name, dtypes, op.steps, calls, size + network.workspace, parts)
 
 

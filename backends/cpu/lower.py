@@ -27,6 +27,7 @@ from ..flatten import flatten_buffers
 from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
 from ..memory import aligned
+from ..network import MAX_ELEMENTS
 from . import byte_math
 from .target import Target
 from .vector_math import definitions
@@ -92,8 +93,8 @@ class Subroutine:
     """The functions of its parallel loops, by name."""
 
 
-def _kernel_passes() -> Any:
-    """The passes that lower a scheduled kernel: those of TVM's pipeline, without the ones for accelerators alone."""
+def _block_passes() -> Any:
+    """The passes that turn the blocks of a scheduled kernel into loops and allocations."""
     return tvm.transform.Sequential(
         [
             keep_guards(),
@@ -105,6 +106,14 @@ def _kernel_passes() -> Any:
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
+        ]
+    )
+
+
+def _loop_passes() -> Any:
+    """The passes that lower the loops of a kernel: with the former, TVM's pipeline without those for accelerators."""
+    return tvm.transform.Sequential(
+        [
             flatten_buffers(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
@@ -155,12 +164,33 @@ def _module_passes() -> Any:
     )
 
 
-def lower(kernels: Mapping[str, Any], target: Target) -> dict[str, Subroutine]:
-    """Lower scheduled functions, given by name, to subroutines."""
+def lower(kernels: Mapping[str, Any], target: Target, nodes: Mapping[str, str] | None = None) -> dict[str, Subroutine]:
+    """Lower scheduled functions, given by name, to subroutines.
+
+    ``nodes`` says which node each computes, for errors. Raises ``CompileError`` for one that needs a tensor of more
+    elements than code can index.
+    """
     host = target.tvm.with_host(target.tvm)
     module = tirx.transform.BindTarget(host)(tvm.IRModule(dict(kernels)))
-    module = _kernel_passes()(module)
+    module = _block_passes()(module)
+    for name in kernels:
+        most = max(_allocated(module[name].body), default=0)
+        if most > MAX_ELEMENTS:
+            raise CompileError(
+                f"{(nodes or {}).get(name, name)} needs {most} elements of working memory at once, and code indexes at "
+                f"most {MAX_ELEMENTS}: give it smaller data"
+            )
+    module = _loop_passes()(module)
     return {name: _subroutine(GlobalVar(name), module[name]) for name in kernels}
+
+
+def _allocated(body: Any) -> list[int]:
+    """The numbers of elements of the tensors that a statement allocates, in integers that do not overflow."""
+    found: list[int] = []
+    tvm_ffi.structural_walk(
+        body, (tirx.AllocBuffer, lambda s: found.append(prod(int(n) for n in s.buffer.shape))), order="pre"
+    )
+    return found
 
 
 def _subroutine(name: GlobalVar, func: Any) -> Subroutine:

@@ -46,7 +46,12 @@ def root(k: TensorExpressions, x: Any, p: int) -> Any:
 
 
 def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read, name: str = "mean") -> Operand:
-    """The mean of ``read`` over ``extents`` for each element of the statistic, whose type is ``stat``."""
+    """The mean of ``read`` over ``extents`` for each element of the statistic, whose type is ``stat``.
+
+    It is NaN over nothing.
+    """
+    if not math.prod(extents):
+        return k.operand(k.compute(stat, lambda *_: k.const(math.nan, stat.tvm_dtype), name), stat)
     axes = [k.reduce_axis(extent) for extent in extents]
     total = k.operand(k.compute(stat, lambda *i: k.te.sum(read(i, axes), axis=axes), f"{name}_sum"), stat)
     count = k.const(math.prod(extents), stat.tvm_dtype)

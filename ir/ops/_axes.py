@@ -46,11 +46,29 @@ def check_index(type: TensorType) -> None:
         raise ShapeError(f"indices must be int32 or int64, not {dtype_names(type.dtype)}")
 
 
+def check_asked(x: TensorType, axis: int, indices: TensorType) -> None:
+    """Raises ``ShapeError`` when there are indices into an axis that has no elements."""
+    if x.shape[axis] == 0 and all(isinstance(size, int) and size > 0 for size in indices.shape):
+        raise ShapeError(
+            f"axis {axis} of {x} has no elements for the indices {indices} to choose from: give data that has some, or "
+            "no indices"
+        )
+
+
 def data_index(k: TensorExpressions, index: Any, size: int) -> Any:
     """An index that was read from a tensor, made safe to read at. A negative index counts from the end.
 
-    ONNX leaves an index out of range undefined; here it reads the nearest element instead of foreign memory.
+    ONNX leaves an index out of range undefined; here it reads the nearest element instead of foreign memory. The axis
+    must have elements, or the result none (``check_asked``).
     """
     wrapped = k.select(index < 0, index + k.like(size, index), index)
-    clamped = k.tirx.max(k.tirx.min(wrapped, k.like(size - 1, index)), k.like(0, index))
-    return clamped.astype("int32") if size <= 0x7FFFFFFF else clamped
+    return data_number(k, wrapped, 0, max(size - 1, 0))
+
+
+def data_number(k: TensorExpressions, value: Any, low: int, high: int) -> Any:
+    """An integer that was read from a tensor, clamped to bounds, in the narrower of its dtype and int32.
+
+    It is clamped in its own dtype first, since a conversion would cut off its high bits.
+    """
+    clamped = k.tirx.max(k.tirx.min(value, k.like(high, value)), k.like(low, value))
+    return clamped.astype("int32") if max(-low, high) <= 0x7FFFFFFF else clamped

@@ -63,6 +63,24 @@ def _unfolded(k: TensorExpressions, x: Any) -> Any:
     return negative if math.copysign(1, x.value) < 0 else -negative
 
 
+def truncated(k: TensorExpressions, x: Any, dtype: str) -> Any:
+    """A float as a 32- or 64-bit integer of a TVM dtype, cut off towards zero.
+
+    A number out of range, and NaN, becomes the least int32 or int64, as x86 converts it; LLVM and other processors
+    promise nothing. An unsigned integer is that of its width with the same bits, where that holds the number. Above it
+    uint64 is ``x - 2**63`` with the highest bit set.
+    """
+    x = wide(x)
+    if dtype == "uint32":
+        return truncated(k, x, "int64").astype("uint32")
+    if dtype == "uint64":
+        high = x >= k.like(2.0**63, x)
+        low = truncated(k, k.select(high, x - k.like(2.0**63, x), x), "int64")
+        return k.select(high, low ^ k.const(-(1 << 63), "int64"), low).astype("uint64")
+    bound = k.like(2.0 ** (int(dtype.removeprefix("int")) - 1), x)
+    return k.select(k.tirx.all(x >= -bound, x < bound), x, -bound).astype(dtype)
+
+
 def libm(k: TensorExpressions, name: str, *xs: Any) -> Any:
     """A function of the C library by its name.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..dtypes import SMALL
 from ..lowering import Operand, TensorExpressions
-from ._math import wide
+from ._math import truncated, wide
 
 ROUND_MODES = ("up", "down", "nearest")
 """How a number becomes a power of two."""
@@ -105,7 +105,7 @@ def _number(k: TensorExpressions, bits: Any, dtype: str) -> Any:
 def encoded(k: TensorExpressions, x: Any, dtype: str, saturate: bool = True, round_mode: str = "up") -> Any:
     """The bits, as uint8, to which a scalar of any dtype that ops compute with is converted; see ``Cast``."""
     if dtype in INTEGERS:
-        whole = wide(x).astype("int32") if "float" in k.dtype(x) else x.astype("int32")
+        whole = truncated(k, x, "int32") if "float" in k.dtype(x) else x.astype("int32")
         return (whole & ((1 << INTEGERS[dtype][0]) - 1)).astype("uint8")
     if "float" not in k.dtype(x):
         x = x.astype("float32" if k.dtype(x) in ("bool", "int8", "uint8", "int16", "uint16") else "float64")

@@ -20,7 +20,7 @@ from ..onnx_io import ExportNode, ImportNode, export_fields, exports, imports, o
 from ..op import Case, f16, f32, f64, i32, sample, u8
 from ..types import TensorType
 from ._elementwise import Elementwise
-from ._math import bounded, expm1, gelu, mish, multiplied, sigmoid, silu, widened
+from ._math import bounded, expm1, gelu, mish, multiplied, sigmoid, silu, truncated, widened
 from .unary import SPECIAL
 
 FINITE = SPECIAL[np.isfinite(SPECIAL)]
@@ -335,7 +335,8 @@ class Shrink(Activation):
         """Integers are computed in floating point too, and truncated."""
         (x,) = xs
         if "int" in k.dtype(x):
-            return self.function(k, x.astype("float64")).astype(k.dtype(x))
+            whole = "int64" if k.dtype(x) in ("int64", "uint64", "uint32") else "int32"
+            return truncated(k, self.function(k, x.astype("float64")), whole).astype(k.dtype(x))
         return super().scalar(k, x)
 
     def function(self, k: TensorExpressions, x: Any) -> Any:

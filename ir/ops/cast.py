@@ -16,7 +16,7 @@ from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports,
 from ..op import Case, boolean, f16, f32, f64, i32, i64, sample, u8
 from ..types import TensorType
 from ._elementwise import ALL_DTYPES, Elementwise
-from ._math import wide
+from ._math import truncated, wide
 from ._small import ROUND_MODES, decoded, encoded
 
 
@@ -26,9 +26,10 @@ class Cast(Elementwise):
 
     A float becomes an integer by truncation towards zero, and another float by rounding to the nearest. An integer
     loses its high bits in a narrower integer. Numbers other than zero become true. A float beyond the range of an
-    integer of 8 or 16 bits wraps, as in numpy and ONNX Runtime. Beyond the range of an 8-bit float it becomes the
-    largest number, or without ``saturate`` infinity or NaN. ``round_mode`` (``up``, ``down``, ``nearest``) applies to
-    f8e8m0, which holds powers of two.
+    integer of 8 or 16 bits wraps, as in numpy and ONNX Runtime; beyond that of int32 or int64 it becomes the least of
+    them, and so does NaN, on every processor. Beyond the range of an 8-bit float it becomes the largest number, or
+    without ``saturate`` infinity or NaN. ``round_mode`` (``up``, ``down``, ``nearest``) applies to f8e8m0, which holds
+    powers of two.
     """
 
     name = "cast"
@@ -59,8 +60,8 @@ class Cast(Elementwise):
             return k.tirx.any(nonzero, k.tirx.isnan(x)) if "float" in source else nonzero  # NE is false for NaN
         if "float" in source and "int" in target:
             # processors differ in direct conversions to few bits of numbers beyond the range
-            through = {"int8": "int32", "uint8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64"}
-            x = wide(x).astype(through.get(target, target))
+            narrow = target in ("int8", "uint8", "int16", "uint16")
+            x = truncated(k, x, "int32" if narrow else target)
         if target in ("float16", "bfloat16") and source != "float32":
             x = _rounded_to_odd(k, x) if source == "float64" else x.astype("float32")
         y = x.astype(target)

@@ -108,7 +108,7 @@ class DeformConv(Op):
         taps = [k.reduce_axis(2, "tap") for _ in indices]
 
         def element(n: Any, c: Any, *o: Any) -> Any:
-            g = c // (channels // self.offset_group)
+            g = c // max(channels // self.offset_group, 1)
             at = [index(n, g, *o, tap) for index, tap in zip(indices, taps, strict=True)]
             value = x(n, c, *(k.tirx.max(i, 0) for i in at)).astype(acc.tvm_dtype)
             value = k.guarded(k.tirx.all(*(i >= 0 for i in at)), value, k.const(0, acc.tvm_dtype))

@@ -12,7 +12,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..types import TensorType
-from ._axes import axis_of, check_index, data_index
+from ._axes import axis_of, check_asked, check_index, data_index
 from .non_zero import NonZero
 from .reshape import Reshape
 
@@ -34,6 +34,7 @@ class Gather(Op):
         x, indices = types
         axis = axis_of(self.axis, x.rank)
         check_index(indices)
+        check_asked(x, axis, indices)
         return TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
 from ..types import TensorType
-from ._axes import axis_of, check_index, data_index
+from ._axes import axis_of, check_asked, check_index, data_index
 
 
 @onnx_op("GatherElements", folds=True)
@@ -34,6 +34,7 @@ class GatherElements(Op):
         x, indices = types
         axis = axis_of(self.axis, x.rank)
         check_index(indices)
+        check_asked(x, axis, indices)
         sizes = zip(indices.shape, x.shape, strict=True)
         if any(a != axis and isinstance(i, int) and isinstance(d, int) and i > d for a, (i, d) in enumerate(sizes)):
             raise ShapeError(f"indices {indices} reach beyond the data {x}")

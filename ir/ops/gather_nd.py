@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
-from ._axes import check_index, data_index, same_size, size_of
+from ._axes import check_asked, check_index, data_index, same_size, size_of
 
 
 @onnx_op("GatherND", folds=True)
@@ -44,6 +44,8 @@ class GatherND(Op):
             )
         if not all(same_size(a, b) for a, b in zip(x.shape[:batch], indices.shape[:batch], strict=True)):
             raise ShapeError(f"data {x} and indices {indices} differ in their batch axes")
+        for axis in range(batch, batch + depth):
+            check_asked(x, axis, indices)
         return TensorType(x.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -51,7 +51,7 @@ class GlobalAveragePool(GlobalPool):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         acc = accumulator(outs[0])
-        if len(x.shape) == 3:
+        if len(x.shape) == 3 or not x.type.numel:
             return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
         # first each row is summed, then the sums of rows, so that rounding errors grow with the lengths and not their
         # product

@@ -14,6 +14,7 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._axes import axis_of
+from ._math import truncated
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class OneHot(Op):
         axis = axis_of(self.axis, outs[0].rank)
 
         def element(*i: Any) -> Any:
-            hot = indices(*i[:axis], *i[axis + 1 :]).astype("int64")
+            given = indices(*i[:axis], *i[axis + 1 :])
+            hot = truncated(k, given, "int64") if indices.type.is_float else given.astype("int64")
             here = i[axis].astype("int64")
             return k.select(k.tirx.any(hot == here, hot == here - self.depth), values(1), values(0))
 

@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, i64, sample
 from ..types import TensorType
-from ._axes import check_index, same_size
+from ._axes import check_index, data_number, same_size
 
 
 @onnx_op("ReverseSequence")
@@ -21,7 +21,8 @@ from ._axes import check_index, same_size
 class ReverseSequence(Op):
     """Each sequence with its first ``lengths[b]`` elements reversed; ONNX ReverseSequence-10.
 
-    Operands: data, and lengths for its ``batch_axis``. The sequences lie along ``time_axis``; these axes are 0 and 1.
+    Operands: data, and lengths for its ``batch_axis``, of which those out of range count as the nearest in range. The
+    sequences lie along ``time_axis``; these axes are 0 and 1.
     """
 
     name = "reverse_sequence"
@@ -43,8 +44,7 @@ class ReverseSequence(Op):
         steps = x.shape[self.time_axis]
 
         def element(*i: Any) -> Any:
-            t, given = i[self.time_axis], lengths(i[self.batch_axis])
-            length = k.tirx.min(given, k.like(steps, given)).astype("int32")
+            t, length = i[self.time_axis], data_number(k, lengths(i[self.batch_axis]), 0, steps)
             at = list(i)
             at[self.time_axis] = k.select(t < length, length - 1 - t, t)
             return x(*at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,22 @@ import numpy as np
 
 from ..dtypes import FLOATS, INTEGERS, dtype_names
 from ..errors import ShapeError, plural
+from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..types import TensorType
-from ._axes import axis_of, check_index, data_index, same_size, size_of
+from ._axes import axis_of, check_asked, check_index, data_index, same_size, size_of
+from ._math import maximum, minimum
 
-REDUCTIONS = {"none": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}
-"""The reductions of a written element with the one in its place: ONNX's names, and TVM's."""
+REDUCTIONS: dict[str, Callable[[TensorExpressions, Any, Any], Any]] = {
+    "none": lambda k, old, new: new,
+    "add": lambda k, old, new: old + new,
+    "mul": lambda k, old, new: old * new,
+    "min": minimum,
+    "max": maximum,
+}
+"""The reductions of the element in a place and the one that is written there, by ONNX's names."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +56,31 @@ class _Scatter(Op):
         x, indices, updates = xs
         if not x.type.numel or not updates.type.numel:
             return k.compute(outs[0], lambda *i: x(*i))
-        offsets = TensorType("i64" if x.type.numel > 0x7FFFFFFF else "i32", (updates.type.numel,))
+        offsets = TensorType("i32", (updates.type.numel,))
 
         def offset(u: Any) -> Any:
             at = self.place(k, x, indices, _unravel(u, updates.shape))
             return _ravel([i.astype(offsets.tvm_dtype) for i in at], x.shape)
 
-        flat = k.topi.scatter_elements(
-            k.compute(TensorType(x.type.dtype, (x.type.numel,)), lambda e: x(*_unravel(e, x.shape))),
-            k.compute(offsets, offset),
-            k.compute(TensorType(x.type.dtype, offsets.shape), lambda u: updates(*_unravel(u, updates.shape))),
-            0,
-            REDUCTIONS[self.reduction],
-        )
+        reduced, count = REDUCTIONS[self.reduction], updates.type.numel
+
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            (data, places, new), (y,) = ins, results
+
+            def write(u: Any) -> Any:
+                return y.store(reduced(k, y(places(u)), new(u)), places(u))
+
+            # a loop of one iteration that counts as parallel tells GPUs where a kernel begins
+            writes = loop(k, 1, lambda _: loop(k, count, write), parallel=True)
+            return block(k, loop(k, x.type.numel, lambda e: y.store(data(e), e), parallel=True), writes)
+
+        given, written = (TensorType(x.type.dtype, (t.type.numel,)) for t in (x, updates))
+        operands = [
+            k.operand(k.compute(given, lambda e: x(*_unravel(e, x.shape))), given),
+            k.operand(k.compute(offsets, offset), offsets),
+            k.operand(k.compute(written, lambda u: updates(*_unravel(u, updates.shape))), written),
+        ]
+        flat = loop_nest(k, [given], operands, body, self.name)[0]
         return k.compute(outs[0], lambda *i: flat(_ravel(i, x.shape)))
 
 
@@ -85,6 +105,7 @@ class ScatterElements(_Scatter):
         sizes = zip(indices.shape, x.shape, strict=True)
         if any(a != axis and isinstance(i, int) and isinstance(d, int) and i > d for a, (i, d) in enumerate(sizes)):
             raise ShapeError(f"indices {indices} reach beyond the data {x}")
+        check_asked(x, axis, indices)
         return x
 
     def place(self, k: TensorExpressions, x: Operand, indices: Operand, i: Sequence[Any]) -> Sequence[Any]:
@@ -124,6 +145,8 @@ class ScatterND(_Scatter):
         depth = size_of(indices, indices.rank - 1) if indices.rank else 0
         if not 1 <= depth <= x.rank:
             raise ShapeError(f"index tuples of {depth} do not fit the {plural(x.rank, 'axis', 'axes')} of the data")
+        for axis in range(depth):
+            check_asked(x, axis, indices)
         shape = (*indices.shape[:-1], *x.shape[depth:])
         if updates.rank != len(shape) or not all(map(same_size, updates.shape, shape)):
             raise ShapeError(f"the updates have shape {list(updates.shape)}, not {list(shape)}")

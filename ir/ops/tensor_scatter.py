@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, sample
 from ..types import TensorType
-from ._axes import axis_of, check_index, same_size, size_of
+from ._axes import axis_of, check_index, data_number, same_size, size_of
 
 MODES = ("linear", "circular")
 
@@ -55,7 +55,10 @@ class TensorScatter(Op):
         size, written = cache.shape[axis], update.shape[axis]
 
         def element(*i: Any) -> Any:
-            behind = i[axis] - start(i[0]).astype("int32")
+            begin = start(i[0])
+            if self.mode == "circular":
+                begin = k.tirx.floormod(begin, k.like(size, begin))
+            behind = i[axis] - data_number(k, begin, -size, size)
             if self.mode == "circular":
                 behind = k.tirx.floormod(behind, k.like(size, behind))
             inside = k.tirx.all(behind >= 0, behind < written)
