@@ -152,13 +152,15 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
 
 
 def _imported(steps: _Steps) -> list[Value]:
-    since = len(steps.n.builder.nodes)
+    b = steps.n.builder
+    since, streams = len(b.nodes), b.streams
     try:
         return _kept(steps)
     except (LimitError, ModelFileError):
         raise
     except ConvcError as why:
-        steps.n.builder.cut(since)
+        b.cut(since)
+        b.streams = streams
         return _unrolled(steps, why)
 
 

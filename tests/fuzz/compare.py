@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from support.oracles import Feeds, run_onnxruntime, run_reference
@@ -23,6 +23,7 @@ from convc.ir.ops.binary import Add, Mul
 from convc.ir.ops.cast import Cast
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.cum_sum import Cumulative
+from convc.ir.ops.loop import Loop
 from convc.onnx.export import to_onnx
 
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
@@ -94,7 +95,7 @@ def loses_digits(graph: Graph) -> bool:
 
     An op that only moves its elements then differs from the oracle by a rounding too.
     """
-    wide = [c.array for c in graph.constants.values() if c.type.dtype == "f64"]
+    wide = [c.array for c in graph.all_constants() if c.type.dtype == "f64"]
     return any(not np.array_equal(x, x.astype(np.float32)) for x in wide)
 
 
@@ -133,6 +134,8 @@ def held_in(dtype: str, graph: Graph, noise: int | None = None) -> Graph:
         env[name] = b.constant(array, name)
     for node in graph.nodes:
         op = Cast(_held(node.op.to, dtype)) if isinstance(node.op, Cast) else node.op
+        if isinstance(op, Loop):  # the noise is in its body
+            op = replace(op, body=held_in(dtype, op.body, noise))
         made = b.emit(op, *(env[v.name] for v in node.inputs), names=[v.name for v in node.outputs])
         size = _noise(node) if noise is not None else 0.0
         for v, y in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
@@ -155,7 +158,12 @@ def _held(dtype: str, floats: str) -> str:
 def _noise(node: Node) -> float:
     """The relative and the absolute amount by which right results of a node may differ; 0 where it does not round."""
     out = node.output.type
-    if not out.is_float or not node.op.rounds or (isinstance(node.op, Cast) and not rounds(node)):
+    if (
+        not out.is_float
+        or not node.op.rounds
+        or isinstance(node.op, Loop)
+        or (isinstance(node.op, Cast) and not rounds(node))
+    ):
         return 0.0
     terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / out.numel
     if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may depend on all others

@@ -11,7 +11,7 @@ from convc.ir.errors import ConvcError
 from convc.ir.graph import Graph, Value
 from convc.ir.types import TensorType
 
-from . import heads, layers, movement, pointwise, selection
+from . import heads, layers, loops, movement, pointwise, selection
 from .draw import CHANNELS, SIZES, Draw
 
 LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
@@ -62,6 +62,7 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (0.8, heads.deformed_conv),
     (2, heads.quantized),
     (1.5, heads.moved_quantized),
+    (1.5, loops.loop),
 )
 
 

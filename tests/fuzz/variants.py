@@ -81,7 +81,7 @@ def reloaded(model: CompiledModel) -> CompiledModel:
 
 
 def reparsed(graph: Graph) -> Graph:
-    again = parse_graph(print_graph(graph), {c.sha: c.array for c in graph.constants.values()})
+    again = parse_graph(print_graph(graph), {c.sha: c.array for c in graph.all_constants()})
     if again != graph:
         raise AssertionError("the text form does not give the same graph back")
     return again

@@ -240,3 +240,13 @@ def test_dynamic_sizes() -> None:
     got = convc.compile(graph, shapes={name: x.shape for name, x in feeds.items()}).run(feeds)
     for g, w in zip(got.values(), run_onnxruntime(fixed, feeds), strict=True):
         assert_close(g, w)
+
+
+def test_steps_draw_different_random_numbers() -> None:
+    made = model("""g (float[3] x) => (float[6,3] a) {
+      n = Constant <value_int = 6> ()
+      yes = Constant <value = bool {1}> ()
+      a = Loop <body = b (@steps) => (bool go2, float[3] r)
+        { go2 = Identity(go) u = RandomUniform <shape = [3]> () r = Add(u, x) }> (n, yes) }""")
+    (drawn,) = convc.compile(made).run({"x": np.zeros(3, np.float32)}).values()
+    assert len(np.unique(drawn)) == 18
