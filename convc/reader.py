@@ -27,8 +27,7 @@ from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
 from .files import read_bytes, read_npz
-from .onnx.check import check_model
-from .onnx.importer import import_model, load_onnx, read_model
+from .onnx.importer import check_all, import_model, load_onnx, read_model
 from .onnx.ports import (
     Choices,
     chosen_inputs,
@@ -105,7 +104,7 @@ def reader(
 
 def _of_onnx(source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, outputs: tuple[str, ...]) -> Reader:
     model, folder = read_model(source)
-    check_model(model)
+    check_all(model, folder, Choices(outputs=outputs))
     fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
     # a weight that is also an input becomes an input when its shape is given
     choices = Choices({**dict.fromkeys(given, ()), **fixed}, values, outputs)
@@ -119,7 +118,7 @@ def _of_onnx(source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, 
 
     def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         sizes = {name: shape for name, shape in shapes.items() if name not in more}
-        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs))
+        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs), surveyed=True)
 
     return Reader(
         model.graph.name or "main",

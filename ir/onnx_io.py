@@ -125,6 +125,11 @@ def importer_of(operator: str) -> Importer | None:
     return _IMPORTERS.get(operator) or _DEFAULT_IMPORTERS.get(operator)
 
 
+def operators() -> frozenset[str]:
+    """The ONNX operators that some function reads, named ``domain::name`` outside ONNX's own domain."""
+    return frozenset(_IMPORTERS) | frozenset(_DEFAULT_IMPORTERS)
+
+
 def is_folded(operator: str) -> bool:
     """Whether the importer computes nodes of this ONNX operator whose inputs are constant."""
     return operator in _FOLDED

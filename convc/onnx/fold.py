@@ -21,7 +21,7 @@ from .tensors import read_tensor
 
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
-_ONLY_FOLDED = frozenset(["Constant", "Shape", "Size"])
+ONLY_FOLDED = frozenset(["Constant", "Shape", "Size"])
 """ONNX operators that are only ever computed while importing.
 
 Operators that ops import too say so by ``imports(..., folds=True)``.
@@ -36,7 +36,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
     """
     proto = n.proto
     if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute) or not (
-        is_folded(n.operator) or n.operator in _ONLY_FOLDED
+        is_folded(n.operator) or n.operator in ONLY_FOLDED
     ):
         return None
     if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):

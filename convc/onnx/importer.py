@@ -39,6 +39,7 @@ from .functions import Functions, plain_domain
 from .ports import Choices, chosen_inputs, chosen_outputs, input_type, input_value, model_opsets
 from .scope import Scope, describe
 from .sequences import SEQUENCES, Call, Item, kind_of, tensors_of, with_names
+from .survey import survey
 from .tensors import read_tensor
 
 Shapes = Mapping[str, Sequence[int]]
@@ -64,12 +65,23 @@ def load_onnx(
         return import_model(*read_model(source), Choices(shapes or {}, values or {}, tuple(outputs or ())))
 
 
-def import_model(model: onnx.ModelProto, folder: Path | None, choices: Choices) -> Graph:
-    """The graph of a model that was read. ``folder`` holds its external data. Raises the errors of ``load_onnx``."""
+def import_model(model: onnx.ModelProto, folder: Path | None, choices: Choices, surveyed: bool = False) -> Graph:
+    """The graph of a model that was read. ``folder`` holds its external data. Raises the errors of ``load_onnx``.
+
+    ``surveyed`` says that ``check_all`` was called before.
+    """
     with guarded():
+        if not surveyed:
+            check_all(model, folder, choices)
         graph = _Importer(model, folder, choices).run()
         verify(graph, "import")
         return graph
+
+
+def check_all(model: onnx.ModelProto, folder: Path | None, choices: Choices) -> None:
+    """Raises the errors of ``load_onnx`` that do not depend on sizes and values of inputs."""
+    check_model(model)
+    survey(model, folder, chosen_outputs(model, choices.outputs), model_opsets(model))
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
@@ -116,7 +128,6 @@ class _Importer:
 
     def run(self) -> Graph:
         graph, shapes, values = self.model.graph, checked_shapes(self.choices.shapes), self.choices.values
-        check_model(self.model)
         outputs = chosen_outputs(self.model, self.choices.outputs)
         self.builder.reserve([o for n in graph.node for o in n.output if o])
         given: dict[str, Item] = {}

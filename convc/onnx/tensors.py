@@ -39,7 +39,16 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
         raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
 
 
-def _external(proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+def check_external(proto: onnx.TensorProto, folder: Path | None) -> None:
+    """Raises ``ModelFileError`` when a tensor lies in a file that is missing, too short, or outside the folder."""
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        _external(proto, dtype_from_onnx(proto.data_type), tuple(int(d) for d in proto.dims), folder, read=False)
+
+
+def _external(
+    proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folder: Path | None, read: bool = True
+) -> np.ndarray:
+    """The values of a tensor in another file, or nothing unless they are to be read."""
     entries = {e.key: e.value for e in proto.external_data}
     where = entries.get("location", "")
     if folder is None:
@@ -59,6 +68,8 @@ def _external(proto: onnx.TensorProto, dtype: str, shape: tuple[int, ...], folde
         stored = -(-count // together) if together > 1 else count * numpy_dtype(dtype).itemsize
         if offset < 0 or offset + stored > size:
             raise ModelFileError(f"{what} is too short: {size} bytes, not {offset + stored}")
+        if not read:
+            return np.zeros(0, numpy_dtype(dtype))
         if together == 1:
             return np.fromfile(path, numpy_dtype(dtype), count, offset=offset).reshape(shape)
         packed = np.fromfile(path, np.uint8, stored, offset=offset).tobytes()
