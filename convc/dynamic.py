@@ -131,6 +131,10 @@ class DynamicModel(ManySizes):
         """
         return tuple(p.name for p in self._inputs if p.name in self._by_value)
 
+    def __repr__(self) -> str:
+        values = f", compiled for each value of {', '.join(self.by_value)}" if self.by_value else ""
+        return super().__repr__().removesuffix(">") + values + ">"
+
     def at(self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Any] | None = None) -> CompiledModel:
         """The model for the given shapes of inputs, and the values of some of them, by name.
 

@@ -23,11 +23,14 @@ from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
 from convc.ir.passes.fix_values import fix_values
 from convc.ir.rewrite import cut
 from convc.ir.sizes import ANY_RANK, Dim, mismatch
+from convc.ir.summary import Summary
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
 from .files import read_bytes, read_npz
+from .onnx.check import check_model
 from .onnx.importer import check_all, import_model, load_onnx, read_model
+from .onnx.outline import outline
 from .onnx.ports import (
     Choices,
     chosen_inputs,
@@ -56,6 +59,8 @@ class Reader:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     graph: Callable[[Mapping[str, Sequence[int]], Values], Graph]
+    outline: Callable[[], Summary] | None = None
+    """The nodes as far as the file tells of them, for a model whose graph cannot be made."""
     optional: tuple[Port, ...] = ()
     """The inputs that have a value already, which the caller may replace."""
 
@@ -70,12 +75,14 @@ def reader(
     shapes: Shapes | None = None,
     values: Values | None = None,
     outputs: Sequence[str] | None = None,
+    complete: bool = True,
 ) -> Reader:
     """Read a model, in any form that ``as_graph`` takes.
 
     ``shapes`` gives the shapes of some inputs by name. A size that is a string stays dynamic. An ``nn`` module needs
     the shapes of all of its inputs. ``values`` makes constants of inputs, and ``outputs`` names the values that become
-    the outputs. Raises ``ShapeError`` when the shapes do not fit the model, ``InputError`` when the values do not.
+    the outputs. ``complete`` says that all that convc lacks for the model is an error at once. Raises ``ShapeError``
+    when the shapes do not fit the model, ``InputError`` when the values do not.
     """
     given = checked(shapes)
     chosen = checked_outputs(outputs)
@@ -87,7 +94,7 @@ def reader(
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
-        return _of_onnx(source, given, values, chosen)
+        return _of_onnx(source, given, values, chosen, complete)
     if isinstance(source, Graph):
         verify(source)
         return _of_graph(with_choices(source, values, chosen), given)
@@ -102,9 +109,13 @@ def reader(
     return Reader(type(source).__name__, inputs, (), traced)
 
 
-def _of_onnx(source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, outputs: tuple[str, ...]) -> Reader:
+def _of_onnx(
+    source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, outputs: tuple[str, ...], complete: bool
+) -> Reader:
     model, folder = read_model(source)
-    check_all(model, folder, Choices(outputs=outputs))
+    check_model(model)
+    if complete:
+        check_all(model, folder, Choices(outputs=outputs))
     fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
     # a weight that is also an input becomes an input when its shape is given
     choices = Choices({**dict.fromkeys(given, ()), **fixed}, values, outputs)
@@ -118,13 +129,14 @@ def _of_onnx(source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, 
 
     def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         sizes = {name: shape for name, shape in shapes.items() if name not in more}
-        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs), surveyed=True)
+        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
     return Reader(
         model.graph.name or "main",
         narrowed(inputs, given),
         tuple(_stated(stated.get(name, onnx.ValueInfoProto(name=name))) for name in names),
         graph,
+        lambda: outline(model, fixed, outputs),
         optional,
     )
 

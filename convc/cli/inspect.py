@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from convc.ir.errors import ConvcError, NotConstantError
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.rewrite import Report
 from convc.ir.summary import duration, human, summarize
 from convc.ir.text import print_graph, print_node
 
-from ..reader import as_graph
+from ..reader import as_graph, reader
 from ..runtime.artifact import FORMAT, is_artifact, read_artifact
 from ..runtime.load import facts
 from .options import add_model, choices, positive, positive_number, shapes, source
@@ -57,13 +59,48 @@ def show_artifact(path: str) -> None:
             print(f"  {name + ':':13} {value}")
 
 
+def _show_outline(given: Any, args: argparse.Namespace, why: ConvcError) -> None:
+    """Print the nodes of a model that cannot be imported, as far as its file tells of them, and what keeps it.
+
+    Raises the error again, unless only sizes or values are missing, and where the graph itself is asked for.
+    """
+    if args.text or args.examples is not None:
+        raise why
+    try:
+        found = reader(given, shapes(args), **choices(args), complete=False)
+    except ConvcError:
+        raise why from None
+    if found.outline is None:
+        raise why
+    summary = found.outline()
+    print("inputs: " + ", ".join(map(str, found.inputs)))
+    print("outputs: " + ", ".join(map(str, found.outputs)))
+    print(summary.table())
+    print(summary.totals())
+    reader(given, shapes(args), **choices(args))  # raises for what convc lacks at any sizes
+    left_open = [p for p in found.inputs if p.is_open]
+    if left_open:
+        options = " ".join(f"--shape {p.name}=..." for p in left_open)
+        print(f"sizes are left open: {options} shows the layers as they are compiled")
+    elif isinstance(why, NotConstantError) and why.inputs:
+        options = " ".join(f"--value {name}=..." for name in why.inputs)
+        print(f"compiled for each value of {', '.join(why.inputs)}: {options} shows the layers as they are compiled")
+    else:
+        raise why
+
+
 def main(args: argparse.Namespace) -> None:
     if (args.examples is None) != (args.tflops is None):
         raise UsageError("--examples and --tflops go together")
     if is_artifact(args.model):
         show_artifact(args.model)
         return
-    graph = as_graph(source(args.model), shapes(args), **choices(args))
+    given = source(args.model)
+    try:
+        graph = as_graph(given, shapes(args), **choices(args))
+    except ConvcError as e:
+        _show_outline(given, args, e)
+        return
     if args.text:
         print(print_graph(graph))
         return

@@ -41,11 +41,12 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
         return None
     if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):
         raise n.unsupported(f"the size of '{n.input(0).name}' follows from data when the model runs")
-    if proto.op_type in ("Shape", "Size") and n.input(0).type.is_static:
-        sizes = np.array(n.input(0).type.sizes, np.int64)
-        if proto.op_type == "Size":
-            return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
-        return [n.constant(sizes[slice(n.attr("start", 0), n.attr("end"))], proto.output[0])]
+    if proto.op_type == "Size":
+        return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
+    if proto.op_type == "Shape":
+        part = n.input(0).type.shape[slice(n.attr("start", 0), n.attr("end"))]
+        sizes = n.input(0).type.with_shape(part).sizes  # raises for a dynamic one
+        return [n.constant(np.array(sizes, np.int64), proto.output[0])]
     if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
         return [n.constant(read_tensor(value, folder), proto.output[0])]
     present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}

@@ -21,7 +21,7 @@ from onnx import helper
 import convc.ir.contrib  # registers ONNX Runtime's operators
 import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
-from convc.ir.errors import ConvcError, ModelFileError, UnsupportedOpError
+from convc.ir.errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Folding, Limits, check, guarded
 from convc.ir.onnx_io import ImportNode, WholeModel, importer_of
@@ -136,7 +136,14 @@ class _Importer:
         for info in graph.input:
             if info.name in values:
                 given[info.name] = self.builder.constant(input_value(info, values[info.name]), info.name)
-        scope = self.scope(graph, given, outputs, model_opsets(self.model), 0)
+        try:
+            scope = self.scope(graph, given, outputs, model_opsets(self.model), 0)
+        except (ShapeError, NotConstantError) as e:
+            for v in self.builder.inputs:
+                if not v.type.is_static:
+                    names = ", ".join(dict.fromkeys(str(d) for d in v.type.shape if isinstance(d, str)))
+                    e.within(f"input '{v.name}' leaves sizes open ({names}; shapes={{'{v.name}': ...}} fixes them)")
+            raise
         return drop_dead(self.builder.finish([self.output(name, scope) for name in outputs], outputs))
 
     def output(self, name: str, scope: Scope) -> Value:

@@ -176,6 +176,76 @@ def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
         convc.compile(PYRAMID, "neoverse-n1")(image(1, 16, 20))
 
 
+# -- values as they come -----------------------------------------------------------------------------------------------
+
+
+def resize() -> onnx.ModelProto:
+    """A picture whose size follows from the sizes that an input holds, and whose own sizes are open."""
+    nodes = [
+        helper.make_node("Resize", ["x", "", "", "s"], ["t"], mode="linear"),
+        helper.make_node("Slice", ["t", "start", "end", "axes"], ["y"]),
+    ]
+    inputs = {"x": ["n", 1, "h", "w"], "s": (np.int64, [4]), "end": (np.int32, [1])}
+    return models.model(nodes, inputs, "y", {"start": np.int32([0]), "axes": np.int32([3])})
+
+
+def test_the_values_of_small_inputs_are_compiled_in(compilations: list[Any]) -> None:
+    model = convc.compile(resize(), threads=1, keep=Keep(models=2))
+    assert isinstance(model, convc.DynamicModel)
+    assert model.by_value == ()
+    for size, end in (((1, 1, 6, 5), 3), ((1, 1, 4, 9), 3), ((1, 1, 4, 9), 8), ((1, 1, 4, 9), 3), ((1, 1, 4, 9), 8)):
+        feeds = {"x": image(1, 4, 4, 1), "s": np.array(size), "end": np.int32([end])}
+        assert_close(model.run(feeds)["y"], run_onnxruntime(resize(), feeds)[0])
+    assert len(compilations) == 3, "each value is compiled once"
+    assert model.by_value == ("s", "end")
+    assert len(model.kept) == 2
+    assert "compiled for each value of s, end" in repr(model)
+    ahead = model.at({"x": (1, 1, 4, 4)}, {"s": (1, 1, 4, 9), "end": [8]})
+    assert [p.name for p in ahead.inputs] == ["x"]
+    assert len(compilations) == 3
+    with raises(convc.UnsupportedOpError, "'s'", "values={'s': ...}", "--value s=..."):
+        model.at({"x": (1, 1, 4, 4)})
+    with raises(InputError, "'q'", "there are: x, s, end"):
+        model.at({"x": (1, 1, 4, 4)}, {"q": 3})
+    with raises(InputError, "input 's' has dtype int32"):
+        model(image(1, 4, 4, 1), np.int32([1, 1, 2, 2]), np.int32([3]))
+
+
+def test_no_artifact_of_values_that_are_left_open(tmp_path: Path) -> None:
+    fixed = convc.compile(resize(), shapes={"x": (1, 1, 4, 4)})
+    assert isinstance(fixed, convc.DynamicModel)
+    with raises(convc.ArtifactError, "values={'s': ...}", "--value s=..."):
+        fixed.save(tmp_path / "m.convc")
+    convc.compile(resize(), shapes={"x": (1, 1, 4, 4)}, values={"s": (1, 1, 3, 3), "end": 2}).save(tmp_path / "m.convc")
+    assert convc.load(tmp_path / "m.convc")(image(1, 4, 4, 1)).shape == (1, 1, 3, 2)
+
+
+def test_large_inputs_and_data_are_no_values() -> None:
+    """A model is not compiled for each of its data."""
+    nodes = [helper.make_node("ReduceSum", ["x"], ["n"], keepdims=0), helper.make_node("Cast", ["n"], ["i"], to=7)]
+    nodes += [helper.make_node("Expand", ["one", "i1"], ["y"]), helper.make_node("Unsqueeze", ["i", "zero"], ["i1"])]
+    for what, message in (((np.float32, [64]), "the data in 'x'"), ((np.int32, [2048]), "the data in 'x'")):
+        with raises(convc.UnsupportedOpError, "Expand node 'y'", message):
+            convc.compile(models.model(nodes, {"x": what}, "y", {"one": np.float32([1]), "zero": np.array([0])}))
+
+
+def test_values_asked_for_by_several_threads(compilations: list[Any]) -> None:
+    model = convc.compile(resize(), threads=1)
+    together, results = threading.Barrier(4), []
+
+    def call(size: int) -> None:
+        together.wait()
+        results.append(model(image(1, 4, 4, 1), np.array([1, 1, size, size]), np.int32([9])).shape)
+
+    threads = [threading.Thread(target=call, args=(size,)) for size in (2, 2, 3, 3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(results) == [(1, 1, 2, 2), (1, 1, 2, 2), (1, 1, 3, 3), (1, 1, 3, 3)]
+    assert len(compilations) == 2
+
+
 # -- what is kept in memory --------------------------------------------------------------------------------------------
 
 
