@@ -373,7 +373,7 @@ def exported(
     arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
 
     def function(name: str, body: Sequence[Any]) -> Any:
-        stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*body, _DONE])))
+        stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, _sequence([*body, _DONE])))
         stmt = _importing(_TRACE_DEFINITION, stmt) if trace else stmt
         return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
 
@@ -419,6 +419,11 @@ def repeated(
     stmt = _importing(_ADDRESS_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*binds, loop, _DONE])))
     func = tirx.PrimFunc([*pointers, base, context], stmt, ret_type=_STATUS)
     return Subroutine(GlobalVar(name), func, scratch, part)
+
+
+def _sequence(statements: Sequence[Any]) -> Any:
+    """The statements in sequence. A single one is none: a network whose results have no elements makes no calls."""
+    return tirx.SeqStmt(list(statements)) if len(statements) > 1 else statements[0]
 
 
 def directory(functions: Sequence[str]) -> Any:
