@@ -16,8 +16,9 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, i8, sample, u8
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
+from ._elementwise import infinity
+from ._math import maximum
 from ._pool import Pool, export_pool, pool_geometry
-from ._reducers import maximum
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ class MaxPool(Pool):
         (x,) = xs
         fill = -math.inf if x.type.is_float else float(np.iinfo(x.type.numpy_dtype).min)
         read, taps = self.windows(k, x, outs[0], fill), self.taps(k)
+        # an intrinsic reads each element once; windows that are unrolled would make an expression of many copies
+        largest = k.te.comm_reducer(lambda a, b: maximum(k, a, b), lambda t: infinity(k, str(t), -1), "largest")
         acc = accumulator(outs[0])
-        wide = k.compute(acc, lambda *i: maximum(k, read(i, taps).astype(acc.tvm_dtype), taps), "max_pool")
+        wide = k.compute(acc, lambda *i: largest(read(i, taps).astype(acc.tvm_dtype), axis=taps), "max_pool")
         y = rounded(k, k.operand(wide, acc), outs[0])
         return (y, self._indices(k, x, k.operand(y, outs[0]), outs[1])) if self.indices else y
 
