@@ -13,9 +13,11 @@ from convc.ir.types import broadcast
 
 HUGE = 1 << 62
 """A size that stands for one that is not known to be small."""
-_ANY_DTYPE = frozenset(["Cast", "CastLike", "ConstantOfShape", "EyeLike", "NonZero", "OneHot", "TopK", "Unique"])
+_ANY_DTYPE = frozenset(
+    ["Cast", "CastLike", "ConstantOfShape", "EyeLike", "MelWeightMatrix", "NonZero", "OneHot", "TopK", "Unique"]
+)
 """Operators whose results may have a wider dtype than their first operand."""
-_SLOW = frozenset(["GatherND", "ScatterElements", "ScatterND"])
+_SLOW = frozenset(["GatherND", "MelWeightMatrix", "ScatterElements", "ScatterND"])
 _SLOW_WEIGHT = 1 << 8
 """The weight of a byte of the operators that onnx's reference computes element by element."""
 
@@ -86,6 +88,7 @@ _BOUNDS: dict[str, Callable[[ImportNode], int]] = {
     "Gather": _gather,
     "GatherElements": lambda n: prod(_shape(n, 1)),
     "GatherND": _gather_nd,
+    "MelWeightMatrix": lambda n: prod(abs(int(_values(n, i)[0])) + 1 for i in (0, 1)),
     "NonZero": lambda n: n.input(0).type.numel * max(n.input(0).type.rank, 1),
     "OneHot": lambda n: prod(_shape(n, 0)) * max([1, *map(abs, _values(n, 1))]),
     "Range": _range,

@@ -88,6 +88,17 @@ def _import_stft(n: ImportNode) -> Any:
     return n.emit(Reshape((batch, y.type.sizes[1], bins, 2)), y)
 
 
+@imports("MelWeightMatrix", folds=True)
+def _import_mel_weight_matrix(n: ImportNode) -> Any:
+    """Refuse a matrix that turns a spectrum into bands of equal width on the mel scale, where its inputs are data.
+
+    Otherwise it is computed during import; ONNX MelWeightMatrix-17.
+    """
+    for i, what in enumerate(("num_mel_bins", "dft_length", "sample_rate", "lower_edge_hertz", "upper_edge_hertz")):
+        n.const(i, what)
+    raise n.error("its inputs do not fit each other, or its matrix is too large")
+
+
 def _transformed(n: ImportNode, x: Value, length: int, inverse: bool, onesided: bool) -> Value:
     """The transform of ``[..., points, parts]``, computed in float32 at least."""
     wide = WIDER.get(x.type.dtype)

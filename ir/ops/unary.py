@@ -31,7 +31,7 @@ class Unary(Elementwise):
         yield sample(cls(), f16[9], oracle="reference", note="ONNX Runtime does not take float16 in all of these ops")
 
 
-@onnx_op("Relu")
+@onnx_op("Relu", folds=True)
 @dataclass(frozen=True)
 class Relu(Unary):
     """``max(x, 0)``; NaN stays NaN; ONNX Relu-14."""
