@@ -55,6 +55,27 @@ class Functions:
             self._running.pop()
 
 
+def expanded(n: ImportNode) -> onnx.NodeProto:
+    """The node to import by the function body of its ONNX schema: the node itself, unless its body misreads it.
+
+    Attention's body reshapes operands of rank 4 by numbers of heads that the node names; they are left out, since the
+    shapes have them. Raises ``ModelFileError`` when these disagree.
+    """
+    query, key = (n.optional(i) for i in (0, 1))
+    if n.op_type != "Attention" or not query or not key or query.type.rank != 4 or key.type.rank != 4:
+        return n.proto
+    plain = onnx.NodeProto()
+    plain.CopyFrom(n.proto)
+    del plain.attribute[:]
+    for a in n.proto.attribute:
+        operand = {"q_num_heads": query, "kv_num_heads": key}.get(a.name)
+        if operand is None:
+            plain.attribute.append(a)
+        elif a.i != operand.type.sizes[1]:
+            raise n.error(f"attribute '{a.name}' is {a.i}, but '{operand.name}' has {operand.type.sizes[1]} heads")
+    return plain
+
+
 def plain_domain(domain: str) -> str:
     """The domain of an operator; ONNX's own has two names, of which this is the empty one."""
     return "" if domain == "ai.onnx" else domain

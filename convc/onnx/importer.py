@@ -35,7 +35,7 @@ from .bodies import Attributes, body_of, schema_body
 from .check import check_model, check_node
 from .control import CONTROL
 from .fold import fold
-from .functions import Functions, plain_domain
+from .functions import Functions, expanded, plain_domain
 from .ports import Choices, chosen_inputs, chosen_outputs, input_type, input_value, model_opsets
 from .scope import Scope, describe
 from .sequences import SEQUENCES, Call, Item, kind_of, tensors_of, with_names
@@ -272,7 +272,7 @@ class _Importer:
 
     def expand(self, n: ImportNode, key: str, scope: Scope) -> Sequence[Item]:
         """Import a node as the function body of its ONNX schema. Raises ``UnsupportedOpError`` when it has none."""
-        body, defaults = schema_body(n.proto, n.opset, [None if v is None else v.type for v in n.inputs])
+        body, defaults = schema_body(expanded(n), n.opset, [None if v is None else v.type for v in n.inputs])
         if body is None:
             why = f"ONNX op {key} (opset {n.opset}) is not supported"
             if n.inputs and all(v is None or self.builder.constant_of(v) is not None for v in n.inputs):
