@@ -6,6 +6,7 @@ the package of the same name in ``convc/runtime``. No other part of the compiler
 
 from __future__ import annotations
 
+import difflib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,15 +86,36 @@ def backend_of(options: Options) -> Backend:
 
     Raises ``CompileError`` when no backend has the target, and when the options do not go with it.
     """
+    if not isinstance(options.target, str):
+        raise CompileError(f"target is a name such as 'cpu' or 'cuda', not {options.target!r}")
     names = options.target.split(",")
     fitting = [b for b in backends() if all(name in b.targets for name in names) and (b.several or len(names) == 1)]
     if not fitting:
         known = [name for b in backends() for name in b.targets]
         unknown = next((name for name in names if name not in known), options.target)
-        raise CompileError(f"unknown target '{unknown}'; known: {', '.join(known)}")
+        raise CompileError(f"unknown target '{unknown}'{_meant(unknown, known)}; known: {', '.join(known)}")
     (backend,) = fitting
     check(backend, options)
     return backend
+
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("gpu", "nvidia", "nvptx", "cuda:0", "nvidia-gpu", "ptx"), "cuda"),
+    **dict.fromkeys(("llvm", "host", "x86", "x86-64", "x86_64", "amd64", "intel"), "cpu"),
+    **dict.fromkeys(("arm", "arm64", "armv8", "armv8-a"), "aarch64"),
+    **dict.fromkeys(("skylake-avx512", "avx512", "znver4", "znver5", "icelake-server"), "x86-64-v4"),
+    **dict.fromkeys(("haswell", "avx2", "skylake", "znver1", "znver2", "znver3"), "x86-64-v3"),
+}
+"""Names that other programs use for targets of ours."""
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """A question for the target that a name stands for or resembles, as a part of an error message; or nothing."""
+    lower = name.strip().lower()
+    close = [_OTHER_NAMES.get(lower, lower), *difflib.get_close_matches(lower, known, n=1, cutoff=0.7)]
+    if lower.startswith(("sm_", "compute_")):
+        return f" (did you mean 'cuda' with arch '{lower}', --target cuda --arch {lower}?)"
+    return next((f" (did you mean '{k}'?)" for k in close if k in known), "")
 
 
 def check(backend: Backend, options: Options) -> None:

@@ -25,6 +25,14 @@ class Kernel:
     group: Group
     uses: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        ops = " ".join(dict.fromkeys(n.op.name for n in self.group.body.nodes))
+        return f"<Kernel {self.name} ({ops}) by the rule {self.rule}, for {', '.join(self.uses[:3])}{_more(self.uses)}>"
+
+
+def _more(uses: Sequence[str]) -> str:
+    return f" and {len(uses) - 3} more" if len(uses) > 3 else ""
+
 
 @dataclass(frozen=True)
 class Distinct:

@@ -1,8 +1,9 @@
 """The cache of compiled models on disk, which all processes of a user share.
 
 Every entry is an artifact in the subfolder ``compiled`` of the cache folder (``runtime/files.py``), named by its key.
-Together the entries take at most ``$CONVC_CACHE_BYTES`` bytes, by default 4 GiB; the least recently used are deleted to
-make room. When an entry is damaged, or does not hold the model that its name says, the model is compiled anew.
+Together the entries take at most ``$CONVC_CACHE_BYTES`` bytes, such as ``4G``, by default 4 GiB; those that were used
+longest ago are deleted to make room. When an entry is damaged, or does not hold the model that its name says, the model
+is compiled anew.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
+import re
 import time
-import warnings
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +26,9 @@ from typing import Any
 import convc
 import convc.backends
 import convc.ir
-from convc.ir.errors import CompileError, ConvcError
+from convc.ir.errors import CompileError, ConvcError, warn
 from convc.ir.graph import Graph
+from convc.ir.op import Op
 from convc.ir.text import print_graph
 
 from .runtime.artifact import artifact_chunks, read_artifact
@@ -78,7 +82,7 @@ class DiskCache:
                 self._make_room(size, self._path(key))
                 write_aside(self._path(key), *chunks)
         except (ConvcError, OSError, ValueError) as e:
-            warnings.warn(f"convc keeps no compiled model in '{self.folder}': {e}", stacklevel=2)
+            warn(f"convc keeps no compiled model in '{self.folder}': {e}")
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.convc"
@@ -132,13 +136,19 @@ class DiskCache:
 def disk_cache() -> DiskCache | None:
     """The cache on disk; ``None`` when ``CONVC_CACHE`` is set to an empty string.
 
-    Raises ``CompileError`` when ``CONVC_CACHE_BYTES`` is not a number.
+    Raises ``CompileError`` when ``CONVC_CACHE_BYTES`` is not a number of bytes.
     """
     folder = cache_folder()
-    text = os.environ.get("CONVC_CACHE_BYTES", str(LIMIT))
-    if not text.isdecimal():
-        raise CompileError(f"CONVC_CACHE_BYTES is '{text}', and must be a number of bytes")
-    return DiskCache(folder / "compiled", int(text)) if folder else None
+    limit = _bytes(os.environ.get("CONVC_CACHE_BYTES", str(LIMIT)))
+    return DiskCache(folder / "compiled", limit) if folder else None
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes such as ``4294967296``, ``4G``, ``4 GiB`` or ``0.5g``; units are powers of 1024."""
+    m = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{0,9})?)\s*(?:([KMGT])(?:i?B)?|B)?\s*", text, re.IGNORECASE | re.ASCII)
+    if m is None:
+        raise CompileError(f"CONVC_CACHE_BYTES is '{text}', and must be a number of bytes, such as 4294967296 or 4G")
+    return int(float(m[1]) * 1024 ** " KMGT".index((m[2] or " ").upper())) if m[2] or "." in m[1] else int(m[1])
 
 
 def through(
@@ -166,14 +176,31 @@ def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
     """The key of a compiled model: a SHA-256 hash, in hexadecimal, of all that determines it.
 
     The hash covers the graph, whose shapes are static, the content of its constants, the options, which are
-    JSON-compatible, and the compiler.
+    JSON-compatible, the compiler, and the source of ops that are not convc's own.
     """
     digest = hashlib.sha256(f"{FORMAT}\n{compiler()}\n".encode())
     digest.update(json.dumps(options, sort_keys=True).encode())
     digest.update(f"\n{print_graph(graph)}\n{graph.output_names}\n".encode())
     for constant in graph.all_constants():
         digest.update(f"{constant.digest}\n".encode())
+    for op in sorted(_ops(graph), key=lambda op: op.name):
+        if not op.__module__.startswith("convc."):
+            digest.update(f"{op.name} {_source(op)}\n".encode())
     return digest.hexdigest()
+
+
+def _ops(graph: Graph) -> set[type[Op]]:
+    """The classes of all ops of a graph, and of the graphs among the attributes of its nodes."""
+    inner = [_ops(body) for node in graph.nodes for body in node.op.bodies()]
+    return {type(node.op) for node in graph.nodes}.union(*inner)
+
+
+def _source(op: type) -> str:
+    """What determines an op that is not convc's own: a hash of its file, or, without one, text that never recurs."""
+    try:
+        return hashlib.sha256(Path(inspect.getsourcefile(op) or "").read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return uuid.uuid4().hex
 
 
 @functools.cache

@@ -179,7 +179,8 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
             e.within("for " + ", ".join(_with_value(name, shape, values) for name, shape in shapes.items()))
             raise
 
-    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value)
+    made_for = f"{recipe.options.target}, precision {recipe.options.precision}"
+    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for)
 
 
 def _with_value(name: str, shape: Sequence[int], values: Mapping[str, np.ndarray]) -> str:

@@ -110,12 +110,14 @@ class DynamicModel(ManySizes):
         make: Callable[[Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]], CompiledModel],
         keep: Keep,
         by_value: Sequence[str] = (),
+        made_for: str = "",
     ) -> None:
         """``make`` compiles the network for the shapes of inputs, and the values of some of them, given by name.
 
         ``by_value`` names the inputs for whose values it is compiled, as far as they are known. ``make`` raises
-        ``NotConstantError`` when it needs the values of more of them.
+        ``NotConstantError`` when it needs the values of more of them. ``made_for`` says in words what target it is for.
         """
+        self.made_for = made_for
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Any
 
 
 class ConvcError(Exception):
@@ -68,6 +70,15 @@ class InputError(ConvcError):
 
 class DeviceError(ConvcError):
     """A GPU cannot be used: no driver, no device, code for another architecture, or a failure while it ran."""
+
+
+_shown: dict[Any, Any] = {}
+"""The warnings that were shown, which Python shows once."""
+
+
+def warn(message: str) -> None:
+    """Warn the user by a ``UserWarning`` that is printed as one line, without a line of Python."""
+    warnings.warn_explicit(message, UserWarning, "convc", 0, registry=_shown)
 
 
 def plural(count: int | str, one: str, many: str = "") -> str:

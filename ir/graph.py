@@ -16,7 +16,7 @@ from typing import ClassVar
 import networkx as nx
 import numpy as np
 
-from .errors import GraphError
+from .errors import GraphError, plural
 from .limits import check_made
 from .op import Op
 from .types import TensorType, type_of
@@ -173,6 +173,13 @@ class Graph:
 
     def __hash__(self) -> int:
         return hash((self.name, self.inputs, self.nodes, self.outputs))
+
+    def __repr__(self) -> str:
+        """A line, since a graph may have thousands of nodes; ``print_graph`` (``ir/text.py``) writes them all."""
+        inputs = ", ".join(map(str, self.inputs))
+        outputs = ", ".join(f"{name}: {v.type}" for name, v in zip(self.output_names, self.outputs, strict=False))
+        counts = f"{plural(len(self.nodes), 'node')}, {plural(len(self.constants), 'constant')}"
+        return f"<Graph {self.name} ({inputs}) -> ({outputs}), {counts}>"
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .errors import ShapeError
+from .errors import ShapeError, plural
 from .graph import Graph
 
 
@@ -34,6 +34,9 @@ class Summary:
     """The layers of a graph, and their totals."""
 
     layers: tuple[Layer, ...]
+
+    def __repr__(self) -> str:
+        return f"<Summary of {plural(len(self.layers), 'layer')}: {self.totals()}; table() lists them>"
 
     @property
     def parameters(self) -> int:

@@ -28,10 +28,12 @@ def compile_graph(
     passes: Pipeline,
     threads: int | None = None,
     dump_dir: Path | None = None,
+    precision: str = "default",
 ) -> CpuModel:
     """Compile a graph of static shapes for a CPU, with these passes.
 
     ``threads`` is the number of threads that a call uses by default. ``dump_dir`` receives the graph after every pass.
+    ``precision`` is only noted in the description: the passes decide.
     """
     from .build import build
     from .link import link
@@ -43,6 +45,7 @@ def compile_graph(
         "mcpu": target.mcpu,
         "features": tuple(sorted(target.features)),
         "threads": threads,
+        "precision": precision,
         "memory": asdict(built.plan),
     }
     description = describe(graph, final, "cpu", details)
@@ -77,7 +80,7 @@ def _build(graph: Graph, target: Target, options: Options, dump_dir: Path | None
     from .pipeline import pipeline
 
     passes = pipeline(target.machine, options.precision, _choices(target, options))
-    return compile_graph(graph, target, passes, options.threads, dump_dir)
+    return compile_graph(graph, target, passes, options.threads, dump_dir, options.precision)
 
 
 def _for_here(options: Options) -> Options:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 
-from convc.ir.errors import CompileError
+from convc.ir.errors import CompileError, warn
 from convc.runtime.files import cache_folder, write_aside
 
 from .choices import Choices
@@ -75,5 +74,5 @@ def choices_for(tuning: bool | str | os.PathLike[str] | None, cpu: str) -> Choic
     try:
         return read(path, cpu)
     except CompileError as e:
-        warnings.warn(f"convc compiles without its tuning database: {e}", stacklevel=3)
+        warn(f"convc compiles without its tuning database: {e}")
         return Choices()

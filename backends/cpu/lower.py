@@ -106,6 +106,7 @@ def _block_passes() -> Any:
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
+            body_pass("convc.NoScopes", _without_scopes),
         ]
     )
 
@@ -129,6 +130,18 @@ def _loop_passes() -> Any:
             body_pass("convc.ZeroBits", _with_zeros),
         ]
     )
+
+
+def _without_scopes(body: Any) -> Any:
+    """The body without the marks of TVM's script builder around sequences of statements.
+
+    Its LLVM generator knows no such mark, and prints a warning about each.
+    """
+
+    def visit(mark: Any) -> Any:
+        return mark.body if mark.attr_key == "pragma_scope" else mark
+
+    return tvm_ffi.structural_map(body, (tirx.AttrStmt, visit))
 
 
 def _with_zeros(body: Any) -> Any:

@@ -99,7 +99,9 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="convc",
         description="A deep-learning compiler for convolutional networks.",
-        epilog="example: convc build resnet18.onnx && convc run resnet18.convc --input cat.png --top 5",
+        epilog="example, in a clone of convc:\n"
+        "  convc build examples/lenet.onnx && convc run lenet.convc --input examples/digits/*.png --top 1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
         allow_abbrev=False,
     )

@@ -1,9 +1,12 @@
 """Time models against other engines. Each engine runs in a process of its own, and the engines take turns.
 
-examples:
-  convc bench resnet18.onnx mobilenet_v2.onnx --threads 1,2
-  convc bench resnet50.onnx --vs onnxruntime,openvino --layers 5 --json out.json
-  convc bench resnet50.convc                      an artifact for a GPU, without other engines
+An engine that is compared with must be installed (pip install onnxruntime, pip install openvino). ONNX Runtime's
+telemetry is switched off. An artifact for a GPU is timed without other engines.
+
+examples, in a clone of convc:
+  convc bench examples/lenet.onnx --vs none
+  convc bench examples/lenet.onnx examples/networks.py:blur --shape x=1,3,300,451 --threads 1,2
+  convc bench examples/lenet.onnx --vs convc-strict,onnxruntime --layers 5 --json out.json
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Compile a model into one file that holds its code and weights.
 
-examples:
-  convc build lenet.onnx                       writes lenet.convc
-  convc build yolo.onnx --shape images=1,3,640,640 -o yolo.convc
-  convc build yolo.onnx --shape images=1,3,480,640 --shape images=1,3,640,640    one file for both shapes
-  convc build lenet.onnx --target x86-64-v2,x86-64-v4     one file with code for both kinds of processor
-  convc build zoo.py:resnet18 --threads 1 --dump-dir stages
-  convc build resnet50.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32    writes resnet50.convc; needs no GPU
+examples, in a clone of convc:
+  convc build examples/lenet.onnx                                  # writes lenet.convc
+  convc build examples/lenet.onnx --threads 1 --dump-dir stages    # also writes the graph after every pass
+  convc build examples/networks.py:blur --shape x=1,3,300,451 -o blur.convc
+  convc build examples/networks.py:lenet --shape x=1,1,28,28 --shape x=8,1,28,28    # one file for both shapes
+  convc build examples/lenet.onnx --target x86-64-v2,x86-64-v4     # one file with code for both kinds of processor
+  convc build examples/lenet.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32 -o gpu.convc    # needs no GPU
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write a model as an ONNX file.
 
-examples:
-  convc export zoo.py:lenet -o lenet.onnx
-  convc export stages/04_fuse.txt -o fused.onnx
+examples, in a clone of convc:
+  convc export examples/networks.py:resnet18 --shape x=1,3,224,224 -o resnet18.onnx
+  convc export stages/04_fuse.txt -o fused.onnx    # a graph that convc build --dump-dir stages wrote
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Show the layers of a model (shapes, parameters, FLOPs and bytes), or what an artifact holds and needs.
 
-examples:
-  convc inspect resnet18.onnx
-  convc inspect yolo.onnx --shape images=1,3,640,640 --text
-  convc inspect resnet18.convc                 an artifact, whose code is not loaded
-  convc inspect vgg.onnx --examples 1000000 --tflops 0.15      how long a million runs take
+examples, in a clone of convc:
+  convc inspect examples/lenet.onnx
+  convc inspect examples/networks.py:blur --shape x=1,3,300,451 --text
+  convc inspect lenet.convc                    # an artifact that convc build wrote, whose code is not loaded
+  convc inspect examples/lenet.onnx --examples 1000000 --tflops 0.15    # how long a million runs take
 """
 
 from __future__ import annotations

@@ -1,10 +1,16 @@
 """Run a model on arrays (.npy, .npz) or pictures.
 
-examples:
-  convc run resnet18.convc --input cat.png --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels names.txt
-  convc run unet.onnx --shape x=1,3,256,256 --input x.npy --output mask.npy
-  convc run detector.onnx --input page.png photo.jpg       dynamic shapes: runs each picture at its own size
-  convc run two.convc --input left=a.npy --input right=b.npy
+A picture becomes numbers from 0 to 1, or from 0 to 255 for a model that takes uint8. Many models were trained on other
+numbers, and give nonsense without --mean and --std: those of the last example are ImageNet's. A model of several inputs
+takes --input left=a.npy --input right=b.npy.
+
+examples, in a clone of convc:
+  convc run examples/lenet.onnx --input examples/digits/*.png --top 1
+  convc run examples/networks.py:blur --input examples/cat.jpg examples/page.png     # each at its own size
+  convc run examples/networks.py:blur --input examples/cat.jpg --output blurred.npy
+  convc run examples/networks.py:blur --input blurred.npy
+  convc run examples/networks.py:resnet18 --shape x=1,3,224,224 --input examples/cat.jpg --top 5 \\
+      --resize 256 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 """
 
 from __future__ import annotations

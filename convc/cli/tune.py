@@ -3,9 +3,9 @@
 Tuning is optional. It saves a few percent where the cost model is wrong. The results are kept for each processor, in
 $CONVC_CACHE or ~/.cache/convc, and are used for equal convolutions of any model. Delete the file to discard them.
 
-examples:
-  convc tune resnet18.onnx
-  convc tune yolo.onnx --shape images=1,3,640,640 --threads 4 --budget 300
+examples, in a clone of convc:
+  convc tune examples/lenet.onnx
+  convc tune examples/networks.py:blur --shape x=1,3,300,451 --threads 2 --budget 5
 """
 
 from __future__ import annotations

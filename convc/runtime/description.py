@@ -72,6 +72,16 @@ class Description:
     key: str = ""
     """The key of an entry in the cache on disk (``convc/cache.py``); empty in other artifacts."""
 
+    def __repr__(self) -> str:
+        ports = [", ".join(map(str, some)) for some in (self.inputs, self.outputs)]
+        return f"<Description of {self.name} ({ports[0]}) -> ({ports[1]}) for {self.made_for}, by convc {self.version}>"
+
+    @property
+    def made_for(self) -> str:
+        """The target and the precision, in words: ``cpu x86-64-v3, precision default``."""
+        machine = self.details.get("mcpu") or ", ".join(self.details.get("architectures", ()))
+        return f"{self.kind} {machine}, precision {self.details.get('precision', 'default')}"
+
     @property
     def made(self) -> tuple[Port, ...]:
         """All ports that the code writes: the outputs, and the count of each counted output as an int64 ``[1]``."""

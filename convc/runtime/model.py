@@ -109,9 +109,12 @@ class Model(ABC):
         def ports(some: Sequence[Port]) -> str:
             return ", ".join(map(str, some))
 
-        return f"<convc.{self._kind} {self.name} ({ports(self.inputs)}) -> ({ports(self.outputs)})>"
+        made_for = f" for {self.made_for}" if self.made_for else ""
+        return f"<convc.{self._kind} {self.name} ({ports(self.inputs)}) -> ({ports(self.outputs)}){made_for}>"
 
     _kind = "Model"
+    made_for = ""
+    """The target and the precision that the model is compiled for, in words."""
 
 
 class CompiledModel(Model):
@@ -150,6 +153,11 @@ class CompiledModel(Model):
     def outputs(self) -> tuple[Port, ...]:
         """Name, shape and dtype of each output."""
         return self._description.outputs
+
+    @property
+    def made_for(self) -> str:  # type: ignore[override]
+        """The target and the precision that the model is compiled for, in words."""
+        return self._description.made_for
 
     @property
     @abstractmethod

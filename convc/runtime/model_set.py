@@ -71,6 +71,11 @@ class ModelSet(ManySizes):
         )
 
     @property
+    def made_for(self) -> str:  # type: ignore[override]
+        """The targets and the precisions that the models are compiled for, in words."""
+        return "; ".join(dict.fromkeys(m.made_for for m in self._models))
+
+    @property
     def models(self) -> tuple[CompiledModel, ...]:
         """All compiled models, also those for other processors."""
         return self._models

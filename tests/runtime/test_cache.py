@@ -5,6 +5,7 @@ Other processes find its entries, its size is bounded, and damaged entries are d
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -25,7 +26,7 @@ from convc.backends.cpu import build
 from convc.cache import DiskCache, cache_key, disk_cache
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
-from convc.ir.op import f32
+from convc.ir.op import REGISTRY, f32
 from convc.ir.ops.binary import Add
 from convc.ir.ops.unary import Abs, Relu
 from convc.runtime.artifact import read_artifact, write_artifact
@@ -201,8 +202,8 @@ def test_without_a_compiler_nothing_is_kept(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_a_limit_that_is_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONVC_CACHE_BYTES", "4G")
-    with raises(CompileError, "CONVC_CACHE_BYTES is '4G'", "number of bytes"):
+    monkeypatch.setenv("CONVC_CACHE_BYTES", "4 parsecs")
+    with raises(CompileError, "CONVC_CACHE_BYTES is '4 parsecs'", "number of bytes", "4G"):
         convc.compile(network())(X)
 
 
@@ -285,3 +286,42 @@ def test_a_part_of_another_version_is_foreign(folder: Path, compilations: list[i
     cache = disk_cache()
     assert cache is not None
     assert cache.load(file.stem, None) is None
+
+
+OWN_OP = """
+from dataclasses import dataclass
+from convc.ir.ops._elementwise import Elementwise
+
+@dataclass(frozen=True)
+class Scaled(Elementwise):
+    name = {name!r}
+    def scalar(self, k, *xs):
+        return xs[0] * k.like({factor}, xs[0])
+"""
+
+
+def test_an_op_from_outside_is_found_while_its_source_is_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key covers the source of an op that is not convc's own, so a changed op is compiled anew."""
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for module, factor in (("own_op_a", 2), ("own_op_b", 3)):
+        (tmp_path / f"{module}.py").write_text(OWN_OP.format(name="own_scaled", factor=factor))
+        scaled = importlib.import_module(module).Scaled
+        monkeypatch.delitem(REGISTRY, "own_scaled")
+        model = convc.compile(network(op=scaled(), size=2), cache=True)
+        assert model(np.ones(2, np.float32)).tolist() == [2 * factor] * 2
+        keys.append({p.name for p in folder.rglob("*.convc")})
+    assert len(keys[0]) == 1
+    assert len(keys[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "want"), [("123", 123), ("4G", 4 << 30), ("4 GiB", 4 << 30), ("0.5m", 1 << 19), ("2TB", 2 << 40), ("0", 0)]
+)
+def test_a_limit_has_units(folder: Path, text: str, want: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVC_CACHE_BYTES", text)
+    cache = disk_cache()
+    assert cache is not None
+    assert cache.limit == want
