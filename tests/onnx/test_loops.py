@@ -146,6 +146,47 @@ LOOPS: dict[str, str] = {
       a, b = Scan <num_scan_inputs = 1, body = b (float[1,8] s, float[3] e) => (float[1,8] t, float[1,8] u)
         { e2 = Reshape(e, three) y = MatMul(e2, w) z = MatMul(s, v) yz = Add(y, z) t = Tanh(yz) u = Identity(t) }>
         (s0, q) }""",
+    "a counter of [1] with a state that is a scalar": """g (float x) => (float[1] a) {
+      n = Constant <value_int = 9> () yes = Constant <value = bool {1}> ()
+      a = Loop <body = b (int64[1] i, bool go, float s) => (bool go2, float[1] p) { go2 = Identity(go) f =
+        Cast<to=1>(i) p = Add(s, f) }> (n, yes, x) }""",
+    "no step, with a counter of [1]": """g (float[3] x) => (float[3] a, int64[0,1] b) {
+      n = Constant <value_int = 0> () yes = Constant <value = bool {1}> ()
+      a, b = Loop <body = b (int64[1] i, bool go, float[3] s) => (bool go2, float[3] p, int64[1] j) { go2
+        = Identity(go) j = Identity(i) p = Neg(s) }> (n, yes, x) }""",
+    "a loop in a loop with two counters": """g (float[3] s) => (float[3] a) {
+      n = Constant <value_int = 7> () yes = Constant <value = bool {1}> ()
+      a = Loop <body = b (int64 i, bool go, float[3] t) => (bool go2, float[3] p) { go2 = Identity(go) 
+      p = Loop <body = c (int64 j, bool go3, float[3] u) => (bool go4, float[3] v) { go4 = Identity(go3)
+        fi=Cast<to=1>(i) fj=Cast<to=1>(j) w=Mul(fi,fj) z=Add(u,w) v=Sin(z)}> (n, yes, t) }> (n, yes, s) }""",
+    "trips that follow from the counter around": """g (float[3] s) => (float[3] a) {
+      n = Constant <value_int = 7> () yes = Constant <value = bool {1}> ()
+      a = Loop <body = b (int64 i, bool go, float[3] t) => (bool go2, float[3] p) { go2 = Identity(go) 
+      p = Loop <body = c (int64 j, bool go3, float[3] u) => (bool go4, float[3] v) { go4 = Identity(go3)
+        v=Sin(u)}> (i, yes, t) }> (n, yes, s) }""",
+    "a state of 64 and one of 32 bits": """g (double[3] x, int32[2] k) => (double[3] a, int32[2] kk, int32[9,2] ks) {
+      n = Constant <value_int = 9> () yes = Constant <value = bool {1}> ()
+      a, kk, ks = Loop <body = b (int64 i, bool go, double[3] s, int32[2] m) => (bool go2, double[3] p,
+        int32[2] m2, int32[2] m3) { go2 = Identity(go) p = Sin(s) m2=Add(m,k) m3=Mul(m2,k) }> (n, yes, x,
+        k) }""",
+    "its condition is false after the first step": """g (float[3] x) => (float[3] a, int64[1] c) {
+      n = Constant <value_int = 9> () yes = Constant <value = bool {1}> ()
+      a, c = Loop <body = b (int64 i, bool go, float[3] s) => (bool go2, float[3] p, int64 j) { go2 =
+        Not(go) p = Sin(s) j=Identity(i) }> (n, yes, x) }""",
+    "a convolution with weights": """g (float[6,1,3,8,8] q, float[1,4,8,8] x)
+        => (float[1,4,8,8] a, float[6,1,4,8,8] b) {
+      one = Constant <value_floats=[0.1,0.2,0.3]>() sh = Constant<value_ints=[1,3,1,1]>() big =
+        Constant<value_ints=[4,3,3,3]>() w0 = Reshape(one, sh) w = Expand(w0, big)
+      a, b = Scan <num_scan_inputs = 1, body = b (float[1,4,8,8] s, float[1,3,8,8] e) => (float[1,4,8,8]
+        p, float[1,4,8,8] r) { c = Conv<pads=[1,1,1,1]>(e, w) p0 = Add(s,c) p=Tanh(p0) r = Relu(p) }> (x,
+        q) }""",
+    "rows that are scattered into a state": """g (float[20,3] q) => (float[20,3] a) {
+      n = Constant <value_int = 20> () yes = Constant <value = bool {1}> () z=Constant<value_ints=[0]>()
+        s11 = Constant<value_ints=[1,1]>()
+      zero = Mul(q, q)
+      a = Loop <body = b (int64 i, bool go, float[20,3] s) => (bool go2, float[20,3] p) { go2 =
+        Identity(go) row = Gather(q, i) old=Gather(s, i) r=Sub(row, old) i1 = Reshape(i, s11) u =
+        Unsqueeze(r, z) p = ScatterND(s, i1, u) }> (n, yes, zero) }""",
 }  # fmt: skip
 
 
