@@ -291,11 +291,11 @@ def _mish(x: Vector) -> Vector:
 
 def _maximum(a: Vector, b: Vector) -> Vector:
     """The larger of two, or NaN where either is NaN. Where b is a constant, it is one instruction on x86."""
-    return (a < b).where(b, b.is_nan().where(b, a))  # comparisons are false where a is NaN, so a is chosen
+    return b.is_nan().where(b, (a < b).where(b, a))  # comparisons are false where a is NaN, so a is chosen
 
 
 def _minimum(a: Vector, b: Vector) -> Vector:
-    return (a > b).where(b, b.is_nan().where(b, a))
+    return b.is_nan().where(b, (a > b).where(b, a))
 
 
 FUNCTIONS: dict[str, Callable[..., Vector]] = {
