@@ -153,7 +153,7 @@ def biased(n: ImportNode, x: Value, bias: Value | None) -> Value:
     """The value with a bias vector added along its last axis, where there is a bias."""
     if bias is None:
         return x
-    need(n, bias.type.shape == x.type.shape[-1:],
+    need(n, x.type.rank > 0 and bias.type.shape == x.type.shape[-1:],
          f"its bias has shape {list(bias.type.shape)}, not {list(x.type.shape[-1:])}")  # fmt: skip
     made: Value = n.emit(Add(), x, bias)
     return made

@@ -105,6 +105,7 @@ def _self_attention(
 ) -> list[Value]:
     """Attention of the three parts of ``B S 3*H*D``; the mask and the past are the inputs of these numbers."""
     heads = positive(n, "num_heads")
+    need(n, projected.type.rank == 3, f"its projection {list(projected.type.shape)} must be [batch, length, size]")
     whole = projected.type.sizes[-1]
     if not sizes:
         need(n, whole % 3 == 0, f"its projection has {whole} columns, which are not three of equal size")
@@ -211,7 +212,7 @@ def _thirds(n: ImportNode, bias: Value | None, size: int) -> tuple[Value | None,
     """The biases of queries and keys, of this size, and of values, from one vector."""
     if bias is None:
         return None, None, None
-    whole = bias.type.sizes[0]
+    whole = bias.type.numel
     bounds = (0, size, 2 * size, whole)
     need(n, bias.type.rank == 1 and whole > 2 * size, f"its bias {list(bias.type.shape)} does not fit size {size}")
     return tuple(n.emit(Slice((0,), (a,), (b,)), bias) for a, b in pairwise(bounds))

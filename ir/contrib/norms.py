@@ -165,6 +165,9 @@ def embedded(
     assert words is not None
     assert positions is not None
     batch, length = ids.type.sizes
+    need(
+        n, positions.type.rank == 2, f"the table of positions has the shape {list(positions.type.shape)}, not two axes"
+    )
     y = n.call("Gather", words, ids)
     if places is None:
         need(n, positions.type.sizes[0] >= length,

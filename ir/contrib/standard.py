@@ -72,3 +72,10 @@ def _import_cdist(n: ImportNode) -> Any:
 def _import_embedding(n: ImportNode) -> Any:
     """Import rows of a table; the other inputs matter to training only."""
     return n.call("Gather", n.input(0), n.input(1))
+
+
+@operator("Unique", "x", "y idx counts")
+def _import_unique(n: ImportNode) -> Any:
+    """Import ONNX's Unique in the order of first occurrence; ``idx`` says where each element of x is in y."""
+    y, _, places, counts = n.call("Unique", n.input(0), sorted=0, outputs=4)
+    return [y, places, counts]

@@ -49,6 +49,8 @@ def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) ->
     Its lists of alphas and betas hold entries only for functions that have them.
     """
     names = n.attr("activations") or tuple(defaults) * directions
+    if names == tuple(defaults) * 2:  # ONNX's default of RNN, which ONNX Runtime writes out for one direction too
+        names = names[: len(defaults) * directions]
     if len(names) != len(defaults) * directions:
         raise n.error(f"{plural(len(names), 'activation')} given; for each direction, {len(defaults)} must be")
     known = {name.lower(): name for name in GATES}

@@ -338,6 +338,7 @@ def test_operators_that_onnx_has_too() -> None:
     check("GatherND", floats(3, 4), np.array([[0, 1], [2, 3]]))
     check("Pad", x, np.array([0, 1, 0, 0, 0, 2]), np.float32(3))
     check("Pad", x, np.array([0, 1, 0, 0, 0, 2]), mode="reflect")
+    check("Unique", np.array([3, 1, 3, 2, 1, 7], np.float32), outputs=3)
     check("ExpandDims", x, np.array(1, np.int32))
     check("CDist", floats(3, 4), floats(5, 4), metric="euclidean", tolerance=(1e-3, 1e-3))
     check("CDist", floats(3, 4), floats(5, 4), metric="sqeuclidean")
@@ -345,6 +346,12 @@ def test_operators_that_onnx_has_too() -> None:
     for mode in ("bilinear", "nearest", "bicubic"):
         check("GridSample", floats(2, 3, 6, 7), grid, mode=mode, padding_mode="border", align_corners=1)
     check("GridSample", floats(2, 3, 6, 7), grid)
+
+
+def test_defaults_that_are_written_out() -> None:
+    """ONNX Runtime writes ONNX's default of an RNN's activations, which is that of two directions, for one too."""
+    x, w, r = floats(3, 2, 4), floats(1, 5, 4), floats(1, 5, 5)
+    check("RNN", x, w, r, domain="", outputs=2, hidden_size=5, activations=["Tanh", "Tanh"])
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
