@@ -165,6 +165,7 @@ def _kept(n: ImportNode, mask: Value, sizes: tuple[int, int, int]) -> Value:
     """
     batch, queries, keys = sizes
     shape = mask.type.sizes
+    need(n, mask.type.dtype in ("i32", "i64"), f"its mask is {mask.type}, not of 32- or 64-bit integers")
     if len(shape) == 1:
         need(n, shape[0] in (batch, 2 * batch), f"its mask has {shape[0]} numbers for a batch of {batch}")
         places = n.constant(np.arange(keys, dtype=mask.type.numpy_dtype), "places")
@@ -243,7 +244,11 @@ def _import_rotary(n: ImportNode) -> Any:
     if flat:
         need(n, not dim or heads > 0, "attribute 'num_heads' is needed with rotary_embedding_dim")
         size = x.type.sizes[2] // heads if heads else dim or 2 * half
-        need(n, size > 0 and x.type.sizes[2] % size == 0, f"{list(x.type.shape)} has no heads of {size}")
+        need(
+            n,
+            0 < size <= x.type.sizes[2] and x.type.sizes[2] % size == 0,
+            f"{list(x.type.shape)} has no heads of {size}",
+        )
         x = _heads(n, x, x.type.sizes[2] // size)
     need(n, x.type.rank == 4 and (dim or x.type.sizes[3]) == 2 * half <= x.type.sizes[3],
          f"caches of {half} columns do not fit data {list(x.type.shape)}")  # fmt: skip

@@ -150,6 +150,7 @@ def dynamically_quantized(n: ImportNode, x: Value) -> Sequence[Value]:
     """The tensor in uint8, its scale and its zero point, from its smallest and largest element and 0; ONNX
     DynamicQuantizeLinear-11.
     """
+    need(n, x.type.dtype == "f32", f"its data is {x.type}, not float32")
     low, high = (n.call(f"Reduce{which}", x, keepdims=0) for which in ("Min", "Max"))
     nought = n.scalar(0, x)
     low, high = n.call("Min", low, nought), n.call("Max", high, nought)

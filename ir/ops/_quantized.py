@@ -25,6 +25,8 @@ def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
     """A vector reshaped to lie along an axis of a tensor of this rank, to be broadcast; any other value as it is."""
     if vector.type.rank != 1:
         return vector
+    if not -rank <= axis < rank:
+        raise n.error(f"a zero point or scale of {list(vector.type.shape)} does not fit an operand of rank {rank}")
     shape = [1] * rank
     shape[axis] = -1 if vector.type.shape != (1,) else 1
     reshaped: Value = n.emit(Reshape(tuple(shape)), vector)

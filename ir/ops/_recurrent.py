@@ -184,13 +184,22 @@ def summed(n: ImportNode, bias: Value | None, d: int, hidden: int) -> tuple[Valu
     return None if bias is None else summed_biases(n, bias), []
 
 
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+"""Whether each layer of a direction goes backwards."""
+
+
 def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summed, **attributes: Any) -> Any:
     """Read a recurrent layer as one op per direction. ``attributes`` are the fields that its kind of layer adds."""
     x, w, r, bias, lengths = n.input(0), n.input(1), n.input(2), n.optional(3), n.optional(4)
     batch_first = bool(n.attr("layout", 0))
+    if {x.type.rank, w.type.rank, r.type.rank} != {3}:
+        raise n.error(f"data {x.type} and weights {w.type} and {r.type} must have three axes each")
     if batch_first:
         x = n.emit(Transpose((1, 0, 2)), x)
-    reverse = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[n.attr("direction", "forward")]
+    direction = n.attr("direction", "forward")
+    if direction not in DIRECTIONS:
+        raise n.error(f"unknown direction {direction!r}; it must be {', '.join(DIRECTIONS)}")
+    reverse = DIRECTIONS[direction]
     (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
     if w.type.sizes[:2] != (len(reverse), op.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
         raise n.error(

@@ -128,5 +128,8 @@ def conv_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, 
     if kernel != w.type.sizes[2:]:
         raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
     strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
+    for name, values in (("strides", strides), ("dilations", dilations)):
+        if len(values) != len(kernel):
+            raise n.error(f"{name} {list(values)} do not fit a kernel of {plural(len(kernel), 'axis', 'axes')}")
     pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
     return strides, pads, dilations, n.attr("group", 1)

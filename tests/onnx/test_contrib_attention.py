@@ -119,8 +119,14 @@ def test_errors() -> None:
     for inputs, attrs, error, want in (
         ([q, q, q], {"num_heads": 3}, convc.ModelFileError, "[2, 5, 8] cannot be divided into 3 heads"),
         ([q, q, q], {}, convc.ModelFileError, "attribute 'num_heads' is missing"),
+        ([q, q, q, None, floats(2, 5)], {"num_heads": 2}, convc.ModelFileError, "its mask is "),
         ([q], {"num_heads": 2}, convc.ModelFileError, "and a key, not a query [2, 5, 8] alone"),
-        ([q, q, q, None, floats(9, 9)], {"num_heads": 2}, convc.UnsupportedOpError, "a mask of the shape [9, 9]"),
+        (
+            [q, q, q, None, np.zeros((9, 9), np.int32)],
+            {"num_heads": 2},
+            convc.UnsupportedOpError,
+            "a mask of the shape [9, 9]",
+        ),
         (
             [q, q, q, *[None] * 5, np.array(3, np.int32)],
             {"num_heads": 2},
