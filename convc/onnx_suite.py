@@ -196,7 +196,8 @@ def compare(got: Sequence[Any], wanted: Sequence[Any], rtol: float, atol: float,
         else:
             few = max(rtol, BF16_RTOL) if w.dtype.name == "bfloat16" else rtol
             with np.errstate(all="ignore"):
-                close = np.allclose(*(v.astype(np.float64) for v in alike), few, atol, equal_nan=True)
+                g64, w64 = (v.astype(np.float64) for v in alike)
+                close = np.allclose(g64, w64, rtol=few, atol=atol, equal_nan=True)
         if not close:
             raise Mismatch(f"output {i} is {_brief(g)}, expected {_brief(w)}")
 
@@ -311,8 +312,8 @@ def table(results: Sequence[Result]) -> str:
     for op, counts in [*sorted(by_op.items()), ("total", total)]:
         lines.append(f"{op:32}" + "".join(f"{counts[s] or '':>9}" for s in STATUSES))
     passed = [r for r in results if r.status == "pass"]
-    specialized, whole = sum(bool(r.specialized) for r in passed), sum(r.whole for r in passed)
-    lines.append(f"{specialized} of the passes have inputs fixed that convc needs at compile time, {whole} all inputs")
+    fixed, all_fixed = sum(bool(r.specialized) for r in passed), sum(r.whole for r in passed)
+    lines.append(f"{fixed} of the passes have inputs fixed that convc needs at compile time, {all_fixed} all inputs")
     lines.append(f"{sum(r.random for r in passed)} of the passes draw random numbers of which no values are expected")
     refusals = Counter(r.error for r in results if r.status == "refused")
     lines.append("refused by: " + (", ".join(f"{name} {count}" for name, count in refusals.most_common()) or "none"))

@@ -109,7 +109,8 @@ def _fitted(picture: Any, size: tuple[int, int], fit: str, resize: int | None) -
         scaled = _scaled(own, resize / min(own))
     else:
         scaled = _scaled(own, max(scales) if fit == "crop" else min(scales))
-        scaled = tuple(map(max if fit == "crop" else min, scaled, size))
+        most = max if fit == "crop" else min
+        scaled = most(scaled[0], size[0]), most(scaled[1], size[1])
     if scaled != own:
         picture = picture.resize(scaled, Image.Resampling.BILINEAR)
     if scaled == size:

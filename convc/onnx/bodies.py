@@ -59,7 +59,8 @@ def _proto(type: TensorType | None) -> bytes:
     if type is None:
         return b""
     code = helper.np_dtype_to_tensor_dtype(type.numpy_dtype)
-    return helper.make_tensor_type_proto(code, list(type.shape)).SerializeToString()
+    made: bytes = helper.make_tensor_type_proto(code, list(type.shape)).SerializeToString()
+    return made
 
 
 def _bind(node: onnx.NodeProto, attributes: Attributes, left_out: Collection[str], prefix: str) -> onnx.NodeProto:

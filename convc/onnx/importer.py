@@ -240,7 +240,8 @@ class _Importer:
 
     def apply(self, n: ImportNode, scope: Scope, op: str, inputs: Sequence[Value], /, **attributes: int) -> Value:
         """Import a further node in place of ``n``."""
-        proto = helper.make_node(op, [v.name for v in inputs], ["made"], n.proto.name or n.op_type, **attributes)
+        proto = helper.make_node(op, [v.name for v in inputs], ["made"], name=n.proto.name or n.op_type)
+        proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
         (made,) = self.call(proto, inputs, scope)
         assert isinstance(made, Value)
         return made

@@ -30,8 +30,11 @@ from convc.ir.types import TensorType
 
 from .export import to_onnx
 
-Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
-"""``body(graph, values)`` imports a subgraph of the node. The subgraph sees these values and those around the node."""
+Body = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Any]]
+"""``body(graph, values)`` imports a subgraph of the node, and gives its outputs, which are values or sequences.
+
+The subgraph sees these values and those around the node.
+"""
 
 
 def subgraph(n: ImportNode, name: str) -> onnx.GraphProto:
@@ -65,7 +68,7 @@ class _Steps:
     stacks: Sequence[tuple[int, int]]
     """The axis and the direction of each stacked result."""
 
-    def run(self, state: Sequence[Value], elements: Sequence[Value]) -> list[Value]:
+    def run(self, state: Sequence[Value], elements: Sequence[Value]) -> list[Any]:
         """Import the body once."""
         values = zip(self.names, [*state, *elements], strict=True)
         return self.body(self.graph, {**self.given, **dict(values)})

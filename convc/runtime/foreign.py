@@ -117,7 +117,7 @@ def _markup(text: bytes) -> str:
 def _zip(file: io.IOBase) -> str:
     """What a zip archive is, by the names of its members."""
     try:
-        with zipfile.ZipFile(file) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError):
         return "a truncated zip archive: download it again"

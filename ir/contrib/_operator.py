@@ -10,12 +10,12 @@ from ..onnx_io import AnyImporter, ImportNode, Signature, imports
 from ..ops.cast import Cast
 
 MICROSOFT = "com.microsoft::"
-WINDOW = {
+WINDOW: dict[str, Any] = {
     "auto_pad": "string", "dilations": "ints", "group": "int", "kernel_shape": "ints", "pads": "ints",
     "strides": "ints",
 }  # fmt: skip
 """The attributes of a convolution."""
-POOL = {
+POOL: dict[str, Any] = {
     "auto_pad": "string", "ceil_mode": "int", "kernel_shape": "ints!", "pads": "ints", "strides": "ints",
 }  # fmt: skip
 """The attributes that poolings share."""

@@ -67,7 +67,7 @@ def _import_multi_head_attention(n: ImportNode) -> Any:
     return [y, k, v][: max(1, len(n.proto.output))]
 
 
-_ATTENTION = {
+_ATTENTION: dict[str, Any] = {
     "num_heads": "int!", "do_rotary": "int", "mask_filter_value": "float", "past_present_share_buffer": "int",
     "scale": "float", "unidirectional": "int",
 }  # fmt: skip
@@ -177,7 +177,10 @@ def _kept(n: ImportNode, mask: Value, sizes: tuple[int, int, int]) -> Value:
 
         kept: Value = n.call("Less", places, part(0))
         return kept if shape[0] == batch else n.call("And", kept, n.call("GreaterOrEqual", places, part(1)))
-    forms = {(batch, keys): (batch, 1, 1, keys), (batch, queries, keys): (batch, 1, queries, keys)}
+    forms: dict[tuple[int, ...], tuple[int, ...]] = {
+        (batch, keys): (batch, 1, 1, keys),
+        (batch, queries, keys): (batch, 1, queries, keys),
+    }
     if len(shape) == 4 and shape[:2] == (batch, 1) and shape[2] == shape[3] >= keys:
         mask = n.emit(Slice((2, 3), (keys - queries, 0), (keys, keys)), mask)
         shape, forms = mask.type.sizes, {mask.type.sizes: mask.type.sizes}

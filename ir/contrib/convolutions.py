@@ -13,7 +13,7 @@ from ..ops.transpose import Transpose
 from ._operator import POOL, WINDOW, given, operator
 from .activations import with_activation
 
-FUSED = {"activation": "string", "activation_params": "floats"}
+FUSED: dict[str, Any] = {"activation": "string", "activation_params": "floats"}
 
 
 @operator("FusedConv", "X W B? Z?", **WINDOW, **FUSED)

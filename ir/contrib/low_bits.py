@@ -70,4 +70,5 @@ def _unpacked(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
         return packed[:, :count]
     ones = np.unpackbits(packed, axis=1, bitorder="little")[:, : count * bits].reshape(len(packed), count, bits)
     weights = (1 << np.arange(bits)).astype(np.uint8)
-    return (ones * weights).sum(-1, dtype=np.uint8)
+    numbers: np.ndarray = (ones * weights).sum(-1, dtype=np.uint8)
+    return numbers

@@ -84,7 +84,7 @@ def _inverse(n: ImportNode, x: Value, axis: int, epsilon: float) -> Value:
     return made
 
 
-GROUPS = {"groups": "int!", "activation": "int!", "channels_last": "int", "epsilon": "float"}
+GROUPS: dict[str, Any] = {"groups": "int!", "activation": "int!", "channels_last": "int", "epsilon": "float"}
 
 
 @operator("GroupNorm", "X gamma beta", **GROUPS)

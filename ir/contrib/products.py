@@ -11,9 +11,9 @@ from ..ops.transpose import Transpose
 from ._operator import need, operator
 from .activations import with_named_activation
 
-TRANSPOSES = {"transA": "int", "transB": "int"}
-BATCHES = {"transBatchA": "int", "transBatchB": "int"}
-ACTIVATION = {
+TRANSPOSES: dict[str, Any] = {"transA": "int", "transB": "int"}
+BATCHES: dict[str, Any] = {"transBatchA": "int", "transBatchB": "int"}
+ACTIVATION: dict[str, Any] = {
     "activation": "string", "activation_alpha": "float", "activation_beta": "float", "activation_gamma": "float",
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ def _import_binary(op_type: str, n: ImportNode) -> Any:
     return _quantized(n, n.call(op_type, _floats(n, 0), _floats(n, 3)), *_scale(n, 6))
 
 
-def _register(op_type: str, read: Callable[[str, ImportNode], Any], inputs: str, output: str, **attrs: str) -> None:
+def _register(op_type: str, read: Callable[[str, ImportNode], Any], inputs: str, output: str, **attrs: Any) -> None:
     operator(f"QLinear{op_type}", inputs, output, **attrs)(partial(read, op_type))
 
 

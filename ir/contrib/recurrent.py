@@ -14,7 +14,7 @@ from ..ops.transpose import Transpose
 from ._operator import given, need, operator
 from .quantized import dynamically_quantized
 
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, Any] = {
     "activation_alpha": "floats", "activation_beta": "floats", "activations": "strings", "clip": "float",
     "direction": "string", "hidden_size": "int", "input_forget": "int",
 }  # fmt: skip

@@ -122,7 +122,8 @@ def _split(n: ImportNode, x: Value, rows: int, inverse: bool) -> Value:
     angle = 2 * np.pi / length * np.outer(np.arange(columns), np.arange(rows))
     x = _turned(n, x, angle if inverse else -angle)
     x = _long(n, n.emit(Transpose(across), x), inverse)  # bin, bin
-    return n.emit(Reshape((*batch, length, 2)), n.emit(Transpose(across), x))
+    made: Value = n.emit(Reshape((*batch, length, 2)), n.emit(Transpose(across), x))
+    return made
 
 
 def _chirped(n: ImportNode, x: Value, inverse: bool) -> Value:

@@ -58,7 +58,7 @@ def _groups(graph: Graph) -> dict[str, tuple[int, range, range]]:
         kept = _contiguous(node)
         if kept is not None:
             found[node.inputs[0].name, kept[0]].append((kept[1], node.output.name))
-    groups = {}
+    groups: dict[str, tuple[int, range, range]] = {}
     for (_, axis), slices in found.items():
         if len(slices) <= MOST:
             continue

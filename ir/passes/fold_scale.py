@@ -129,7 +129,8 @@ def _keeps_digits(scaled: np.ndarray, dtype: np.dtype) -> bool:
     with np.errstate(all="ignore"):
         held = scaled.astype(dtype).astype(np.float64)
         off, most = (np.abs(a).reshape(len(a), -1).max(axis=1, initial=0) for a in (held - scaled, scaled))
-    return bool(np.isfinite(held).all() and (off <= float(ml_dtypes.finfo(dtype).eps) * most).all())
+    eps = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+    return bool(np.isfinite(held).all() and (off <= eps * most).all())
 
 
 def per_channel(array: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
