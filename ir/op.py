@@ -35,8 +35,7 @@ class Case:
 
     ``low`` and ``high`` bound the random values, for ops with a limited domain. ``oracle`` says which implementation
     computes the case correctly: ``"onnxruntime"``, ``"reference"`` (onnx's own), ``"reference in float64"``, which gets
-    the same values in float64, or ``"both"``, the first two; ``note`` says why it is not both. ``opset`` is an older
-    opset to use with ONNX Runtime where it lacks the op's newest form; 0 means the newest.
+    the same values in float64, or ``"both"``, the first two; ``note`` says why it is not both.
     """
 
     op: Op
@@ -45,7 +44,6 @@ class Case:
     high: float = 2.0
     oracle: str = "both"
     note: str = ""
-    opset: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import onnx
-from onnx import helper, numpy_helper
+from google.protobuf.message import EncodeError
+from onnx import defs, helper, numpy_helper
 
 from convc.ir.builder import Builder
 from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
+from convc.ir.dtypes import INTEGERS
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import ExportNode, export, export_version, onnx_dtype
+from convc.ir.onnx_io import EXPORT_OPSET, ExportNode, export, export_version, onnx_dtype
 from convc.ir.types import TensorType
 
 from ..runtime.files import write_aside
@@ -19,8 +22,20 @@ from ..runtime.files import write_aside
 MAX_PROTO = (1 << 31) - 1
 
 
+_RUN_BY_ONNXRUNTIME = {"RoiAlign": 21, "MaxRoiPool": 21}
+"""The newest opset whose form of an operator ONNX Runtime has a kernel for, where it lacks that of ``EXPORT_OPSET``."""
+_BY_FUNCTION_BODY = frozenset(
+    ["Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu", "Softplus", "Softsign", "ThresholdedRelu"]
+)
+"""Operators that ONNX Runtime has no kernels for in float64 and integers, and runs by ONNX's function body instead.
+
+The bodies are of opset 18, and run in models of this opset alone.
+"""
+
+
 def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs.
+    """The graph as an ONNX model of opset ``EXPORT_OPSET``, or a newer one that an op needs, or an older one that says
+    the same where ONNX Runtime runs only that.
 
     Raises ``UnsupportedOpError`` for an op with no ONNX form.
     """
@@ -28,6 +43,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     names = Builder()
     names.reserve([v.name for v in graph.values()] + list(graph.output_names))
     nodes: list[onnx.NodeProto] = []
+    runs_at = EXPORT_OPSET
     initializers = [numpy_helper.from_array(c.array, name) for name, c in graph.constants.items()]
     # a value takes the public name of the output where it can; a second name for a value needs an Identity
     renamed: dict[str, str] = {}
@@ -56,6 +72,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             names.fresh,
         )
         export(node.op, n)
+        runs_at = min([runs_at, *(_runs_at(made.op_type, n) for made in n.nodes)])
         nodes += n.nodes
         initializers += n.initializers
     nodes += [
@@ -72,9 +89,43 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             dim.dim_param = f"{public}_count"
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
     opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
-    return helper.make_model(
+    model = helper.make_model(
         proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="convc"
     )
+    if runs_at < opset and _says_the_same(model, runs_at):
+        model.opset_import[0].version = runs_at
+    return model
+
+
+def _runs_at(op_type: str, n: ExportNode) -> int:
+    """The newest opset up to ``EXPORT_OPSET`` in which ONNX Runtime runs an operator that an op is written with."""
+    if op_type in _BY_FUNCTION_BODY and n.input_types[0].dtype in ("f64", *INTEGERS):
+        return 18
+    return _RUN_BY_ONNXRUNTIME.get(op_type, EXPORT_OPSET)
+
+
+def _says_the_same(model: onnx.ModelProto, opset: int) -> bool:
+    """Whether a model means the same in an older opset, in which its operators may differ only by the dtypes that they
+    take.
+    """
+    now = model.opset_import[0].version
+    try:
+        if any(_meaning(name, opset) != _meaning(name, now) for name in {node.op_type for node in model.graph.node}):
+            return False
+        older = onnx.ModelProto()
+        older.CopyFrom(model)
+        older.opset_import[0].version = opset
+        onnx.shape_inference.infer_shapes(older, check_type=True, strict_mode=True)
+    except (defs.SchemaError, onnx.shape_inference.InferenceError, EncodeError, ValueError):
+        return False
+    return True
+
+
+def _meaning(op_type: str, opset: int) -> tuple[Any, ...]:
+    """What ONNX's schemas say of an operator besides the dtypes that it takes."""
+    schema: Any = defs.get_schema(op_type, opset, "")
+    attributes = sorted((a.name, a.type.name, a.description, str(a.default_value)) for a in schema.attributes.values())
+    return schema.doc, attributes, [(f.name, f.option.name) for f in (*schema.inputs, *schema.outputs)]
 
 
 def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
