@@ -124,4 +124,7 @@ def nbytes(v: Value) -> int:
 
 
 def _flops(node: Node) -> int:
-    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
+    """The operations of a node. In a loop, an element that is made counts as one at least."""
+    if not isinstance(node.op, Loop):
+        return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
+    return node.op.steps * sum(max(_flops(n), *(v.type.numel for v in n.outputs)) for n in node.op.body.nodes)

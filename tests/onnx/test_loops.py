@@ -291,3 +291,16 @@ def test_steps_draw_different_random_numbers() -> None:
         { go2 = Identity(go) u = RandomUniform <shape = [3]> () r = Add(u, x) }> (n, yes) }""")
     (drawn,) = convc.compile(made).run({"x": np.zeros(3, np.float32)}).values()
     assert len(np.unique(drawn)) == 18
+
+
+def test_a_loop_of_constants_is_bounded() -> None:
+    """What runs at load counts, even where it only moves elements."""
+    made = model("""g (float[3] x) => (float[3] y) {
+      n = Constant <value_int = 9000> ()
+      w = Constant <value = float[3] {1, 2, 3}> ()
+      a = Loop <body = b (@steps, float[3] s) => (bool go2, float[3] t)
+        { go2 = Identity(go) order = Constant <value_ints = [1, 2, 0]> () t = Gather(s, order) }> (n, , w)
+      y = Add(x, a) }""")
+    with raises(LimitError, "27000 operations on constants", "the limit is 20000"):
+        convc.compile(made, limits=Limits(constant_flops=20000))
+    check(made, drawn(made))
