@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.real_models import ocr_models
+from support.real_models import package_models
 
 import convc
 
@@ -66,7 +66,7 @@ def test_finding_lines() -> None:
 @pytest.mark.slow
 def test_read_text() -> None:
     """PP-OCR reads the shipped page."""
-    reader = import_module("read_text").TextReader(ocr_models())
+    reader = import_module("read_text").TextReader(package_models("rapidocr_onnxruntime", "models"))
     with Image.open(EXAMPLES / "page.png") as page:
         lines = [line.text.replace(" ", "") for line in reader(page)]
     assert lines[:4] == [

@@ -1,7 +1,8 @@
 """Whole networks compared with ONNX Runtime: small ones always, and published ones where their files exist (`slow`).
 
 Slow tests read the ONNX files in the folder that the environment variable CONVC_ZOO names. Without it, `model_zoo.py`
-makes the files where torch and torchvision are installed. PP-OCR's files come from the package rapidocr-onnxruntime.
+makes the files where torch and torchvision are installed. PP-OCR's files come from the package
+rapidocr-onnxruntime, and those of Silero's voice detector from silero-vad.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 from support.compiling import compiled
 from support.oracles import Feeds, run_onnxruntime
-from support.real_models import LIGHT, ZOO, ocr_models, with_logits, with_random_weights, zoo_model, zoo_truth
+from support.real_models import LIGHT, ZOO, package_models, with_logits, with_random_weights, zoo_model, zoo_truth
 from support.small_models import MODELS
 from support.tolerances import MODEL_ATOL, MODEL_RTOL
 
@@ -114,7 +115,7 @@ def test_light(path: Path) -> None:
 @pytest.mark.parametrize("real", [False, True], ids=["noise", "page"])
 def test_ocr(name: str, height: int, width: int, real: bool) -> None:
     """Trained networks, on noise and on a picture."""
-    model = with_logits(onnx.load(ocr_models() / f"{name}.onnx"))
+    model = with_logits(onnx.load(package_models("rapidocr_onnxruntime", "models") / f"{name}.onnx"))
     pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
     if real:
         with Image.open(EXAMPLES / "page.png") as page:
@@ -122,3 +123,31 @@ def test_ocr(name: str, height: int, width: int, real: bool) -> None:
             grey = np.asarray(part.convert("L").resize((width, height)), np.float32) / 127.5 - 1
         pixels = np.broadcast_to(grey, pixels.shape).copy()
     check(model, {"x": pixels})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [16000, 8000])
+@pytest.mark.parametrize(
+    "name",
+    ["", "_16k_op15", "_16k_sequence", "_half", "_op18_ifless", "_openvino_16k"],
+    ids=lambda name: name or "plain",
+)
+def test_voice_detector(name: str, rate: int) -> None:
+    """Silero's networks, some of which take the rate as an input and branch by it, as they are and for one rate."""
+    model = onnx.load(package_models("silero_vad", "data") / f"silero_vad{name}.onnx")
+    inputs = {i.name for i in model.graph.input}
+    if rate != 16000 and "sr" not in inputs:
+        return  # a file for 16 kHz alone
+    rng = np.random.default_rng(0)
+    feeds = {"input": (rng.standard_normal((1, 576 * rate // 16000)) * 0.1).astype(np.float32)}
+    feeds |= {n: rng.standard_normal((1, 1, 128)).astype(np.float32) for n in ("h", "c") if n in inputs}
+    feeds |= {n: rng.standard_normal((2, 1, 128)).astype(np.float32) for n in ("state",) if n in inputs}
+    if "sr" not in inputs:
+        check(model, feeds)
+        return
+    want = run_onnxruntime(model, {**feeds, "sr": np.array(rate)})
+    as_it_is = convc.compile(model, threads=2, cache=False).run({**feeds, "sr": np.array(rate)})
+    fixed = convc.compile(model, threads=2, shapes={n: x.shape for n, x in feeds.items()}, values={"sr": rate})
+    for got in (as_it_is, fixed.run(feeds)):
+        for y, w in zip(got.values(), want, strict=True):
+            np.testing.assert_allclose(y, w, rtol=MODEL_RTOL, atol=MODEL_ATOL)

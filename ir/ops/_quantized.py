@@ -22,13 +22,17 @@ def shifted(n: ImportNode, x: Value, zero: Value | None, axis: int) -> Value:
 
 
 def along(n: ImportNode, vector: Value, axis: int, rank: int) -> Value:
-    """A vector reshaped to lie along an axis of a tensor of this rank, to be broadcast; any other value as it is."""
+    """A vector reshaped to lie along an axis of a tensor of this rank, to be broadcast; any other value as it is.
+
+    A vector of one element becomes a single number.
+    """
     if vector.type.rank != 1:
         return vector
-    if not -rank <= axis < rank:
+    shape = [] if vector.type.shape == (1,) else [1] * rank
+    if shape and not -rank <= axis < rank:
         raise n.error(f"a zero point or scale of {list(vector.type.shape)} does not fit an operand of rank {rank}")
-    shape = [1] * rank
-    shape[axis] = -1 if vector.type.shape != (1,) else 1
+    if shape:
+        shape[axis] = -1
     reshaped: Value = n.emit(Reshape(tuple(shape)), vector)
     return reshaped
 

@@ -27,5 +27,6 @@ def _import_q_linear_mat_mul(n: ImportNode) -> Any:
     """
     (a, a_scale, a_zero), (b, b_scale, b_zero) = operand(n, 0), operand(n, 3)
     total = n.emit(MatMul(), shifted(n, a, a_zero, -2), shifted(n, b, b_zero, -1))
-    scales = along(n, a_scale, -2, max(total.type.rank, 2)), b_scale
+    rows = -2 if b.type.rank > 1 else -1
+    scales = along(n, a_scale, rows, total.type.rank), along(n, b_scale, -1, total.type.rank)
     return requantized(n, total, scales, n.input(6), n.input(7))

@@ -209,7 +209,7 @@ def test_debug_shows_the_traceback(line: str, capsys: Capture) -> None:
 def test_errors_without_a_traceback(
     error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("convc.cli.inspect.as_graph", fail)

@@ -75,6 +75,34 @@ def test_matmul_integer() -> None:
     check("MatMulInteger", [a, b, np.uint8(9), np.array([1, 2, -3, 4], np.int8)])
 
 
+@pytest.mark.parametrize("shapes", [((3,), (3, 4)), ((2, 3), (3,)), ((3,), (3,)), ((5, 2, 3), (3, 4))], ids=str)
+@pytest.mark.parametrize("form", [(), (1,)], ids=str)
+def test_one_zero_point_in_any_form(shapes: tuple[tuple[int, ...], ...], form: tuple[int, ...]) -> None:
+    """A single zero point or scale is a number or a vector of one, for vectors too; the result has no axis for it."""
+    a, b = (bytes_of(np.uint8, *shape) for shape in shapes)
+    zero = np.full(form, 9, np.uint8)
+    for other in (np.uint8(3), np.full(form, 3, np.uint8)):
+        check("MatMulInteger", [a, b, zero, other])
+        scale = np.full(form, 0.02, np.float32)
+        check("QLinearMatMul", [a, scale, zero, b, scale, other, scale * 10, zero])
+
+
+def test_zero_points_of_rows_and_columns_with_all_their_axes() -> None:
+    a, b = bytes_of(np.uint8, 5, 2, 3), bytes_of(np.uint8, 5, 3, 4)
+    rows, columns = bytes_of(np.uint8, 5, 2, 1), bytes_of(np.uint8, 5, 1, 4)
+    made, feeds = one_node("MatMulInteger", [a, b, rows, columns])
+    compare.check(made, feeds, run_reference)
+    scales = [rng.uniform(0.01, 0.02, x.shape).astype(np.float32) for x in (rows, columns)]
+    operands = [a, scales[0], rows, b, scales[1], columns, np.float32(0.3), np.uint8(9)]
+    compare.check(*one_node("QLinearMatMul", operands), run_reference)
+
+
+def test_zero_points_of_the_rows_of_a_vector_are_refused() -> None:
+    made, _ = one_node("MatMulInteger", [bytes_of(np.uint8, 3), bytes_of(np.uint8, 3, 4), bytes_of(np.uint8, 3)])
+    with raises(ModelFileError, "MatMulInteger node 'n1'", "[3] does not fit an operand of rank 1"):
+        convc.compile(made)
+
+
 def test_conv_integer_with_weights_at_run_time() -> None:
     check("ConvInteger", [bytes_of(np.uint8, 1, 2, 6, 6), bytes_of(np.uint8, 3, 2, 3, 3), ZERO], free=2, opset=10)
 

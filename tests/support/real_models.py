@@ -87,8 +87,8 @@ def with_logits(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def ocr_models() -> Path:
-    """The folder of PP-OCR's networks. The test is skipped where the package is not installed."""
-    if (spec := importlib.util.find_spec("rapidocr_onnxruntime")) is None or spec.origin is None:
-        pytest.skip("needs pip install --no-deps rapidocr-onnxruntime")
-    return Path(spec.origin).parent / "models"
+def package_models(package: str, folder: str) -> Path:
+    """The folder of the networks that a Python package carries. The test is skipped where it is not installed."""
+    if (spec := importlib.util.find_spec(package)) is None or spec.origin is None:
+        pytest.skip(f"needs pip install --no-deps {package.replace('_', '-')}")
+    return Path(spec.origin).parent / folder
