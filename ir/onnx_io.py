@@ -445,9 +445,11 @@ class ExportNode:
         input_types: Sequence[TensorType],
         output_types: Sequence[TensorType],
         fresh: Callable[[str], str],
+        arrays: Sequence[np.ndarray | None] = (),
     ) -> None:
         self.inputs = list(inputs)
         self.outputs = list(outputs)
+        self.arrays = list(arrays)
         self.input_types = list(input_types)
         self.output_types = list(output_types)
         self.nodes: list[onnx.NodeProto] = []
@@ -477,6 +479,13 @@ class ExportNode:
         name = self.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
+
+    def scalar_where_equal(self, index: int) -> str:
+        """The name of an input, or of a scalar initializer in its place where it is a constant of equal elements."""
+        array = self.arrays[index] if index < len(self.arrays) else None
+        if array is None or not array.ndim or not array.size or (array != array.reshape(-1)[0]).any():
+            return self.inputs[index]
+        return self.constant(array.reshape(-1)[0].reshape(()), "zero")
 
     def ints(self, values: Sequence[int], hint: str = "ints") -> str:
         """Write a list of integers as an int64 initializer, and return its name."""

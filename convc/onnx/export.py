@@ -70,6 +70,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             [v.type for v in node.inputs],
             [v.type for v in node.outputs],
             names.fresh,
+            [graph.constant_of(v) for v in node.inputs],
         )
         export(node.op, n)
         runs_at = min([runs_at, *(_runs_at(made.op_type, n) for made in n.nodes)])

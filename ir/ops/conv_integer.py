@@ -88,8 +88,9 @@ def _import_conv_integer(n: ImportNode) -> Any:
 @exports(ConvInteger)
 def _export_conv_integer(op: ConvInteger, n: ExportNode) -> None:
     strides, pads, dilations = op.plain().geometry(n.input_types[0].rank - 2)
+    zeros = [n.scalar_where_equal(i) for i in (2, 3)]  # ONNX Runtime takes no other zero points
     n.node(
-        "ConvInteger", n.inputs, n.outputs,
+        "ConvInteger", [*n.inputs[:2], *zeros], n.outputs,
         strides=strides, pads=flat_pads(pads), dilations=dilations, group=op.group,
     )  # fmt: skip
 

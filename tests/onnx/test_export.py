@@ -13,6 +13,7 @@ import convc
 from convc.ir.builder import Builder
 from convc.ir.op import Case
 from convc.ir.ops.activations import Elu
+from convc.ir.ops.conv_integer import ConvInteger
 from convc.ir.ops.max_roi_pool import MaxRoiPool
 from convc.ir.ops.resize import Resize
 from convc.ir.types import TensorType
@@ -56,3 +57,15 @@ def test_the_opset_of_dtypes_that_the_older_form_lacks() -> None:
     y = b.input("y", TensorType("f32", (1, 2, 4, 4)))
     graph = b.finish((x, b.emit(MaxRoiPool((2, 2)), y, rois)))
     assert convc.to_onnx(graph).opset_import[0].version == 22
+
+
+def test_zero_points_that_are_all_equal_are_a_scalar() -> None:
+    """ONNX Runtime's ConvInteger refuses a vector of zero points."""
+    b = Builder("g")
+    x, rng = b.input("x", TensorType("u8", (1, 2, 5, 5))), np.random.default_rng(0)
+    w = b.constant(rng.integers(-9, 9, (3, 2, 3, 3)).astype(np.int8))
+    zeros = [b.constant(np.array(7, np.uint8)), b.constant(np.full(3, -2, np.int8))]
+    graph = b.finish((b.emit(ConvInteger(), x, w, *zeros),))
+    feeds = {"x": rng.integers(0, 255, (1, 2, 5, 5)).astype(np.uint8)}
+    (got,) = convc.compile(graph, threads=1).run(feeds).values()
+    np.testing.assert_array_equal(np.asarray(got), run_onnxruntime(convc.to_onnx(graph), feeds)[0])
