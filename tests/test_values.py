@@ -23,9 +23,9 @@ ASKING = ("gather", "gather_nd", "scatter_nd", "tensor_scatter", "reverse_sequen
 
 def test_few_values() -> None:
     """No value of an operand makes code read or write what is not its own."""
-    outcomes = run(500, 0, ASKING)
+    outcomes = run(300, 0, ASKING)
     assert not [f"{o.job}: {o.error}" for o in outcomes if o.error]
-    assert sum(o.values for o in outcomes) > 400
+    assert sum(o.values for o in outcomes) > 200
 
 
 @pytest.mark.slow

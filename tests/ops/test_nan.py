@@ -87,7 +87,7 @@ OPS: list[tuple[Op, Oracle]] = [
         (np.float32, "x86-64-v2"),
         pytest.param(np.float64, "cpu", marks=pytest.mark.slow),
         pytest.param(np.float16, "cpu", marks=pytest.mark.slow),
-        (ml_dtypes.bfloat16, "cpu"),
+        pytest.param(ml_dtypes.bfloat16, "cpu", marks=pytest.mark.slow),
     ],
 )
 def test_one_order(dtype: Any, target: str) -> None:
