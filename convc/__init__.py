@@ -1,5 +1,14 @@
 """convc: a deep-learning compiler for convolutional networks.
 
+    model = convc.compile("net.onnx")          a Model, compiled for this processor
+    y = model(x)                               numpy arrays in, numpy arrays out
+    model.save("net.convc")                    an artifact, one file with code and weights
+    model = convc.load("net.convc")            the Model again, in any process
+
+``load_onnx``, ``to_onnx`` and ``save_onnx`` read and write graphs (``Graph``), and ``nn`` builds networks in Python.
+``compile`` takes ``Limits`` and ``Keep``. Every error derives from ``ConvcError``. ``dir(convc)`` lists the public
+names; modules that it does not list are internal.
+
 Importing the package loads little: the module of each public name is imported when the name is first used.
 """
 

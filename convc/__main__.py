@@ -1,7 +1,20 @@
-"""``python -m convc``: the command line."""
+"""The command line, as ``python -m convc`` and as the command ``convc``."""
 
 import sys
 
-from .cli import main
+INTERRUPTED = 130
+"""The exit code after an interrupt."""
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line, and return its exit code. An interrupt while it is still being imported ends it quietly."""
+    try:
+        from .cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

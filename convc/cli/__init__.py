@@ -20,7 +20,7 @@ from .usage import UsageError
 
 COMMANDS = ("build", "run", "inspect", "export", "bench", "tune")
 """The names of the commands. Each is a module of this package, which is imported when it is needed."""
-DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+DONE, FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 130, 141, 143
 """The exit codes that ``main`` returns. For wrong usage argparse exits with 2."""
 
 
@@ -28,20 +28,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises ``SystemExit(2)`` for wrong usage, as argparse does."""
     with contextlib.suppress(AttributeError):  # names in a model may not be printable in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _end_cleanly()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
     except BrokenPipeError:
         _drop_stdout()
         return PIPE_CLOSED
+
+
+class Terminated(BaseException):
+    """The process was asked to end by SIGTERM. No model in Python, whose ``SystemExit`` is an error, may catch it."""
+
+
+def _end_cleanly() -> None:
+    """Make SIGTERM end the process as an exception does, so that temporary folders are deleted."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
 
 
 def _run(words: Sequence[str]) -> int:
     """Run the command that the words of the command line name; only its module is imported."""
     chosen = next((word for word in words if word in COMMANDS), None)
     version = "--version" in words and chosen is None
-    args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(words)
+    with _interrupts_kept():  # loading numpy or onnx may turn an interrupt into another error too
+        if not version:
+            import_module("numpy")  # before an extension imports it, which would print the traceback of an interrupt
+        args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(words)
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
     from convc.ir.limits import Limits, using  # it loads numpy, which takes longer than to print the version
 

@@ -264,6 +264,42 @@ def test_interrupt_is_quiet(folder: Path) -> None:
     assert process.wait() == 130
 
 
+@pytest.mark.parametrize("module", ["argparse", "numpy"])
+def test_interrupt_during_imports_is_quiet(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt in the first half second, in which modules are imported, ends a command as a later one does."""
+    (folder / "lib").mkdir()
+    lines = "import time\nprint('ready', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise {} from None"
+    (folder / "lib" / f"{module}.py").write_text(
+        lines.format({"argparse": "KeyboardInterrupt", "numpy": "ImportError()"}[module])
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
+    process = spawn("inspect", "conv.onnx", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.read() == b""
+    assert process.wait() == 130
+
+
+def test_termination_leaves_no_temporary_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder / "temporary"))
+    Path("slow.py").write_text(
+        "import tempfile, time\ndef net():\n    with tempfile.TemporaryDirectory():\n"
+        "        print('ready', flush=True)\n        time.sleep(60)\n"
+    )
+    process = spawn("inspect", "slow.py:net", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.read() == b""
+    assert process.wait() == 143
+    assert not list((folder / "temporary").iterdir())
+
+
 def test_progress_only_on_a_terminal(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("build", "relu.onnx") == 0
     assert capsys.readouterr().err == ""
