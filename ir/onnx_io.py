@@ -240,7 +240,8 @@ Larger inputs are data, for whose values no model is compiled.
 def may_decide(type: TensorType) -> bool:
     """Whether a model may be compiled for each value of an input of this type. Dynamic sizes count as 1."""
     sizes = [d for d in type.shape if isinstance(d, int)]
-    return prod(sizes) <= DECIDING.get(type.numpy_dtype.kind, 0)
+    kind = "f" if type.is_float else type.numpy_dtype.kind  # numpy has no kind for bfloat16
+    return prod(sizes) <= DECIDING.get(kind, 0)
 
 
 class WholeModel:
