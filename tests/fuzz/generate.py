@@ -11,7 +11,7 @@ from convc.ir.errors import ConvcError
 from convc.ir.graph import Graph, Value
 from convc.ir.types import TensorType
 
-from . import heads, layers, loops, movement, pointwise, selection
+from . import heads, layers, loops, movement, pointwise, selection, unusual
 from .draw import CHANNELS, SIZES, Draw
 
 LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
@@ -62,6 +62,8 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (0.8, heads.deformed_conv),
     (2, heads.quantized),
     (1.5, heads.moved_quantized),
+    (1, unusual.attribute),
+    (1, unusual.far_norm),
     (1.5, loops.loop),
 )
 
