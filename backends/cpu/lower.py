@@ -19,7 +19,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import Call, GlobalVar, PointerType, PrimType
+from tvm.ir import GlobalVar, PointerType, PrimType
 
 from convc.ir.errors import CompileError
 
@@ -28,6 +28,7 @@ from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
 from ..memory import aligned
 from ..network import MAX_ELEMENTS
+from ..zero_bits import zero_bits
 from . import byte_math
 from .target import Target
 from .vector_math import definitions
@@ -127,7 +128,7 @@ def _loop_passes() -> Any:
             tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
             s_tir.transform.RewriteUnsafeSelect(),
-            body_pass("convc.ZeroBits", _with_zeros),
+            zero_bits(),
         ]
     )
 
@@ -142,19 +143,6 @@ def _without_scopes(body: Any) -> Any:
         return mark.body if mark.attr_key == "pragma_scope" else mark
 
     return tvm_ffi.structural_map(body, (tirx.AttrStmt, visit))
-
-
-def _with_zeros(body: Any) -> Any:
-    """The body with zeros for ``reinterpret(dtype, 0)``, which TVM's LLVM generator takes for a null pointer."""
-
-    def visit(call: Any) -> Any:
-        if getattr(call.op, "name", "") != "tirx.reinterpret" or not isinstance(call.ty, PrimType):
-            return call
-        (bits,) = call.args
-        value = bits.value if isinstance(bits, tirx.Broadcast) else bits
-        return tirx.const(0, str(call.ty.dtype)) if isinstance(value, tirx.IntImm) and not value.value else call
-
-    return tvm_ffi.structural_map(body, (Call, visit))
 
 
 def _spread_bits(vector: Any) -> Any:

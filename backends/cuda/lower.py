@@ -21,6 +21,7 @@ from convc.ir.errors import CompileError
 from ..flatten import flatten_buffers
 from ..intrinsics import used
 from ..memory import aligned
+from ..zero_bits import zero_bits
 from .device_math import definitions
 from .gpu import Gpu
 from .launch import DeviceCode, Launch
@@ -88,6 +89,7 @@ def _split_passes(gpu: Gpu) -> Any:
             t.StmtSimplify(),
             t.RemoveNoOp(),
             s.RewriteUnsafeSelect(),
+            zero_bits(),
             t.AnnotateEntryFunc(),
             s.ThreadSync("shared"),
             s.ThreadSync("shared.dyn"),

@@ -127,9 +127,10 @@ def _rounded(k: TensorExpressions, x: Any, f: Format, saturate: bool) -> Any:
     bits = k.tirx.reinterpret(integer, k.tirx.abs(x))
     up = (bits + const((1 << (drop - 1)) - 1) + ((bits >> const(drop)) & const(1))) >> const(drop)
     normal = up - const((bias - f.bias) << f.mantissa)
-    # adding this makes the last place of the sum that of the subnormal numbers
-    magic = k.const(2.0 ** (mantissa + 1 - f.bias - f.mantissa), k.dtype(x))
-    subnormal = k.tirx.reinterpret(integer, k.tirx.abs(x) + magic) - k.tirx.reinterpret(integer, magic)
+    # adding this makes the last place of the sum that of the subnormal numbers; CUDA takes no address of a constant
+    power = mantissa + 1 - f.bias - f.mantissa
+    magic = k.const(2.0**power, k.dtype(x))
+    subnormal = k.tirx.reinterpret(integer, k.tirx.abs(x) + magic) - const((power + bias) << mantissa)
     code = k.select(k.tirx.abs(x) < k.like(2.0 ** (1 - f.bias), x), subnormal, normal)
     # the code after the largest number's is that of infinity, or of NaN where there is no infinity
     code = k.tirx.min(code, const(f.largest if saturate or f.nan is None else f.largest + 1))
