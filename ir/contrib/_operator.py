@@ -22,12 +22,13 @@ POOL: dict[str, Any] = {
 
 
 def operator(
-    name: str, inputs: str, outputs: str = "Y", *, domain: str = MICROSOFT, folds: bool = False, **attributes: str
+    name: str, inputs: str, outputs: str = "Y", folds: bool = False, /, *, domain: str = MICROSOFT, **attributes: str
 ) -> Callable[[AnyImporter], AnyImporter]:
     """Decorator of the function that reads nodes of one of ONNX Runtime's operators.
 
     ``inputs`` and ``outputs`` are names, separated by spaces: ``B?`` may be left out, and ``X*`` stands for any number.
-    Attributes have a type: ``int``, ``float``, ``string``, or a plural of these; ``int!`` must be there.
+    ``folds`` is that of ``imports``. Attributes have a type: ``int``, ``float``, ``string``, or a plural of these;
+    ``int!`` must be there.
     """
     signature = Signature(tuple(inputs.split()), tuple(outputs.split()), attributes)
     return imports(f"{domain}{name}", folds=folds, signature=signature)

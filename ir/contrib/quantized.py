@@ -22,7 +22,7 @@ UNARY = "X X_scale X_zero_point? Y_scale Y_zero_point?"
 BINARY = "A A_scale A_zero_point? B B_scale B_zero_point? C_scale C_zero_point?"
 
 
-@operator("QuantizeLinear", "x y_scale y_zero_point?", "y", folds=True, axis="int", block_size="int")
+@operator("QuantizeLinear", "x y_scale y_zero_point?", "y", True, axis="int", block_size="int")
 def _import_quantize(n: ImportNode) -> Any:
     return n.call("QuantizeLinear", *n.present_inputs(), **given(n, "axis", "block_size"))
 

@@ -20,7 +20,7 @@ def _same(
     op_type: str, opset: int, inputs: str, outputs: str, attributes: Mapping[str, str] | None = None, folds: bool = True
 ) -> None:
     read = partial(_import_same, op_type, opset)
-    operator(op_type, inputs, outputs, folds=folds, **attributes or {})(read)
+    operator(op_type, inputs, outputs, folds, **attributes or {})(read)
 
 
 _same("Trilu", 14, "X k?", "Y", {"upper": "int"})
