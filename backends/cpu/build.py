@@ -26,9 +26,10 @@ from ..group import Group
 from ..kernels import Kernel, ask, distinct
 from ..memory import aligned
 from ..network import Network, check_sizes, computed, operands
+from .abi import pointer
 from .cost import kernel_cycles
 from .loop import loop_subroutine
-from .lower import Subroutine, call, exported, generate, lower, pointer
+from .lower import Subroutine, call, exported, generate, lower
 from .machine_code import MachineCode
 from .rules import RULES
 from .target import Target

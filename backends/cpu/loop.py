@@ -13,7 +13,8 @@ from convc.runtime.place import Place
 
 from ..memory import aligned
 from ..network import Network, computed, nbytes, operands
-from .lower import Subroutine, call, pointer, repeated
+from .abi import pointer
+from .lower import Subroutine, call, repeated
 
 
 def loop_subroutine(name: str, node: Node, op: Loop, kernels: Mapping[Node, Subroutine]) -> Subroutine:

@@ -2,11 +2,10 @@
 
 Each kernel becomes a subroutine that takes pointers. Exported functions call the subroutines. An exported function is a
 C function of two addresses: that of its arguments, and that of the *context* of the call. The context is an array of
-64-bit integers, which ``CONTEXT`` names. The module refers to no symbol of TVM.
+64-bit integers, which ``abi.CONTEXT`` names. The module refers to no symbol of TVM.
 
-The body of a parallel loop becomes a function of its own, a *part*. The kernel passes it to the thread pool of the
-process through the context. All memory of a kernel comes from its caller: its scratch memory, and a piece for each
-thread that works on a part.
+The kernel passes its parallel loops to the thread pool of the process through the context (``parallel.py``). All memory
+of a kernel comes from its caller: its scratch memory, and a piece for each thread that works on a part of a loop.
 """
 
 from __future__ import annotations
@@ -26,23 +25,14 @@ from convc.ir.errors import CompileError
 from ..flatten import flatten_buffers
 from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
-from ..memory import aligned
 from ..network import MAX_ELEMENTS
 from ..zero_bits import zero_bits
 from . import byte_math
+from .abi import ADDRESS_DEFINITION, CONTEXT, DONE, READ_DEFINITION, STATUS, address_of, importing, read
+from .parallel import ParallelLoops, take_memory
 from .target import Target
 from .vector_math import definitions
 
-CONTEXT = ("launch", "pool", "threads", "parts", "trace")
-"""The elements of a context.
-
-``launch`` is the address of ``convc_pool_launch`` and ``pool`` that of the pool. ``threads`` is the number of threads
-that may work. ``parts`` is the address of memory for the parts of parallel loops, a piece for each thread. ``trace`` is
-the address of a function that traced code calls.
-"""
-_STATUS = PrimType("int32")
-_DONE = tirx.Return(tirx.const(0, "int32"))
-"""Every function returns 0, since the code generator supports no return without a value."""
 _BARRIER = "convc_barrier"
 _BARRIER_DEFINITION = f"""define void @{_BARRIER}() alwaysinline nounwind {{
   call void asm sideeffect "", "~{{memory}}"()
@@ -55,18 +45,6 @@ would move stores of one kernel before loads of the previous one.
 """
 DIRECTORY = "convc_directory"
 """The name under which ``tvm_ffi`` finds the function that returns the addresses of the others."""
-_READ = "convc_read"
-_READ_DEFINITION = f"""define i64 @{_READ}(i64 %record, i64 %index) alwaysinline {{
-  %start = inttoptr i64 %record to ptr
-  %at = getelementptr i64, ptr %start, i64 %index
-  %value = load i64, ptr %at
-  ret i64 %value
-}}"""
-_ADDRESS = "convc_address"
-_ADDRESS_DEFINITION = f"""define i64 @{_ADDRESS}(ptr %data) alwaysinline {{
-  %address = ptrtoint ptr %data to i64
-  ret i64 %address
-}}"""
 _TRACE = "convc_trace"
 _TRACE_DEFINITION = f"""define void @{_TRACE}(i64 %context, i64 %index) alwaysinline {{
   %record = inttoptr i64 %context to ptr
@@ -202,157 +180,18 @@ def _subroutine(name: GlobalVar, func: Any) -> Subroutine:
     pointers = [tirx.Var(p.name, PointerType(PrimType(p.dtype))) for p in func.params]
     scratch, context = tirx.Var("scratch", "int64"), tirx.Var("context", "int64")
     declared: list[Any] = [tirx.DeclBuffer(p, data=q) for p, q in zip(func.params, pointers, strict=True)]
-    loops = _Loops(name.name_hint, context)
-    body, size = _take_memory(loops.handed_out(func.body), scratch)
+    loops = ParallelLoops(name.name_hint, context)
+    body, size = take_memory(loops.handed_out(func.body), scratch)
     body, closures = loops.with_closures(body, scratch, size)
     names = used(func.body)
     if bytes_too := [name for name in names if name in BYTES]:
-        body = _importing(byte_math.definitions(), body)
+        body = importing(byte_math.definitions(), body)
     if floats := [name for name in names if name not in bytes_too]:
-        body = _importing(definitions(floats), body)
+        body = importing(definitions(floats), body)
     made = tirx.PrimFunc(
-        [*pointers, scratch, context], tirx.SeqStmt([*declared, body, _DONE]), ret_type=_STATUS, attrs=func.attrs
+        [*pointers, scratch, context], tirx.SeqStmt([*declared, body, DONE]), ret_type=STATUS, attrs=func.attrs
     )
     return Subroutine(name, made, size + closures, loops.part, loops.parts)
-
-
-class _Loops:
-    """The parallel loops of one kernel. Each becomes a function that a thread calls for a range of the loop."""
-
-    def __init__(self, kernel: str, context: Any) -> None:
-        self.kernel = kernel
-        self.context = context
-        self.parts: dict[str, Any] = {}
-        self.part = 0
-        """The number of bytes that a thread needs while it works on a part."""
-        self.most = 0
-        """The number of values in the largest closure."""
-        self.closure = tirx.decl_buffer((0,), "int64", "closure")
-
-    def handed_out(self, body: Any) -> Any:
-        """The statement with its parallel loops launched on the pool."""
-        return tvm_ffi.structural_map(body, (tirx.For, self._visit))
-
-    def with_closures(self, body: Any, scratch: Any, at: int) -> tuple[Any, int]:
-        """The statement with memory for closures, and the size of that memory in bytes.
-
-        The memory begins ``at`` bytes after the beginning of the scratch memory.
-        """
-        if not self.parts:
-            return body, 0
-        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, at, "int64"))
-        body = _importing(_READ_DEFINITION, _importing(_ADDRESS_DEFINITION, tirx.SeqStmt([held, body])))
-        return body, aligned(8 * self.most)
-
-    def _visit(self, loop: Any) -> Any:
-        if loop.kind != tirx.ForKind.PARALLEL:
-            return loop
-        name = f"{self.kernel}_part{len(self.parts)}"
-        outer = list(tirx.analysis.undefined_vars(loop, []))
-        values = [_read(self.context, CONTEXT.index("parts")), *map(_as_integer, outer)]
-        self.parts[name], part = _part(loop, outer)
-        self.part, self.most = max(self.part, part), max(self.most, len(values))
-        stores = [tirx.BufferStore(self.closure, v, [i]) for i, v in enumerate(values)]
-        closure, extent = _address(self.closure), tirx.Cast("int64", loop.extent)
-        launch = tirx.Evaluate(tirx.call_extern("void", f"{name}_launch", self.context, closure, extent))
-        return _importing(_launch_definition(name), tirx.SeqStmt([*stores, launch]))
-
-
-def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
-    """The function ``f(closure, begin, end, worker)`` that runs a range of a loop.
-
-    It is returned with the bytes of memory that each worker needs. The closure holds the address of the memory of all
-    workers, and then the outer variables of the loop.
-    """
-    closure, begin, end, worker = params = [tirx.Var(n, "int64") for n in ("closure", "begin", "end", "worker")]
-    memory = tirx.Var("memory", "int64")
-    body, size = _take_memory(loop.body, memory)
-    first = loop.min + tirx.Cast(str(loop.loop_var.ty.dtype), begin)
-    count = tirx.Cast(str(loop.loop_var.ty.dtype), end - begin)
-    inner = tirx.For(loop.loop_var, first, count, tirx.ForKind.SERIAL, body, None, loop.annotations)
-    bound = [(memory, _read(closure, 0) + worker * tirx.const(size, "int64"))] if size else []
-    declared: list[Any] = []
-    for i, v in enumerate(outer, 1):
-        if _is_scalar(v):
-            bound.append((v, _from_integer(_read(closure, i), str(v.ty.dtype))))
-        else:
-            declared.append(tirx.DeclBuffer(v, data=_pointer_to(_read(closure, i), v.dtype)))
-    binds = [tirx.Bind(v, value) for v, value in bound]
-    body = _importing(_READ_DEFINITION, tirx.SeqStmt([*binds, *declared, inner, _DONE]))
-    return tirx.PrimFunc(params, body, ret_type=_STATUS), size
-
-
-def _launch_definition(part: str) -> str:
-    launch, pool, threads = (CONTEXT.index(name) for name in ("launch", "pool", "threads"))
-    return f"""declare i32 @{part}(i64, i64, i64, i64)
-define void @{part}_launch(i64 %context, i64 %closure, i64 %extent) alwaysinline {{
-  %record = inttoptr i64 %context to ptr
-  %at_launch = getelementptr i64, ptr %record, i64 {launch}
-  %launch = load ptr, ptr %at_launch
-  %at_pool = getelementptr i64, ptr %record, i64 {pool}
-  %pool = load ptr, ptr %at_pool
-  %at_threads = getelementptr i64, ptr %record, i64 {threads}
-  %threads = load i64, ptr %at_threads
-  call void %launch(ptr %pool, i64 %threads, ptr @{part}, i64 %closure, i64 %extent)
-  ret void
-}}"""
-
-
-def _is_scalar(v: Any) -> bool:
-    return isinstance(v.ty, PrimType)
-
-
-def _as_integer(v: Any) -> Any:
-    """A variable as a 64-bit integer: the value of a scalar, or the address of a tensor."""
-    if not _is_scalar(v):
-        return _address(v)
-    dtype = tvm.DataType(str(v.ty.dtype))
-    if dtype.lanes > 1:
-        raise CompileError(f"a parallel loop uses the vector {v}, which no closure holds")
-    is_float = str(dtype).startswith(("float", "bfloat"))
-    return tirx.Cast("int64", tirx.reinterpret(f"int{dtype.bits}", v) if is_float else v)
-
-
-def _from_integer(value: Any, dtype: str) -> Any:
-    """The scalar that ``_as_integer`` made an integer of."""
-    if not dtype.startswith(("float", "bfloat")):
-        return tirx.Cast(dtype, value)
-    return tirx.reinterpret(dtype, tirx.Cast(f"int{tvm.DataType(dtype).bits}", value))
-
-
-def _address(buffer: Any) -> Any:
-    """The address of a tensor's data."""
-    return tirx.call_extern("int64", _ADDRESS, buffer.data)
-
-
-def _read(address: Any, index: int) -> Any:
-    """The 64-bit integer at an index of an array. ``_READ_DEFINITION`` must be imported around the expression."""
-    return tirx.call_extern("int64", _READ, address, tirx.const(index, "int64"))
-
-
-def _take_memory(body: Any, base: Any) -> tuple[Any, int]:
-    """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
-    size = 0
-
-    def visit(s: Any) -> Any:
-        nonlocal size
-        if s.buffer.scope() != "global":
-            return s
-        dtype = tvm.DataType(s.buffer.dtype)
-        made = tirx.DeclBuffer(s.buffer, data=pointer(base, size, s.buffer.dtype))
-        size = aligned(size + prod(int(n) for n in s.buffer.shape) * -(-dtype.bits * dtype.lanes // 8))
-        return made
-
-    return tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit)), size
-
-
-def pointer(base: Any, offset: int, dtype: str = "void") -> Any:
-    """The pointer to the address ``offset`` bytes after ``base``."""
-    return _pointer_to(base + tirx.const(offset, "int64"), dtype)
-
-
-def _pointer_to(address: Any, dtype: str) -> Any:
-    return tirx.reinterpret(PointerType(PrimType(dtype)), address)
 
 
 PIECE = 512
@@ -374,12 +213,12 @@ def exported(
     arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
 
     def function(name: str, body: Sequence[Any]) -> Any:
-        stmt = _importing(_READ_DEFINITION, _importing(_BARRIER_DEFINITION, _sequence([*body, _DONE])))
-        stmt = _importing(_TRACE_DEFINITION, stmt) if trace else stmt
-        return tirx.PrimFunc([arguments, context], stmt, ret_type=_STATUS).with_attr("global_symbol", name)
+        stmt = importing(READ_DEFINITION, importing(_BARRIER_DEFINITION, _sequence([*body, DONE])))
+        stmt = importing(_TRACE_DEFINITION, stmt) if trace else stmt
+        return tirx.PrimFunc([arguments, context], stmt, ret_type=STATUS).with_attr("global_symbol", name)
 
     # each address is read where it is used: thousands of variables in one function take LLVM long
-    made = calls([_read(arguments, i) for i in range(count)], context)
+    made = calls([read(arguments, i) for i in range(count)], context)
     pieces: list[list[Any]] = [[]]
     size = 0
     for i, call in enumerate(made):
@@ -413,12 +252,12 @@ def repeated(
     pointers = [tirx.Var(f"tensor{i}", PointerType(PrimType(dtype))) for i, dtype in enumerate(dtypes)]
     arguments = [tirx.Var(f"argument{i}", "int64") for i in range(len(dtypes))]
     base, context, step = (tirx.Var(n, "int64") for n in ("scratch", "context", "step"))
-    binds = [tirx.Bind(a, tirx.call_extern("int64", _ADDRESS, p)) for a, p in zip(arguments, pointers, strict=True)]
+    binds = [tirx.Bind(a, address_of(p)) for a, p in zip(arguments, pointers, strict=True)]
     body = [_step(made) for made in calls(arguments, base, context, step)]
     first, count = tirx.const(0, "int64"), tirx.const(steps, "int64")
     loop = tirx.For(step, first, count, tirx.ForKind.SERIAL, tirx.SeqStmt(body))
-    stmt = _importing(_ADDRESS_DEFINITION, _importing(_BARRIER_DEFINITION, tirx.SeqStmt([*binds, loop, _DONE])))
-    func = tirx.PrimFunc([*pointers, base, context], stmt, ret_type=_STATUS)
+    stmt = importing(ADDRESS_DEFINITION, importing(_BARRIER_DEFINITION, tirx.SeqStmt([*binds, loop, DONE])))
+    func = tirx.PrimFunc([*pointers, base, context], stmt, ret_type=STATUS)
     return Subroutine(GlobalVar(name), func, scratch, part)
 
 
@@ -453,16 +292,11 @@ define void @convc_look_up(i64 %arguments, i64 %result) alwaysinline {{
         tirx.Var(n, t) for n, t in (("self", "int64"), ("arguments", "int64"), ("count", "int32"), ("result", "int64"))
     ]
     look_up = tirx.Evaluate(tirx.call_extern("void", "convc_look_up", params[1], params[3]))
-    return tirx.PrimFunc(params, _importing(text, tirx.SeqStmt([look_up, _DONE])), ret_type=_STATUS)
+    return tirx.PrimFunc(params, importing(text, tirx.SeqStmt([look_up, DONE])), ret_type=STATUS)
 
 
 def _mark(context: Any, index: int) -> Any:
     return tirx.Evaluate(tirx.call_extern("void", _TRACE, context, tirx.const(index, "int64")))
-
-
-def _importing(text: str, body: Any) -> Any:
-    """The statement, able to call functions that are given as LLVM IR."""
-    return tirx.AttrStmt(tvm.ir.StringImm("default"), "pragma_import_llvm", tvm.ir.StringImm(text), body)
 
 
 def call(subroutine: Subroutine, pointers: Sequence[Any], scratch: Any, context: Any) -> Any:

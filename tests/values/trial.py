@@ -10,8 +10,8 @@ import numpy as np
 from support.compiling import compiled
 from support.tolerances import assert_close
 
+from convc.backends.cpu.abi import CONTEXT
 from convc.backends.cpu.backend import compile_graph
-from convc.backends.cpu.lower import CONTEXT
 from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import parse_target
 from convc.ir.builder import Builder
