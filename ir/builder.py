@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,23 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     except ShapeError as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {e}") from None
     except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as e:
-        # the number of operands is wrong, or an attribute is of another kind
-        raise ShapeError(
-            f"{op.name}({', '.join(str(v) for v in inputs)}): operands or attributes do not fit the op ({e})"
-        ) from e
+        raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {_misfit(op, len(inputs), e)}") from e
     types = types if isinstance(types, tuple) else (types,)
     check("operands", len(types), f"a node {op.name}")
     for t in types:
         check_type(t, f"the result of {op.name}")
     return types
+
+
+def _misfit(op: Op, operands: int, error: Exception) -> str:
+    """What is wrong with the operands of an op on whose types ``infer`` failed by an error of Python."""
+    counts = {len(case.inputs) for case in type(op).cases()}
+    if isinstance(error, ValueError) and counts and not min(counts) <= operands <= max(counts):
+        least, most = min(counts), max(counts)
+        takes = plural(least, "operand") if least == most else f"{least} to {most} operands"
+        return f"takes {takes}, not {operands}"
+    attributes = ", ".join(f"{f.name}={str(getattr(op, f.name))[:80]}" for f in fields(op)) or "none"
+    return f"its operands and attributes ({attributes}) do not fit each other"
 
 
 class Builder:

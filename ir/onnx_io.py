@@ -28,7 +28,7 @@ import numpy as np
 
 from .builder import Builder
 from .dtypes import dtype_of, numpy_dtype
-from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
+from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError, plural
 from .graph import Value
 from .limits import check_made
 from .op import Op
@@ -344,6 +344,20 @@ class ImportNode:
             return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value)
         return value
 
+    def ints_attr(self, name: str, count: int, default: int = 0, least: int | None = None) -> tuple[int, ...]:
+        """An attribute that holds ``count`` integers, each at least ``least``; where it is left out, the default for
+        each. Raises ``ModelFileError`` when it holds others.
+        """
+        values: tuple[int, ...] = self.attr(name) or (default,) * count
+        if len(values) != count:
+            raise self.error(
+                f"attribute '{name}' has {plural(len(values), 'number')} {list(values)}; {count} "
+                f"{'is' if count == 1 else 'are'} needed"
+            )
+        if least is not None and min(values, default=least) < least:
+            raise self.error(f"attribute '{name}' is {list(values)}; its numbers must be at least {least}")
+        return values
+
     def input(self, index: int) -> Value:
         """A required input. Raises ``ModelFileError`` when the node lacks it."""
         value = self.optional(index)
@@ -404,7 +418,12 @@ class ImportNode:
     def ints(self, index: int, what: str) -> tuple[int, ...] | None:
         """The values of an input, as ``const`` gives them, as a tuple of integers."""
         array = self.const(index, what)
-        return None if array is None else tuple(int(v) for v in array.reshape(-1))
+        if array is None:
+            return None
+        wide = array.astype(np.float64)
+        for v in wide[~np.isfinite(wide)]:
+            raise self.error(f"'{self.input(index).name}', its {what}, holds {v}, which is no integer")
+        return tuple(int(v) for v in array.reshape(-1))
 
     def ints_from(self, name: str, index: int) -> tuple[int, ...] | None:
         """A list that older opsets give as attribute ``name`` and newer ones as input ``index``."""

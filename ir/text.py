@@ -168,6 +168,14 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
         return graph
 
 
+def _fits(number: float, dtype: str) -> bool:
+    try:
+        np.array(number, numpy_dtype(dtype))
+    except (OverflowError, ValueError):
+        return False
+    return True
+
+
 class _Parser:
     def __init__(self, text: str, constants: Mapping[str, np.ndarray]) -> None:
         self.text = text
@@ -281,9 +289,10 @@ class _Parser:
                 layout = Layout(self.ident())
                 self.expect("}")
             type = TensorType(dtype, shape, layout)
-            check_type(type, f"line {self.line()}: a value")
+            check_type(type, "a value")
             return type
-        except LimitError:
+        except LimitError as e:
+            e.within(f"line {self.line()}")
             raise
         except (ValueError, ConvcError) as e:
             self.error(e)
@@ -348,10 +357,19 @@ class _Parser:
         self.expect("(")
         operands = tuple(self.listed(")", lambda: self.use(scope)))
         attrs = dict(self.listed("}", lambda: self.named_attr(cls.name, depth))) if self.accept("{") else {}
+        required = [
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if missing := [name for name in required if name not in attrs]:
+            self.error(f"attribute {missing[0]} of {cls.name} is missing")
         try:
             return Node(cls(**attrs), operands, results)
-        except (TypeError, ValueError, ConvcError) as e:
+        except ConvcError as e:
             self.error(f"{cls.name}: {e}")
+        except (TypeError, ValueError):
+            self.error(f"the attributes of {cls.name} do not fit each other")
 
     def named_attr(self, op: str, depth: int) -> tuple[str, Any]:
         known = {f.name: str(f.type) for f in dataclasses.fields(REGISTRY[op])}
@@ -393,8 +411,8 @@ class _Parser:
                 self.fail(f"as many numbers as {type} has elements, not {len(numbers)}")
             try:
                 return Constant(type, np.array(numbers, numpy_dtype(type.dtype)).reshape(type.sizes))
-            except (OverflowError, ValueError) as e:
-                self.error(e)
+            except (OverflowError, ValueError):
+                self.error(f"{next((v for v in numbers if not _fits(v, type.dtype)), numbers)} does not fit {type}")
         if self.token not in Initializer.KINDS:
             self.fail("constant data: [...], sha=..., or an initializer, " + ", ".join(Initializer.KINDS))
         kind = self.advance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import onnx
@@ -139,8 +140,15 @@ _KINDS = frozenset(onnx.AttributeProto.AttributeType.values())
 
 @lru_cache(maxsize=1024)
 def _schema(op_type: str, version: int, domain: str) -> Any:
+    """The schema of an operator in a version; where this version lacks it, that of the nearest version that has it."""
     try:
         schema: Any = defs.get_schema(op_type, version, domain)
     except defs.SchemaError:
-        return None
-    return None if schema.deprecated else schema
+        schema = None
+    if schema is not None and not schema.deprecated:
+        return schema
+    history: Any = defs.get_all_schemas_with_history()
+    found = [s for s in history if (s.name, s.domain, s.deprecated) == (op_type, domain, False)]
+    older = [s for s in found if s.since_version <= version]
+    since = attrgetter("since_version")
+    return max(older, key=since) if older else min(found, key=since, default=None)

@@ -51,10 +51,14 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
         return [n.constant(read_tensor(value, folder), proto.output[0])]
     present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
     arrays = {name: n.builder.constant_of(v) for name, v in present.items()}
-    if any(a is None for a in arrays.values()) or folded_bytes(n) > FOLD_LIMIT:
+    if any(a is None for a in arrays.values()):
+        return None
+    if (size := folded_bytes(n)) > FOLD_LIMIT:
+        if n.operator in ONLY_FOLDED:
+            raise n.unsupported(f"its result has {size} bytes, and the importer computes at most {FOLD_LIMIT}")
         return None
     feeds = {name: a for name, a in arrays.items() if a is not None}
-    folding.add(n.describe(), sum(a.nbytes for a in feeds.values()), folded_bytes(n))
+    folding.add(n.describe(), sum(a.nbytes for a in feeds.values()), size)
     infos = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for name, a in feeds.items()
@@ -71,7 +75,11 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
         return [
             n.constant(_plain(next(results)), o) if o else n.constant(np.zeros(0, np.float32)) for o in proto.output
         ]
-    except ConvcError:
+    except ConvcError as e:
+        if n.attr("value_string") or n.attr("value_strings"):
+            raise n.unsupported("string tensors are not supported") from e
+        if n.operator in ONLY_FOLDED:
+            raise n.error("its attributes make no tensor: it needs exactly one that begins with 'value'") from e
         return None  # the op's importer raises a better error, or compiles the node
 
 

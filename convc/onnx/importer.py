@@ -113,6 +113,28 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tupl
     return model, folder
 
 
+_SIMPLE = frozenset(
+    onnx.AttributeProto.AttributeType.Value(kind) for kind in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
+)
+
+
+def _types(n: ImportNode) -> str:
+    """The types of the node's inputs, as text."""
+    types = ("none" if v is None else str(v.type) if isinstance(v, Value) else kind_of(v) for v in n.inputs)
+    return ", ".join(types) or "none"
+
+
+def _misfit(n: ImportNode) -> str:
+    """The message about a node on which its importer failed by an error of Python."""
+    attributes = ", ".join(
+        f"{a.name}={str(n.attr(a.name))[:80] if a.type in _SIMPLE else '...'}" for a in n.proto.attribute
+    )
+    return (
+        f"its inputs ({_types(n)}) and attributes ({attributes or 'none'}) do not fit the definition of "
+        f"{n.operator} (opset {n.opset})"
+    )
+
+
 class _Importer:
     def __init__(self, model: onnx.ModelProto, folder: Path | None, choices: Choices) -> None:
         self.model = model
@@ -254,7 +276,7 @@ class _Importer:
             e.within(n.describe())
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as e:
-            raise n.error(f"its inputs or attributes do not fit the op ({type(e).__name__}: {e})") from e
+            raise n.error(_misfit(n)) from e
         return list(result) if isinstance(result, list | tuple) else [result]
 
     def subgraph(self, n: ImportNode, scope: Scope, graph: onnx.GraphProto, given: Mapping[str, Item]) -> list[Item]:
@@ -275,10 +297,7 @@ class _Importer:
         """Import a node as the function body of its ONNX schema. Raises ``UnsupportedOpError`` when it has none."""
         body, defaults = schema_body(expanded(n), n.opset, [None if v is None else v.type for v in n.inputs])
         if body is None:
-            why = f"ONNX op {key} (opset {n.opset}) is not supported"
-            if n.inputs and all(v is None or self.builder.constant_of(v) is not None for v in n.inputs):
-                why += " here: it follows from constants, but it is malformed, or its result too large"
-            raise n.unsupported(why)
+            raise n.unsupported(f"ONNX op {key} (opset {n.opset}) is not supported for inputs ({_types(n)})")
         versions = {plain_domain(o.domain): o.version for o in body.opset_import}
         return self.function(n, body, n.inputs, {**scope.opsets, **versions}, scope, defaults)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from convc.ir.dtypes import numpy_dtype
+from convc.ir.dtypes import dtype_names, numpy_dtype
 from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.onnx_io import dtype_from_onnx
 
@@ -23,6 +23,25 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     Raises ``ModelFileError``, naming the tensor, when its data is damaged or missing, or lies outside the folder once
     links are resolved.
     """
+    dtype, shape = _described(proto)
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        return _external(proto, dtype, shape, folder)
+    try:
+        return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
+    except Exception as e:  # a damaged tensor raises whatever numpy does
+        raise ModelFileError(
+            f"tensor '{proto.name}' is damaged: its data does not fill its shape {list(shape)} of {dtype_names(dtype)}"
+        ) from e
+
+
+def check_external(proto: onnx.TensorProto, folder: Path | None) -> None:
+    """Raises ``ModelFileError`` when a tensor lies in a file that is missing, too short, or outside the folder."""
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        _external(proto, *_described(proto), folder, read=False)
+
+
+def _described(proto: onnx.TensorProto) -> tuple[str, tuple[int, ...]]:
+    """The dtype and the shape that a tensor says it has."""
     try:
         dtype = dtype_from_onnx(proto.data_type)
     except ConvcError as e:
@@ -31,18 +50,7 @@ def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     shape = tuple(int(d) for d in proto.dims)
     if min(shape, default=0) < 0:
         raise ModelFileError(f"tensor '{proto.name}' has a negative size in its shape {list(shape)}")
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
-        return _external(proto, dtype, shape, folder)
-    try:
-        return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
-    except Exception as e:  # a damaged tensor raises whatever numpy does
-        raise ModelFileError(f"tensor '{proto.name}' is damaged: {e}") from None
-
-
-def check_external(proto: onnx.TensorProto, folder: Path | None) -> None:
-    """Raises ``ModelFileError`` when a tensor lies in a file that is missing, too short, or outside the folder."""
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
-        _external(proto, dtype_from_onnx(proto.data_type), tuple(int(d) for d in proto.dims), folder, read=False)
+    return dtype, shape
 
 
 def _external(
@@ -74,5 +82,7 @@ def _external(
             return np.fromfile(path, numpy_dtype(dtype), count, offset=offset).reshape(shape)
         packed = np.fromfile(path, np.uint8, stored, offset=offset).tobytes()
         return numpy_helper.to_array(onnx.TensorProto(data_type=proto.data_type, dims=shape, raw_data=packed))
-    except (OSError, ValueError, RuntimeError) as e:
-        raise ModelFileError(f"{what} cannot be read: {e}") from None
+    except OSError as e:
+        raise ModelFileError(f"{what} cannot be read: {e.strerror or e}") from None
+    except (ValueError, RuntimeError, OverflowError) as e:
+        raise ModelFileError(f"{what} cannot be read: its place or length in the model is malformed") from e

@@ -150,10 +150,10 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
             raise ValueError("it holds no part")
         return parts
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
-        raise ArtifactError(f"'{path}' {_unreadable(text, e)}") from None
+        raise ArtifactError(f"'{path}' {_unreadable(text)}") from e
 
 
-def _unreadable(text: bytes, error: Exception) -> str:
+def _unreadable(text: bytes) -> str:
     """The error text for a description that cannot be understood, though the file is what was written."""
     with contextlib.suppress(Exception):
         made = str(json.loads(text)["parts"][0]["version"])
@@ -162,7 +162,7 @@ def _unreadable(text: bytes, error: Exception) -> str:
                 f"is an artifact of convc {made}, and this is convc {__version__}, which cannot read its description: "
                 f"build it again from its model, or load it with convc {made}"
             )
-    return f"has a damaged description: {error!r}"
+    return "has a damaged description"
 
 
 def _no_artifact(path: Path) -> str:

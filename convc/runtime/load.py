@@ -45,7 +45,7 @@ def load_parts(
         best = best_here(described)
         reasons = "; it ".join(dict.fromkeys(_runtime(d.kind).lacks(d) for d in described))
     except (LookupError, TypeError, AttributeError) as e:
-        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+        raise ArtifactError(f"'{path}' has a damaged description") from e
     if not best:
         raise ArtifactError(f"'{path}' {reasons}")
     return [_runtime(described[i].kind).load(path, parts[i], threads, device) for i in best]

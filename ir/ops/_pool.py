@@ -14,7 +14,18 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Op
 from ..types import TensorType
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, pad_spatial, some_window_is_empty
+from ._window import (
+    Ints,
+    Pads,
+    flat_pads,
+    full,
+    full_pads,
+    onnx_pads,
+    onnx_strides,
+    out_size,
+    pad_spatial,
+    some_window_is_empty,
+)
 
 
 @dataclass(frozen=True)
@@ -98,11 +109,12 @@ def pool_geometry(n: ImportNode) -> dict[str, Any]:
     With auto_pad VALID, ceil_mode counts windows as it does with pads of zero. ONNX's shape inference and ONNX Runtime
     do so, although the formula in the operator's documentation always gives the lower count.
     """
-    kernel = n.attr("kernel_shape")
-    if not kernel:
+    spatial = n.input(0).type.shape[2:]
+    if not n.attr("kernel_shape"):
         raise n.error("attribute 'kernel_shape' is missing")
-    strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
-    pads = onnx_pads(n, n.input(0).type.shape[2:], kernel, strides, dilations)
+    kernel = n.ints_attr("kernel_shape", len(spatial), least=1)
+    strides, dilations = onnx_strides(n, kernel)
+    pads = onnx_pads(n, spatial, kernel, strides, dilations)
     return {
         "kernel": kernel,
         "strides": strides,

@@ -50,7 +50,8 @@ def full_pads(pads: Pads, rank: int) -> Pads:
 def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil_mode: bool = False) -> Dim:
     """The number of windows along one axis. Raises ``ShapeError`` when none fits."""
     if min(kernel, stride, dilation) < 1:
-        raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
+        name, value = min(("kernel", kernel), ("stride", stride), ("dilation", dilation), key=lambda pair: pair[1])
+        raise ShapeError(f"a {name} is {value}; it must be at least 1")
     if isinstance(size, str):
         if (kernel, stride, pads) == (1, 1, (0, 0)):
             return size
@@ -95,11 +96,25 @@ def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = 
     return (small, large) if upper else (large, small)
 
 
+def onnx_kernel(n: ImportNode, w: TensorType) -> Ints:
+    """The kernel of an ONNX node that convolves with a weight of this type: the weight's spatial sizes."""
+    sizes = w.sizes[2:]
+    kernel = n.ints_attr("kernel_shape", len(sizes)) if n.attr("kernel_shape") else sizes
+    if kernel != sizes:
+        raise n.error(f"attribute 'kernel_shape' is {list(kernel)}; the weight has shape {list(w.shape)}")
+    return kernel
+
+
+def onnx_strides(n: ImportNode, kernel: Ints) -> tuple[Ints, Ints]:
+    """The strides and dilations of an ONNX node that moves a window of this kernel."""
+    return n.ints_attr("strides", len(kernel), 1, least=1), n.ints_attr("dilations", len(kernel), 1, least=1)
+
+
 def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints) -> Pads:
     """The pads of a Conv or pooling node, its ``auto_pad`` resolved; ONNX Conv, attribute auto_pad."""
     rank = len(kernel)
     if len(spatial) != rank:
-        raise n.error(f"its kernel has {rank} spatial axes, its input {len(spatial)}")
+        raise n.error(f"its kernel has {plural(rank, 'spatial axis', 'spatial axes')}, and its input {len(spatial)}")
     mode = n.attr("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         try:
@@ -111,14 +126,12 @@ def onnx_pads(n: ImportNode, spatial: Sequence[Dim], kernel: Ints, strides: Ints
             raise n.unsupported(str(e)) from None
     if mode not in ("NOTSET", "VALID", ""):
         raise n.error(f"unknown auto_pad {mode!r}")
-    flat = n.attr("pads", ()) if mode in ("NOTSET", "") else ()
-    if not flat:
-        return ((0, 0),) * rank
-    if len(flat) != 2 * rank:
-        raise n.error(
-            f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
-            "are needed"
-        )
+    return ((0, 0),) * rank if mode == "VALID" else explicit_pads(n, rank)
+
+
+def explicit_pads(n: ImportNode, rank: int) -> Pads:
+    """The attribute ``pads`` of an ONNX node: two numbers for each of ``rank`` spatial axes, zero by default."""
+    flat = n.ints_attr("pads", 2 * rank)
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 

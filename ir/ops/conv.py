@@ -14,7 +14,19 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size, packed_result, pad_spatial
+from ._window import (
+    Ints,
+    Pads,
+    flat_pads,
+    full,
+    full_pads,
+    onnx_kernel,
+    onnx_pads,
+    onnx_strides,
+    out_size,
+    packed_result,
+    pad_spatial,
+)
 
 
 @dataclass(frozen=True)
@@ -124,12 +136,7 @@ def is_depthwise(node: Node) -> bool:
 
 def conv_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:
     """Strides, pads, dilations and group of an ONNX node that convolves data x with weight w."""
-    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-    if kernel != w.type.sizes[2:]:
-        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-    strides, dilations = n.attr("strides") or (1,) * len(kernel), n.attr("dilations") or (1,) * len(kernel)
-    for name, values in (("strides", strides), ("dilations", dilations)):
-        if len(values) != len(kernel):
-            raise n.error(f"{name} {list(values)} do not fit a kernel of {plural(len(kernel), 'axis', 'axes')}")
+    kernel = onnx_kernel(n, w.type)
+    strides, dilations = onnx_strides(n, kernel)
     pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
     return strides, pads, dilations, n.attr("group", 1)

@@ -15,7 +15,7 @@ from ..sizes import Dim
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._transposed import Axis
-from ._window import Ints, Pads, flat_pads, full, full_pads, packed_result
+from ._window import Ints, Pads, explicit_pads, flat_pads, full, full_pads, onnx_kernel, onnx_strides, packed_result
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,9 @@ class ConvTranspose(Op):
 @imports("ConvTranspose")
 def _import_conv_transpose(n: ImportNode) -> Any:
     x, w = n.input(0), n.input(1)
-    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-    if kernel != w.type.sizes[2:]:
-        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-    rank = len(kernel)
-    strides, dilations = n.attr("strides") or (1,) * rank, n.attr("dilations") or (1,) * rank
-    padding = n.attr("output_padding") or (0,) * rank
+    kernel = onnx_kernel(n, w.type)
+    strides, dilations = onnx_strides(n, kernel)
+    padding = n.ints_attr("output_padding", len(kernel), least=0)
     pads, padding = _onnx_pads(n, x.type.shape[2:], kernel, strides, dilations, padding)
     return n.emit(ConvTranspose(strides, pads, dilations, padding, n.attr("group", 1)), *n.present_inputs())
 
@@ -151,7 +148,9 @@ def _export_conv_transpose(op: ConvTranspose, n: ExportNode) -> None:
 
 def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilation: int, padding: int) -> Dim:
     if min(kernel, stride, dilation) < 1 or min(pads) < 0:
-        raise ShapeError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1, pads {pads} 0")
+        named = (("kernel", kernel, 1), ("stride", stride, 1), ("dilation", dilation, 1), ("pad", min(pads), 0))
+        name, value, least = next(part for part in named if part[1] < part[2])
+        raise ShapeError(f"a {name} is {value}; it must be at least {least}")
     if not 0 <= padding < max(stride, dilation):
         raise ShapeError(f"output_padding {padding} must be less than the stride {stride} or the dilation {dilation}")
     grown = padding + dilation * (kernel - 1) + 1 - sum(pads)
@@ -177,27 +176,20 @@ def _onnx_pads(
     Elements of ``output_shape`` beyond the natural size are output padding.
     """
     rank = len(kernel)
-    if {len(spatial), len(strides), len(dilations), len(padding)} != {rank}:
-        raise n.error(f"its kernel has {rank} spatial axes; data, strides, dilations and output_padding must fit it")
-    mode, wanted, flat = n.attr("auto_pad", "NOTSET"), n.attr("output_shape"), n.attr("pads", ())
+    if len(spatial) != rank:
+        raise n.error(f"its kernel has {plural(rank, 'spatial axis', 'spatial axes')}, and its input {len(spatial)}")
+    mode, wanted = n.attr("auto_pad", "NOTSET"), n.attr("output_shape")
     if mode not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise n.error(f"unknown auto_pad {mode!r}")
     same = mode.startswith("SAME")
     if not wanted and not same:
-        flat = (flat if mode != "VALID" else ()) or (0,) * (2 * rank)
-        if len(flat) != 2 * rank:
-            raise n.error(
-                f"{plural(len(flat), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each "
-                "axis are needed"
-            )
-        return tuple(zip(flat[:rank], flat[rank:], strict=True)), padding
+        return ((0, 0),) * rank if mode == "VALID" else explicit_pads(n, rank), padding
     sizes = [d for d in spatial if isinstance(d, int)]
     if len(sizes) < rank:
         raise n.unsupported(
             f"padding for dynamic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
         )
-    if wanted and len(wanted) != rank:
-        raise n.error(f"output_shape {list(wanted)} must give the {rank} spatial sizes")
+    wanted = n.ints_attr("output_shape", rank) if wanted else None
     pads, extra = [], []
     for j, (size, s, d, kernel_size, grow) in enumerate(zip(sizes, strides, dilations, kernel, padding, strict=True)):
         natural = s * (size - 1) + d * (kernel_size - 1) + 1 + grow

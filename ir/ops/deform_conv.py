@@ -13,7 +13,7 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_pads, out_size
+from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_kernel, onnx_pads, onnx_strides, out_size
 from .grid_sample import GridSample
 
 FAR = 1e9
@@ -155,10 +155,8 @@ def _import_deform_conv(n: ImportNode) -> Any:
     x, w, bias, mask = n.input(0), n.input(1), n.optional(3), n.optional(4)
     if x.type.rank != 4:
         raise n.unsupported("only two spatial axes are supported")
-    kernel = tuple(n.attr("kernel_shape", ())) or w.type.sizes[2:]
-    if kernel != w.type.sizes[2:]:
-        raise n.error(f"kernel_shape {list(kernel)} contradicts the weight's shape {list(w.type.shape)}")
-    strides, dilations = n.attr("strides") or (1, 1), n.attr("dilations") or (1, 1)
+    kernel = onnx_kernel(n, w.type)
+    strides, dilations = onnx_strides(n, kernel)
     pads = onnx_pads(n, x.type.shape[2:], kernel, strides, dilations)
     groups = n.attr("group", 1), n.attr("offset_group", 1)
     op = DeformConv(strides, pads, dilations, *groups, bias is not None, mask is not None)

@@ -35,7 +35,7 @@ class Lrn(Op):
         if not x.is_float or x.rank < 2:
             raise ShapeError("takes float data of rank 2 or more")
         if self.size < 1:
-            raise ShapeError(f"size must be at least 1, not {self.size}")
+            raise ShapeError(f"its size is {self.size}; it must be at least 1")
         return x
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

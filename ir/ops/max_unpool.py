@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import plural
 from ..onnx_io import ImportNode, imports
-from ._window import full
 from .pad import Pad
 from .reshape import Reshape
 from .scatter import ScatterElements
@@ -25,12 +24,7 @@ def _import_max_unpool(n: ImportNode) -> Any:
     rank = len(kernel)
     if rank != x.type.rank - 2 or indices.type.shape != x.type.shape:
         raise n.error(f"a kernel of {plural(rank, 'axis', 'axes')} and indices {indices.type} do not fit data {x.type}")
-    strides, pads = full(n.attr("strides", ()), rank), n.attr("pads") or (0,) * (2 * rank)
-    if len(pads) != 2 * rank:
-        raise n.error(
-            f"{plural(len(pads), 'pad')} given for {plural(rank, 'spatial axis', 'spatial axes')}; two for each axis "
-            "are needed"
-        )
+    strides, pads = n.ints_attr("strides", rank, 1, least=1), n.ints_attr("pads", 2 * rank)
     sizes = zip(x.type.sizes[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
     natural = (*x.type.sizes[:2], *((size - 1) * s - begin - end + k for size, s, k, begin, end in sizes))
     wanted = n.ints(2, "output_shape") or natural

@@ -30,6 +30,12 @@ MEMORY = 6 << 30
 SECONDS = 20
 """The seconds of processor time that one mutant may take."""
 COMPILE_SECONDS = 60
+FOREIGN = re.compile(
+    r"values to unpack|positional argument|unsupported operand|not subscriptable|' object |unhashable|zip\(\) |"
+    r"cannot reshape array|buffer size|embedded null|out of bounds for|index out of range|\b(?:Type|Value|Key|Index|"
+    r"Overflow|Attribute|Runtime|Internal|Assertion)Error\b|TVM|tvm"
+)
+"""Texts of Python, numpy and TVM, which no message of ``ConvcError`` may hold."""
 
 
 def attempt(kind: str, data: bytes, compiling: bool = False) -> bool:
@@ -41,6 +47,8 @@ def attempt(kind: str, data: bytes, compiling: bool = False) -> bool:
     except ConvcError as e:
         if "more memory than there is" in str(e) or "internal" in str(e):
             raise AssertionError("memory ran out") from e
+        if FOREIGN.search(str(e)):
+            raise AssertionError(f"a message of Python's or a library's: {e}") from e
         str(e).encode("utf-8", "surrogatepass")
         return False
     return True

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.malformed import RELU, WEIGHT, info, model, node, raises
+from support.malformed import RELU, WEIGHT, info, model, node, raises, with_constants
 
 import convc
 from convc import (
@@ -140,20 +140,64 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
     ),
     "attribute of wrong type, of an op that its opset lacks": (
         model(node("EyeLike", "x", k=onnx.SparseTensorProto()), inputs=[info("x", [3, 4])], opset=1),
-        ShapeError,
-        ("EyeLike node 'n1'", "attributes do not fit"),
+        ModelFileError,
+        ("EyeLike node 'n1'", "attribute 'k' is SPARSE_TENSOR", "INT"),
     ),
     "attribute of wrong length": (
         model(node("Conv", "x w", dilations=[3])),
-        ShapeError,
-        ("Conv node 'n1'", "[3]", "2 spatial axes"),
+        ModelFileError,
+        ("Conv node 'n1'", "attribute 'dilations' has 1 number [3]; 2 are needed"),
+    ),
+    "pads of wrong length": (
+        model(node("MaxPool", "x", kernel_shape=[2, 2], pads=[1, 1])),
+        ModelFileError,
+        ("MaxPool node 'n1'", "attribute 'pads' has 2 numbers [1, 1]; 4 are needed"),
+    ),
+    "kernel_shape of wrong length": (
+        model(node("AveragePool", "x", kernel_shape=[2])),
+        ModelFileError,
+        ("AveragePool node 'n1'", "attribute 'kernel_shape' has 1 number [2]; 2 are needed"),
+    ),
+    "kernel_shape that is not the weight's": (
+        model(node("Conv", "x w", kernel_shape=[2, 2])),
+        ModelFileError,
+        ("Conv node 'n1'", "attribute 'kernel_shape' is [2, 2]", "[4, 3, 3, 3]"),
+    ),
+    "output_padding of wrong length": (
+        model(node("ConvTranspose", "x w", output_padding=[0]), inputs=[info("x", [1, 4, 8, 8])]),
+        ModelFileError,
+        ("ConvTranspose node 'n1'", "attribute 'output_padding' has 1 number [0]; 2 are needed"),
+    ),
+    "axes that are no integers": (
+        with_constants(node("ReduceSum", "x a"), a=np.array([np.inf], np.float32)),
+        ModelFileError,
+        ("ReduceSum node 'n1'", "'a', its axes, holds inf, which is no integer"),
+    ),
+    "Constant without a value": (
+        model(node("Constant", "")),
+        ModelFileError,
+        ("Constant node 'n1'", "exactly one that begins with 'value'"),
+    ),
+    "RandomUniform without a shape": (
+        model(node("RandomUniform", "")),
+        ModelFileError,
+        ("RandomUniform node 'n1'", "'shape' is missing"),
+    ),
+    "deprecated op without inputs": (
+        model(node("Scatter", ""), opset=20),
+        ModelFileError,
+        ("Scatter node 'n1'", "input 0 ('data') is missing"),
     ),
     "unknown attribute": (
         model(node("Conv", "x w", stride=[2, 2])),
         ModelFileError,
         ("Conv node 'n1'", "no attribute 'stride'", "strides"),
     ),
-    "stride 0": (model(node("Conv", "x w", strides=[0, 0])), ShapeError, ("Conv node 'n1'", "stride 0", "at least 1")),
+    "stride 0": (
+        model(node("Conv", "x w", strides=[0, 0])),
+        ModelFileError,
+        ("Conv node 'n1'", "'strides' is [0, 0]", "at least 1"),
+    ),
     "group 0": (model(node("Conv", "x w", group=0)), ShapeError, ("Conv node 'n1'", "0 groups")),
     "If without a branch": (
         model(TRUE, node("If", "c", then_branch=EMPTY)),

@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[str, type[ConvcError], str]] = {
         "Range",
     ),
     "run-time tile": ("y = Tile(x, n)", NotConstantError, "repeats"),
-    "strings": ('c = Constant<value_strings=["a"]>() y = Identity(x)', UnsupportedOpError, "Constant node"),
+    "strings": ('c = Constant<value_strings=["a"]>() y = Identity(c)', UnsupportedOpError, "Constant node"),
     "numbers that do not fit": ("s = Constant<value_ints=[5]>() y = Reshape(x, s)", ShapeError, "5"),
     "two of -1": ("s = Constant<value_ints=[-1,-1]>() y = Reshape(x, s)", ShapeError, "-1 once"),
     "zero step": (

@@ -168,7 +168,8 @@ def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, 
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])
     except (LookupError, TypeError, ValueError, AttributeError) as e:
-        raise ArtifactError(f"'{path}' has a damaged description: {e!r}") from None
+        lacks = f": it lacks '{e.args[0]}'" if isinstance(e, KeyError) else ""
+        raise ArtifactError(f"'{path}' has a damaged description{lacks}") from e
     return CudaModel(
         artifact.description,
         artifact.code,
