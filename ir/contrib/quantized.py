@@ -142,23 +142,8 @@ def _import_mat_mul_to_float(n: ImportNode) -> Any:
 @operator("DynamicQuantizeMatMul", "A B b_scale b_zero_point? bias?")
 def _import_dynamic_mat_mul(n: ImportNode) -> Any:
     """Import a product of a, which is quantized to uint8 by its extremes when the model runs, and a quantized b."""
-    a, scale, zero = dynamically_quantized(n, n.input(0))
+    a, scale, zero = n.call("DynamicQuantizeLinear", n.input(0))
     return scaled_product(n, a, n.input(1), (scale, n.input(2)), (zero, n.optional(3)), n.optional(4))
-
-
-def dynamically_quantized(n: ImportNode, x: Value) -> Sequence[Value]:
-    """The tensor in uint8, its scale and its zero point, from its smallest and largest element and 0; ONNX
-    DynamicQuantizeLinear-11.
-    """
-    need(n, x.type.dtype == "f32", f"its data is {x.type}, not float32")
-    low, high = (n.call(f"Reduce{which}", x, keepdims=0) for which in ("Min", "Max"))
-    nought = n.scalar(0, x)
-    low, high = n.call("Min", low, nought), n.call("Max", high, nought)
-    span = n.call("Div", n.call("Sub", high, low), n.scalar(255, x))
-    scale = n.emit(Where(), n.call("Equal", span, nought), n.scalar(1, x), span)
-    offset = n.call("Div", n.call("Sub", nought, low), scale)
-    zero = n.emit(Cast("u8"), n.call("Round", n.call("Clip", offset, nought, n.scalar(255, x))))
-    return n.emit(Quantize(dtype="u8"), x, scale, zero), scale, zero
 
 
 def scaled_product(

@@ -12,7 +12,6 @@ from ..ops.quantize import Dequantize
 from ..ops.reshape import Reshape
 from ..ops.transpose import Transpose
 from ._operator import given, need, operator
-from .quantized import dynamically_quantized
 
 ATTRIBUTES: dict[str, Any] = {
     "activation_alpha": "floats", "activation_beta": "floats", "activations": "strings", "clip": "float",
@@ -31,7 +30,7 @@ def _import_dynamic_lstm(n: ImportNode) -> Any:
     ONNX Runtime also rounds the hidden state to 8 bits in every step; here it is kept as it is, which is more exact.
     """
     x, w, r = n.input(0), n.input(1), n.input(2)
-    quantized, scale, zero = dynamically_quantized(n, x)
+    quantized, scale, zero = n.call("DynamicQuantizeLinear", x)
     x = n.emit(Dequantize(), quantized, scale, zero)
     weights = [_weight(n, v, n.input(i), n.input(i + 1)) for v, i in ((w, 8), (r, 10))]
     return n.call("LSTM", x, *weights, *(n.optional(i) for i in range(3, 8)), outputs=3, opset=22,

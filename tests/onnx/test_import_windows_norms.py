@@ -170,3 +170,11 @@ def test_refused(
     )
     with pytest.raises(error, match="the_node"):
         convc.load_onnx(made)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((3, 4)), np.full((2, 3), -5), np.array(7), np.array([-1, 0, 1e30]), np.zeros(0)]
+)
+def test_dynamic_quantization_of_constant_data(x: np.ndarray) -> None:
+    """The scale of zeros is 1, where the formula of the function body divides 0 by 0."""
+    check("DynamicQuantizeLinear", 11, [x.astype(np.float32)], outputs=3)
