@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from convc.ir.errors import UnsupportedOpError
+
 from ..group import Group
 from .gpu import Gpu
 from .schedules.depthwise import depthwise
@@ -19,7 +21,16 @@ from .schedules.transpose import transpose
 
 Rule = Callable[[Group, Gpu], Any]
 
+
+def on_cpus_alone(group: Group, gpu: Gpu) -> None:
+    """Raises ``UnsupportedOpError`` for a group that GPUs cannot compute, before any rule lowers it."""
+    for node in group.body.nodes:
+        if not node.op.on_gpu:
+            raise UnsupportedOpError(f"op {node.op.name} runs on CPUs alone so far: leave target 'cuda' out")
+
+
 RULES: tuple[Rule, ...] = (
+    on_cpus_alone,
     depthwise,
     gemv,
     tensor_core,

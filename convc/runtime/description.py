@@ -79,7 +79,7 @@ class Description:
     @property
     def made_for(self) -> str:
         """The target and the precision, in words: ``cpu x86-64-v3, precision default``."""
-        machine = self.details.get("mcpu") or ", ".join(self.details.get("architectures", ()))
+        machine = self.details.get("mcpu") or ", ".join(sorted(self.details.get("architectures", ())))
         return f"{self.kind} {machine}, precision {self.details.get('precision', 'default')}"
 
     @property

@@ -71,13 +71,15 @@ class Reduce(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,), (out,) = xs, outs
         axes = self.reduced(x.type.rank)
+        count = math.prod(x.shape[a] for a in axes)
         wide = out.with_dtype(self.accumulator(out.dtype))
+        if type(self).reducer is total:
+            wide = _for_sums(wide, count)
         reduced = reduce_over(
             k, x.shape, axes, wide, type(self).reducer, lambda *i: self.prepare(k, x(*i).astype(wide.tvm_dtype))
         )
         if not self.finishes and wide == out:
             return reduced.tensor
-        count = math.prod(x.shape[a] for a in axes)
 
         def element(*i: Any) -> Any:
             return self.finish(k, reduced(*i), count).astype(out.tvm_dtype)
@@ -114,6 +116,17 @@ def import_reduce(op: type[Reduce], n: ImportNode) -> Any:
 def _export_reduce(op: Reduce, n: ExportNode) -> None:
     inputs = n.inputs if op.axes is None else [n.inputs[0], n.ints(op.axes)]
     n.node(operator_of(op), inputs, n.outputs, keepdims=op.keepdims, noop_with_empty_axes=op.axes == () or None)
+
+
+LONG = 4096
+"""Sums of more float32 numbers are accumulated in float64: one running sum loses a digit for each tenfold length, and
+stops growing at 2**24 ones.
+"""
+
+
+def _for_sums(wide: TensorType, count: int) -> TensorType:
+    """The type that a sum of ``count`` numbers of a type is computed in."""
+    return wide.with_dtype("f64") if wide.dtype == "f32" and count > LONG else wide
 
 
 @onnx_op("ReduceSum", read=import_reduce, folds=True)
@@ -296,12 +309,17 @@ class ReduceLogSumExp(_InFloats):
             return k.select(k.tirx.abs(m) < k.like(math.inf, m), m, k.like(0, m))
 
         shift = k.operand(k.compute(kept, finite, "shift", mask=True), kept)
-        exps = reduce_over(k, x.shape, axes, wide, total, lambda *i: _math.exp(k, read(*i) - shift.at(i)))
+        sums = _for_sums(wide, math.prod(x.shape[a] for a in axes))
+
+        def exp(*i: Any) -> Any:
+            return _math.exp(k, read(*i) - shift.at(i)).astype(sums.tvm_dtype)
+
+        exps = reduce_over(k, x.shape, axes, sums, total, exp)
 
         def element(*i: Any) -> Any:
             rest = iter(i)
             at = i if out.rank == kept.rank else [0 if a in axes else next(rest) for a in range(kept.rank)]
-            return (_math.log(k, exps(*i)) + shift(*at)).astype(out.tvm_dtype)
+            return (_math.log(k, exps(*i).astype(wide.tvm_dtype)) + shift(*at)).astype(out.tvm_dtype)
 
         return k.compute(out, element, self.name, mask=True)
 

@@ -42,7 +42,7 @@ LIMITS: dict[str, tuple[Any, int, int, str]] = {
     "operands": (model(node("Sum", "x x x")), 2, 3, "Sum node 'n1'"),
     "steps": (convc.to_onnx(parse_graph(LOOP)), 8, 9, "Scan node 'y'"),
     "depth": (nested(3), 2, 3, "functions"),
-    "rank": (RELU, 3, 4, "constant 'w'"),
+    "rank": (RELU, 3, 4, "input 'x'"),
     "tensor_bytes": (RELU, 700, 768, "'x'"),
     "window": (PADDED, 8, 9, "AveragePool node 'n1'"),
     "constant_bytes": (FOLDED, 700, 768, "Tile node 'n1'"),

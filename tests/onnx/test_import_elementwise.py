@@ -61,13 +61,6 @@ NUMPY: dict[str, Callable[..., Any]] = {
 REFUSED: dict[str, tuple[int, str, str, type[ConvcError], str]] = {
     "cast to string": (13, "float[3] x", "y = Cast<to=8>(x)", UnsupportedOpError, "string"),
     "cast to nothing": (13, "float[3] x", "y = Cast(x)", ModelFileError, "Cast node 'y': attribute 'to' is missing"),
-    "training dropout": (
-        13,
-        "float[3] x",
-        "r = Constant<value_float=0.7>() t = Constant<value=bool {1}>() y = Dropout(x, r, t)",
-        UnsupportedOpError,
-        "Dropout node 'y': it is in training mode",
-    ),
     "bad axis": (6, "float[2,3] x, float[3] b", "y = Add<broadcast=1, axis=2>(x, b)", ModelFileError, "rank 2 and 1"),
     "wide bound": (
         13,

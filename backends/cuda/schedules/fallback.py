@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from convc.ir.errors import UnsupportedOpError
 from convc.ir.ops.scatter import ScatterElements, ScatterND
 
 from ...blocks import all_blocks, elements, inline_cheap, is_pointwise
@@ -15,16 +14,13 @@ from .top_k import rankings
 
 
 def fallback(group: Group, gpu: Gpu) -> Any:
-    """A correct schedule for any group that GPUs can compute. Raises ``UnsupportedOpError`` for others.
+    """A correct schedule for any group that GPUs can compute.
 
     Each block of the function is a kernel of its own, except that the epilogue of a reduction is part of its kernel.
     Sums are kept in a register; neighbouring elements of pointwise blocks are a vector. Opaque blocks, such as a
     scatter, keep their loops, and each parallel loop is a kernel. Registers by ptxas for sm_75, 80 and 90, without
     spills: relu of a sum of two tensors: 16, 15, 16.
     """
-    for node in group.body.nodes:
-        if not node.op.on_gpu:
-            raise UnsupportedOpError(f"op {node.op.name} runs on CPUs alone so far: leave target 'cuda' out")
     scatters = [node.op for node in group.body.nodes if isinstance(node.op, ScatterElements | ScatterND)]
     distinct = bool(scatters) and all(op.reduction == "none" for op in scatters)
     sch = with_threads(group.lower(rankings(group)).schedule(), distinct=distinct)
