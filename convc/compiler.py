@@ -96,6 +96,7 @@ def compile(
 
     Raises subclasses of ``ConvcError``, whose messages name the node and the cause.
     """
+    _check_kinds(limits=(limits, Limits), keep=(keep, Keep), cache=(cache, bool))
     options = Options(target, threads, arch, precision, tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
     if folder is not None:
@@ -107,6 +108,13 @@ def compile(
             return model_of(_several(source, shapes, recipe, cache is True, values, outputs))
         found = reader(source, shapes, values, outputs)
         return _with_optional(_model(found, recipe, cache, keep or Keep()), found, recipe, cache, keep or Keep())
+
+
+def _check_kinds(**arguments: tuple[Any, type]) -> None:
+    """Raises ``ConvcError`` for an argument that is neither ``None`` nor of its type, which are given by name."""
+    for name, (value, kind) in arguments.items():
+        if not isinstance(value, kind | None):
+            raise ConvcError(f"{name} must be a {kind.__name__} or None, not {value!r}")
 
 
 def _model(found: Reader, recipe: Recipe, cache: bool | None, keep: Keep) -> Model:

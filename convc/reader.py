@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
@@ -161,17 +161,17 @@ def with_choices(graph: Graph, values: Values, outputs: Sequence[str]) -> Graph:
 
 def checked_values(values: Values | None) -> dict[str, Any]:
     """The values by name. Raises ``InputError`` when they are anything else."""
-    if not isinstance(values, Mapping | None):
+    if not isinstance(values, Mapping | None) or not all(isinstance(name, str) for name in values or ()):
         raise InputError(f"values must give the values of inputs by their names, as {{'sr': 16000}}, not {values!r}")
     return dict(values or {})
 
 
 def checked_outputs(outputs: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the outputs that the caller chose. Raises ``GraphError`` when they are anything else."""
-    names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
-    if not all(isinstance(name, str) for name in names):
+    given = [outputs] if isinstance(outputs, str) else outputs or []
+    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
         raise GraphError(f"outputs must name values of the model, as ['logits'], not {outputs!r}")
-    return names
+    return tuple(given)
 
 
 def _shapes_of(values: Values) -> dict[str, tuple[int, ...]]:

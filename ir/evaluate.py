@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import ConvcError, UnsupportedOpError
-from .onnx_io import EXPORT_IR_VERSION, ExportNode, export, export_version, onnx_dtype
+from .onnx_io import ExportNode, export, onnx_dtype
+from .onnx_versions import EXPORT_IR_VERSION, export_version
 from .op import Op
 from .types import TensorType, type_of
 

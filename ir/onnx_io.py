@@ -18,9 +18,9 @@ Where the two differ, a function replaces one direction or both, or reads an ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import lru_cache, partial, singledispatch
+from functools import partial, singledispatch
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -169,44 +169,6 @@ def export_fields(op: Op, n: ExportNode) -> None:
 
 CALL_OPSET = 23
 """The opset of the operators that ``ImportNode.call`` reads, unless it is told otherwise."""
-EXPORT_OPSET = 22
-"""The opset that convc writes unless an op needs a newer one: the first in which AveragePool, MaxPool and LpPool all
-take float16 and dilations.
-"""
-EXPORT_IR_VERSION = 10
-
-
-_DTYPE_OPSETS = {"f4e2m1": 23, "f8e8m0": 24, "i2": 25, "u2": 25}
-"""The first opset that has each of the dtypes that ``EXPORT_OPSET`` lacks."""
-
-
-def export_version(nodes: Iterable[onnx.NodeProto], types: Iterable[TensorType]) -> tuple[int, int]:
-    """The opset and the IR version that a model needs which holds these nodes, as convc writes them, and tensors of
-    these types.
-    """
-    from onnx import helper
-
-    operators = (_introduced(n.op_type) for n in _all_nodes(nodes))
-    opset = max([EXPORT_OPSET, *operators, *(_DTYPE_OPSETS.get(t.dtype, 1) for t in types)])
-    least = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
-    return opset, max(EXPORT_IR_VERSION, least)
-
-
-def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those of their subgraphs."""
-    for n in nodes:
-        yield n
-        for a in n.attribute:
-            yield from _all_nodes(a.g.node)
-
-
-@lru_cache(maxsize=1024)
-def _introduced(op_type: str) -> int:
-    """The first opset that has an operator."""
-    from onnx import defs
-
-    history = defs.get_all_schemas_with_history()
-    return min((s.since_version for s in history if s.name == op_type and not s.domain), default=1)
 
 
 def onnx_dtype(dtype: str) -> int:
@@ -479,17 +441,20 @@ class ExportNode:
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attrs: Any) -> str:
         """Write one ONNX node, and return the name of its first output.
 
-        Without ``outputs`` it has one output of a new name.
+        An operator outside ONNX's own domain is ``domain::name``. Without ``outputs`` the node has one output of a new
+        name.
         """
         from onnx import helper
 
+        domain, _, op_type = op_type.rpartition("::")
         outputs = list(outputs) if outputs is not None else [self.fresh(op_type)]
         clean: dict[str, Any] = {
             k: int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
             for k, v in attrs.items()
             if v is not None
         }
-        self.nodes.append(helper.make_node(op_type, list(inputs), outputs, name=outputs[0], **clean))
+        made = helper.make_node(op_type, list(inputs), outputs, name=outputs[0], domain=domain or None, **clean)
+        self.nodes.append(made)
         return outputs[0]
 
     def constant(self, array: np.ndarray, hint: str = "const") -> str:

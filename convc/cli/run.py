@@ -210,7 +210,7 @@ def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
             return name, text[len(name) + 1 :]
     name, equals, _ = text.partition("=")
     if equals and not Path(text).exists():
-        raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(inputs)}")
+        raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(inputs) or 'none'}")
     return None, text
 
 

@@ -14,7 +14,8 @@ from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
 from convc.ir.dtypes import INTEGERS
 from convc.ir.errors import ModelFileError
 from convc.ir.graph import Graph
-from convc.ir.onnx_io import EXPORT_OPSET, ExportNode, export, export_version, onnx_dtype
+from convc.ir.onnx_io import ExportNode, export, onnx_dtype
+from convc.ir.onnx_versions import EXPORT_OPSET, all_nodes, export_version
 from convc.ir.types import TensorType
 
 from ..runtime.files import write_aside
@@ -90,10 +91,10 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             dim.dim_param = f"{public}_count"
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
     opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
-    model = helper.make_model(
-        proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="convc"
-    )
-    if runs_at < opset and _says_the_same(model, runs_at):
+    others = sorted({n.domain for n in all_nodes(nodes)} - {""})  # of ops from outside, whose versions nobody counts
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in others)]
+    model = helper.make_model(proto, opset_imports=imports, ir_version=ir_version, producer_name="convc")
+    if runs_at < opset and not others and _says_the_same(model, runs_at):
         model.opset_import[0].version = runs_at
     return model
 

@@ -29,6 +29,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None, *, device: in
     Raises ``ArtifactError`` when the file is damaged or holds no code for this processor. A GPU or a driver that is
     missing is reported at the first call, as a ``DeviceError``, so that a model can be inspected on any machine.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArtifactError(f"load takes the path of an artifact, not {path!r}")
     models = load_parts(path, read_artifact(path), threads, device)
     return models[0] if len(models) == 1 else ModelSet(models, models)
 

@@ -97,7 +97,8 @@ class Model(ABC):
             return self._taking(more)
         for name in feeds:
             if name in more:
-                raise InputError(f"the model has no input '{name}'; its inputs are {', '.join(self._input_names)}")
+                known = ", ".join(self._input_names) or "none"
+                raise InputError(f"the model has no input '{name}'; its inputs are {known}")
         missing = [name for name in self._input_names if name not in feeds]
         raise InputError(f"input '{missing[0]}' is missing; the model takes {', '.join(self._input_names)}")
 

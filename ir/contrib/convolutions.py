@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..graph import Value
-from ..onnx_io import ImportNode, importer_of, imports
+from ..onnx_io import ImportNode
 from ..ops.binary import Add
 from ..ops.transpose import Transpose
 from ._operator import POOL, WINDOW, given, operator
@@ -66,36 +64,3 @@ def channels_last(n: ImportNode, x: Value) -> Value:
     """The tensor with its second axis, the channels, moved to the end."""
     made: Value = n.emit(Transpose((0, *range(2, x.type.rank), 1)), x)
     return made
-
-
-INTERNAL = "com.ms.internal.nhwc::"
-"""The domain of ONNX's operators on data whose channels come last, which ONNX Runtime writes for some accelerators."""
-_FIRST_ONLY = (
-    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalMaxPool",
-    "GlobalLpPool", "InstanceNormalization", "LRN", "LpPool", "MaxPool", "QLinearConv", "SpaceToDepth",
-)  # fmt: skip
-
-
-def _import_internal(operator: str, n: ImportNode) -> Any:
-    """Import ONNX's operator of the same name and version, with its first input and its output transposed."""
-    importer = importer_of(operator)
-    assert importer is not None, operator
-    inside = type(n.proto)()
-    inside.CopyFrom(n.proto)
-    inside.domain = ""
-    kept = [a for a in n.proto.attribute if a.name not in FUSED]
-    del inside.attribute[:]
-    inside.attribute.extend(kept)
-    operands = [channels_first(n, n.input(0)), *n.inputs[1:]]
-    made = importer(ImportNode(inside, n.opset, operands, n.builder, n.whole, n))
-    if not isinstance(made, Value):
-        made = made[0]
-    return [channels_last(n, with_activation(n, made))]
-
-
-def _register(operator: str) -> Callable[[ImportNode], Any]:
-    return imports(f"{INTERNAL}{operator}")(partial(_import_internal, operator))
-
-
-for _operator in _FIRST_ONLY:
-    _register(_operator)

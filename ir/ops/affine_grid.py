@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import plural
+from ..limits import check
 from ..onnx_io import ImportNode, imports
 from ._accumulate import accumulator
 from ._axes import same_size
@@ -33,6 +34,8 @@ def _import_affine_grid(n: ImportNode) -> Any:
             f"theta has shape {list(theta.type.shape)}; for {plural(batch, 'map')} of {rank} axes it must be "
             f"{list(wanted)}"
         )
+    made = theta.type.with_dtype("f64").with_shape((rank + 1, *space))
+    check("constant_bytes", 4 * made.nbytes, f"{n.describe()}: its grid of {list(space)}")
     lines = [_positions(length, bool(n.attr("align_corners", 0))) for length in space]
     grid = np.stack([*np.meshgrid(*lines, indexing="ij")[::-1], np.ones(space)], -1).reshape(-1, rank + 1)
     wide = accumulator(theta.type)

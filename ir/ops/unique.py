@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,7 +160,7 @@ def _import_unique(n: ImportNode) -> Any:
     order = (axis, *(a for a in range(x.type.rank) if a != axis))
     rows = n.emit(Transpose(order), x) if axis else x
     size = x.type.sizes[axis]
-    rows = n.emit(Reshape((size, x.type.numel // size if size else 0)), rows)
+    rows = n.emit(Reshape((size, math.prod(x.type.sizes[a] for a in order[1:])), True), rows)
     first, inverse, counts = n.emit(Unique(bool(n.attr("sorted", 1))), rows)
     return n.emit(Gather(axis), x, first), first, inverse, counts
 

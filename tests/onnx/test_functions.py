@@ -126,6 +126,12 @@ def test_affine_grid(align_corners: int, size: tuple[int, ...]) -> None:
             check("AffineGrid", inputs, constants=1, align_corners=align_corners)
 
 
+def test_an_affine_grid_too_large_is_refused_before_it_is_made() -> None:
+    made, _ = one_node("AffineGrid", [floats(1, 2, 3), np.array([1, 1, 10**9, 10**9])], free=1)
+    with pytest.raises(convc.LimitError, match="its grid of"):
+        convc.compile(made)
+
+
 def test_affine_grid_in_float16() -> None:
     """The grid of float16 maps is that of their values in float32, rounded; onnx's reference does not round it."""
     theta, size = floats(1, 2, 3).astype(np.float16), np.array([1, 1, 4, 5])

@@ -178,6 +178,14 @@ def test_unique(axis: int | None, ordered: int) -> None:
         np.testing.assert_array_equal(g, w)
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_unique_of_nothing(shape: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    nodes = [helper.make_node("Unique", ["x"], ["y", "first", "inverse", "counts"])]
+    made = models.model(nodes, {"x": list(shape)}, "y first inverse counts", opset=18)
+    assert [r.shape for r in convc.compile(made, threads=1)(x)] == [(0,)] * 4
+
+
 def test_unique_of_nan() -> None:
     """NaN is larger than any number and equal to itself, as in numpy."""
     x = np.array([3, np.nan, -np.inf, 1, np.nan, np.inf, -0.0, 0.0, 3], np.float32)

@@ -179,3 +179,27 @@ def test_load_with_bad_threads(saved: bytes, tmp_path: Path, threads: Any) -> No
     (tmp_path / "m.so").write_bytes(saved)
     with raises(InputError, "threads must be an integer of at least 1"):
         convc.load(tmp_path / "m.so", threads=threads)
+
+
+# -- arguments of the wrong type ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"outputs": 5}, "outputs must name values"),
+        ({"values": {1: ONES}}, "values must give the values of inputs by their names"),
+        ({"limits": 5}, "limits must be a Limits"),
+        ({"keep": 3}, "keep must be a Keep"),
+        ({"cache": "x"}, "cache must be a bool"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(options: dict[str, Any], message: str) -> None:
+    with raises(convc.ConvcError, message):
+        convc.compile(model(node("Relu", "x"), inputs=[info("x", [2, 3])]), threads=1, **options)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"", []])
+def test_load_takes_a_path(path: Any) -> None:
+    with raises(ArtifactError, "load takes the path of an artifact, not"):
+        convc.load(path)
