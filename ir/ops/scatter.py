@@ -162,6 +162,7 @@ class ScatterND(_Scatter):
         yield sample(cls(), f32[4, 3], np.array([[2], [-4]]), f32[2, 3])
         yield sample(cls(), i64[2, 3, 2], np.array([[[1, 2], [0, 0]]]), i64[1, 2, 2])
         yield sample(cls(), boolean[5], np.array([[4], [0]]), boolean[2])
+        yield sample(cls(), f32[2, 2], np.array([[0, 0], [1, 1]]), f32[2])  # two offsets fill half a register
         for reduction in list(REDUCTIONS)[1:]:
             yield sample(cls(reduction), f32[2, 2], np.array([[1, 1], [0, 1], [1, 1]]), f32[3])
 

@@ -11,6 +11,8 @@ from ...blocks import all_blocks, inline_cheap
 from ...group import Group
 from ..target import Target
 
+REGISTER_BITS = 128
+"""The bits of the shortest vector register of all processors."""
 MAX_VECTOR = 64
 """The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
 
@@ -51,10 +53,19 @@ def schedule_block(sch: Any, block: Any, target: Target) -> None:
     sch.reorder(*spatial, *reduction, *([inner] if inner is not None else []))
     if spatial:
         sch.parallel(sch.fuse(*spatial))
-    if inner is not None:
+    if inner is not None and not _is_half_a_register(b, int(sch.get(inner).extent)):
         sch.vectorize(inner)
     if reduction:
         sch.decompose_reduction(block, reduction[0])
+
+
+def _is_half_a_register(block: Any, lanes: int) -> bool:
+    """Whether a vector of integers is shorter than any register.
+
+    LLVM stores it as one integer, and is wrong about the sign of an element that is loaded from there: an index made of
+    two offsets of 32 bits was taken for one of 64.
+    """
+    return str(block.writes[0].source.dtype).startswith(("int", "uint")) and lanes * _bits(block) < REGISTER_BITS
 
 
 def _bits(block: Any) -> int:
