@@ -172,8 +172,8 @@ def _advice(n: ImportNode) -> str:
     if known:
         return f"to compile the part before it, {_CUT}"
     return (
-        f"'{domain}' is a custom domain, whose operators you can add yourself: see 'An op of your own' in "
-        f"CONTRIBUTING.md. To compile the part before it, {_CUT}"
+        f"'{domain}' is a custom domain, whose operators you can add yourself: see docs/extending.md. To compile the "
+        f"part before it, {_CUT}"
     )
 
 
