@@ -18,7 +18,18 @@ import convc
 from convc.backends.backend import Options, backend_of, backends
 from convc.ir.summary import human
 
-from .options import add_model, add_threads, check_writable, choices, progress, same_file, shape_sets, source, stem
+from .options import (
+    add_model,
+    add_threads,
+    check_writable,
+    choices,
+    progress,
+    same_file,
+    seed,
+    shape_sets,
+    source,
+    stem,
+)
 from .usage import UsageError
 
 
@@ -55,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --target cuda: show the registers, memory and occupancy of each kernel on each architecture",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="determines what random nodes without a seed of their own draw"
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="decides what random nodes without a seed of their own draw",
     )
     add_threads(parser)
     parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")

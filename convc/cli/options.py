@@ -154,11 +154,20 @@ def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
 
 def limit(text: str) -> tuple[str, int]:
     """Parse ``nodes=100000`` into a name and a number."""
-    name, _, number = text.partition("=")
+    name, equals, number = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=N, as in nodes=100000")
     if name not in {f.name for f in fields(Limits)}:
         known = ", ".join(f.name for f in fields(Limits))
         raise argparse.ArgumentTypeError(f"there is no limit '{name}'; known: {known}")
     return name, positive(number)
+
+
+def seed(text: str) -> int:
+    """Parse an integer of 64 bits, from 0 on."""
+    if not re.fullmatch(r"\d{1,20}", text) or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer from 0 to 2**64 - 1")
+    return int(text)
 
 
 def positive(text: str) -> int:

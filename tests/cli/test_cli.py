@@ -114,6 +114,8 @@ USAGE = {
     "resizing an array": ("run relu.onnx --input x.npy --resize 3", "--resize is for pictures"),
     "two archives": ("run two.onnx --input a.npz b.npz", "one .npz file"),
     "npy of two outputs": ("run both.onnx --input x.npy --output y.npy", ".npz"),
+    "seed below 0": ("build conv.onnx --seed -1", "'-1' is not an integer from 0"),
+    "limit without a number": ("inspect conv.onnx --limit nodes", "'nodes' is not NAME=N"),
     "examples alone": ("inspect conv.onnx --examples 3", "go together"),
     "speed 0": ("inspect conv.onnx --examples 3 --tflops 0", "'0'"),
     "time of open sizes": ("inspect open.onnx --examples 3 --tflops 1", "--shape"),
