@@ -31,9 +31,8 @@ def schema_body(
     ``types`` are those of the inputs, on which the body may depend; where they are not known yet, such a body is left
     out.
     """
-    try:
-        schema: Any = defs.get_schema(node.op_type, version, node.domain)
-    except defs.SchemaError:
+    schema = _schema(node, version)
+    if schema is None:
         return None, {}
     body: onnx.FunctionProto | None = schema.function_body if schema.has_function else None
     if schema.has_context_dependent_function:
@@ -48,11 +47,16 @@ def schema_body(
 
 def depends_on_types(node: onnx.NodeProto, version: int) -> bool:
     """Whether ONNX's schemas give the operator a function body that depends on the types of its inputs."""
+    schema = _schema(node, version)
+    return schema is not None and bool(schema.has_context_dependent_function)
+
+
+def _schema(node: onnx.NodeProto, version: int) -> Any:
+    """The schema of the node's operator in an opset; ``None`` if there is none."""
     try:
-        schema: Any = defs.get_schema(node.op_type, version, node.domain)
+        return defs.get_schema(node.op_type, version, node.domain)
     except defs.SchemaError:
-        return False
-    return bool(schema.has_context_dependent_function)
+        return None
 
 
 def _proto(type: TensorType | None) -> bytes:

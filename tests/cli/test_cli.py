@@ -254,9 +254,8 @@ def test_full_disk(folder: Path) -> None:
         assert process.wait() == 1
 
 
-def test_interrupt_is_quiet(folder: Path) -> None:
-    Path("slow.py").write_text("import time\ndef net():\n    print('ready', flush=True)\n    time.sleep(60)\n")
-    process = spawn("inspect", "slow.py:net", stdout=subprocess.PIPE)
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a command once it prints ``ready``, and check that it ends without a word."""
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline() == b"ready\n"
@@ -264,6 +263,12 @@ def test_interrupt_is_quiet(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.stderr.read() == b""
     assert process.wait() == 130
+
+
+def test_interrupt_is_quiet(folder: Path) -> None:
+    Path("slow.py").write_text("import time\ndef net():\n    print('ready', flush=True)\n    time.sleep(60)\n")
+    process = spawn("inspect", "slow.py:net", stdout=subprocess.PIPE)
+    interrupt(process)
 
 
 @pytest.mark.parametrize("module", ["argparse", "numpy"])
@@ -276,13 +281,7 @@ def test_interrupt_during_imports_is_quiet(module: str, folder: Path, monkeypatc
     )
     monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
     process = spawn("inspect", "conv.onnx", stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdout.readline() == b"ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr.read() == b""
-    assert process.wait() == 130
+    interrupt(process)
 
 
 def test_termination_leaves_no_temporary_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,6 @@ class _Converter:
         self.held: dict[str, Value] = {}
         """By the name of an old value: the new one that was made for it, in float32 or in the dtype of the old one.
 
-
         Inputs and constants hold themselves.
         """
         self.made: dict[tuple[str, str], Value] = {}
