@@ -61,6 +61,17 @@ class Builder:
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
+    @classmethod
+    def of(cls, graph: Graph) -> Builder:
+        """A builder for a graph in place of this one, with its name, inputs and constants, but no nodes yet.
+
+        Names of the graph's values are not handed out for others.
+        """
+        b = cls(graph.name)
+        b.reserve([v.name for v in graph.values()])
+        b.inputs, b.constants = list(graph.inputs), dict(graph.constants)
+        return b
+
     def fresh(self, hint: str) -> str:
         """A name that no value has yet: the hint itself when it is free, else the hint with a number."""
         hint = hint or "v"

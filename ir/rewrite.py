@@ -57,10 +57,7 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
 
     The node is kept when ``visit`` returns ``None``. Dead nodes and constants are dropped at the end.
     """
-    b = Builder(graph.name)
-    b.reserve([v.name for v in graph.values()])
-    b.inputs = list(graph.inputs)
-    b.constants = dict(graph.constants)
+    b = Builder.of(graph)
     env: dict[str, Value] = {}
 
     for node in graph.nodes:

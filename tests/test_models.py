@@ -1,8 +1,8 @@
 """Whole networks compared with ONNX Runtime: small ones always, and published ones where their files exist (`slow`).
 
 Slow tests read the ONNX files in the folder that the environment variable CONVC_ZOO names. Without it, `model_zoo.py`
-makes the files where torch and torchvision are installed. PP-OCR's files come from the package
-rapidocr-onnxruntime, and those of Silero's voice detector from silero-vad.
+makes the files where torch and torchvision are installed. PP-OCR's files come from the packages
+rapidocr-onnxruntime and rapidocr, and those of Silero's voice detector from silero-vad.
 """
 
 from __future__ import annotations
@@ -104,25 +104,29 @@ def test_light(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("real", [False, True], ids=["noise", "page"])
 @pytest.mark.parametrize(
-    ("name", "height", "width"),
+    ("package", "name", "sizes"),
     [
-        ("ch_PP-OCRv4_det_infer", 320, 480),
-        ("ch_PP-OCRv4_rec_infer", 48, 320),
-        ("ch_ppocr_mobile_v2.0_cls_infer", 48, 192),
+        ("rapidocr_onnxruntime", "ch_PP-OCRv4_det_infer", [(320, 480), (224, 352)]),
+        ("rapidocr_onnxruntime", "ch_PP-OCRv4_rec_infer", [(48, 320), (48, 200)]),
+        ("rapidocr_onnxruntime", "ch_ppocr_mobile_v2.0_cls_infer", [(48, 192), (80, 160)]),
+        ("rapidocr", "PP-OCRv6_det_small", [(320, 480), (224, 352)]),
+        ("rapidocr", "PP-OCRv6_rec_small", [(48, 320), (48, 200)]),
+        ("rapidocr", "ch_ppocr_mobile_v2.0_cls_mobile", [(48, 192), (80, 160)]),
     ],
 )
-@pytest.mark.parametrize("real", [False, True], ids=["noise", "page"])
-def test_ocr(name: str, height: int, width: int, real: bool) -> None:
-    """Trained networks, on noise and on a picture."""
-    model = with_logits(onnx.load(package_models("rapidocr_onnxruntime", "models") / f"{name}.onnx"))
-    pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
-    if real:
-        with Image.open(EXAMPLES / "page.png") as page:
-            part = page if "det" in name else page.crop((0, 44, 130, 66))  # "Let us first"
-            grey = np.asarray(part.convert("L").resize((width, height)), np.float32) / 127.5 - 1
-        pixels = np.broadcast_to(grey, pixels.shape).copy()
-    check(model, {"x": pixels})
+def test_ocr(package: str, name: str, sizes: list[tuple[int, int]], real: bool) -> None:
+    """Trained networks at two sizes, on noise and on a picture."""
+    model = with_logits(onnx.load(package_models(package, "models") / f"{name}.onnx"))
+    for height, width in sizes:
+        pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
+        if real:
+            with Image.open(EXAMPLES / "page.png") as page:
+                part = page if "det" in name else page.crop((0, 44, 130, 66))  # "Let us first"
+                grey = np.asarray(part.convert("L").resize((width, height)), np.float32) / 127.5 - 1
+            pixels = np.broadcast_to(grey, pixels.shape).copy()
+        check(model, {"x": pixels})
 
 
 @pytest.mark.slow

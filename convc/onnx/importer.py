@@ -36,7 +36,7 @@ from .check import check_model, check_node
 from .control import CONTROL
 from .fold import fold
 from .functions import Functions, expanded, plain_domain
-from .ports import Choices, chosen_inputs, chosen_outputs, input_type, input_value, model_opsets
+from .ports import Choices, chosen_inputs, chosen_outputs, input_type, input_value, misdeclared, model_opsets
 from .scope import Scope, describe
 from .sequences import SEQUENCES, Call, Item, kind_of, tensors_of, with_names
 from .survey import survey
@@ -177,6 +177,9 @@ class _Importer:
                 f"output '{name}' is {kind_of(item)}; only tensors can be returned: name tensors of the model with "
                 "outputs=[...] (--outputs)"
             )
+        declared = next((o for o in self.model.graph.output if o.name == name), None)
+        if declared is not None and (why := misdeclared(declared, item)):
+            raise ModelFileError(f"output '{name}' {why}")
         return item
 
     def scope(
@@ -288,9 +291,11 @@ class _Importer:
         wanted = [o.name for o in graph.output]
         inner = self.scope(graph, given, wanted, scope.opsets, scope.depth + 1, scope)
         found = [inner.find(name) for name in wanted]
-        for name, item in zip(wanted, found, strict=True):
+        for declared, item in zip(graph.output, found, strict=True):
             if item is None:
-                raise n.error(f"output '{name}' of its subgraph '{graph.name}' is made by no node")
+                raise n.error(f"output '{declared.name}' of its subgraph '{graph.name}' is made by no node")
+            if isinstance(item, Value) and (why := misdeclared(declared, item)):
+                raise n.error(f"output '{declared.name}' of its subgraph '{graph.name}' {why}")
         return [item for item in found if item is not None]
 
     def expand(self, n: ImportNode, key: str, scope: Scope) -> Sequence[Item]:

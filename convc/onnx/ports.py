@@ -19,7 +19,8 @@ from convc.ir.errors import (
     UnsupportedOpError,
     lacking,
 )
-from convc.ir.onnx_io import dtype_from_onnx
+from convc.ir.graph import Value
+from convc.ir.onnx_io import dtype_from_onnx, onnx_dtype
 from convc.ir.passes.fix_values import checked_value
 from convc.ir.sizes import Dim, mismatch
 from convc.ir.types import TensorType
@@ -152,6 +153,15 @@ def stated_dtype(info: onnx.ValueInfoProto) -> str:
     except ConvcError as e:
         e.within(f"input '{info.name}'")
         raise
+
+
+def misdeclared(info: onnx.ValueInfoProto, made: Value) -> str:
+    """How the dtype that the file declares for an output differs from that of the value that is made; else nothing."""
+    code = info.type.tensor_type.elem_type if info.type.HasField("tensor_type") else 0
+    if not code or code == onnx_dtype(made.type.dtype):
+        return ""
+    declared = TensorType(dtype_from_onnx(code), ()).numpy_dtype
+    return f"is declared as {declared}, but its node gives {made.type.numpy_dtype}: correct its type in the file"
 
 
 def input_type(info: onnx.ValueInfoProto, given: Sequence[int] | None = None) -> TensorType:

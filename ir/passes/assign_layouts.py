@@ -134,9 +134,8 @@ def _plain_outputs(graph: Graph) -> Graph:
     """The graph with the outputs row-major."""
     if all(v.type.layout is None for v in graph.outputs):
         return graph
-    b = Builder(graph.name)
-    b.reserve([v.name for v in graph.values()])
-    b.inputs, b.nodes, b.constants = list(graph.inputs), list(graph.nodes), dict(graph.constants)
+    b = Builder.of(graph)
+    b.nodes = list(graph.nodes)
     outputs = [
         v if v.type.layout is None else b.emit(Relayout(""), v, names=[f"{v.name}.plain"]) for v in graph.outputs
     ]

@@ -13,9 +13,8 @@ def materialize_outputs(graph: Graph) -> Graph:
     """``return %x, %y, %y -> %x_1 = identity(%x); ...``: afterwards no output is an input or a constant, or returned
     twice.
     """
-    b = Builder(graph.name)
-    b.reserve([v.name for v in graph.values()])
-    b.inputs, b.nodes, b.constants = list(graph.inputs), list(graph.nodes), dict(graph.constants)
+    b = Builder.of(graph)
+    b.nodes = list(graph.nodes)
     outputs: list[Value] = []
     for v in graph.outputs:
         outputs.append(b.emit(Identity(), v, names=[v.name]) if v.name not in graph.producers or v in outputs else v)

@@ -75,6 +75,7 @@ def test_all_small_networks(build: Callable[[int, int], onnx.ModelProto], level:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo(name: str, level: str, tmp_path: Path) -> None:
+    """torchvision's networks as ONNX Runtime saves them, against the networks as they are."""
     original = zoo_model(name, tmp_path)
     agree(optimised(original, level), original)
 

@@ -14,7 +14,7 @@ from support.compare import check
 from support.malformed import raises
 
 import convc
-from convc import LimitError, UnsupportedOpError
+from convc import LimitError, ModelFileError, UnsupportedOpError
 
 X = np.random.default_rng(0).uniform(-2, 2, (4, 3)).astype(np.float32)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -126,3 +126,18 @@ def test_if(value: bool) -> None:
     check(constant, {"x": X})
     assert len(convc.load_onnx(constant).nodes) == 1
     check(model(choice, ["x:f4,3", "c:b"], ["y:f4,3"]), {"x": X, "c": np.array(value)})
+
+
+@pytest.mark.parametrize("inner", [INT64, FLOAT])
+def test_if_whose_branch_gives_another_dtype_than_the_file_declares(inner: int) -> None:
+    """Neither the branch that a small input decides nor any other node may give another dtype than is declared."""
+    other = helper.make_graph([node("Cast", ["x"], ["b"], to=INT64)], "other", [], [models.port("b", (inner, [4, 3]))])
+    nodes = [
+        node("Cast", ["c"], ["k"], to=BOOL),
+        node("If", ["k"], ["y"], then_branch=branch("Relu"), else_branch=other),
+    ]
+    compiled = convc.compile(model(nodes, ["x:f4,3", "c:f"], ["y:f4,3"]), threads=1)
+    np.testing.assert_array_equal(compiled(X, np.float32(1)), np.maximum(X, 0))
+    where = "output 'b' of its subgraph 'other'" if inner == FLOAT else "output 'y'"
+    with raises(ModelFileError, "c = 0.0", f"{where} is declared as float32, but its node gives int64"):
+        compiled(X, np.float32(0))

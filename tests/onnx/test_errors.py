@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import models
 from support.malformed import RELU, WEIGHT, info, model, node, raises, with_constants
 
 import convc
@@ -74,6 +75,11 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
         model(node("Add", "x i"), inputs=[info("x"), info("i", [1], TensorProto.INT64)]),
         ShapeError,
         ("Add node 'n1'", "%i: int64[1]", "differ in dtype: float32, int64"),
+    ),
+    "declared as another dtype": (
+        models.model([node("Relu", "x")], {"x": [3]}, {"y": (np.int64, [3])}),
+        ModelFileError,
+        ("output 'y' is declared as int64, but its node gives float32", "correct its type"),
     ),
     "broadcast": (
         model(node("Add", "x i"), inputs=[info("x"), info("i", [7])]),

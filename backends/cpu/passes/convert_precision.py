@@ -49,10 +49,7 @@ class _Converter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.b = Builder(graph.name)
-        self.b.reserve([v.name for v in graph.values()])
-        self.b.inputs = list(graph.inputs)
-        self.b.constants = dict(graph.constants)
+        self.b = Builder.of(graph)
         self.held: dict[str, Value] = {}
         """By the name of an old value: the new one that was made for it, in float32 or in the dtype of the old one.
 

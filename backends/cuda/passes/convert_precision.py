@@ -35,10 +35,7 @@ class _Converter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.b = Builder(graph.name)
-        self.b.reserve([v.name for v in graph.values()])
-        self.b.inputs = list(graph.inputs)
-        self.b.constants = dict(graph.constants)
+        self.b = Builder.of(graph)
         self.made: dict[tuple[str, str], Value] = {}
         """The value of the new graph by the name of an old value and a dtype."""
         self.held: dict[str, Value] = {v.name: v for v in graph.values() if v.name in graph.constants}
