@@ -51,7 +51,7 @@ class Backend:
     precisions: tuple[str, ...]
     """The values that ``precision`` may have, ``default`` first."""
     own: tuple[str, ...]
-    """The options that the backend knows besides target and precision: ``threads`` or ``arch``."""
+    """The options that the backend knows besides target and precision: ``threads``, ``arch`` or ``tuning``."""
     units: Callable[[Options], Sequence[Any]]
     """The units of the options: one model is compiled for each of them.
 
@@ -92,6 +92,12 @@ def backend_of(options: Options) -> Backend:
     fitting = [b for b in backends() if all(name in b.targets for name in names) and (b.several or len(names) == 1)]
     if not fitting:
         known = [name for b in backends() for name in b.targets]
+        if all(name in known for name in names):
+            alone = next(b for b in backends() if not b.several and {*names} & {*b.targets})
+            raise CompileError(
+                f"target '{options.target}' names several, and code for {alone.machines} goes into an artifact of its "
+                "own: compile once for each"
+            )
         unknown = next((name for name in names if name not in known), options.target)
         raise CompileError(f"unknown target '{unknown}'{_meant(unknown, known)}; known: {', '.join(known)}")
     (backend,) = fitting
@@ -127,8 +133,8 @@ def check(backend: Backend, options: Options) -> None:
         known = ", ".join(backend.precisions)
         raise CompileError(f"unknown precision '{options.precision}'; known for '{options.target}': {known}{hint}")
     for b in others:
-        for name in set(b.own) - set(backend.own):
-            if getattr(options, name) is not None:
+        for name in sorted({*b.own} - {*backend.own}):
+            if getattr(options, name) not in (None, getattr(Options, name)):
                 raise CompileError(f"{name} is for {b.machines}, and the target is '{options.target}'")
 
 

@@ -81,8 +81,8 @@ def compile(
     may run on. ``precision="strict"`` computes every convolution directly. The default also uses Winograd's algorithm,
     which is faster and whose rounding errors are some five times as large. ``tuning`` is a database that ``convc tune``
     wrote, of convolutions for which another algorithm was measured to be faster than the cost model's choice. ``True``
-    stands for the database in the cache folder, if there is one, a path for that file, and ``None`` or ``False`` for
-    none.
+    stands for the databases in the cache folder, if there are any, a path for that file, and ``None`` or ``False`` for
+    none. A database is for one processor; of several targets, only the one of that processor is compiled by it.
 
     To compile for NVIDIA GPUs, ``target`` is ``cuda``; this machine needs no GPU. ``arch`` names the architectures, as
     ``"sm_80,ptx"`` or as a sequence, by default all that convc knows. ``precision="tf32"`` allows products of float32
@@ -97,7 +97,7 @@ def compile(
     Raises subclasses of ``ConvcError``, whose messages name the node and the cause.
     """
     _check_kinds(limits=(limits, Limits), keep=(keep, Keep), cache=(cache, bool))
-    options = Options(target, threads, arch, precision, tuning)
+    options = Options(target, threads, arch, precision, None if tuning is False else tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
     if folder is not None:
         make_dump_folder(folder)  # before the long part, not after it

@@ -19,7 +19,7 @@ from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, 
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
-from convc.ir.passes.fix_shapes import checked_shapes, fix_shapes
+from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes
 from convc.ir.passes.fix_values import fix_values
 from convc.ir.rewrite import cut
 from convc.ir.sizes import ANY_RANK, Dim, mismatch
@@ -217,10 +217,7 @@ def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tupl
 
     Raises ``ShapeError`` when a shape does not fit its port, or when there is no port of a name.
     """
-    names = [p.name for p in ports]
-    for name in shapes:
-        if name not in names:
-            raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(names)}")
+    check_names(shapes, [p.name for p in ports])
     for p in ports:
         if p.shape == ANY_RANK:
             continue

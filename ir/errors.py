@@ -81,6 +81,10 @@ def warn(message: str) -> None:
     warnings.warn_explicit(message, UserWarning, "convc", 0, registry=_shown)
 
 
+NOT_AN_ARRAY = "it holds lists of different lengths, or what is no number"
+"""Why lists of lists do not make an array of numbers."""
+
+
 def plural(count: int | str, one: str, many: str = "") -> str:
     """A number of things in words: ``1 axis``, ``2 axes``. Without ``many`` the plural ends in s."""
     return f"{count} {one if count == 1 else many or one + 's'}"

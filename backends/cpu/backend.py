@@ -62,7 +62,16 @@ def _units(options: Options) -> Sequence[Target]:
         threads = thread_count(available_processors() if options.threads is None else options.threads)
     except ValueError as e:
         raise CompileError(str(e)) from None
-    return parse_targets(options.target, threads)
+    targets = parse_targets(options.target, threads)
+    if options.tuning not in (None, True):
+        from .database import read
+
+        if options.precision == "strict":
+            raise CompileError(
+                "tuning chooses between algorithms, and precision 'strict' has one: leave one of them out"
+            )
+        read(options.tuning, *(t.mcpu for t in targets))  # raises when it is for none of them
+    return targets
 
 
 def _choices(target: Target, options: Options) -> Choices:
@@ -95,7 +104,13 @@ def _for_here(options: Options) -> Options:
             "sizes that are dynamic are compiled when the model runs, "
             f"and this processor ({host().name}) cannot run it: {reasons}; fix them with shapes={{...}} (--shape)"
         )
-    return replace(options, target=max(able, key=lambda name: len(targets[name].features)))
+    best = max(able, key=lambda name: len(targets[name].features))
+    tuning = options.tuning
+    if tuning not in (None, True):
+        from .database import stored
+
+        tuning = tuning if stored(tuning)[0] == targets[best].mcpu else None
+    return replace(options, target=best, tuning=tuning)
 
 
 BACKEND = Backend(
@@ -104,7 +119,7 @@ BACKEND = Backend(
     targets=NAMES,
     several=True,
     precisions=("default", "strict"),
-    own=("threads",),
+    own=("threads", "tuning"),
     units=_units,
     key=_key,
     build=_build,

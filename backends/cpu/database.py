@@ -24,25 +24,35 @@ def database(cpu: str) -> Path | None:
     return folder / f"tuning-{cpu}.json" if folder else None
 
 
-def read(path: str | os.PathLike[str], cpu: str) -> Choices:
-    """Read the choices from a database.
+def stored(path: str | os.PathLike[str]) -> tuple[str, Choices]:
+    """The processor that a database is for, by LLVM's name, and the choices in it.
 
-    Raises ``CompileError`` when it cannot be read, is damaged, or is for another processor.
+    Raises ``CompileError`` when it cannot be read or is damaged.
     """
     try:
         raw = json.loads(Path(path).read_bytes())
         algorithms = raw["algorithms"]
         if raw["format"] != FORMAT or not all(isinstance(v, str) for v in algorithms.values()):
             raise ValueError(f"its format is not {FORMAT}")
+        return str(raw.get("cpu")), Choices(algorithms)
     except OSError as e:
         raise CompileError(f"cannot read the tuning database '{path}': {e.strerror or e}") from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as e:
         raise CompileError(
             f"'{path}' is not a tuning database, or is damaged ({e}); delete it and tune again"
         ) from None
-    if raw.get("cpu") != cpu:
-        raise CompileError(f"the tuning database '{path}' is for the processor {raw.get('cpu')!r}, not {cpu!r}")
-    return Choices(algorithms)
+
+
+def read(path: str | os.PathLike[str], *cpus: str) -> Choices:
+    """Read the choices from a database for one of these processors.
+
+    Raises ``CompileError`` when it cannot be read, is damaged, or is for another processor.
+    """
+    cpu, choices = stored(path)
+    if cpu not in cpus:
+        known = " or ".join(map(repr, cpus))
+        raise CompileError(f"the tuning database '{path}' is for the processor {cpu!r}, not {known}")
+    return choices
 
 
 def write(path: str | os.PathLike[str], cpu: str, choices: Choices) -> None:
@@ -59,15 +69,16 @@ def write(path: str | os.PathLike[str], cpu: str, choices: Choices) -> None:
 
 
 def choices_for(tuning: bool | str | os.PathLike[str] | None, cpu: str) -> Choices:
-    """The choices for the argument ``tuning`` of ``convc.compile``.
+    """The choices for a processor by the argument ``tuning`` of ``convc.compile``.
 
-    A damaged database in the cache folder is ignored with a warning. Raises ``CompileError`` for a damaged one at a
-    path.
+    A damaged database in the cache folder is ignored with a warning. One at a path that is for another processor holds
+    none. Raises ``CompileError`` for a damaged one at a path.
     """
     if tuning is None or tuning is False:
         return Choices()
     if tuning is not True:
-        return read(tuning, cpu)
+        made_for, choices = stored(tuning)
+        return choices if made_for == cpu else Choices()
     path = database(cpu)
     if path is None or not path.exists():
         return Choices()

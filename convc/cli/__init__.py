@@ -1,4 +1,10 @@
-"""The command line. Exit codes: 0 done, 1 the model cannot be compiled or run, 2 wrong usage, 130 interrupted."""
+"""The command line.
+
+The exit codes are 0 when the work is done; 1 when it failed, as with a file that is missing or a model that is refused;
+2 for wrong usage, that is a word of the command line that is missing, unknown or malformed, or that does not go with
+the others or with this kind of model; 130 after an interrupt (Ctrl-C), 141 when the reader of the output has left, and
+143 after SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -61,12 +67,17 @@ def _run(words: Sequence[str]) -> int:
     with _interrupts_kept():  # loading numpy or onnx may turn an interrupt into another error too
         if not version:
             import_module("numpy")  # before an extension imports it, which would print the traceback of an interrupt
-        args = make_parser(() if version else COMMANDS if chosen is None else (chosen,)).parse_args(words)
+        parser = make_parser(() if version else COMMANDS if chosen is None else (chosen,))
+        args, unknown = parser.parse_known_args(words)
+    if unknown:
+        args.parser.error(printable(f"unrecognized arguments: {' '.join(unknown)}"))
     debug: bool = getattr(args, "debug", False)  # before or after the command's name
     from convc.ir.limits import Limits, using  # it loads numpy, which takes longer than to print the version
 
+    from .options import once
+
     try:
-        with _interrupts_kept(), using(Limits(**dict(getattr(args, "limit", [])))):
+        with _interrupts_kept(), using(Limits(**once("--limit", getattr(args, "limit", []), "two values for limit"))):
             args.command(args)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -120,7 +131,8 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         prog="convc",
         description="A deep-learning compiler for convolutional networks.",
         epilog="example, in a clone of convc:\n"
-        "  convc build examples/lenet.onnx && convc run lenet.convc --input examples/digits/*.png --top 1",
+        "  convc build examples/lenet.onnx && convc run lenet.convc --input examples/digits/*.png --top 1\n\n"
+        "exit codes: 0 done, 1 failed (a file is missing, a model is refused), 2 wrong usage, 130 interrupted (Ctrl-C)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
         allow_abbrev=False,

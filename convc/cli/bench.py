@@ -33,7 +33,19 @@ from ..reader import as_graph
 from ..runtime.artifact import is_artifact
 from .engines import ENGINES
 from .footprint import footprint
-from .options import add_choices, add_limits, check_writable, choices, positive, progress, shape_sets, source, stem
+from .options import (
+    add_choices,
+    add_limits,
+    check_writable,
+    choices,
+    file_name,
+    positive,
+    progress,
+    refuse_for_artifact,
+    shape_sets,
+    source,
+    stem,
+)
 from .options import shape as shape_option
 from .others import check_installed
 from .usage import UsageError
@@ -48,7 +60,11 @@ REST = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", metavar="MODEL", nargs="+", help="models, as convc build takes them, or artifacts for a GPU"
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        type=file_name,
+        help="models, as convc build takes them, or artifacts for a GPU",
     )
     parser.add_argument(
         "--shape",
@@ -78,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also show the memory that loading and running each model adds to a process (Linux)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the measurements to a file as JSON")
+    parser.add_argument("--json", metavar="FILE", type=file_name, help="write the measurements to a file as JSON")
 
 
 @dataclass(frozen=True)
@@ -95,11 +111,17 @@ class Result:
     ratio: dict[str, float]
 
 
+_OF_MODELS = ("--shape", "--value", "--outputs", "--threads", "--vs", "--layers", "--memory", "--json")
+"""The options that an artifact, which is timed as it is and alone, does not take."""
+
+
 def main(args: argparse.Namespace) -> None:
     engines = _engines(args.vs)
     if args.json:
         check_writable(args.json)
     on_gpu = [m for m in args.models if is_artifact(m)]
+    for model in on_gpu:
+        refuse_for_artifact(args, model, *_OF_MODELS)
     for model in on_gpu:
         time_on_gpu(model, args.turns)
     args.models = [m for m in args.models if m not in on_gpu]

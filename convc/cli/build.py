@@ -21,8 +21,10 @@ from convc.ir.summary import human
 from .options import (
     add_model,
     add_threads,
+    check_kind,
     check_writable,
     choices,
+    file_name,
     progress,
     same_file,
     seed,
@@ -40,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "give it again for each size the file is to hold",
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="the artifact to write (default: the model's name + .convc)"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=file_name,
+        help="the artifact to write (default: the model's name + .convc)",
     )
     parser.add_argument(
         "--target",
@@ -73,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decides what random nodes without a seed of their own draw",
     )
     add_threads(parser)
-    parser.add_argument("--dump-dir", metavar="DIR", help="write the graph after every pass into this folder")
+    parser.add_argument(
+        "--dump-dir", metavar="DIR", type=file_name, help="write the graph after every pass into this folder"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -81,6 +89,7 @@ def main(args: argparse.Namespace) -> None:
     out = f"{stem(args.model)}.convc" if args.output is None else args.output
     if same_file(out, args.model):
         raise UsageError(f"'{out}' is the model itself; give another name with -o")
+    check_kind(out, "an artifact", ".convc")
     check_writable(out)
     progress("reading the model")
     given = source(args.model)

@@ -23,7 +23,7 @@ from convc.ir.text import print_graph, print_node
 from ..reader import as_graph, reader
 from ..runtime.artifact import FORMAT, is_artifact, read_artifact
 from ..runtime.load import facts
-from .options import add_model, choices, positive, positive_number, shapes, source
+from .options import add_model, choices, positive, positive_number, refuse_for_artifact, shapes, source
 from .usage import UsageError
 
 
@@ -93,6 +93,7 @@ def main(args: argparse.Namespace) -> None:
     if (args.examples is None) != (args.tflops is None):
         raise UsageError("--examples and --tflops go together")
     if is_artifact(args.model):
+        refuse_for_artifact(args, args.model, "--shape", "--value", "--outputs", "--text", "--verbose", "--examples")
         show_artifact(args.model)
         return
     given = source(args.model)

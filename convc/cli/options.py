@@ -10,7 +10,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import ConvcError, ModelFileError
+from convc.ir.errors import ConvcError, InputError, ModelFileError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits
 from convc.runtime.artifact import is_artifact
@@ -35,7 +35,7 @@ ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
     """Add the argument MODEL and the options --shape, --value, --outputs and --limit."""
-    parser.add_argument("model", metavar="MODEL", help=what)
+    parser.add_argument("model", metavar="MODEL", type=file_name, help=what)
     parser.add_argument(
         "--shape",
         metavar="NAME=N,C,H,W",
@@ -61,7 +61,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs",
         metavar="NAME,NAME",
-        type=lambda text: text.split(","),
+        type=names,
         help="cut the model at these of its values, which become the outputs",
     )
 
@@ -69,13 +69,20 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
 def choices(args: argparse.Namespace) -> dict[str, Any]:
     """The options --value and --outputs, as ``convc.compile`` takes them.
 
-    Raises ``UsageError`` when an input is given two values.
+    Raises ``UsageError`` when an input is given two values, and ``InputError`` for a file that cannot be read.
     """
-    names = [name for name, _ in args.value]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"argument --value: two values for input '{name}'")
-    return {"values": dict(args.value), "outputs": args.outputs}
+    values = once("--value", args.value, "two values for input")
+    return {"values": {name: v() if callable(v) else v for name, v in values.items()}, "outputs": args.outputs}
+
+
+def once(option: str, pairs: Sequence[tuple[str, Any]], twice: str) -> dict[str, Any]:
+    """The values of an option by name. Raises ``UsageError``, which begins with ``twice``, for two of one name."""
+    found: dict[str, Any] = {}
+    for name, given in pairs:
+        if name in found:
+            raise UsageError(f"argument {option}: {twice} '{name}'")
+        found[name] = given
+    return found
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +103,21 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def file_name(text: str) -> str:
+    """The name of a file, as it is. Pipes are neither read nor written."""
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a file; what goes through a pipe needs one too")
+    return text
+
+
+def names(text: str) -> list[str]:
+    """Parse names that are separated by commas."""
+    found = text.split(",")
+    if "" in found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of different names such as a,b")
+    return found
+
+
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Parse ``x=1,3,224,224`` into a name and sizes."""
     name, _, sizes = text.rpartition("=")
@@ -105,25 +127,32 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def value(text: str) -> tuple[str, Any]:
-    """Parse ``sr=16000``, ``sizes=1,3,8,8`` or ``w=w.npy`` into a name and a value."""
+    """Parse ``sr=16000``, ``sizes=1,3,8,8`` or ``w=w.npy`` into a name and a value, or a function that reads it."""
     name, _, given = text.rpartition("=")
     if name and given.endswith(".npy"):
-        try:
-            return name, np.load(given, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as e:
-            why = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
-            raise argparse.ArgumentTypeError(f"cannot read '{given}': {why}") from None
+        return name, lambda: read_array(given)
     words = given.split(",")
     try:
         found = [_WORDS[w] if w in _WORDS else int(w) if re.fullmatch(r"[+-]?\d{1,20}", w) else float(w) for w in words]
     except ValueError:
         found = []
+    if any(isinstance(v, int) and not -(1 << 63) <= v < 1 << 64 for v in found):
+        raise argparse.ArgumentTypeError(f"'{text}' holds an integer of more than 64 bits")
     if not name or not found:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=16000, NAME=1,3,8,8 or NAME=FILE.npy")
     return name, found if len(found) > 1 else found[0]
 
 
 _WORDS = {"true": True, "false": False}
+
+
+def read_array(file: str) -> np.ndarray:
+    """The array in an .npy file. Raises ``InputError`` when it cannot be read."""
+    try:
+        return np.asarray(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as e:
+        why = e.strerror if isinstance(e, OSError) and e.strerror else "not a .npy file of numbers, or truncated"
+        raise InputError(f"cannot read '{file}': {why}") from None
 
 
 def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
@@ -199,6 +228,14 @@ def numbers(text: str) -> tuple[float, ...]:
     return values
 
 
+def divisors(text: str) -> tuple[float, ...]:
+    """Parse finite numbers other than 0 that are separated by commas."""
+    values = numbers(text)
+    if not all(values):
+        raise argparse.ArgumentTypeError(f"'{text}' holds 0, by which nothing can be divided")
+    return values
+
+
 def progress(stage: str) -> None:
     """Print the name of a stage to stderr when it is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
@@ -208,10 +245,8 @@ def progress(stage: str) -> None:
 def check_writable(path: str) -> None:
     """Raise an error when a file cannot be written, so that the command does not fail after its work.
 
-    It is a ``UsageError`` for what is no name of a file, and else a ``ConvcError`` with the system's reason.
+    It is a ``ConvcError`` with the system's reason.
     """
-    if path in ("", "-"):
-        raise UsageError(f"'{path}' is not the name of a file, and a file is written: give its name")
     try:
         target = Path(os.path.realpath(path))
         folder = target.parent
@@ -226,6 +261,36 @@ def check_writable(path: str) -> None:
         reason = getattr(e, "strerror", None) or str(e)
     if reason:
         raise ConvcError(f"cannot write '{path}': {reason}")
+
+
+_KINDS = {
+    **dict.fromkeys((".convc", ".so"), "an artifact"),
+    **dict.fromkeys((".npy", ".npz"), "arrays"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "a picture"),
+    ".onnx": "an ONNX model",
+    ".txt": "a graph in text form",
+    ".py": "Python",
+    ".json": "JSON",
+}
+"""What a file is taken for by its name."""
+
+
+def check_kind(path: str, what: str, usual: str) -> None:
+    """Raise ``UsageError`` when the name of a file to be written says that it is of another kind than ``what``.
+
+    ``usual`` is how its name usually ends.
+    """
+    named = _KINDS.get(Path(path).suffix.lower(), what)
+    if named != what:
+        raise UsageError(f"'{path}' is the name of {named}, and {what} is written: give a name that ends in {usual}")
+
+
+def refuse_for_artifact(args: argparse.Namespace, path: str, *options: str) -> None:
+    """Raise ``UsageError`` for an option that was given with an artifact, and that only models take."""
+    for option in options:
+        name = option.lstrip("-")
+        if getattr(args, name) != args.parser.get_default(name):
+            raise UsageError(f"{option} is for models, and '{path}' is an artifact, which is compiled already")
 
 
 def same_file(a: str, b: str) -> bool:

@@ -40,9 +40,13 @@ from .options import (
     add_threads,
     check_writable,
     choices,
+    divisors,
+    file_name,
     numbers,
     positive,
     progress,
+    read_array,
+    refuse_for_artifact,
     shapes,
     source,
 )
@@ -60,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="[NAME=]FILE",
+        type=input_file,
         action="extend",
         nargs="+",
         default=[],
@@ -89,15 +94,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--std",
         metavar="S",
-        type=numbers,
+        type=divisors,
         help="what to divide pictures by, after --mean: one number, or one per channel",
     )
     parser.add_argument("--top", metavar="K", type=positive, help="print the K most likely classes of the first output")
     parser.add_argument(
-        "--labels", metavar="FILE", help="with --top: a file with the names of the classes, one per line"
+        "--labels",
+        metavar="FILE",
+        type=file_name,
+        help="with --top: a file with the names of the classes, one per line",
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="write the outputs to a file: .npy for one output, .npz for several by name"
+        "--output",
+        metavar="FILE",
+        type=file_name,
+        help="write the outputs to a file: .npy for one output, .npz for several by name",
     )
     add_threads(parser)
     parser.add_argument(
@@ -114,9 +125,6 @@ def main(args: argparse.Namespace) -> None:
     if args.resize and args.fit != "crop":
         raise UsageError("--resize goes with --fit crop")
     names = _labels(args.labels) if args.labels else []
-    for text in args.input:
-        if text == "-" or text.endswith("=-"):
-            raise UsageError("--input takes a file, and '-' is none: write what comes from a pipe to a file first")
     if args.output is not None:
         check_writable(args.output)
         if not args.output.endswith((".npy", ".npz")):
@@ -146,11 +154,11 @@ def _exists(runs: Sequence[Mapping[str, str]]) -> None:
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The model, and the files of each run by input name. Errors in the arguments are raised before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
-        if args.value or args.outputs:
-            raise UsageError("--value and --outputs are for models, and an artifact is compiled already")
-        if args.shape:
-            raise UsageError("--shape is for models, and an artifact's shapes are fixed")
-        model = convc.load(args.model, args.threads, device=args.device)
+        refuse_for_artifact(args, args.model, "--shape", "--value", "--outputs")
+        try:
+            model = convc.load(args.model, args.threads, device=args.device)
+        except InputError as e:  # threads of a GPU, or the device of a processor
+            raise UsageError(str(e)) from None
         runs = assign(args.input, [p.name for p in model.inputs])
         _exists(runs)
         return runs, model
@@ -162,6 +170,13 @@ def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     _exists(runs)
     progress("compiling")
     return runs, convc.compile(found, threads=args.threads, cache=True)
+
+
+def input_file(text: str) -> str:
+    """A word of --input, as it is."""
+    if text in ("", "-") or text.endswith(("=", "=-")):
+        raise argparse.ArgumentTypeError(f"'{text}' names no file; what comes from a pipe must be written to one first")
+    return text
 
 
 def device(text: str) -> int:
@@ -177,6 +192,12 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
     Raises ``UsageError`` when the files do not match the inputs.
     """
     pairs = [_pair(text, inputs) for text in given]
+    if not inputs and pairs:
+        raise UsageError(f"the model takes no input, and '{given[0]}' is given")
+    named = [name for name, _ in pairs if name is not None]
+    for name in named:
+        if named.count(name) > 1:
+            raise UsageError(f"input '{name}' is given twice; files without a name, for a model of one input, are runs")
     if len(inputs) == 1:
         if not pairs:
             raise UsageError(f"an input is missing: give --input FILE (the model takes '{inputs[0]}')")
@@ -191,8 +212,6 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
                 f"the model takes {len(inputs)} inputs ({', '.join(inputs)}): "
                 f"say which one '{file}' is, --input NAME={file}"
             )
-        if name in files:
-            raise UsageError(f"input '{name}' is given twice")
         files[name] = file
     missing = [name for name in inputs if name not in files]
     if len(archives) > 1:
@@ -222,9 +241,9 @@ def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
     if given or args.fit != FITS[0]:
         raise UsageError(f"{given[0] if given else '--fit'} is for pictures, and '{file}' is an array")
     try:
-        array = _load(file, port) if suffix == ".npz" else np.load(file, allow_pickle=False)
+        array = _load(file, port) if suffix == ".npz" else read_array(file)
     except (OSError, ValueError, EOFError, BadZipFile, NotImplementedError, RuntimeError, zlib.error) as e:
-        reason = getattr(e, "strerror", None) or f"not a {suffix} file of numbers, or truncated"
+        reason = getattr(e, "strerror", None) or "not a .npz file of numbers, or truncated"
         raise InputError(f"cannot read '{file}': {reason}") from e
     if array.dtype.type is np.void and array.dtype.itemsize == np.dtype(port.dtype).itemsize:
         array = array.view(port.dtype)  # .npy files hold bfloat16 and smaller floats as void

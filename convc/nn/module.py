@@ -13,6 +13,7 @@ import numpy as np
 from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ShapeError
 from convc.ir.graph import Graph, Initializer
+from convc.ir.passes.fix_shapes import check_names
 from convc.ir.summary import Summary, summarize
 from convc.ir.types import TensorType
 
@@ -152,9 +153,7 @@ class Module:
         names = [p.name for p in takes]
         if len(names) == 1 and len(shapes) == 1:
             return list(shapes)
-        unknown = [name for name in shapes if name not in names]
-        if unknown:
-            raise ShapeError(f"shapes names input '{unknown[0]}', which {what} lacks; it takes {', '.join(names)}")
+        check_names(shapes, names, what)
         missing = [p.name for p in takes if p.name not in shapes and p.default is p.empty]
         # an optional input may be left out, but none before one that is given: inputs are passed by position
         missing += [name for name in names[: len(shapes)] if name not in shapes]

@@ -21,6 +21,7 @@ from convc.ir.errors import (
 )
 from convc.ir.graph import Value
 from convc.ir.onnx_io import dtype_from_onnx, onnx_dtype
+from convc.ir.passes.fix_shapes import check_names
 from convc.ir.passes.fix_values import checked_value
 from convc.ir.sizes import Dim, mismatch
 from convc.ir.types import TensorType
@@ -102,11 +103,7 @@ def chosen_inputs(model: onnx.ModelProto, choices: Choices) -> list[onnx.ValueIn
                 raise InputError(f"values names '{name}', which is a weight of the model and no input")
             raise InputError(f"values names input {lacking(name, stated)}")
     found = [i for i in graph.input if i.name not in weights or i.name in choices.shapes]
-    for name in choices.shapes:
-        if name not in stated:
-            raise ShapeError(
-                f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(i.name for i in found)}"
-            )
+    check_names(choices.shapes, stated)
     if choices.outputs:
         _, read = needed(graph.node, choices.outputs)
         found = [i for i in found if i.name in read]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import InputError, plural
+from convc.ir.errors import NOT_AN_ARRAY, InputError, plural
 from convc.ir.sizes import mismatch
 
 from .artifact import Artifact, write_artifact
@@ -245,6 +246,8 @@ def check(port: Port, shape: tuple[int, ...], dtype: str) -> None:
 
 def check_dtype(port: Port, dtype: str) -> None:
     """Raise ``InputError`` when an input has another dtype than the model takes."""
+    if re.match(r"[<>|]?[US]\d", dtype):
+        raise InputError(f"input '{port.name}' holds text; the model takes {port.dtype}")
     if dtype != port.dtype:
         raise InputError(f"input '{port.name}' has dtype {dtype}; the model takes {port.dtype}: convert it first")
 
@@ -261,7 +264,11 @@ def _as_numpy(port: Port, data: Any) -> np.ndarray:
     try:
         array = np.asarray(data, port.dtype)
         if array.dtype.kind in "biu" and np.asarray(data).dtype.kind not in "biu":
-            raise ValueError("it holds numbers that are not integers")
-        return array
-    except (TypeError, ValueError, OverflowError) as e:
-        raise InputError(f"input '{port.name}' cannot be read as an array of {port.dtype}: {e}") from None
+            why = "it holds numbers that are not integers"
+        else:
+            return array
+    except OverflowError:
+        why = "it holds a number that is too large"
+    except (TypeError, ValueError):
+        why = NOT_AN_ARRAY
+    raise InputError(f"input '{port.name}' cannot be read as an array of {port.dtype}: {why}") from None

@@ -111,7 +111,14 @@ def _import_range(n: ImportNode) -> Any:
     start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
     if start is None or limit is None or delta is None:
         raise n.error("its bounds are missing")
-    raise n.unsupported(f"the range from {start} to {limit} in steps of {delta} is empty of meaning, or too large")
+    if not start.size == limit.size == delta.size == 1:
+        raise n.error("start, limit and delta must be one number each")
+    what = f"a range from {start.item()} to {limit.item()} in steps of {delta.item()}"
+    if not delta.item():
+        raise n.error(f"{what} has no end")
+    if not np.isfinite(np.array([start.item(), limit.item(), delta.item()], np.float64)).all():
+        raise n.error(f"{what} has no number of elements")
+    raise n.unsupported(f"{what} has more elements than convc computes while it reads a model")
 
 
 def _times(size: Dim, repeat: int) -> Dim:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import index
 
 from ..builder import Builder
-from ..errors import ShapeError
+from ..errors import ShapeError, lacking
 from ..graph import Graph, Node, Value
 from ..ops.loop import Loop
 from ..rewrite import rebuild
@@ -24,6 +24,13 @@ def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, 
         ) from None
 
 
+def check_names(shapes: Collection[str], known: Collection[str], whose: str = "the model") -> None:
+    """Raise ``ShapeError`` when ``shapes`` gives a shape to an input that is not known."""
+    for name in shapes:
+        if name not in known:
+            raise ShapeError(f"shapes names input {lacking(name, known, whose)}")
+
+
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """The graph with its inputs of these shapes, and every type derived anew.
 
@@ -31,9 +38,9 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """
     known = {v.name: v for v in graph.inputs}
     bound: Bound = {}
-    for name, shape in checked_shapes(shapes).items():
-        if name not in known:
-            raise ShapeError(f"shapes names input '{name}', which the model lacks; its inputs are {', '.join(known)}")
+    given = checked_shapes(shapes)
+    check_names(given, known)
+    for name, shape in given.items():
         if why := mismatch(f"input '{name}'", known[name].type.shape, shape, bound):
             raise ShapeError(f"the shape {list(shape)} given for input '{name}' does not fit the model: {why}")
     sizes: dict[Dim, Dim] = {size: given for size, (given, _) in bound.items()}

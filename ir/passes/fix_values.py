@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import described
-from ..errors import InputError, lacking
+from ..errors import NOT_AN_ARRAY, InputError, lacking
 from ..graph import Constant, Graph
 from ..rewrite import rebuild
 from ..sizes import Dim, mismatch
 from ..types import type_of
+
+_KINDS = {"U": "text", "S": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
+"""What arrays of numpy's other kinds of dtypes hold."""
 
 
 def checked_value(name: str, dtype: np.dtype, shape: tuple[Dim, ...] | None, given: Any) -> np.ndarray:
@@ -27,11 +30,12 @@ def checked_value(name: str, dtype: np.dtype, shape: tuple[Dim, ...] | None, giv
     wanted = described(str(dtype), ("...",) if shape is None else shape)
     try:
         array = np.asarray(given)
-    except (TypeError, ValueError) as e:
-        raise InputError(f"{what} is no array: {e}") from None
+    except (TypeError, ValueError):
+        raise InputError(f"{what} is no array: {NOT_AN_ARRAY}; the input is {wanted}") from None
     if array.dtype != dtype:
         if array.size and array.dtype.kind not in "biuf":
-            raise InputError(f"{what} has dtype {array.dtype}; the input is {wanted}")
+            held = _KINDS.get(array.dtype.kind, "what is no number")
+            raise InputError(f"{what} holds {held}; the input is {wanted}")
         with np.errstate(all="ignore"):
             made = array.astype(dtype)
         if dtype.kind in "biu" and not np.array_equal(made, array):

@@ -57,10 +57,8 @@ def test_outputs_on_the_command_line(capsys: Capture) -> None:
     [
         ("build size.onnx --value s", "NAME=16000"),
         ("build size.onnx --value s=fast", "NAME=16000"),
-        ("build size.onnx --value s=missing.npy", "cannot read 'missing.npy'"),
         ("build size.onnx --value s=1 --value s=2", "two values for input 's'"),
-        ("run size.convc --value s=1 --input x.npy", "are for models"),
-        ("run size.convc --outputs r --input x.npy", "are for models"),
+        ("build size.onnx --limit nodes=1 --limit nodes=2", "two values for limit 'nodes'"),
     ],
 )
 def test_wrong_usage(words: str, message: str, capsys: Capture) -> None:

@@ -22,7 +22,7 @@ from convc.backends.cpu.choices import Choices, algorithm
 from convc.backends.cpu.database import database, read, write
 from convc.backends.cpu.passes.choose_algorithms import candidates
 from convc.backends.cpu.pipeline import pipeline
-from convc.backends.cpu.target import Target, host_target
+from convc.backends.cpu.target import Target, host_target, parse_target
 from convc.backends.cpu.tuning import Effort, Outcome, tune
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
@@ -103,6 +103,27 @@ def test_compile_uses_what_was_measured(
     one, two = (compiled(model, threads=t, choices=read(path, CPU)).run(feeds)["y"] for t in (1, 2))
     np.testing.assert_array_equal(one, two)
     assert_close(one, run_onnxruntime(model, feeds)[0], wanted, WINOGRAD)
+
+
+@pytest.mark.parametrize("wanted", ["winograd 1x2", "direct"])
+def test_a_database_for_one_of_several_targets(wanted: str, path: Path, model: onnx.ModelProto) -> None:
+    """Of several targets, the one that a database is for is compiled by it, and the others as usual."""
+    write(path, "x86-64-v3", tuned_to(wanted, model, parse_target("x86-64-v3")).choices)
+    both = convc.compile(model, "x86-64-v2,x86-64-v3", threads=1, tuning=path)
+    usual = convc.compile(model, "x86-64-v2", threads=1, tuning=None)
+    old, new, untuned = ([algorithm(k.group.anchor.op) for k in m.kernels] for m in (*both.models, usual))  # type: ignore[attr-defined]
+    assert old == untuned
+    assert wanted in new
+    with pytest.raises(CompileError, match="for the processor 'x86-64-v3', not 'x86-64-v2' or 'neoverse-n1'"):
+        convc.compile(model, "x86-64-v2,neoverse-n1", tuning=path)
+
+
+def test_a_database_that_would_be_ignored_is_refused(path: Path, model: onnx.ModelProto) -> None:
+    write(path, CPU, Choices())
+    with pytest.raises(CompileError, match="tuning is for a processor, and the target is 'cuda'"):
+        convc.compile(model, "cuda", arch="sm_80", tuning=path)
+    with pytest.raises(CompileError, match="precision 'strict' has one"):
+        convc.compile(model, precision="strict", tuning=path)
 
 
 def test_small_gains_are_noise(model: onnx.ModelProto, untuned: str) -> None:

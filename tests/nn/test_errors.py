@@ -36,7 +36,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "one missing": (lambda: nn.MSE().to_graph({"x": (1, 4)}), "'target'"),
     "unknown input": (
         lambda: nn.MSE().to_graph({"x": (1,), "goal": (1,)}),
-        "'goal', which MSE lacks; it takes x, target",
+        "'goal', which MSE lacks; there are: x, target",
     ),
     "bad shape": (lambda: small().to_graph({"x": 5}), "input 'x' must be a list of integers, not 5"),  # type: ignore[dict-item]
     "bad dtype": (lambda: small().to_graph(SHAPES, dtype="float"), "unknown dtype 'float'"),

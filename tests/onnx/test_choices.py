@@ -197,7 +197,7 @@ WRONG = {
     "unknown": ({"rte": 1}, ("'rte'", "did you mean 'rate'?")),
     "weight": ({"r16": 1}, ("'r16'", "a weight of the model")),
     "fraction": ({"rate": 0.5}, ("input 'rate'", "not of dtype int64")),
-    "text": ({"rate": "fast"}, ("input 'rate'", "dtype <U4")),
+    "text": ({"rate": "fast"}, ("input 'rate'", "holds text")),
     "shape": ({"rate": [1, 2]}, ("the value given for input 'rate'", "1 axis", "takes 0")),
     "ragged": ({"rate": [[1], [1, 2]]}, ("the value given for input 'rate'",)),
 }

@@ -33,6 +33,7 @@ from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.op import f32, i64
 from convc.ir.ops.binary import Add
 from convc.ir.ops.unary import Relu
+from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
 
@@ -252,8 +253,11 @@ SYMBOLIC = model(node("Relu", "x"), inputs=[info("x", ["n", 3])])
 
 
 def test_shape_for_an_unknown_input() -> None:
-    with raises(ShapeError, "'z'", "its inputs are x"):
-        convc.compile(SYMBOLIC, shapes={"z": (1, 3)})
+    for shapes in ({"z": (1, 3)}, [{"z": (1, 3)}]):
+        with raises(ShapeError, "shapes names input 'z', which the model lacks; there are: x"):
+            convc.compile(SYMBOLIC, shapes=shapes)
+    with raises(ShapeError, "which the model lacks; there are: x"):
+        fix_shapes(convc.load_onnx(SYMBOLIC, {"x": (1, 3)}), {"z": (1, 3)})
 
 
 def test_shape_that_contradicts_the_model() -> None:

@@ -238,6 +238,21 @@ REFUSED: dict[str, tuple[str, type[ConvcError], str]] = {
         NotConstantError,
         "Range",
     ),
+    "endless range": (
+        "i = Constant<value_int=0>() s = Constant<value_int=9>() r = Range(i, s, i) y = Cast<to=1>(r)",
+        ModelFileError,
+        "a range from 0 to 9 in steps of 0 has no end",
+    ),
+    "range of nan": (
+        "i = Constant<value_float=1.0>() s = Constant<value_float=nan>() y = Range(i, s, i)",
+        ModelFileError,
+        "a range from 1.0 to nan in steps of 1.0 has no number of elements",
+    ),
+    "too long a range": (
+        "i = Constant<value_int=1>() s = Constant<value_int=99999999999>() r = Range(i, s, i) y = Cast<to=1>(r)",
+        UnsupportedOpError,
+        "Range node 'r': a range from 1 to 99999999999 in steps of 1 has more elements",
+    ),
     "run-time tile": ("y = Tile(x, n)", NotConstantError, "repeats"),
     "strings": ('c = Constant<value_strings=["a"]>() y = Identity(c)', UnsupportedOpError, "Constant node"),
     "numbers that do not fit": ("s = Constant<value_ints=[5]>() y = Reshape(x, s)", ShapeError, "5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,3 +50,8 @@ def run(*args: str) -> int:
         return main(args)
     except SystemExit as e:
         return int(e.code or 0)
+
+
+def spawn(*args: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "convc", *args], stderr=subprocess.PIPE, **options)
