@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,7 +16,7 @@ from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.passes.fix_values import checked_value
 
 from .reader import narrowed
-from .runtime.description import Port
+from .runtime.description import Part, Port
 from .runtime.model import CompiledModel, host_array
 from .runtime.model_set import ManySizes, Shapes, shapes_of
 
@@ -176,7 +175,7 @@ class DynamicModel(ManySizes):
         sizes = dict(zip(self._input_names, shapes, strict=True))
         return self.kept.get(key, lambda: self._make(sizes, values))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def _parts(self) -> Sequence[Part]:
         """Raise ``ArtifactError``, since an artifact holds models of static shapes only."""
         open_ports = [str(p) for p in self._inputs if p.is_open and p.name not in self._by_value]
         if open_ports:

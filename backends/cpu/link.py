@@ -34,9 +34,19 @@ def link(code: MachineCode) -> bytes:
             objects = [path.name for path in code.write(Path(folder))]
             (Path(folder) / "exports").write_text(_EXPORTS)
             command = [*linker(family, host().family), *objects]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), folder)  # zig's home may be missing
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env={**caches, **os.environ},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
             if done.returncode:
-                raise ArtifactError(f"{command[0]} failed to link the artifact: {(done.stderr or done.stdout).strip()}")
+                name = "zig" if "ziglang" in command else command[0]
+                raise ArtifactError(f"{name} failed to link the artifact: {(done.stderr or done.stdout).strip()}")
             return (Path(folder) / "model.so").read_bytes()
     except OSError as e:
         raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None

@@ -9,7 +9,8 @@ The hash covers all bytes before it. It is checked before any other part of the 
 edited file is an error. It is a tree of SHA-256 hashes, which several threads compute at once (``hashing.py``).
 
 The weights in the file are those of the model, not packed. They are mapped, and the artifact's own code packs them once
-at load. Their pages are then given back to the system; saving a loaded model reads its file again.
+at load. Their pages are then given back to the system; saving a loaded model reads its file again. A file that was
+replaced or deleted since stays readable; one that was changed in place is an error.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import mmap
 import os
 import struct
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +98,47 @@ class _Weights:
         return place
 
 
+class Source:
+    """The file that an artifact was read from, which stays open as long as its parts are used."""
+
+    def __init__(self, path: str | os.PathLike[str], descriptor: int, hashed: int, digest: bytes) -> None:
+        """``digest`` is the hash of the first ``hashed`` bytes of the open file. The descriptor is duplicated."""
+        self._path = path
+        self._descriptor = os.dup(descriptor)
+        self._hashed, self._digest = hashed, digest
+        self._state = _state(self._descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def check(self) -> None:
+        """Raise ``ArtifactError`` when the file was changed since it was read.
+
+        The file is read for it only where its times say that it may have been changed.
+        """
+        try:
+            state = _state(self._descriptor)
+            same = state == self._state or (
+                state[0] == self._state[0] and _hash(self._descriptor, self._hashed) == self._digest
+            )
+        except OSError as e:
+            raise ArtifactError(f"cannot read '{self._path}' again: {e.strerror or e}") from None
+        if not same:
+            raise ArtifactError(
+                f"'{self._path}' was changed in place since the model was loaded from it, and what the model needs "
+                "of it is lost: load it again (a new file that is moved to its place does no harm)"
+            )
+        self._state = state
+
+
+def _state(descriptor: int) -> tuple[int, int, int]:
+    """The size of a file, and the times at which its content and its entry were changed."""
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _hash(descriptor: int, size: int) -> bytes:
+    return tree_hash_of_file(descriptor, size, min(4, available_processors()))
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A part that was read from an artifact.
@@ -107,6 +150,12 @@ class Artifact:
     weights: Mapping[str, np.ndarray]
     code: memoryview
     mapping: mmap.mmap
+    source: Source
+
+    def part(self) -> Part:
+        """The part as it can be written again. Raises ``ArtifactError`` when the file was changed in place."""
+        self.source.check()
+        return Part(self.description, self.code, self.weights)
 
     def release(self) -> None:
         """Give the mapped pages back to the system; they are read from the file again when they are needed."""
@@ -133,8 +182,8 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
             length, offset, digest, _ = _FOOTER.unpack(tail)
             if offset + length + _FOOTER.size != size:
                 raise ArtifactError(f"'{path}' is truncated: its length does not match its description")
-            threads = min(4, available_processors())
-            if tree_hash_of_file(f.fileno(), offset + length + _PLACE.size, threads) != digest:
+            source = Source(path, f.fileno(), offset + length + _PLACE.size, digest)
+            if _hash(f.fileno(), offset + length + _PLACE.size) != digest:
                 raise ArtifactError(f"'{path}' is damaged: it is not what was written; build it again")
             f.seek(offset)
             text = f.read(length)
@@ -145,7 +194,7 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Artifact, ...]:
         raw = json.loads(text)
         data = np.frombuffer(mapping, np.uint8)[:offset]
         weights = [_weight(data, *place) for place in raw["weights"]]
-        parts = tuple(_part(part, data, weights, mapping) for part in raw["parts"])
+        parts = tuple(_part(part, data, weights, mapping, source) for part in raw["parts"])
         if not parts:
             raise ValueError("it holds no part")
         return parts
@@ -205,7 +254,9 @@ def is_artifact(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], mapping: mmap.mmap) -> Artifact:
+def _part(
+    raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], mapping: mmap.mmap, source: Source
+) -> Artifact:
     at, length = raw.pop("code")
     if at < 0 or length < 0 or at + length > len(data):
         raise ValueError("code lies outside the file")
@@ -213,7 +264,7 @@ def _part(raw: dict[str, Any], data: np.ndarray, weights: Sequence[np.ndarray], 
     ports = {key: tuple(_port(**p) for p in raw[key]) for key in ("inputs", "outputs")}
     if not isinstance(raw["details"], dict):
         raise TypeError("its details are no object")
-    return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping)
+    return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping, source)
 
 
 def _port(name: str, shape: Sequence[int], dtype: str, counted: int | None = None) -> Port:

@@ -31,8 +31,11 @@ def load(path: str | os.PathLike[str], threads: int | None = None, *, device: in
     """
     if not isinstance(path, str | os.PathLike):
         raise ArtifactError(f"load takes the path of an artifact, not {path!r}")
-    models = load_parts(path, read_artifact(path), threads, device)
-    return models[0] if len(models) == 1 else ModelSet(models, models)
+    parts = read_artifact(path)
+    models = load_parts(path, parts, threads, device)
+    model = models[0] if len(models) == 1 else ModelSet(models, models)
+    model._file = parts
+    return model
 
 
 def load_parts(

@@ -38,6 +38,9 @@ class Model(ABC):
     _taking: Callable[[frozenset[str]], Model] | None = None
     """Gives the same network with some of the optional inputs among its inputs."""
 
+    _file: Sequence[Artifact] = ()
+    """The parts of the artifact that it was loaded from, with those for other machines; empty for other models."""
+
     @property
     @abstractmethod
     def inputs(self) -> Sequence[Port]:
@@ -48,13 +51,18 @@ class Model(ABC):
     def outputs(self) -> Sequence[Port]:
         """Name, shape and dtype of each output."""
 
-    @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, an artifact.
 
         For CPUs, saving links a shared library, which needs a C compiler or a linker on this machine; loading needs
-        neither. Raises ``ArtifactError``.
+        neither. A model that was loaded is written as its file was, with the code for other machines, unless that file
+        was changed in place since. Raises ``ArtifactError``.
         """
+        write_artifact(path, [part.part() for part in self._file] or self._parts())
+
+    @abstractmethod
+    def _parts(self) -> Sequence[Part]:
+        """The model as an artifact stores it. Raises ``ArtifactError`` when it cannot be saved."""
 
     @abstractmethod
     def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
@@ -191,10 +199,12 @@ class CompiledModel(Model):
 
     def part(self) -> Part:
         """The model as an artifact stores it."""
-        return Part(self._description, self._artifact.code if self._artifact else self._code(), self._weights)
+        if self._artifact:
+            return self._artifact.part()
+        return Part(self._description, self._code(), self._weights)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        write_artifact(path, [self.part()])
+    def _parts(self) -> Sequence[Part]:
+        return [self.part()]
 
 
 def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +11,7 @@ import numpy as np
 from convc.ir.errors import InputError
 from convc.ir.sizes import Bound, mismatch
 
-from .artifact import write_artifact
-from .description import Port
+from .description import Part, Port
 from .model import CompiledModel, Model, any_array, check_dtype
 
 
@@ -88,8 +86,8 @@ class ModelSet(ManySizes):
             raise InputError(f"the model was not compiled for {given}; it holds {held}")
         return self._by_shapes[shapes], arrays
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        write_artifact(path, [m.part() for m in self._models])
+    def _parts(self) -> Sequence[Part]:
+        return [m.part() for m in self._models]
 
 
 def _named(names: Sequence[str], shapes: Shapes) -> str:

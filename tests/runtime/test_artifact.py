@@ -145,7 +145,44 @@ def test_two_processes_write_the_same_bytes(artifact: Path, tmp_path: Path) -> N
 
 def test_a_loaded_model_is_saved_again(artifact: Path, tmp_path: Path) -> None:
     convc.load(artifact).save(tmp_path / "again.so")
-    equal_bits(convc.load(tmp_path / "again.so")(image()), convc.load(artifact)(image()))
+    assert (tmp_path / "again.so").read_bytes() == artifact.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["replaced", "moved", "deleted", "touched", "saved on itself"])
+def test_a_file_may_go_after_loading(change: str, artifact: Path, tmp_path: Path) -> None:
+    """What a loaded model needs of its file stays readable when the file is replaced or deleted."""
+    path, content = tmp_path / "m.convc", artifact.read_bytes()
+    path.write_bytes(content)
+    model = convc.load(path)
+    {
+        "replaced": lambda: convc.compile(dense_block(2), threads=1).save(path),
+        "moved": lambda: path.rename(tmp_path / "moved"),
+        "deleted": path.unlink,
+        "touched": lambda: os.utime(path, (0, 0)),
+        "saved on itself": lambda: model.save(path),
+    }[change]()
+    model.save(tmp_path / "again.convc")
+    assert (tmp_path / "again.convc").read_bytes() == content
+
+
+@pytest.mark.parametrize("change", ["other bytes", "a shorter file", "an empty file", "other bytes at an old time"])
+def test_a_file_changed_in_place_is_not_saved(change: str, artifact: Path, tmp_path: Path) -> None:
+    """A mapped file that another program writes to would be saved damaged and signed, or end the process."""
+    path = tmp_path / "m.convc"
+    path.write_bytes(artifact.read_bytes())
+    before = path.stat()
+    model, want = convc.load(path), convc.load(artifact)(image())
+    with path.open("r+b") as f:
+        f.seek(64)
+        f.write(b"torn" * 16)
+        if "file" in change:
+            f.truncate(0 if "empty" in change else 5000)
+    if "time" in change:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(convc.ArtifactError, match="was changed in place since the model was loaded"):
+        model.save(tmp_path / "again.convc")
+    assert not (tmp_path / "again.convc").exists()
+    equal_bits(model(image()), want)
 
 
 def test_saving_over_a_loaded_artifact(artifact: Path, tmp_path: Path) -> None:

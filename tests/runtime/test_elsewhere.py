@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,38 @@ def test_linkers_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert linker(family, family)[:2] == ["ccache", "missing++"]
 
 
-@needs_x86
-@pytest.mark.skipif(not shutil.which("ld"), reason="needs binutils")
-def test_a_linker_suffices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ld").symlink_to(str(shutil.which("ld")))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    model = network("cpu")
-    model.save(tmp_path / "m.convc")
-    np.testing.assert_array_equal(convc.load(tmp_path / "m.convc")(X), model(X))
+def needs(found: object, package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not found, reason=f"{package} is not installed")
+
+
+LINKERS = [
+    pytest.param("ld", "ld", marks=needs(shutil.which("ld"), "binutils")),
+    pytest.param("ld.lld", "ld.lld", marks=needs(shutil.which("ld.lld"), "lld (apt-get install lld)")),
+    pytest.param("ziglang", sys.executable, marks=[
+        pytest.mark.slow, needs(find_spec("ziglang"), "zig (pip install ziglang)")
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tool", "command"), LINKERS)
+def test_a_linker_suffices(tool: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no C compiler, each of the linkers makes artifacts that run, with and without the thread pool."""
+    (tmp_path / "bin").mkdir()
+    if tool == command:
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for name in ("CXX", "HOME", "XDG_CACHE_HOME"):  # a service may have no home
+        monkeypatch.delenv(name, raising=False)
+    assert linker(host().family, host().family)[0] == command
+    for threads in (1, 2):
+        model = network("cpu", threads=threads)
+        model.save(tmp_path / "m.convc")
+        np.testing.assert_array_equal(convc.load(tmp_path / "m.convc")(X), model(X))
+    if tool != "ld":
+        family = "aarch64" if X86 else "x86_64"
+        network(*(["aarch64"] if X86 else ["x86-64-v2"])).save(tmp_path / "other.convc")
+        (part,) = read_artifact(tmp_path / "other.convc")
+        assert machine(part.code) == {"x86_64": 62, "aarch64": 183}[family]
 
 
 # -- several in one artifact -------------------------------------------------------------------------------------------
@@ -149,6 +173,8 @@ def test_the_best_of_several_is_loaded(tmp_path: Path, monkeypatch: pytest.Monke
             loaded = convc.load(tmp_path / "m.so")
             assert loaded.description.details["mcpu"] == able  # type: ignore[attr-defined]
             assert_close(loaded(X), network(able)(X), tolerance=(1e-6, 0.0))
+            loaded.save(tmp_path / "again.so")
+            assert (tmp_path / "again.so").read_bytes() == (tmp_path / "m.so").read_bytes()
     monkeypatch.setattr(cpu_model, "host", lambda: Host("aarch64", "neoverse-n1", frozenset(["neon"])))
     with raises(ArtifactError, "x86-64-v2 and needs", "x86-64-v3 and needs", "x86_64 (this is aarch64)"):
         convc.load(tmp_path / "m.so")

@@ -70,6 +70,8 @@ class CudaModel(CompiledModel):
             if self._running is None:
                 device = self._open()
                 held = self._description.details["architectures"][choose(self.architectures, device.arch)]
+                if self._artifact:
+                    self._artifact.source.check()
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
                 self._running = Program(
                     device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made
