@@ -64,7 +64,7 @@ def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
             values = np.clip(rng.standard_normal(v.type.sizes), -3, 3).astype(np.float32)
         else:
             values = rng.integers(0, 2 if v.type.dtype == "bool" else 5, v.type.sizes)
-        feeds[v.name] = values.astype(v.type.numpy_dtype)
+        feeds[v.name] = np.asarray(values, v.type.numpy_dtype)
     return feeds
 
 

@@ -64,15 +64,22 @@ LAYERS: tuple[tuple[float, Callable[[Draw], Value]], ...] = (
     (1.5, heads.moved_quantized),
     (1, unusual.attribute),
     (1, unusual.far_norm),
+    (1, unusual.repeated),
     (1.5, loops.loop),
 )
+
+
+DTYPES = ("f32",) * 8 + ("f16",) * 3 + ("f64",)
+"""The dtypes of the first inputs: a third of the graphs begin in float16 or float64. Casts mix them."""
+SMALL_INPUT = 0.15
+"""The share of graphs that have an input of rank 0 or 1 too."""
 
 
 def generate(seed: int) -> Graph:
     """The graph of a seed."""
     d = Draw(seed)
     rank = d.pick((1, 1, 2, 2, 2, 2, 2, 2, 2, 3))
-    dtype = d.pick(("f32",) * 16 + ("f16", "f16", "f64"))
+    dtype = d.pick(DTYPES)
     shape = [d.pick((1, 1, 1, 2, 3)), d.pick(CHANNELS), *(d.pick(SIZES) for _ in range(rank))]
     if rank == 3:
         shape[2:] = [min(s, 9) for s in shape[2:]]
@@ -82,6 +89,8 @@ def generate(seed: int) -> Graph:
         d.input(TensorType(dtype, tuple(shape)))
         if d.chance(0.3):
             shape[1] = d.pick(CHANNELS)
+    if d.chance(SMALL_INPUT):
+        d.input(TensorType(dtype, d.pick(((), (1,), (shape[-1],), (d.pick(CHANNELS),)))))
     weights, draws = zip(*(layer for layer in LAYERS if d.chance(0.6)), strict=True)
     target = d.whole(1, 9)
     for _ in range(200):

@@ -1,4 +1,7 @@
-"""Random nodes at the edges of what is usual: attributes of the other sign, and norms of data far from zero."""
+"""Random nodes at the edges of what is usual.
+
+They are attributes of the other sign, norms of data far from zero, and one value as several operands of a node.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import math
 
 from convc.ir.graph import Value
 from convc.ir.ops import activations as a
-from convc.ir.ops.binary import Add
+from convc.ir.ops.binary import Add, Max, Min, Mul, Sub
 from convc.ir.ops.clip import Clip
+from convc.ir.ops.concat import Concat
+from convc.ir.ops.conv import Conv
 from convc.ir.ops.group_norm import GroupNorm
 from convc.ir.ops.instance_norm import InstanceNorm
 from convc.ir.ops.layer_norm import LayerNorm
+from convc.ir.ops.matmul import MatMul
 from convc.ir.ops.mean_variance_norm import MeanVarianceNorm
 
 from .draw import Draw
@@ -47,3 +53,25 @@ def far_norm(d: Draw) -> Value:
     if kind == "layer":
         return d.emit(LayerNorm(2), moved, d.uniform(tuple(space), 1.5), d.uniform(tuple(space), 0.5))
     return d.emit(MeanVarianceNorm(tuple(range(2, x.type.rank))), moved)
+
+
+def repeated(d: Draw) -> Value:
+    """A node that takes one value two or three times. A convolution takes it as data and as weight."""
+    kind = d.pick(("elementwise", "elementwise", "concat", "matmul", "conv"))
+    if kind == "elementwise":
+        op = d.pick((Add(), Sub(), Mul(), Max(), Min()))
+        x = d.floats(0)
+        return d.emit(op, x, x, exact=isinstance(op, Max | Min))
+    if kind == "concat":
+        x = d.floats()
+        return d.emit(Concat(d.whole(0, x.type.rank - 1)), *[x] * d.whole(2, 3), exact=True)
+    if kind == "matmul":
+        x = d.value(lambda v: v.type.is_float and v.type.rank > 1 and v.type.sizes[-1] == v.type.sizes[-2])
+        return d.emit(MatMul(), *[_scaled(d, x, x.type.sizes[-1])] * 2)
+    x = d.image()
+    return d.emit(Conv(), *[_scaled(d, x, math.prod(x.type.sizes[1:]))] * 2)
+
+
+def _scaled(d: Draw, x: Value, terms: int) -> Value:
+    """The value divided by the fourth root of the number of terms, so that its product with itself stays near 1."""
+    return d.emit(Mul(), x, d.filled((), terms**-0.25, x.type.dtype))
