@@ -24,6 +24,7 @@ from convc.ir.sizes import Dim
 from .cache import cache_key, disk_cache, through
 from .dynamic import DynamicModel, Keep
 from .reader import Reader, is_open, reader
+from .runtime.interrupts import interrupts_kept
 from .runtime.load import model_of
 from .runtime.model import CompiledModel, Model
 
@@ -94,14 +95,15 @@ def compile(
     model draws the same numbers (``ir/random.py``).
     ``dump_dir`` is a folder that receives the graph after every pass.
 
-    Raises subclasses of ``ConvcError``, whose messages name the node and the cause.
+    Raises subclasses of ``ConvcError``, whose messages name the node and the cause. An interrupt (Ctrl-C) is raised as
+    ``KeyboardInterrupt`` once the running call into LLVM ends, which takes up to half a minute for a large network.
     """
     _check_kinds(limits=(limits, Limits), keep=(keep, Keep), cache=(cache, bool))
     options = Options(target, threads, arch, precision, None if tuning is False else tuning)
     folder = Path(dump_dir) if dump_dir is not None else None
     if folder is not None:
         make_dump_folder(folder)  # before the long part, not after it
-    with guarded(limits), seeded(seed):
+    with guarded(limits), seeded(seed), interrupts_kept():
         recipe = Recipe(backend_of(options), options, folder, current())
         recipe.backend.units(options)  # raises for malformed options before the model is read
         if isinstance(shapes, Sequence):
@@ -180,7 +182,7 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
 
     def make(shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> CompiledModel:
         try:
-            with guarded(recipe.limits), seeded(seed):
+            with guarded(recipe.limits), seeded(seed), interrupts_kept():
                 graph = fix_shapes(found.graph(shapes, values), {})
                 return recipe.at(shapes, values).for_here().models(graph, cache)[0]
         except ConvcError as e:

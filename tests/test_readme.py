@@ -126,7 +126,7 @@ def shell(tmp_path: Path) -> Path:
     tools = clone / ".venv/bin"
     tools.mkdir(parents=True)
     for name, body in {
-        "python": f'case "$*" in "-m pytest"|"-m venv .venv") ;; *) exec {sys.executable} "$@";; esac',
+        "python": f'case "$*" in "-m pytest"*|"-m venv .venv") ;; *) exec {sys.executable} "$@";; esac',
         "python3": 'exec python "$@"',
         "convc": 'exec python -m convc "$@"',
         "pip": 'echo "$@" >> pip.log',

@@ -8,11 +8,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from convc.ir.errors import ArtifactError
 from convc.runtime.cpu.host import host
+from convc.runtime.files import temporary_folder
+from convc.runtime.interrupts import interrupts_kept
 
 from .machine_code import MachineCode
 
@@ -30,11 +30,13 @@ def link(code: MachineCode) -> bytes:
     """
     family = code.target.family
     try:
-        with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-            objects = [path.name for path in code.write(Path(folder))]
-            (Path(folder) / "exports").write_text(_EXPORTS)
+        with temporary_folder() as folder, interrupts_kept():
+            objects = [path.name for path in code.write(folder)]
+            (folder / "exports").write_text(_EXPORTS)
             command = [*linker(family, host().family), *objects]
-            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), folder)  # zig's home may be missing
+            caches = dict.fromkeys(
+                ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(folder)
+            )  # zig's home may be missing
             done = subprocess.run(
                 command,
                 cwd=folder,
@@ -47,7 +49,7 @@ def link(code: MachineCode) -> bytes:
             if done.returncode:
                 name = "zig" if "ziglang" in command else command[0]
                 raise ArtifactError(f"{name} failed to link the artifact: {(done.stderr or done.stdout).strip()}")
-            return (Path(folder) / "model.so").read_bytes()
+            return (folder / "model.so").read_bytes()
     except OSError as e:
         raise ArtifactError(f"cannot link the artifact in a temporary folder: {e}") from None
 

@@ -12,13 +12,13 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import tvm_ffi
 
 from convc.runtime.cpu.pool import LAUNCH, NEW
+from convc.runtime.files import temporary_folder
 
 from .target import Target
 
@@ -38,8 +38,8 @@ def pool_module(target: Target) -> Any:
         f'!llvm.module.flags = !{{!0}}\n!0 = !{{i32 2, !"tvm_target", !"{settings}"}}\n'
     )
     text = (Path(__file__).parent / "pool.ll").read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-        path = Path(folder) / "pool.ll"
+    with temporary_folder() as folder:
+        path = folder / "pool.ll"
         path.write_text(head + text, encoding="utf-8")
         return _load_ir(str(path), "ll")
 
@@ -78,8 +78,8 @@ def ir_of(source: Path) -> str:
 
 
 def _compiled(source: Path, family: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-        made = Path(folder) / "pool.ll"
+    with temporary_folder() as folder:
+        made = folder / "pool.ll"
         command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS.split(), "-target", f"{family}-linux-gnu.2.17"]
         subprocess.run([*command, "-o", str(made), str(source)], check=True)
         text = made.read_text(encoding="utf-8")

@@ -15,11 +15,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
 from convc.ir.errors import ConvcError
+from convc.runtime.interrupts import ending_soon, interrupts_kept
 from convc.version import __version__
 
 from .usage import UsageError
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _end_cleanly()
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with ending_soon({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}):
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
     except Terminated:
@@ -64,7 +66,7 @@ def _run(words: Sequence[str]) -> int:
     """Run the command that the words of the command line name; only its module is imported."""
     chosen = next((word for word in words if word in COMMANDS), None)
     version = "--version" in words and chosen is None
-    with _interrupts_kept():  # loading numpy or onnx may turn an interrupt into another error too
+    with interrupts_kept():  # loading numpy or onnx may turn an interrupt into another error too
         if not version:
             import_module("numpy")  # before an extension imports it, which would print the traceback of an interrupt
         parser = make_parser(() if version else COMMANDS if chosen is None else (chosen,))
@@ -77,7 +79,7 @@ def _run(words: Sequence[str]) -> int:
     from .options import once
 
     try:
-        with _interrupts_kept(), using(Limits(**once("--limit", getattr(args, "limit", []), "two values for limit"))):
+        with interrupts_kept(), using(Limits(**once("--limit", getattr(args, "limit", []), "two values for limit"))):
             args.command(args)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -93,46 +95,16 @@ def _run(words: Sequence[str]) -> int:
     return DONE
 
 
-@contextlib.contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` for an error that follows an interrupt.
-
-    TVM may turn the ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text. A handler of the
-    caller's own, and threads, which get no signals, are left alone.
-    """
-    noted = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        signal.default_int_handler(number, frame)
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except Exception as e:
-        if noted:
-            raise KeyboardInterrupt from e
-        raise
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """A parser for these commands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
     parser = argparse.ArgumentParser(
         prog="convc",
-        description="A deep-learning compiler for convolutional networks.",
-        epilog="example, in a clone of convc:\n"
-        "  convc build examples/lenet.onnx && convc run lenet.convc --input examples/digits/*.png --top 1\n\n"
+        description="A deep-learning compiler for convolutional networks.\n\n"
         "exit codes: 0 done, 1 failed (a file is missing, a model is refused), 2 wrong usage, 130 interrupted (Ctrl-C)",
+        epilog="example, in a clone of convc:\n"
+        "  convc build examples/lenet.onnx && convc run lenet.convc --input examples/digits/*.png --top 1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
         allow_abbrev=False,

@@ -16,7 +16,6 @@ import json
 import math
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from convc.ir.limits import current
 
 from ..reader import as_graph
 from ..runtime.artifact import is_artifact
+from ..runtime.files import temporary_folder
 from .engines import ENGINES
 from .footprint import footprint
 from .options import (
@@ -133,8 +133,8 @@ def main(args: argparse.Namespace) -> None:
     sizes = shape_sets(args)
     for model, given in ((m, s) for m in args.models for s in sizes):
         name = stem(model) + (f" {_brief(given)}" if len(sizes) > 1 else "")
-        with tempfile.TemporaryDirectory(prefix="convc-bench-") as folder:
-            path = Path(folder) / "model.onnx"
+        with temporary_folder("convc-bench-") as folder:
+            path = folder / "model.onnx"
             convc.save_onnx(as_graph(source(model), given, **choices(args)), path)
             for threads in args.threads:
                 progress(f"{name} on {threads} threads")

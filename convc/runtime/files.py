@@ -1,11 +1,36 @@
-"""Atomic writing of files, and the location of the cache folder."""
+"""Atomic writing of files, temporary folders, and the location of the cache folder."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+_temporary: set[str] = set()
+"""The temporary files and folders that exist now."""
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str = "convc-") -> Iterator[Path]:
+    """A temporary folder, which is removed in the end, and by ``remove_temporary``."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        _temporary.add(folder)
+        try:
+            yield Path(folder)
+        finally:
+            _temporary.discard(folder)
+
+
+def remove_temporary() -> None:
+    """Remove the temporary files and folders of this process, which is about to end at once."""
+    for path in list(_temporary):
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> None:
@@ -23,6 +48,7 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
         return
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".convc-", suffix=".part")
     aside = Path(name)
+    _temporary.add(name)
     try:
         with os.fdopen(handle, "wb") as f:
             f.writelines(chunks)
@@ -33,6 +59,8 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    finally:
+        _temporary.discard(name)
 
 
 def cache_folder() -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,4 +56,33 @@ def test_termination_leaves_no_temporary_folder(folder: Path, monkeypatch: pytes
     process.send_signal(signal.SIGTERM)
     assert process.stderr.read() == b""
     assert process.wait() == 143
+    assert not list((folder / "temporary").iterdir())
+
+
+BLOCKED = """
+import ctypes
+from convc.runtime.files import temporary_folder
+def net():
+    with temporary_folder():
+        print("ready", flush=True)
+        lock, take = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+        take(lock)
+        take(lock)  # waits for itself, whatever signals come
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is glibc's")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_long_call(number: int, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call into TVM of half a minute does not hold up the end, nor leaves its temporary files."""
+    (folder / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder / "temporary"))
+    Path("blocked.py").write_text(BLOCKED)
+    process = spawn("inspect", "blocked.py:net", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    assert process.wait(10) == code
+    assert process.stderr.read() == b""
     assert not list((folder / "temporary").iterdir())

@@ -7,11 +7,11 @@ import ctypes
 import itertools
 import os
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
+
+from ..files import temporary_folder
 
 MAIN = "convc_main"
 """The name of the function that runs the network."""
@@ -73,8 +73,8 @@ def _load(code: bytes | memoryview) -> ctypes.CDLL:
             return ctypes.CDLL(f"/proc/self/fd{way}{descriptor}")
         finally:
             os.close(descriptor)
-    with tempfile.TemporaryDirectory(prefix="convc-") as folder:
-        library = Path(folder) / f"model{'.dylib' if sys.platform == 'darwin' else '.so'}"
+    with temporary_folder() as folder:
+        library = folder / f"model{'.dylib' if sys.platform == 'darwin' else '.so'}"
         library.write_bytes(code)
         return ctypes.CDLL(str(library))
 

@@ -1,0 +1,84 @@
+"""Interrupts (Ctrl-C) and SIGTERM while code that is not Python runs, which may take half a minute in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from types import FrameType
+
+from .files import remove_temporary
+
+GRACE = 1.0
+"""The seconds that Python code has to end a process by itself, after a signal that asks for it."""
+
+
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` for an error that follows an interrupt.
+
+    TVM may turn the ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text. A handler of the
+    caller's own, and threads, which get no signals, are left alone.
+    """
+    noted = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as e:
+        if noted:
+            raise KeyboardInterrupt from e
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def ending_soon(codes: Mapping[int, int]) -> Iterator[None]:
+    """End the process soon after a signal, also while the main thread is in a long call that is not Python.
+
+    ``codes`` gives the exit code for each signal. The signal's handler, which Python runs once the call returns, has
+    ``GRACE`` seconds to end the ``with`` block. After these a thread removes convc's temporary files and ends the
+    process. It is for a program of our own: where another one waits for signals already, or outside the main thread,
+    nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] in codes and not ended.wait(GRACE):
+                remove_temporary()
+                os._exit(codes[number[0]])
+        os.close(reader)
+
+    if before == -1:
+        threading.Thread(target=watch, name="convc-signals", daemon=True).start()
+    try:
+        if before != -1:
+            signal.set_wakeup_fd(before)
+        yield
+    finally:
+        ended.set()
+        if before == -1:
+            signal.set_wakeup_fd(before)
+        else:
+            os.close(reader)
+        os.close(writer)
