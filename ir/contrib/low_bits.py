@@ -72,3 +72,45 @@ def _unpacked(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     weights = (1 << np.arange(bits)).astype(np.uint8)
     numbers: np.ndarray = (ones * weights).sum(-1, dtype=np.uint8)
     return numbers
+
+
+_FP4 = np.float32([0, 0.0625 / 12, 8 / 12, 1, 4 / 12, 6 / 12, 2 / 12, 3 / 12])
+_LEVELS = (
+    np.concatenate([_FP4, -_FP4]),
+    np.float32([
+        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+        -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+        0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    ]),
+)  # fmt: skip
+"""The numbers that 4 bits stand for, by ``quant_type``: FP4, and NF4 (Dettmers et al. 2023, QLoRA, appendix E)."""
+
+
+@operator(
+    "MatMulBnb4", "A B absmax",
+    K="int!", N="int!", block_size="int!", quant_type="int!", training_mode="int", transB="int",
+)  # fmt: skip
+def _import_mat_mul_bnb4(n: ImportNode) -> Any:
+    """Import ``a @ w.T``, or without ``transB`` ``a @ w``, with a weight ``N K`` of 4-bit floats, unpacked here.
+
+    The weight is flat, two numbers in a byte, the first in the high bits. Each block of ``block_size`` numbers has a
+    factor.
+    """
+    rows, columns, block = (positive(n, name) for name in ("N", "K", "block_size"))
+    kind, count = n.attr("quant_type"), rows * columns
+    need(n, kind in (0, 1), f"attribute 'quant_type' is {kind}; it must be 0 (FP4) or 1 (NF4)")
+    check_made(TensorType("f32", (rows, columns)), f"{n.describe()}: its weight")
+    packed, factors = n.const(1, "weight"), n.const(2, "factors")
+    assert packed is not None
+    assert factors is not None
+    stored = -(-count // 2)
+    need(n, packed.dtype == np.uint8 and packed.size == stored,
+         f"its weight holds {packed.size} {packed.dtype}, not {stored} bytes for N={rows}, K={columns}")  # fmt: skip
+    need(n, factors.size == -(-count // block),
+         f"it has {factors.size} factors, not {-(-count // block)}, one for each block of {block}")  # fmt: skip
+    codes = np.stack([packed.reshape(-1) >> 4, packed.reshape(-1) & 15], -1).reshape(-1)[:count]
+    scale = factors.astype(np.float32).reshape(-1)[np.arange(count) // block]
+    weight = (_LEVELS[kind][codes] * scale).reshape(rows, columns)
+    a = n.input(0)
+    turned = weight.T if n.attr("transB", 1) else weight
+    return n.call("MatMul", a, n.constant(np.ascontiguousarray(turned).astype(a.type.numpy_dtype), "weight"))

@@ -317,6 +317,23 @@ def test_mat_mul_n_bits(bits: int) -> None:
         check("MatMulNBits", a, w, scales, None, order, **attrs)
 
 
+@pytest.mark.parametrize("kind", [0, 1], ids=["fp4", "nf4"])
+def test_mat_mul_of_four_bit_floats(kind: int) -> None:
+    """Every code occurs, and rows do not begin with a block."""
+    columns, inner, block = 6, 40, 16
+    w, factors = whole(U8, columns * inner // 2), floats(columns * inner // block, low=0.1, high=2)
+    attrs = {"K": inner, "N": columns, "block_size": block, "quant_type": kind}
+    check("MatMulBnb4", floats(2, 3, inner), w, factors, **attrs)
+    a = floats(3, columns)
+    (eye,) = compiled("MatMulBnb4", np.eye(inner, dtype=np.float32), w, factors, **attrs)
+    (back,) = compiled("MatMulBnb4", a, w, factors, transB=0, **attrs)
+    np.testing.assert_allclose(back, a @ eye.T, rtol=1e-4, atol=1e-5)
+    half = compiled("MatMulBnb4", a.astype(np.float16), w, factors.astype(np.float16), transB=0, **attrs)[0]
+    np.testing.assert_allclose(half, back, rtol=4e-3, atol=2e-2)
+    with raises(convc.ModelFileError, "MatMulBnb4 node 'n1': it has 14 factors, not 15"):
+        compiled("MatMulBnb4", floats(2, inner), w, factors[:-1], **attrs)
+
+
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_dynamically_quantized_lstm(direction: str) -> None:
     """ONNX Runtime rounds the hidden state to 8 bits in each step, which moves the results by about 0.01."""
