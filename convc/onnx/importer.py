@@ -315,11 +315,18 @@ class _Importer:
         scope: Scope,
         defaults: Attributes | None = None,
     ) -> list[Item]:
-        """Import the body of a function in place of a call, with the call's attributes, and return its outputs."""
+        """Import the body of a function in place of a call, with the call's attributes, and return its outputs.
+
+        Errors name the call, which the user knows, before the node of the body.
+        """
         given = {name: v for name, v in zip(f.input, items, strict=False) if v is not None}
         wanted = [o for o, name in zip(f.output, n.proto.output, strict=False) if name in scope.read]
         graph = onnx.GraphProto(node=body_of(f, n.proto, given, defaults or {}))
-        inner = self.scope(graph, given, wanted, opsets, scope.depth + 1)
+        try:
+            inner = self.scope(graph, given, wanted, opsets, scope.depth + 1)
+        except ConvcError as e:
+            e.within(f"{n.describe()}, in its function body")
+            raise
         made: list[Item] = []
         for o in f.output:
             item = inner.find(o) if o in wanted else None

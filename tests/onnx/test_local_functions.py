@@ -133,3 +133,14 @@ def test_refused(calls: list[onnx.NodeProto], functions: list[onnx.FunctionProto
     with pytest.raises(ModelFileError) as e:
         convc.load_onnx(model(calls, functions))
     assert all(part in str(e.value) for part in parts), str(e.value)
+
+
+def test_an_error_in_a_body_names_the_call() -> None:
+    """The user knows the nodes of the model, and not those of bodies, of functions in functions, and of schemas."""
+    inner = function("Inner", [node("Elu", ["a"], ["t"]), node("Expand", ["t", "t"], ["b"])])
+    outer = function("Outer", [call("Inner", "a", "b")])
+    with pytest.raises(convc.ConvcError) as raised:
+        convc.load_onnx(model([call("Outer", "x", "y")], [inner, outer]))
+    message = str(raised.value)
+    assert message.startswith("Outer node 'call_y', in its function body: Inner node 'call_y/call_b', in its function")
+    assert "Expand node 'call_y/call_b/Expand'" in message
