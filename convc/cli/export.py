@@ -2,7 +2,7 @@
 
 examples, in a clone of convc:
   convc export examples/networks.py:resnet18 --shape x=1,3,224,224 -o resnet18.onnx
-  convc export stages/04_fuse.txt -o fused.onnx    # a graph that convc build --dump-dir stages wrote
+  convc export stages/08_fold_constants.txt -o folded.onnx    # a graph that convc build --dump-dir stages wrote
 """
 
 from __future__ import annotations
