@@ -68,9 +68,11 @@ def _bandwidth(graph: Graph, machine: Machine) -> float:
 
 
 def _is_blocked(graph: Graph, node: Node) -> bool:
-    """Whether a node reads packed weights and makes float32 data in blocks of channels."""
+    """Whether a node reads row-major weights that are packed for it, and makes float32 data in blocks of channels."""
     packed = graph.producers.get(node.inputs[1].name) if len(node.inputs) > 1 else None
     if packed is None or not isinstance(packed.op, Relayout):
+        return False
+    if packed.inputs[0].type.layout is not None:  # a weight that is computed, and in blocks where it is made
         return False
     out = node.output.type
     return out.layout is not None and out.dtype == "f32"
