@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 from support.oracles import Feeds, run_onnxruntime, run_reference
 
 from convc.ir.builder import Builder
@@ -25,6 +26,8 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.cum_sum import Cumulative
 from convc.ir.ops.loop import Loop
 from convc.onnx.export import to_onnx
+
+from .shrink import has_empties
 
 EPSILON = {"f16": 2.0**-11, "f32": 2.0**-24, "f64": 2.0**-24}
 """The relative error of one rounding. It holds for float64 graphs too, which ONNX Runtime runs in float32."""
@@ -71,11 +74,8 @@ def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
 def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
     """The right value of every output, by ONNX Runtime. Raises ``Unclear``."""
     wide = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in feeds.items()}
-    try:
-        plain = run_onnxruntime(to_onnx(held_in("f32", graph)), wide, optimized=False)
-        noisy = [run_onnxruntime(to_onnx(held_in("f32", graph, seed)), wide, optimized=False) for seed in (1, 2)]
-    except Exception as e:  # it raises errors of many kinds
-        raise Unclear(f"ONNX Runtime: {str(e)[:300]}") from e
+    models = [to_onnx(held_in("f32", graph, noise)) for noise in (None, 1, 2)]
+    plain, *noisy = _results(models, wide, has_empties(graph))
     found = []
     for i, (v, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True)):
         y = plain[i]
@@ -88,6 +88,23 @@ def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
         least = FLOOR * EPSILON[v.type.dtype] * float(np.abs(y).max(initial=0))
         found.append(Truth(name, y, SAFETY * moved + least if moved or loses_digits(graph) else 0.0))
     return found
+
+
+def _results(models: Sequence[onnx.ModelProto], feeds: Feeds, empties: bool) -> list[list[np.ndarray]]:
+    """The results of each model by ONNX Runtime. Raises ``Unclear``.
+
+    It refuses some ops of tensors without elements, such as Conv. With ``empties``, onnx's reference decides then.
+    """
+    try:
+        return [run_onnxruntime(m, feeds, optimized=False) for m in models]
+    except Exception as e:  # it raises errors of many kinds
+        refusal = f"ONNX Runtime: {str(e)[:300]}"
+    if not empties:
+        raise Unclear(refusal)
+    try:
+        return [run_reference(m, feeds) for m in models]
+    except Exception as e:  # as does the reference
+        raise Unclear(f"{refusal}; onnx.reference: {str(e)[:300]}") from e
 
 
 def loses_digits(graph: Graph) -> bool:
@@ -112,7 +129,7 @@ def exonerates(graph: Graph, feeds: Feeds, truths: Sequence[Truth], got: Sequenc
     # The worst node may amplify the rounding of its inputs to float32, so ONNX Runtime is allowed ten times the error.
     closer = [
         Truth(t.name, y, max(t.error, float(np.abs(y - t.value).max(initial=0)) / 10))
-        if t.value.dtype.kind == "f"
+        if t.value.dtype.kind == "f" and t.value.shape == y.shape
         else t
         for t, y in zip(truths, right, strict=True)
     ]
@@ -165,7 +182,7 @@ def _noise(node: Node) -> float:
         or (isinstance(node.op, Cast) and not rounds(node))
     ):
         return 0.0
-    terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / out.numel
+    terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / max(out.numel, 1)
     if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may depend on all others
         terms = node.inputs[0].type.numel
     widest = WINOGRAD if isinstance(node.op, Conv) and out.dtype == "f32" else 1

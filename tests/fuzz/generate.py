@@ -73,6 +73,10 @@ DTYPES = ("f32",) * 8 + ("f16",) * 3 + ("f64",)
 """The dtypes of the first inputs: a third of the graphs begin in float16 or float64. Casts mix them."""
 SMALL_INPUT = 0.15
 """The share of graphs that have an input of rank 0 or 1 too."""
+EMPTY = 0.08
+"""The share of graphs in which an input has a size of 0: its batch, its channels or a spatial size."""
+WILD = 0.0
+"""The share of graphs with an input that holds NaN, infinities, negative zeros or denormal numbers."""
 
 
 def generate(seed: int) -> Graph:
@@ -85,12 +89,16 @@ def generate(seed: int) -> Graph:
         shape[2:] = [min(s, 9) for s in shape[2:]]
     elif d.chance(0.4):
         shape[2:] = [shape[2]] * rank
-    for _ in range(d.pick((1, 1, 1, 2))):
-        d.input(TensorType(dtype, tuple(shape)))
+    empty, wild = d.chance(EMPTY), d.chance(WILD)
+    for i in range(d.pick((1, 1, 2, 3) if empty or wild else (1, 1, 1, 2))):
+        at = d.whole(0, rank + 1)
+        sizes = [0 if empty and i == 0 and a == at else size for a, size in enumerate(shape)]
+        d.input(TensorType(dtype, tuple(sizes)), wild and (i == 0 or d.chance(0.2)))
         if d.chance(0.3):
             shape[1] = d.pick(CHANNELS)
     if d.chance(SMALL_INPUT):
-        d.input(TensorType(dtype, d.pick(((), (1,), (shape[-1],), (d.pick(CHANNELS),)))))
+        small = ((), (1,), (shape[-1],), (d.pick(CHANNELS),))
+        d.input(TensorType(dtype, d.pick((*small, (0,)) if empty else small)))
     weights, draws = zip(*(layer for layer in LAYERS if d.chance(0.6)), strict=True)
     target = d.whole(1, 9)
     for _ in range(200):

@@ -35,8 +35,8 @@ def recurrent(d: Draw) -> Value:
     op = d.pick((LSTM, GRU, RNN))
     steps, batch, width = x.type.sizes
     hidden = d.pick((1, 3, 5, 8, 16))
-    gates = d.emit(Einsum("tbi,ig->tbg"), x, d.uniform((width, op.gates * hidden), math.sqrt(3 / width)))
-    weight = d.uniform((hidden, op.gates * hidden), math.sqrt(3 / hidden))
+    gates = d.emit(Einsum("tbi,ig->tbg"), x, d.uniform((width, op.gates * hidden), d.bound(width)))
+    weight = d.uniform((hidden, op.gates * hidden), d.bound(hidden))
     made = op(reverse=d.chance(0.4))
     extra = [d.uniform(shape, 0.5) for shape in [made.extra(hidden)] if shape]
     lengths = d.array([steps if d.chance(0.7) else d.whole(1, steps) for _ in range(batch)], np.int32)
@@ -50,7 +50,7 @@ def einsum(d: Draw) -> Value:
     last = x.type.sizes[-1]
     kind = d.pick(("right", "batched", "outer", "diagonal"))
     if kind == "right":
-        w = d.uniform((last, d.pick((1, 4, 7))), math.sqrt(3 / last), x.type.dtype)
+        w = d.uniform((last, d.pick((1, 4, 7))), d.bound(last), x.type.dtype)
         return d.emit(Einsum(f"{letters},{letters[-1]}z->{letters[:-1]}z"), x, w)
     if kind == "batched":
         return d.emit(
@@ -63,7 +63,7 @@ def einsum(d: Draw) -> Value:
 
 
 def sample_grid(d: Draw) -> Value:
-    x = d.value(lambda v: v.type.rank in (4, 5) and v.type.dtype == "f32")
+    x = d.value(lambda v: v.type.rank in (4, 5) and v.type.dtype == "f32", finite=True)
     rank = x.type.rank - 2
     out = [d.whole(1, 6) for _ in range(rank)]
     grid = d.uniform((x.type.sizes[0], *out, rank), 1.3)
@@ -72,7 +72,7 @@ def sample_grid(d: Draw) -> Value:
 
 
 def deformed_conv(d: Draw) -> Value:
-    x = d.value(lambda v: v.type.rank == 4 and v.type.dtype == "f32")
+    x = d.value(lambda v: v.type.rank == 4 and v.type.dtype == "f32", finite=True)
     kernel, strides, pads, dilations = windows(d, x)
     n, c, *size = x.type.sizes
     group, offsets = d.pick(d.divisors(c)), d.pick(d.divisors(c))
@@ -81,7 +81,7 @@ def deformed_conv(d: Draw) -> Value:
     reach = [(k - 1) * r + 1 for k, r in zip(kernel, dilations, strict=True)]
     space = [(s + sum(p) - k) // t + 1 for s, p, k, t in zip(size, pads, reach, strides, strict=True)]
     taps = offsets * math.prod(kernel)
-    w = d.uniform((outputs, c // group, *kernel), math.sqrt(3 / (c // group * math.prod(kernel))))
+    w = d.uniform((outputs, c // group, *kernel), d.bound(c // group * math.prod(kernel)))
     operands = [x, w, d.uniform((n, 2 * taps, *space), 1.5)]
     operands += [d.uniform((outputs,), 0.5)] if op.has_bias else []
     operands += [d.uniform((n, taps, *space), 1.0)] if op.has_mask else []
@@ -93,7 +93,7 @@ def moved_quantized(d: Draw) -> Value:
 
     Often the scale is the same, as quantizers write it.
     """
-    x = d.exactly(lambda v: v.type.dtype == "f32" and v.type.rank > 0)
+    x = d.value(lambda v: v.type.dtype == "f32" and v.type.rank > 0, exact=True, finite=True)
     dtype = d.pick(("u8", "i8"))
     how = [
         d.array(2.0 ** d.whole(-7, -4), np.float32),
@@ -125,7 +125,7 @@ def dequantized_conv(d: Draw, x: Value) -> Value:
     size = (outputs, x.type.sizes[1], *kernel)
     w = d.array(np.array([d.whole(-127, 127) for _ in range(math.prod(size))]).reshape(size), np.int8)
     scales = () if d.chance(0.3) else (outputs,)
-    low = -round(math.log2(70 * math.sqrt(math.prod(size[1:]))))
+    low = -round(math.log2(70 * math.sqrt(max(math.prod(size[1:]), 1))))
     scale = d.array(
         2.0 ** np.array([d.whole(low, low + 1) for _ in range(math.prod(scales))]).reshape(scales), np.float32
     )
@@ -140,7 +140,7 @@ def quantized(d: Draw) -> Value:
 
     ONNX Runtime has no 3-D ConvInteger.
     """
-    x = d.exactly(lambda v: v.type.dtype == "f32" and 2 <= v.type.rank <= 4)
+    x = d.value(lambda v: v.type.dtype == "f32" and 2 <= v.type.rank <= 4, exact=True, finite=True)
     channels = x.type.sizes[1]
     dtype = d.pick(("u8", "u8", "i8"))
     kind = np.uint8 if dtype == "u8" else np.int8
@@ -159,5 +159,5 @@ def quantized(d: Draw) -> Value:
     w = d.array(np.array([d.whole(-128, 127) for _ in range(math.prod(size))]).reshape(size), np.int8)
     w_zero = d.array(0 if d.chance(0.7) else d.whole(-5, 5), np.int8)
     total = d.emit(ConvInteger(strides, pads, dilations, group), q, w, zero, w_zero, exact=True)
-    spread = d.array(2.0 ** -round(math.log2(5000 * math.sqrt(math.prod(size[1:])))), np.float32)
+    spread = d.array(2.0 ** -round(math.log2(5000 * math.sqrt(max(math.prod(size[1:]), 1)))), np.float32)
     return d.emit(Dequantize(1), total, spread, exact=True)

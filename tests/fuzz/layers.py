@@ -50,7 +50,7 @@ def windows(d: Draw, x: Value) -> tuple[Ints, Ints, Pads, Ints]:
 
     kernel = each(KERNELS)
     if d.chance(0.8):
-        kernel = tuple(min(k, s) for k, s in zip(kernel, x.type.sizes[2:], strict=True))
+        kernel = tuple(max(min(k, s), 1) for k, s in zip(kernel, x.type.sizes[2:], strict=True))
     strides, dilations = each((1, 1, 1, 2, 2, 3)), each((1, 1, 1, 1, 2, 3))
     how = d.pick(("none", "same", "same", "any"))
     if how == "none":
@@ -69,12 +69,12 @@ def conv(d: Draw) -> Value:
     channels, group = x.type.sizes[1], 1
     outputs = d.pick(CHANNELS)
     if d.chance(0.2):
-        group, outputs = channels, channels * d.pick((1, 1, 1, 2))
+        group, outputs = max(channels, 1), max(channels, 1) * d.pick((1, 1, 1, 2))
     elif d.chance(0.25):
         group = d.pick(d.divisors(channels))
         outputs = channels if d.chance(0.5) else group * d.pick((1, 2, 3, 5, 8, 16))
     fan_in = channels // group * math.prod(kernel)
-    w = parameter(d, (outputs, channels // group, *kernel), math.sqrt(3 / fan_in), x.type.dtype)
+    w = parameter(d, (outputs, channels // group, *kernel), d.bound(fan_in), x.type.dtype)
     bias = [parameter(d, (outputs,), 0.5, x.type.dtype)] if d.chance(0.6) else []
     y = d.emit(Conv(strides, pads, dilations, group), x, w, *bias)
     return batch_norm(d, y) if d.chance(0.25) else y
@@ -89,7 +89,7 @@ def conv_transpose(d: Draw) -> Value:
     reach = [r * (k - 1) for k, r in zip(kernel, dilations, strict=True)]
     pads = tuple((d.whole(0, r), d.whole(0, r)) if d.chance(0.5) else (0, 0) for r in reach)
     extra = tuple(d.whole(0, s - 1) if d.chance(0.3) else 0 for s in strides)  # ONNX Runtime takes no more
-    bound = math.sqrt(3 * math.prod(strides) / (channels // group * math.prod(kernel)))
+    bound = math.sqrt(math.prod(strides)) * d.bound(channels // group * math.prod(kernel))
     w = parameter(d, (channels, per_group, *kernel), bound, x.type.dtype)
     bias = [parameter(d, (per_group * group,), 0.5, x.type.dtype)] if d.chance(0.5) else []
     return d.emit(ConvTranspose(strides, pads, dilations, extra, group), x, w, *bias)
@@ -111,7 +111,7 @@ def pool(d: Draw) -> Value:
 
 def max_pool_indices(d: Draw) -> Value:
     """A MaxPool with indices, of exact data alone, since the indices jump where elements are nearly equal."""
-    x = d.exactly(lambda v: v.type.is_float and 3 <= v.type.rank <= 5)
+    x = d.image(exact=True)
     kernel, strides, pads, dilations = windows(d, x)
     pads = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(pads, kernel, strict=True))
     op = MaxPool(kernel, strides, pads, dilations, d.chance(0.3), True, d.chance(0.3))
@@ -179,7 +179,7 @@ def matmul(d: Draw) -> Value:
     """A matrix product with a constant, or with another value that is made to fit."""
     x = d.floats(1, 5)
     inner = x.type.sizes[-1]
-    bound = math.sqrt(3 / inner)
+    bound = d.bound(inner)
     if d.chance(0.3):
         y = d.value(lambda v: v.type.dtype == x.type.dtype and v.type.rank > 1 and v.type.sizes[-2] == inner)
         return d.emit(MatMul(), x, y)
@@ -194,7 +194,7 @@ def matmul(d: Draw) -> Value:
 def gemm(d: Draw, x: Value, columns: int) -> Value:
     trans_a, trans_b = d.chance(0.2), d.chance(0.5)
     rows, inner = x.type.sizes[::-1] if trans_a else x.type.sizes
-    w = parameter(d, (columns, inner) if trans_b else (inner, columns), math.sqrt(3 / inner), x.type.dtype)
+    w = parameter(d, (columns, inner) if trans_b else (inner, columns), d.bound(inner), x.type.dtype)
     shape = d.pick([None, (columns,), (columns,), (1, columns), (rows, 1), (rows, columns), ()])
     c = [] if shape is None else [parameter(d, shape, 0.5, x.type.dtype)]
     op = Gemm(d.pick((1.0, 1.0, 0.5)), d.pick((1.0, 1.0, 2.0, 0.0)), trans_a, trans_b)

@@ -38,19 +38,20 @@ def loop(d: Draw) -> Value:
     """A loop whose body may hold another one."""
     scanned, steps = [], d.pick((1, 2, 3, 5, 6, 8, 13, 40))
     if d.chance(0.6):
-        scanned.append(d.value(lambda v: v.type.rank > 0 and 1 < v.type.sizes[0] <= 40))
+        scanned.append(d.value(lambda v: v.type.rank > 0 and v.type.sizes[0] <= 40 and v.type.sizes[0] != 1))
         steps = scanned[0].type.sizes[0]
     if not scanned or d.chance(0.3):
         scanned.append(d.array(np.arange(steps), np.int64))
     states = [d.value(lambda v: v.type.numel <= LARGEST) for _ in range(d.pick((0, 1, 1, 2, 3)))]
     captured = [d.value(lambda v: v.type.numel <= LARGEST) for _ in range(d.pick((0, 0, 1, 2)))]
     inner = Draw(d.whole(0, 1 << 30))
+    wild = any(v.name in d.wild for v in (*states, *scanned, *captured))
     for v in states:
-        inner.input(v.type)
-    inner.exact.clear()  # a state need not stay exact
+        inner.input(v.type, wild)
+    inner.exact.clear()  # a state need not stay exact, nor finite
     for v in (*scanned, *captured):
         is_scanned = len(inner.values) < len(states) + len(scanned)
-        made = inner.input(v.type.with_shape(v.type.sizes[1:]) if is_scanned else v.type)
+        made = inner.input(v.type.with_shape(v.type.sizes[1:]) if is_scanned else v.type, v.name in d.wild)
         if v.name not in d.exact:
             inner.exact.discard(made.name)
     target = d.whole(1, 5)

@@ -120,15 +120,16 @@ def pad(d: Draw) -> Value:
 
 
 def resize(d: Draw) -> Value:
-    """A nearest-neighbour resize.
+    """A resize to the nearest neighbours, or between neighbours of finite data.
 
-    For its factors no position lies exactly between two elements, where float32 could decide otherwise than exact
-    arithmetic.
+    For the factors of the former no position lies exactly between two elements, where float32 could decide otherwise
+    than exact arithmetic.
     """
-    x = d.image()
+    nearest = d.chance(0.5)
+    x = d.image(finite=not nearest)
     rank = x.type.rank - 2
     axes = tuple(range(2, rank + 2))
-    if d.chance(0.5):
+    if nearest:
         scales = (d.pick((2.0, 2.0, 3.0, 4.0, 0.5)),) * rank
         how = d.pick(
             (("half_pixel", "round_prefer_floor"), ("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil"))
@@ -192,6 +193,6 @@ def squeeze_and_excite(d: Draw) -> Value:
     c, dtype, ones = x.type.sizes[1], x.type.dtype, (1,) * (x.type.rank - 2)
     inner = max(c // 4, 1)
     mean = d.emit(d.pick((GlobalAveragePool(), r.ReduceMean(tuple(range(2, x.type.rank))))), x)
-    down = d.emit(Conv(), mean, d.uniform((inner, c, *ones), math.sqrt(3 / c), dtype), d.uniform((inner,), 0.5, dtype))
-    up = d.emit(Conv(), d.emit(Relu(), down), d.uniform((c, inner, *ones), math.sqrt(3 / inner), dtype))
+    down = d.emit(Conv(), mean, d.uniform((inner, c, *ones), d.bound(c), dtype), d.uniform((inner,), 0.5, dtype))
+    up = d.emit(Conv(), d.emit(Relu(), down), d.uniform((c, inner, *ones), d.bound(inner), dtype))
     return d.emit(Mul(), x, d.emit(Sigmoid(), up))

@@ -139,12 +139,12 @@ def power(d: Draw) -> Value:
 
 def cast(d: Draw) -> Value:
     """A cast between floats, or from an exact value to any dtype and back."""
-    x = d.value(lambda v: True)
+    x = d.value()
     if x.type.is_float and d.chance(0.7):
         to = d.pick([t for t in ("f16", "f32", "f32", "f64") if t != x.type.dtype])
         return d.emit(Cast(to), x, exact=(x.type.dtype, to) in (("f16", "f32"), ("f16", "f64"), ("f32", "f64")))
-    if x.name not in d.exact:
-        raise ShapeError("rounding to integers jumps")
+    if x.name not in d.exact or x.name in d.wild:
+        raise ShapeError("rounding to integers jumps, and NaN is no integer")
     to = "f32" if not x.type.is_float else d.pick(("i32", "i64", "i8", "bool"))
     return d.emit(Cast(to), x, exact=True)
 
@@ -153,15 +153,15 @@ def jump(d: Draw) -> Value:
     """An op that is not continuous, on exact operands."""
     kind = d.pick(("round", "compare", "compare", "arg", "logic", "where", "where"))
     if kind == "logic":
-        x = d.exactly(lambda v: v.type.dtype == "bool")
+        x = d.value(lambda v: v.type.dtype == "bool", exact=True)
         op = d.pick((Not, And, Or, Xor))
         return d.emit(op(), *((x,) if op is Not else (x, d.alike(x))), exact=True)
     if kind == "where":
         x = d.floats()
-        condition = d.exactly(lambda v: v.type.dtype == "bool" and v.type.shape == x.type.shape)
+        condition = d.value(lambda v: v.type.dtype == "bool" and v.type.shape == x.type.shape, exact=True)
         other = d.alike(x) if d.chance(0.7) else d.filled((), d.number(-1, 1), x.type.dtype)
         return d.emit(Where(), condition, x, other, exact=True)
-    x = d.exactly(lambda v: v.type.is_float and v.type.rank > 0)
+    x = d.floats(exact=True)
     if kind == "round":
         return d.emit(d.pick((u.Round, u.Floor, u.Ceil, u.Sign))(), x, exact=True)
     if kind == "arg":

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from convc.ir.errors import ShapeError
 from convc.ir.graph import Value
 from convc.ir.ops import logical as b
 from convc.ir.ops.binary import Add, Div, Max, Min, Mod, Mul, Sub
@@ -27,13 +26,13 @@ INTEGERS = ("i32", "i64", "i8", "u8")
 
 def top_k(d: Draw) -> Value:
     """A TopK, with its values and its indices."""
-    x = d.exactly(lambda v: v.type.dtype in ("f32", "i32", "i64") and v.type.rank > 0)
+    x = d.value(lambda v: v.type.dtype in ("f32", "i32", "i64") and v.type.rank > 0, exact=True)
     axis = d.whole(0, x.type.rank - 1)
     return d.emit(TopK(d.whole(1, x.type.sizes[axis]), axis, d.chance(0.6)), x, exact=True)
 
 
 def hardmax(d: Draw) -> Value:
-    x = d.exactly(lambda v: v.type.is_float and v.type.rank > 0)
+    x = d.floats(exact=True)
     return d.emit(Hardmax(d.whole(-x.type.rank, x.type.rank - 1)), x, exact=True)
 
 
@@ -83,14 +82,14 @@ def triangle(d: Draw) -> Value:
 
 
 def one_hot(d: Draw) -> Value:
-    x = d.exactly(lambda v: v.type.dtype == "i64" and v.type.rank < 4)
+    x = d.value(lambda v: v.type.dtype == "i64" and v.type.rank < 4, exact=True)
     values = d.array([d.number(-1, 0), d.number(0, 1)], np.float32)
     return d.emit(OneHot(d.whole(1, 6), d.whole(-x.type.rank - 1, x.type.rank)), x, values, exact=True)
 
 
 def integers(d: Draw) -> Value:
     """Integer arithmetic on exact values. Divisors are not 0, and few results leave the range."""
-    x = d.exactly(lambda v: v.type.rank < 5)
+    x = d.value(lambda v: v.type.rank < 5, exact=True, finite=True)
     dtype = d.pick(("i32", "i32", "i64"))
     y = x if x.type.dtype == dtype else d.emit(Cast(dtype), x, exact=True)
     shape = tuple(1 if d.chance(0.5) else s for s in y.type.sizes)
@@ -103,6 +102,4 @@ def integers(d: Draw) -> Value:
 
 def _indices(d: Draw, shape: tuple[int, ...] | list[int], size: int) -> np.ndarray:
     """Random indices into an axis of this size, some of them negative."""
-    if size < 1:
-        raise ShapeError("there is nothing to select")
     return np.array([d.whole(-size, size - 1) for _ in range(math.prod(shape))], np.int64).reshape(shape)

@@ -119,10 +119,15 @@ def rebuilt(graph: Graph, retype: Retype = lambda t: t, op: Callable[[Node], Op]
         for n in graph.nodes:
             made = b.reinfer(replace(n, op=op(n)), tuple(env[v.name] for v in n.inputs))
             env.update((v.name, v) for v in made)
-        if all(v.type.numel for v in env.values()):
+        if has_empties(graph) or all(v.type.numel for v in env.values()):
             yield tidy(b.finish([env[v.name] for v in graph.outputs], graph.output_names))
     except (ConvcError, ArithmeticError, ValueError):
         return
+
+
+def has_empties(graph: Graph) -> bool:
+    """Whether a value of the graph has no elements. A graph without such values does not shrink to one with them."""
+    return any(not v.type.numel for v in graph.values())
 
 
 def converted(c: Constant, type: TensorType) -> Constant:

@@ -26,7 +26,7 @@ from .layers import enough
 def attribute(d: Draw) -> Value:
     """An activation whose attribute is negative, zero or large. Those that jump get exact operands."""
     if d.chance(0.4):
-        x = d.exactly(lambda v: v.type.is_float)
+        x = d.floats(0, exact=True)
         return d.emit(d.pick((a.Shrink(-d.number(0, 1), d.number(-1, 1)), a.ThresholdedRelu(d.number(-2, 0)))), x)
     x, alpha = d.floats(), d.pick((-1.5, -0.25, 0.0, 2.5))
     op = d.pick(
@@ -40,7 +40,7 @@ def attribute(d: Draw) -> Value:
 
 def far_norm(d: Draw) -> Value:
     """A normalization of data that lies far from zero, where a difference of squares loses its digits."""
-    x = d.exactly(lambda v: v.type.dtype == "f32" and 3 <= v.type.rank <= 5)
+    x = d.value(lambda v: v.type.dtype == "f32" and 3 <= v.type.rank <= 5, exact=True)
     _, c, *space = x.type.sizes
     enough(math.prod(space))
     moved = d.emit(Add(), x, d.filled((), d.pick((8.0, -64.0, 512.0))))
@@ -74,4 +74,4 @@ def repeated(d: Draw) -> Value:
 
 def _scaled(d: Draw, x: Value, terms: int) -> Value:
     """The value divided by the fourth root of the number of terms, so that its product with itself stays near 1."""
-    return d.emit(Mul(), x, d.filled((), terms**-0.25, x.type.dtype))
+    return d.emit(Mul(), x, d.filled((), max(terms, 1) ** -0.25, x.type.dtype))
