@@ -174,6 +174,8 @@ class Celu(Activation):
         yield sample(cls(0.3), SPECIAL)
         yield sample(cls(2.5), f32[20])
         yield sample(cls(-0.7), f32[20])
+        yield sample(cls(-0.7), f16[20], **NO_F16)
+        yield sample(cls(-0.7), f64[20], **NO_F64)
 
 
 @exports(Celu)
@@ -181,11 +183,16 @@ def _export_celu(op: Celu, n: ExportNode) -> None:
     if n.input_types[0].dtype == "f32":
         export_fields(op, n)
         return
-    # Celu takes only float32; alpha * Elu(x / alpha) is the same for a positive alpha, and x where positive for all
-    alpha = n.constant(np.array(op.alpha, n.input_types[0].numpy_dtype))
-    scaled = n.node("Mul", [n.node("Elu", [n.node("Div", [n.inputs[0], alpha])]), alpha])
-    zero = n.constant(np.array(0, n.input_types[0].numpy_dtype))
-    n.node("Where", [n.node("Greater", [n.inputs[0], zero]), n.inputs[0], scaled], n.outputs)
+    # Celu takes only float32, and alpha * Elu(x / alpha) is the same for a positive alpha alone
+    dtype = n.input_types[0].numpy_dtype
+    alpha, zero = n.constant(np.array(op.alpha, dtype)), n.constant(np.array(0, dtype))
+    scaled = n.node("Div", [n.inputs[0], alpha])
+    if op.alpha > 0:
+        grown = n.node("Elu", [scaled])
+    else:
+        grown = n.node("Sub", [n.node("Exp", [scaled]), n.constant(np.array(1, dtype))])
+    below = n.node("Mul", [grown, alpha])
+    n.node("Where", [n.node("Greater", [n.inputs[0], zero]), n.inputs[0], below], n.outputs)
 
 
 @onnx_op("HardSigmoid")

@@ -20,6 +20,8 @@ from convc.ir.verify import verify
 from convc.runtime.model import CompiledModel
 
 from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, truth
+from .exports import check_export
+from .functions import in_functions
 from .optimised import by_onnxruntime
 
 Variant = Callable[[Graph], CompiledModel]
@@ -60,6 +62,7 @@ VARIANTS: dict[str, Variant] = {
     "unlikely": unlikely,
     "exported": exported,
     "optimised": by_onnxruntime,
+    "functions": in_functions,
     "v2": lambda g: convc.compile(g, target="x86-64-v2", threads=1, tuning=None),
     "v3": lambda g: convc.compile(g, target="x86-64-v3", threads=1, tuning=None),
 }
@@ -105,6 +108,7 @@ def check(graph: Graph, variants: Sequence[str]) -> list[str]:
             raise Unclear(f"ONNX Runtime is off: {wrong[0]}")
         run(model, {name: np.zeros_like(x) for name, x in feeds.items()})
         wrong += unequal(first, run(model, feeds), "called again")
+        wrong += check_export(graph, feeds, truths)
     except Unclear:
         raise
     except Exception as e:

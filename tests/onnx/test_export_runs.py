@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from support.cases import CASES
+from support.lacks import LACKS
 from support.oracles import case_graph, run_onnxruntime
 
 import convc
@@ -12,27 +13,6 @@ from convc.ir.op import Case
 
 PYTHON = frozenset(["f16", "f32", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"])
 """The dtypes that ONNX Runtime's Python interface takes and gives."""
-
-FLOAT64 = (
-    "acos acosh asin asinh atan atanh average_pool col2im conv conv_transpose cosh det erf gelu global_average_pool "
-    "global_max_pool gru hardmax instance_norm resize sinh tan"
-)
-LACKS = {
-    **{(name, "f64"): "it has no kernel for float64 in any opset" for name in FLOAT64.split()},
-    **{("top_k", dtype): "it has no kernel for this integer" for dtype in ("u16", "u32", "u64")},
-    **{("unique", dtype): "it has no kernel for this dtype" for dtype in ("i32", "u64", "bool")},
-    ("bit_cast", "bool"): "it has no kernel for bool",
-    ("bit_cast", "i8"): "it has no kernel for bool",
-    ("conv_integer", "i8"): "it takes one zero point for all channels of a weight, and here they differ",
-    ("gemm", "i32"): "it has no kernel for int32",
-    ("lrn", "f32"): "it refuses an even size",
-    ("one_hot", "f32"): "it has no kernel for these dtypes together",
-    ("reduce_max", "bool"): "it refuses bool without elements",
-    ("reduce_min", "bool"): "it refuses bool without elements",
-    ("resize", "u8"): "its kernel for uint8 fails on this shape",
-    ("where", "bool"): "it has no kernel for bool",
-}
-"""What ONNX Runtime 1.32 lacks: an op and the dtype of its first operand, and why."""
 
 # test_ops.py runs those of which ONNX Runtime is an oracle
 REST = [p for p in CASES if p.values[0].oracle.startswith("reference")]  # type: ignore[union-attr]
