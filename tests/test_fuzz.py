@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzz.campaign import failure
-from fuzz.compare import Truth, Unclear, differences, feeds_for, truth
+from fuzz.compare import Truth, Unclear, classes, differences, feeds_for, is_wild, truth
+from fuzz.draw import WILD
 from fuzz.generate import generate
 from fuzz.shrink import has_empties, shrink
-from fuzz.variants import SAME, VARIANTS, check
+from fuzz.variants import SAME, VARIANTS, check, unequal
 
 from convc.ir.graph import Graph
 from convc.ir.text import parse_graph, print_graph
@@ -54,9 +55,33 @@ def test_empty_tensors_are_drawn() -> None:
     assert all(any(not v.type.numel for v in g.inputs) for g in empty)
 
 
+def test_special_values_are_drawn() -> None:
+    """About one graph in eight has an input with NaN, infinities, negative zeros or denormal numbers."""
+    wild = [g for g in map(generate, range(300)) if is_wild(g)]
+    assert 20 < len(wild) < 60
+    values = np.concatenate([x.reshape(-1) for g in wild for n, x in feeds_for(g).items() if n.startswith(WILD)])
+    assert set(classes(values)) == {0, 1, 2, 3}
+    assert (np.isfinite(values).mean()) > 0.7
+
+
+def test_special_values_are_told_apart() -> None:
+    """NaN, either infinity and numbers are four classes, and an element that is not decided may be any."""
+    value = np.array([np.nan, np.inf, -np.inf, 1.0])
+    right = Truth("y", value, 0.5)
+    assert not right.wrong(value).any()
+    for turn in (1, 2, 3):
+        assert right.wrong(np.roll(value, turn)).all()
+    assert right.wrong(np.full(4, 1.4)).tolist() == [True, True, True, False]
+    decided = np.array([True, False, False, True])
+    assert Truth("y", value, 0.5, decided).wrong(np.roll(value, 1)).tolist() == [True, False, False, True]
+    assert not unequal([np.array([np.nan])], [-np.array([np.nan])], "NaN of another sign")
+    assert unequal([np.array([0.0])], [np.array([-0.0])], "zero of another sign")
+
+
 def test_a_wrong_result_is_found() -> None:
     """An error far smaller than the values, but larger than rounding, is detected."""
-    graph = parse_graph(REGRESSIONS[0].read_text(encoding="utf-8"))
+    path = next(p for p in REGRESSIONS if p.stem == "conv_transpose_groups")
+    graph = parse_graph(path.read_text(encoding="utf-8"))
     truths = truth(graph, feeds_for(graph))
     right = [t.value for t in truths]
     assert not differences(truths, right, "right")

@@ -71,6 +71,8 @@ def _can_hold(node: Node, layouts: DataLayouts) -> bool:
     rank = node.output.type.rank
     if rank < 3 or rank > 5 or len(node.outputs) != 1:
         return False
+    if not all(v.type.numel for v in (*node.inputs, *node.outputs)):
+        return False  # without elements there is nothing to hold in blocks
     if isinstance(node.op, Conv | ConvTranspose):
         return layouts.takes(node)
     if not node.op.held_as(node.output.type.dtype):

@@ -75,7 +75,7 @@ SMALL_INPUT = 0.15
 """The share of graphs that have an input of rank 0 or 1 too."""
 EMPTY = 0.08
 """The share of graphs in which an input has a size of 0: its batch, its channels or a spatial size."""
-WILD = 0.0
+WILD = 0.12
 """The share of graphs with an input that holds NaN, infinities, negative zeros or denormal numbers."""
 
 

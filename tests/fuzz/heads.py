@@ -30,8 +30,11 @@ from .layers import windows
 
 
 def recurrent(d: Draw) -> Value:
-    """A recurrent layer over the first axis, whose gates may be computed values."""
-    x = d.value(lambda v: v.type.rank == 3 and v.type.dtype == "f32")
+    """A recurrent layer over the first axis, whose gates may be computed values.
+
+    They are finite, since the exported layer multiplies them by an identity, in which infinity times 0 is NaN.
+    """
+    x = d.value(lambda v: v.type.rank == 3 and v.type.dtype == "f32", finite=True)
     op = d.pick((LSTM, GRU, RNN))
     steps, batch, width = x.type.sizes
     hidden = d.pick((1, 3, 5, 8, 16))
