@@ -33,13 +33,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0, help="the first; the next follow")
     parser.add_argument("--models", type=int, default=1 << 30, help="stop after so many")
+    parser.add_argument(
+        "--variants", type=int, default=2, help="how many other ways of compiling each model is tried in"
+    )
     given = parser.parse_args()
     start, last = time.monotonic(), given.seed + given.models
     seed, counts, known = given.seed, Counter[str](), set[str]()
     while seed < last and time.monotonic() - start < given.seconds:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        worker = context.Process(target=work, args=(theirs, seed, min(last, seed + MODELS_A_PROCESS), known))
+        worker = context.Process(
+            target=work, args=(theirs, range(seed, min(last, seed + MODELS_A_PROCESS)), given.variants, known)
+        )
         worker.start()
         theirs.close()
         while time.monotonic() - start < given.seconds:
@@ -85,14 +90,14 @@ def report(seed: int, outcome: Outcome, counts: Counter[str], known: set[str]) -
         print(f"{counts.total()} models: {dict(counts)}", file=sys.stderr, flush=True)
 
 
-def work(connection: Connection, first: int, end: int, known: set[str]) -> None:
+def work(connection: Connection, seeds: range, variants: int, known: set[str]) -> None:
     """Check seeds in turn, and send the outcome of each.
 
     A failing graph is made small first, unless its error has been seen before.
     """
-    for seed in range(first, end):
+    for seed in seeds:
         try:
-            wrong = check(generate(seed), some_variants(seed))
+            wrong = check(generate(seed), some_variants(seed, variants))
         except Unclear as e:
             connection.send(("unclear", [str(e)], ""))
             continue
