@@ -18,7 +18,7 @@ from convc.ir.text import print_graph
 from .compare import Unclear
 from .generate import generate
 from .shrink import kind, shrink
-from .variants import check, some_variants
+from .variants import SAME, VARIANTS, check, some_variants
 
 MODELS_A_PROCESS = 200
 """The number of models that one process checks. Machine code is never unloaded, so that a process must end in time."""
@@ -120,7 +120,7 @@ def failure(seed: int, variants: int = 2) -> str:
 def smallest(seed: int, wrong: list[str]) -> Graph:
     """The graph of a seed, made small as long as it fails like the first of these errors."""
     variant = wrong[0].partition(":")[0]
-    variants = [variant] if variant in some_variants(seed) else []
+    variants = [variant] if variant in (*VARIANTS, *SAME) else []
 
     def fails(graph: Graph) -> bool:
         try:
