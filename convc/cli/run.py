@@ -195,9 +195,8 @@ def assign(given: Sequence[str], inputs: Sequence[str]) -> list[dict[str, str]]:
     if not inputs and pairs:
         raise UsageError(f"the model takes no input, and '{given[0]}' is given")
     named = [name for name, _ in pairs if name is not None]
-    for name in named:
-        if named.count(name) > 1:
-            raise UsageError(f"input '{name}' is given twice; files without a name, for a model of one input, are runs")
+    for twice in (name for name in named if named.count(name) > 1):
+        raise UsageError(f"input '{twice}' is given twice; files without a name, for a model of one input, are runs")
     if len(inputs) == 1:
         if not pairs:
             raise UsageError(f"an input is missing: give --input FILE (the model takes '{inputs[0]}')")

@@ -74,14 +74,14 @@ def _unpacked(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return numbers
 
 
-_FP4 = np.float32([0, 0.0625 / 12, 8 / 12, 1, 4 / 12, 6 / 12, 2 / 12, 3 / 12])
+_FP4 = np.array([0, 0.0625 / 12, 8 / 12, 1, 4 / 12, 6 / 12, 2 / 12, 3 / 12], np.float32)
 _LEVELS = (
     np.concatenate([_FP4, -_FP4]),
-    np.float32([
+    np.array([
         -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
         -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
         0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-    ]),
+    ], np.float32),
 )  # fmt: skip
 """The numbers that 4 bits stand for, by ``quant_type``: FP4, and NF4 (Dettmers et al. 2023, QLoRA, appendix E)."""
 
