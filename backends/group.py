@@ -21,6 +21,7 @@ from convc.ir.text import print_graph
 from convc.ir.types import TensorType
 
 from . import intrinsics as _  # noqa: F401  registers what ops call
+from .guards import keep_nans
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
@@ -73,7 +74,7 @@ class Group:
 
         Raises ``CompileError`` when a node is lowered to another shape or dtype than its type says.
         """
-        k = TensorExpressions(te, tirx, topi, tvm.sym.Analyzer(), tvm.ir.Range.from_min_extent)
+        k = TensorExpressions(te, tirx, topi, tvm.sym.Analyzer(), tvm.ir.Range.from_min_extent, keep_nans)
         operands: dict[str, Operand] = {}
         args = []
         for i, v in enumerate(self.body.inputs):

@@ -1,4 +1,4 @@
-"""Keep the guards around reads that may be out of bounds, which one of TVM's simplifications would remove."""
+"""Keep what some of TVM's simplifications would remove: guards around reads, and NaN."""
 
 from __future__ import annotations
 
@@ -19,6 +19,28 @@ def keep_guards() -> Any:
     this (RewriteUnsafeSelect) handles scalars but not vectors.
     """
     return body_pass("convc.KeepGuards", lambda body: tvm_ffi.structural_map(body, (tirx.Select, _guarded)))
+
+
+def keep_nans(element: Any) -> Any:
+    """A scalar expression in a form that TVM does not simplify to another value where a float is NaN or infinite.
+
+    TVM simplifies ``x - x`` to 0, ``(x + y) - y`` to x, and ``x == x`` to true. ``x + y * -1`` and
+    ``x <= y and x >= y`` have the same values as ``x - y`` and ``x == y``, and LLVM makes these of them again.
+    """
+    element = tvm_ffi.structural_map(element, (tirx.Sub, _difference))
+    return tvm_ffi.structural_map(element, (tirx.EQ, _equality))
+
+
+def _difference(e: Any) -> Any:
+    return e.a + e.b * tirx.const(-1, e.ty.dtype) if _of_floats(e) else e
+
+
+def _equality(e: Any) -> Any:
+    return tirx.all(e.a <= e.b, e.a >= e.b) if _of_floats(e) else e
+
+
+def _of_floats(e: Any) -> bool:
+    return "float" in str(e.a.ty.dtype)
 
 
 def body_pass(name: str, change: Callable[[Any], Any]) -> Any:

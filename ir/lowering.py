@@ -41,6 +41,11 @@ class Operand:
         return self.type.sizes
 
     @property
+    def is_computed(self) -> bool:
+        """Whether it is computed in the same kernel, and not an argument of it."""
+        return isinstance(getattr(self.tensor, "op", None), self.k.te.ComputeOp)
+
+    @property
     def dtype(self) -> str:
         """The dtype's name in TVM."""
         return self.type.tvm_dtype
@@ -51,7 +56,17 @@ class TensorExpressions:
     helpers.
     """
 
-    def __init__(self, te: Any, tirx: Any, topi: Any, analyzer: Any, make_range: Callable[[int, int], Any]) -> None:
+    def __init__(
+        self,
+        te: Any,
+        tirx: Any,
+        topi: Any,
+        analyzer: Any,
+        make_range: Callable[[int, int], Any],
+        kept: Callable[[Any], Any],
+    ) -> None:
+        """``kept`` gives an element in a form that TVM does not simplify to one of another value."""
+        self._kept = kept
         self.te = te
         self.tirx = tirx
         self.topi = topi
@@ -104,10 +119,8 @@ class TensorExpressions:
         def body(*position: Any) -> Any:
             for var, extent in zip(position, out.physical_shape, strict=True):
                 self._bind(var, extent)
-            if out.layout is None:
-                return element(*position)
-            index = out.layout.logical_index(position)
-            value = element(*index)
+            index = position if out.layout is None else out.layout.logical_index(position)
+            value = self._kept(element(*index))
             if not masked:
                 return value
             inside = [

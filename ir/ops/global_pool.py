@@ -135,6 +135,7 @@ class GlobalLpPool(GlobalPool):
         yield sample(cls(), f32[2, 3, 5, 7])
         yield sample(cls(p=1), f32[2, 3, 7])
         yield sample(cls(p=3), f32[2, 3, 2, 3, 4])
+        yield sample(cls(p=3), f32[2, 3, 2, 0])
         yield sample(cls(), f16[1, 3, 4, 4])
 
 
@@ -145,5 +146,9 @@ def _import_global_lp_pool(n: ImportNode) -> Any:
 
 @exports(GlobalLpPool)
 def _export_global_lp_pool(op: GlobalLpPool, n: ExportNode) -> None:
+    spatial = n.input_types[0].sizes[2:]
+    if 0 in spatial:  # a norm of nothing is 0, whatever its p
+        n.node("ReduceL2", [n.inputs[0], n.ints(range(2, 2 + len(spatial)))], n.outputs)
+        return
     # neither ONNX Runtime nor the reference has GlobalLpPool of this opset
-    n.node("LpPool", n.inputs, n.outputs, kernel_shape=n.input_types[0].sizes[2:], p=op.p)
+    n.node("LpPool", n.inputs, n.outputs, kernel_shape=spatial, p=op.p)

@@ -63,7 +63,12 @@ class LayerNorm(Op):
         y = k.compute(outs[0], element, "layer_norm")
         if not self.stats:
             return y
-        mean = k.compute(outs[1], lambda *i: (m.mean(*i) + m.rest(*i)).astype("float32"))
+
+        def whole_mean(*i: Any) -> Any:  # an infinite mean leaves no rest
+            mean, rest = m.mean(*i), m.rest(*i)
+            return k.select(k.tirx.isnan(rest), mean, mean + rest).astype("float32")
+
+        mean = k.compute(outs[1], whole_mean)
         return y, mean, k.compute(outs[2], lambda *i: factor(*i).astype("float32"))
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:

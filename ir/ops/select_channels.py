@@ -48,12 +48,18 @@ class SelectChannels(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         lanes = interleaved(self.channels, [x.shape[1] for x in xs])
 
+        def inside(x: Operand, channel: Any) -> Any:
+            """A channel of an operand. Of an intermediate TVM takes no part beyond it, even behind a guard."""
+            if not x.is_computed:
+                return channel
+            return k.simplify(k.tirx.max(k.tirx.min(channel, x.shape[1] - 1), 0))
+
         def element(n: Any, c: Any, *i: Any) -> Any:
             def pick(runs: Sequence[Run], at: Any) -> Any:
                 """The element at index ``at``, which lies in one of the runs, found by binary search."""
                 if len(runs) == 1:
                     (run,) = runs
-                    return xs[run.operand](n, run.first + (at - run.start) * run.step, *i)
+                    return xs[run.operand](n, inside(xs[run.operand], run.first + (at - run.start) * run.step), *i)
                 middle = len(runs) // 2
                 return k.guarded(at < runs[middle].start, pick(runs[:middle], at), pick(runs[middle:], at))
 

@@ -62,6 +62,14 @@ FLOOR = 16
 """An error of this many roundings of the largest element is always allowed."""
 
 
+ENDS = frozenset(["Einsum", "Conv", "ConvTranspose"])
+"""The operators at which ONNX Runtime may end the process when a tensor has no elements."""
+MISTAKEN = frozenset(
+    ["AveragePool", "ConvTranspose", "DeformConv", "GridSample", "GRU", "LpPool", "LRN", "LSTM", "MaxPool", "RNN"]
+)
+"""The operators of which onnx's reference computes some form wrongly."""
+
+
 @dataclass(frozen=True)
 class Truth:
     """The right value of an output, and the largest allowed error, which is 0 where every bit is determined.
@@ -162,18 +170,17 @@ def truth(graph: Graph, feeds: Feeds) -> list[Truth]:
 def _results(models: Sequence[onnx.ModelProto], feeds: Feeds, empties: bool) -> list[list[np.ndarray]]:
     """The results of each model by ONNX Runtime. Raises ``Unclear``.
 
-    It refuses some ops of tensors without elements, such as Conv, and its Einsum divides by a size of 0, which ends the
-    process. With ``empties``, onnx's reference decides then, except about LRN, which it computes wrongly where there
-    are fewer images than channels.
+    With ``empties``, onnx's reference decides where ONNX Runtime refuses a tensor without elements, or would end the
+    process (``ENDS``), except about operators that the reference computes wrongly (``MISTAKEN``).
     """
     ops = {n.op_type for n in models[0].graph.node}
-    refusal = "ONNX Runtime: Einsum of nothing"
-    if not (empties and "Einsum" in ops):
+    refusal = "ONNX Runtime: it divides by a size of 0"
+    if not (empties and ops & ENDS):
         try:
             return [run_onnxruntime(m, feeds, optimized=False) for m in models]
         except Exception as e:  # it raises errors of many kinds
             refusal = f"ONNX Runtime: {str(e)[:300]}"
-    if not empties or "LRN" in ops:
+    if not empties or ops & MISTAKEN:
         raise Unclear(refusal)
     try:
         return [run_reference(m, feeds) for m in models]
