@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from fuzz.campaign import failure
 from fuzz.compare import Truth, Unclear, classes, differences, feeds_for, is_wild, truth
+from fuzz.contrib import rewritten
 from fuzz.draw import WILD
 from fuzz.generate import generate
 from fuzz.shrink import has_empties, shrink
 from fuzz.variants import SAME, VARIANTS, check, unequal
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+from support.oracles import run_onnxruntime
 
 from convc.ir.graph import Graph
 from convc.ir.text import parse_graph, print_graph
@@ -91,6 +94,21 @@ def test_a_wrong_result_is_found() -> None:
         f"wrong: '{truths[0].name}' is off by 0.001 at 1 of {wrong.size}, {truths[0].error:.3g} allowed"
     ]
     assert differences([Truth("y", np.arange(3), 0.0)], [np.array([0, 1, 3])], "wrong")
+
+
+def test_operators_of_onnx_runtime_mean_what_they_replace() -> None:
+    """ONNX Runtime gives the same results for the forms of its own, of those that it has kernels for."""
+    run = 0
+    for seed in range(60):
+        graph = generate(seed)
+        feeds = feeds_for(graph)
+        try:
+            got = run_onnxruntime(rewritten(graph), feeds, optimized=False)
+            assert not differences(truth(graph, feeds), got, f"seed {seed}")
+        except (Unclear, errors.Fail, errors.InvalidGraph, errors.NotImplemented):
+            continue
+        run += any(n.domain for n in rewritten(graph).graph.node)
+    assert run > 12
 
 
 def test_shrinking_keeps_what_fails() -> None:
