@@ -121,7 +121,7 @@ class TensorExpressions:
                 self._bind(var, extent)
             index = position if out.layout is None else out.layout.logical_index(position)
             value = self._kept(element(*index))
-            if not masked:
+            if not masked or out.layout is None:
                 return value
             inside = [
                 i < size
