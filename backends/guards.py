@@ -26,9 +26,17 @@ def keep_nans(element: Any) -> Any:
 
     TVM simplifies ``x - x`` to 0, ``(x + y) - y`` to x, and ``x == x`` to true. ``x + y * -1`` and
     ``x <= y and x >= y`` have the same values as ``x - y`` and ``x == y``, and LLVM makes these of them again.
+
+    TVM takes ``not x < y`` for ``x >= y``. So what a comparison of floats gives is hidden in a comparison of integers.
     """
     element = tvm_ffi.structural_map(element, (tirx.Sub, _difference))
-    return tvm_ffi.structural_map(element, (tirx.EQ, _equality))
+    element = tvm_ffi.structural_map(element, (tirx.EQ, _equality))
+    if str(element.ty.dtype) == "bool" and any(_of_floats(e) for e in _found(element, COMPARISONS)):
+        return tirx.NE(element.astype("int8"), tirx.const(0, "int8"))
+    return element
+
+
+COMPARISONS = (tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE)
 
 
 def _difference(e: Any) -> Any:
