@@ -17,6 +17,10 @@ FITS = ("crop", "pad", "stretch")
 """How a picture of other proportions than the model's can be fitted to the model's size."""
 
 
+MOST_PIXELS = 1 << 26
+"""A picture is not scaled to more pixels than this."""
+
+
 def read_picture(
     path: str | os.PathLike[str],
     port: Port,
@@ -106,6 +110,10 @@ def _fitted(picture: Any, size: tuple[int, int], fit: str, resize: int | None) -
     elif resize is not None:
         if resize < max(size):
             raise InputError(f"--resize {resize} is less than the model's picture of {size[0]}x{size[1]} pixels")
+        if own[0] * own[1] * (resize / min(own)) ** 2 > MOST_PIXELS:
+            raise InputError(
+                f"--resize {resize} makes more than {MOST_PIXELS} pixels of the picture of {own[0]}x{own[1]}"
+            )
         scaled = _scaled(own, resize / min(own))
     else:
         scaled = _scaled(own, max(scales) if fit == "crop" else min(scales))

@@ -135,7 +135,7 @@ def main(args: argparse.Namespace) -> None:
     if args.output and len(model.outputs) > 1 and not args.output.endswith(".npz"):
         raise UsageError(f"the model has {len(model.outputs)} outputs: give --output a name ending in .npz")
     for files in runs:
-        results = model.run({p.name: _read(files[p.name], p, args) for p in model.inputs})
+        results = model.run({p.name: _read(files[p.name], p, args, len(model.inputs) == 1) for p in model.inputs})
         if len(runs) > 1:
             print(f"{next(iter(files.values()))}:")
         if args.output:
@@ -232,7 +232,8 @@ def _pair(text: str, inputs: Sequence[str]) -> tuple[str | None, str]:
     return None, text
 
 
-def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
+def _read(file: str, port: Port, args: argparse.Namespace, only: bool) -> np.ndarray:
+    """The array in a file for an input. ``only`` says that the model has no other input."""
     suffix = Path(file).suffix
     if suffix not in (".npy", ".npz"):
         return read_picture(file, port, args.mean or (), args.std or (), args.fit, args.resize)
@@ -240,7 +241,7 @@ def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
     if given or args.fit != FITS[0]:
         raise UsageError(f"{given[0] if given else '--fit'} is for pictures, and '{file}' is an array")
     try:
-        array = _load(file, port) if suffix == ".npz" else read_array(file)
+        array = _load(file, port, only) if suffix == ".npz" else read_array(file)
     except (OSError, ValueError, EOFError, BadZipFile, NotImplementedError, RuntimeError, zlib.error) as e:
         reason = getattr(e, "strerror", None) or "not a .npz file of numbers, or truncated"
         raise InputError(f"cannot read '{file}': {reason}") from e
@@ -249,11 +250,11 @@ def _read(file: str, port: Port, args: argparse.Namespace) -> np.ndarray:
     return array
 
 
-def _load(file: str, port: Port) -> np.ndarray:
-    """The array of an .npz file for an input: the one of its name, or the only one."""
+def _load(file: str, port: Port, only: bool) -> np.ndarray:
+    """The array of an .npz file for an input: the one of its name, or the only one for the only input."""
     with np.load(file, allow_pickle=False) as archive:
         names = archive.files
-        name = port.name if port.name in names or len(names) != 1 else names[0]
+        name = port.name if port.name in names or len(names) != 1 or not only else names[0]
         if name not in names:
             raise InputError(f"'{file}' holds no array '{port.name}'; it holds {', '.join(names) or 'none'}")
         return np.asarray(archive[name])

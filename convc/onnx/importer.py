@@ -21,7 +21,7 @@ from onnx import helper
 import convc.ir.contrib  # registers ONNX Runtime's operators
 import convc.ir.ops  # noqa: F401  registers every op
 from convc.ir.builder import Builder
-from convc.ir.errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError
+from convc.ir.errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError, plural
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Folding, Limits, check, guarded
 from convc.ir.onnx_io import ImportNode, WholeModel, importer_of
@@ -319,6 +319,10 @@ class _Importer:
 
         Errors name the call, which the user knows, before the node of the body.
         """
+        if defaults is None:  # a schema's own body fits, and its caller may leave out what comes last
+            for what, formal, actual in (("input", f.input, n.proto.input), ("output", f.output, n.proto.output)):
+                if any(actual[len(formal) :]):
+                    raise n.error(f"function {f.name} has {plural(len(formal), what)}, and the call {len(actual)}")
         given = {name: v for name, v in zip(f.input, items, strict=False) if v is not None}
         wanted = [o for o, name in zip(f.output, n.proto.output, strict=False) if name in scope.read]
         graph = onnx.GraphProto(node=body_of(f, n.proto, given, defaults or {}))

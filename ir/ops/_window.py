@@ -64,7 +64,7 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
     if longest > size or covered > size + sum(pads):  # what the data's size bounds needs no limit
         check("window", covered, f"a window of {kernel}, stride {stride}, pads {list(pads)}")
     room = size + pads[0] + pads[1] - extent
-    if room < 0:
+    if room < 0 and not (ceil_mode and room > -stride):  # with ceil_mode the first window may hang over
         raise ShapeError(f"a window of {extent} does not fit in size {size} with padding {pads}")
     if not ceil_mode:
         return room // stride + 1

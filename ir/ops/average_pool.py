@@ -74,6 +74,7 @@ class AveragePool(Pool):
             )
             for op, x in (
                 (cls((5,), (5,), ceil_mode=True, count_include_pad=include), f32[1, 2, 8]),
+                (cls((3,), (2,), ceil_mode=True, count_include_pad=include), f32[1, 2, 2]),
                 (cls((4,), (3,), ((1, 2),), (2,), True, include), f32[2, 2, 11]),
             ):
                 yield sample(

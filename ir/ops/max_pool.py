@@ -103,6 +103,7 @@ class MaxPool(Pool):
     def cases(cls) -> Iterator[Case]:
         kernel, strides, pads = (3, 2), (2, 3), ((1, 0), (0, 1))
         yield sample(cls((3,), (2,)), f32[2, 3, 10])
+        yield sample(cls((3,), (2,), ceil_mode=True), f32[1, 2, 2])
         yield sample(cls(kernel, strides, pads, ceil_mode=True), f32[1, 3, 8, 9])
         yield sample(cls(kernel, strides, pads, dilations=(2, 1)), f32[1, 3, 9, 7])
         yield sample(cls((2, 2, 3), (1, 2, 1), ((0, 0), (1, 0), (1, 1))), f32[1, 2, 4, 5, 6])

@@ -221,6 +221,7 @@ REFUSED = {
     "labels that are missing": ("run relu.onnx --input x.npy --top 1 --labels l.txt", "l.txt"),
     "results to nowhere": ("run relu.onnx --input x.npy --output no/y.npy", "no/y.npy"),
     "archive that lacks the input": ("run relu.onnx --input ab.npz", "holds no array 'x'; it holds a, b"),
+    "archive that lacks an input": ("run two.onnx --input one.npz", "'one.npz' holds no array 'b'; it holds a"),
     "archive that is none": ("run relu.onnx --input torn.npz", "not a .npz file of numbers"),
     "tensorflow lite": ("build foreign.tflite", "a TensorFlow Lite model: convert it by"),
     "python without a name": ("inspect zoo.py", "zoo.py:NAME"),
@@ -245,6 +246,7 @@ def test_refused(line: str, part: str, folder: Path, capsys: Capture) -> None:
     Path("torn.npz").write_bytes(b"PK\x03\x04 torn")
     Path("foreign.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     np.savez("ab.npz", a=np.zeros(2), b=np.zeros(2))
+    np.savez("one.npz", a=np.zeros(2))
     Image.new("L", (2, 2)).save("p.png")
     assert run(*line.split()) == 1
     out, err = capsys.readouterr()

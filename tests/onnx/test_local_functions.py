@@ -114,6 +114,8 @@ def test_a_function_in_place_of_a_standard_operator() -> None:
 
 
 SELF = function("F", [call("F", "a", "b")])
+MORE_IN = node("Act", ["x", "x"], ["y"], name="call", domain="loc")
+MORE_OUT = node("Act", ["x"], ["y", "z"], name="call", domain="loc")
 PING, PONG = function("F", [call("G", "a", "b", "o")]), function("G", [call("F", "a", "b")], "o")
 
 
@@ -126,8 +128,13 @@ PING, PONG = function("F", [call("G", "a", "b", "o")]), function("G", [call("F",
         ([call("F", "x", "y")], [SELF], ["calls itself", "'loc::F' -> 'loc::F'"]),
         ([call("F", "x", "y")], [PING, PONG], ["'loc::F' -> 'loc::G' of overload 'o' -> 'loc::F'"]),
         ([call("Act", "x", "y")], [RELU, function("Act", NEG.node)], ["'loc::Act' twice"]),
+        ([MORE_IN], [RELU], ["'call'", "Act has 1 input, and the call 2"]),
+        ([MORE_OUT], [RELU], ["'call'", "Act has 1 output, and the call 2"]),
     ],
-    ids=["no such overload", "no plain one", "no function", "recursion", "recursion by two", "two of one name"],
+    ids=[
+        *("no such overload", "no plain one", "no function", "recursion", "recursion by two", "two of one name"),
+        *("too many inputs", "too many outputs"),
+    ],
 )
 def test_refused(calls: list[onnx.NodeProto], functions: list[onnx.FunctionProto], parts: list[str]) -> None:
     with pytest.raises(ModelFileError) as e:

@@ -24,7 +24,7 @@ from support.long_runs import answer
 
 import convc
 from convc import nn
-from convc.cli import main
+from convc.cli import Terminated, main
 
 SCRIPT = Path(__file__).parents[1] / "support" / "long_runs.py"
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
@@ -185,20 +185,29 @@ def test_an_interrupt_in_any_stage_leaves_nothing(
     assert left(tmp_path) == []
 
 
-def test_an_interrupt_that_becomes_another_error_is_an_interrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_becomes_another_error_ends_the_command(
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """TVM turns a ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text."""
+    """TVM turns what a signal's handler raises in a callback into a ``RuntimeError`` without a text."""
 
     def interrupted(*args: Any, **options: Any) -> Any:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+        with contextlib.suppress(KeyboardInterrupt, Terminated):
+            signal.raise_signal(number)
         raise RuntimeError("")
 
+    before = signal.getsignal(number)
     monkeypatch.setattr(STAGES[0], interrupted)
-    assert main(["build", str(LENET), "-o", str(tmp_path / "m.so")]) == 130
-    assert capfd.readouterr().err == ""
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        assert main(["build", str(LENET), "-o", str(tmp_path / "m.so")]) == code
+        assert capfd.readouterr().err == ""
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_an_interrupt_at_any_time_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
