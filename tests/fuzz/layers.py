@@ -159,7 +159,7 @@ def norm(d: Draw) -> Value:
         enough(shape[axis])
         return d.emit(LpNorm(axis, d.whole(1, 2)), x)
     groups = shape[1] if kind == "instance" else d.pick(d.divisors(shape[1]))
-    enough(math.prod(shape[1:]) // groups)
+    enough(math.prod(shape[1:]) // max(groups, 1))
     if kind == "instance":
         return d.emit(InstanceNorm(), x, parameter(d, (groups,), 1.5, dtype), parameter(d, (groups,), 0.5, dtype))
     scale, b = (parameter(d, (d.pick((groups, shape[1])),), bound, dtype) for bound in (1.5, 0.5))
