@@ -5,7 +5,7 @@ telemetry is switched off. An artifact for a GPU is timed without other engines.
 
 examples, in a clone of convc:
   convc bench examples/lenet.onnx --vs none
-  convc bench examples/lenet.onnx examples/networks.py:blur --shape x=1,3,300,451 --threads 1,2
+  convc bench examples/networks.py:resnet18 examples/networks.py:blur --shape x=1,3,224,224 --threads 1,2
   convc bench examples/lenet.onnx --vs convc-strict,onnxruntime --layers 5 --json out.json
 """
 
