@@ -65,7 +65,19 @@ FLOOR = 16
 ENDS = frozenset(["Einsum", "Conv", "ConvTranspose"])
 """The operators at which ONNX Runtime may end the process when a tensor has no elements."""
 MISTAKEN = frozenset(
-    ["AveragePool", "ConvTranspose", "DeformConv", "GridSample", "GRU", "LpPool", "LRN", "LSTM", "MaxPool", "RNN"]
+    [
+        "AveragePool",
+        "ConvTranspose",
+        "DeformConv",
+        "GlobalMaxPool",
+        "GridSample",
+        "GRU",
+        "LpPool",
+        "LRN",
+        "LSTM",
+        "MaxPool",
+        "RNN",
+    ]
 )
 """The operators of which onnx's reference computes some form wrongly."""
 
