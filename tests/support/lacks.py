@@ -22,7 +22,7 @@ LACKS = {
 """What ONNX Runtime 1.32 lacks: an op and the dtype of its first operand, and why."""
 
 BESIDES = (
-    "celu elu global_lp_pool hard_sigmoid hard_swish leaky_relu lp_pool lrn prelu resize_nearest selu softplus "
+    "celu elu global_lp_pool hard_sigmoid hard_swish leaky_relu lp_pool lrn mish prelu resize_nearest selu softplus "
     "softsign thresholded_relu"
 )
 DRAWN = {*((name, "f64") for name in BESIDES.split()), ("scatter_elements", "f16"), ("scatter_nd", "f16")}
