@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
@@ -52,29 +52,12 @@ class Terminated(BaseException):
     """The process was asked to end by SIGTERM. No model in Python, whose ``SystemExit`` is an error, may catch it."""
 
 
-_asked: list[int] = []
-"""The signals by which the process was asked to end."""
-
-
-@contextlib.contextmanager
-def _termination_kept() -> Iterator[None]:
-    """Raise ``Terminated`` for an error that follows SIGTERM: TVM turns that of a callback into a ``RuntimeError``."""
-    try:
-        yield
-    except Exception as e:
-        if _asked:
-            raise Terminated from e
-        raise
-
-
 def _end_cleanly() -> None:
     """Make SIGTERM end the process as an exception does, so that temporary folders are deleted."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        _asked.append(number)
         raise Terminated
 
-    _asked.clear()
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, leave)
 
@@ -97,7 +80,7 @@ def _run(words: Sequence[str]) -> int:
 
     try:
         limits = once("--limit", getattr(args, "limit", []), "two values for limit")
-        with _termination_kept(), interrupts_kept(), using(Limits(**limits)):
+        with interrupts_kept(), using(Limits(**limits)):
             args.command(args)
         if sys.stdout is not None:
             sys.stdout.flush()

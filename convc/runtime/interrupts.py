@@ -6,43 +6,54 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 from .files import remove_temporary
 
+Handler = Callable[[int, FrameType | None], Any]
+"""A function that Python calls for a signal."""
 GRACE = 1.0
 """The seconds that Python code has to end a process by itself, after a signal that asks for it."""
 
 
 @contextlib.contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` for an error that follows an interrupt.
+    """Raise what the handler of an interrupt (Ctrl-C) or of SIGTERM raised, for an error that follows it.
 
-    TVM may turn the ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text. A handler of the
-    caller's own, and threads, which get no signals, are left alone.
+    TVM may turn the ``KeyboardInterrupt`` of a callback into a ``RuntimeError`` without a text. Handlers that raise
+    nothing change nothing. In threads, which get no signals, nothing is done.
     """
-    noted = []
+    raised: list[BaseException] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        signal.default_int_handler(number, frame)
+    def noting(handler: Handler) -> Handler:
+        def note(number: int, frame: FrameType | None) -> None:
+            try:
+                handler(number, frame)
+            except BaseException as e:
+                raised.append(e)
+                raise
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, note)
+        return note
+
+    ours: dict[int, tuple[Handler, Handler]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                ours[number] = handler, noting(handler)
+                signal.signal(number, ours[number][1])
     try:
         yield
-    except Exception as e:
-        if noted:
-            raise KeyboardInterrupt from e
+    except Exception:
+        if raised:
+            raise raised[0] from None
         raise
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, (handler, note) in ours.items():
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

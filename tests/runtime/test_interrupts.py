@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -16,12 +17,10 @@ from convc.runtime.files import remove_temporary, temporary_folder
 from convc.runtime.interrupts import ending_soon, interrupts_kept
 
 
-def interrupted(*_: Any) -> None:
+def interrupted(*_: Any, number: int = signal.SIGINT) -> None:
     """Do what TVM may do with an interrupt in a callback."""
-    try:
-        signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt:
-        raise RuntimeError from None
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(number)
     raise RuntimeError
 
 
@@ -46,13 +45,36 @@ def test_an_interrupt_of_saving_stays_one(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "m.convc").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_handler_raises_is_kept(number: int) -> None:
+    """Another error that follows is replaced by it, at any depth, and the handlers are as before in the end."""
+
+    class Ended(BaseException):
+        pass
+
+    def end(*_: Any) -> None:
+        raise Ended
+
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(Ended), interrupts_kept(), interrupts_kept():
+            interrupted(number=number)
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+
+
 def test_other_errors_and_other_handlers_are_left_alone() -> None:
+    """A handler that raises nothing changes no error, and one that is set meanwhile stays."""
     with pytest.raises(ZeroDivisionError), interrupts_kept():
         _ = 1 / 0
-    mine = signal.signal(signal.SIGINT, lambda *_: None)
+    mine, later = signal.signal(signal.SIGINT, lambda *_: None), lambda *_: None
     try:
         with pytest.raises(RuntimeError), interrupts_kept():
             interrupted()
+        with interrupts_kept():
+            signal.signal(signal.SIGINT, later)
+        assert signal.getsignal(signal.SIGINT) is later
     finally:
         signal.signal(signal.SIGINT, mine)
 
