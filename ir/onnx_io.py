@@ -457,6 +457,13 @@ class ExportNode:
         self.nodes.append(made)
         return outputs[0]
 
+    def reshape(self, x: str, sizes: Sequence[int], outputs: Sequence[str] | None = None) -> str:
+        """Write a Reshape to these sizes, all of which are known, and return the name of its output.
+
+        A size of 0 is meant as it is: without ``allowzero`` the node would copy the operand's size at that place.
+        """
+        return self.node("Reshape", [x, self.ints(sizes, "shape")], outputs, allowzero=1 if 0 in sizes else None)
+
     def constant(self, array: np.ndarray, hint: str = "const") -> str:
         """Write an initializer, and return its name."""
         from onnx import numpy_helper

@@ -246,7 +246,7 @@ def export_recurrent(op: Recurrent, n: ExportNode, operator: str, written: Writt
         clip=op.clip or None, **(written_activations(op.activations) if op.activations else {}), **attrs,
     )  # fmt: skip
     for name, layer, t in zip(n.outputs, layered, n.output_types, strict=True):
-        n.node("Reshape", [layer, n.ints(t.sizes)], [name])
+        n.reshape(layer, t.sizes, [name])
 
 
 def part(n: ImportNode, v: Value, d: int) -> Value:

@@ -105,9 +105,9 @@ def _export_space_to_depth(op: SpaceToDepth, n: ExportNode) -> None:
         return
     # the mode is newer than the opset that is written
     (count, channels, height, width), b = n.input_types[0].sizes, op.blocksize
-    blocks = n.node("Reshape", [n.inputs[0], n.ints([count, channels, height // b, b, width // b, b])])
+    blocks = n.reshape(n.inputs[0], (count, channels, height // b, b, width // b, b))
     turned = n.node("Transpose", [blocks], perm=(0, 1, 3, 5, 2, 4))
-    n.node("Reshape", [turned, n.ints([count, channels * b * b, height // b, width // b])], n.outputs)
+    n.reshape(turned, (count, channels * b * b, height // b, width // b), n.outputs)
 
 
 def _multiplied(size: Dim, factor: int) -> Dim:

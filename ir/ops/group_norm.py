@@ -99,9 +99,9 @@ def _export_group_norm(op: GroupNorm, n: ExportNode) -> None:
         """The vector with one element per channel."""
         if type.sizes == (channels,):
             return name
-        column = n.node("Reshape", [name, n.ints((op.num_groups, 1))])
+        column = n.reshape(name, (op.num_groups, 1))
         wide = n.node("Expand", [column, n.ints((op.num_groups, channels // op.num_groups))])
-        return n.node("Reshape", [wide, n.ints((channels,))])
+        return n.reshape(wide, (channels,))
 
     vectors = [of_channels(name, t) for name, t in zip(n.inputs[1:], n.input_types[1:], strict=True)]
     n.node(

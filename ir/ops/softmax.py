@@ -98,7 +98,7 @@ def _export_normalization(op: Normalization, n: ExportNode) -> None:
         return
     x = n.input_types[0]
     matrix = n.node("Flatten", n.inputs, axis=axis_of(op.axis, x.rank))
-    n.node("Reshape", [n.node(operator_of(op), [matrix], axis=1), n.ints(x.sizes, "shape")], n.outputs)
+    n.reshape(n.node(operator_of(op), [matrix], axis=1), x.sizes, n.outputs)
 
 
 @onnx_op("Softmax", read=import_normalization)

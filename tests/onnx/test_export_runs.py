@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import onnx
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from support.cases import CASES
@@ -9,7 +13,9 @@ from support.lacks import LACKS
 from support.oracles import case_graph, run_onnxruntime
 
 import convc
+from convc.ir.errors import ConvcError
 from convc.ir.op import Case
+from convc.ir.types import TensorType
 
 PYTHON = frozenset(["f16", "f32", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool"])
 """The dtypes that ONNX Runtime's Python interface takes and gives."""
@@ -49,3 +55,35 @@ def test_all_that_is_listed_is_lacking() -> None:
     cases: list[Case] = [p.values[0] for p in NATIVE]  # type: ignore[misc]
     listed = {name for name, _ in LACKS}
     assert set(LACKS) == {at for at, error in map(refusal, (c for c in cases if c.op.name in listed)) if error}
+
+
+def emptied(case: Case) -> Iterator[Case]:
+    """The case with each of its sizes in turn replaced by 0, in every operand that is drawn."""
+    drawn = [x for x in case.inputs if isinstance(x, TensorType)]
+    for size in sorted({d for t in drawn for d in t.sizes if d}):
+        yield replace(
+            case,
+            inputs=tuple(
+                x.with_shape([0 if d == size else d for d in x.sizes]) if isinstance(x, TensorType) else x
+                for x in case.inputs
+            ),
+        )
+
+
+@pytest.mark.parametrize("op", sorted({p.values[0].op.name for p in CASES} - {"einsum"}))  # type: ignore[union-attr]
+def test_onnx_infers_the_exported_shapes_of_nothing(op: str) -> None:
+    """A size of 0 in the shape of an exported Reshape stands for itself.
+
+    onnx is mistaken about Einsum, in which it says that 1 and 0 do not broadcast.
+    """
+    for p in CASES:
+        case: Case = p.values[0]  # type: ignore[assignment]
+        for empty in emptied(case) if case.op.name == op else ():
+            try:
+                graph, _ = case_graph(empty)
+            except (ConvcError, ArithmeticError, ValueError, LookupError):
+                continue  # this size cannot be 0
+            made = onnx.shape_inference.infer_shapes(convc.to_onnx(graph), strict_mode=True, data_prop=True)
+            for v, port in zip(graph.outputs, made.graph.output, strict=True):
+                found = port.type.tensor_type.shape.dim  # a size that follows from data has no number
+                assert all(d.dim_value == size or d.dim_param for d, size in zip(found, v.type.sizes, strict=True))
