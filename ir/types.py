@@ -77,9 +77,15 @@ class TensorType:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The least and the largest value of an integer dtype."""
+        """The least and the largest value of an integer dtype or bool."""
+        if self.dtype == "bool":
+            return 0, 1
         bits = int(self.dtype[1:])
         return (0, (1 << bits) - 1) if self.dtype.startswith("u") else (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+
+    def holds(self, number: float) -> bool:
+        """Whether an element of this integer dtype, or bool, can be this number."""
+        return math.isfinite(number) and number == int(number) and self.bounds[0] <= number <= self.bounds[1]
 
     def check_computed(self) -> None:
         """Raises ``ShapeError`` for a small dtype, which ops do not compute with."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import TensorExpressions
@@ -105,6 +106,12 @@ class Resampling(Op):
             raise ShapeError(f"a roi belongs to coordinates {CROP}")
         if not all(math.isfinite(s) and s > 0 for s in self.scales) or min(self.sizes, default=1) < 1:
             raise ShapeError("scales and sizes must be positive")
+        fill = self.extrapolation_value
+        if self.coordinates == CROP and not (x.is_float or (math.isfinite(fill) and x.holds(math.trunc(fill)))):
+            low, high = x.bounds
+            raise ShapeError(
+                f"extrapolation_value {fill:g} is not in the range of {dtype_names(x.dtype)}, {low} to {high}"
+            )
         shape: list[Dim] = list(x.shape)
         for line in self.lines(x):
             shape[line.axis] = line.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator
 from ._axes import same_size, size_of
+from ._math import truncated
 from .matmul import DTYPES
 
 
@@ -22,7 +24,7 @@ class Gemm(Op):
     """``alpha * A @ B + beta * C`` on matrices, C optional and broadcast to the result; ONNX Gemm-13.
 
     ``A`` is ``M K`` (``K M`` with ``trans_a``), ``B`` is ``K N`` (``N K`` with ``trans_b``). C is not read when beta
-    is 0. Integers are scaled in float64 when alpha or beta is not whole.
+    is 0. Integers are scaled in float64 when alpha or beta is not an integer of the dtype.
     """
 
     name = "gemm"
@@ -66,8 +68,7 @@ class Gemm(Op):
         c = c if self.beta else []
         if acc == out and self.alpha == 1 and not c:
             return product.tensor
-        whole = float(self.alpha).is_integer() and float(self.beta).is_integer()
-        work = acc.tvm_dtype if acc.is_float or whole else "float64"
+        work = acc.tvm_dtype if acc.is_float or all(map(acc.holds, (self.alpha, self.beta))) else "float64"
 
         def scaled(value: Any, factor: float) -> Any:
             value = value.astype(work)
@@ -75,7 +76,10 @@ class Gemm(Op):
 
         def finish(*i: Any) -> Any:
             value = scaled(product(*i), self.alpha)
-            return (value + scaled(c[0].at(i), self.beta) if c else value).astype(out.tvm_dtype)
+            value = value + scaled(c[0].at(i), self.beta) if c else value
+            return (
+                value.astype(out.tvm_dtype) if out.is_float or work != "float64" else truncated(k, value, out.tvm_dtype)
+            )
 
         return k.compute(out, finish, "scale_and_add")
 
@@ -92,7 +96,7 @@ class Gemm(Op):
         yield sample(cls(0.25), f32[1, 70], f32[70, 33], f32[()])
         yield sample(cls(), f16[3, 5], f16[5, 7], f16[1, 7])
         yield sample(cls(0.125, 0.375), f64[3, 5], f64[5, 7], f64[7])
-        for factors in ((2.0, 3.0), (0.5, 0.25)):
+        for factors in ((2.0, 3.0), (0.5, 0.25), (1e10, 1.0), (math.inf, 1.0), (0.0, -1e12)):
             yield sample(
                 cls(*factors),
                 i32[3, 5],

@@ -47,6 +47,17 @@ def returning(size: int) -> onnx.GraphProto:
 
 
 TRUE = node("Constant", "", "c", name="k", value=helper.make_tensor("v", TensorProto.BOOL, [], [True]))
+
+
+def cropped(fill: float, mode: str) -> onnx.ModelProto:
+    """A Resize of uint8 beyond the data's ends."""
+    crop = node(
+        "Resize", "x r  s", mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=fill
+    )
+    region, sizes = np.array([-0.5, 1.5], np.float32), np.array([5])
+    return with_constants(crop, inputs=[info("x", [4], TensorProto.UINT8)], r=region, s=sizes)
+
+
 FOREIGN = helper.make_node("Foo", ["x"], ["y"], name="n1", domain="com.acme")
 
 MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
@@ -57,6 +68,14 @@ MODELS: dict[str, tuple[onnx.ModelProto, type[ConvcError], tuple[str, ...]]] = {
         UnsupportedOpError,
         ("Loop node 'n1'", "trip count", "'x'", "computed at run time"),
     ),
+    **{
+        f"fill of {fill:g}": (
+            cropped(fill, mode),
+            ShapeError,
+            ("Resize node 'n1'", f"extrapolation_value {fill:g}", "uint8", "0 to 255"),
+        )
+        for fill, mode in ((300.0, "nearest"), (-1.0, "linear"), (float("nan"), "nearest"), (float("inf"), "linear"))
+    },
     "wrong rank": (
         model(node("Conv", "x w"), inputs=[info("x", [3, 8])]),
         ModelFileError,
