@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import tvm
 from tvm import s_tir, te, tirx, topi
 
 from convc.ir.dtypes import SMALL
-from convc.ir.errors import CompileError
+from convc.ir.errors import CompileError, ConvcError, plural
 from convc.ir.graph import Constant, Graph, Node, Value
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.op import from_outside
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
@@ -85,9 +86,8 @@ class Group:
             operands[name] = Immediate(k, None, constant.type, _number(constant))
         for node in self.body.nodes:
             compute = (computes or {}).get(node.output.name, node.op.compute)
-            made = compute(k, [operands[v.name] for v in node.inputs], [v.type for v in node.outputs])
-            made = list(made) if isinstance(made, list | tuple) or type(made).__name__ == "Array" else [made]
-            for value, tensor in zip(node.outputs, made, strict=True):
+            xs, types = [operands[v.name] for v in node.inputs], [v.type for v in node.outputs]
+            for value, tensor in zip(node.outputs, _computed(node, partial(compute, k, xs, types)), strict=True):
                 _check(node, value, tensor)
                 operands[value.name] = k.operand(tensor, value.type)
         outputs = [operands[v.name].tensor for v in self.body.outputs]
@@ -145,6 +145,30 @@ def canonical(body: Graph) -> Graph:
     )
     outputs = tuple(names[v.name] for v in body.outputs)
     return Graph("k", inputs, nodes, outputs, constants)
+
+
+def _computed(node: Node, compute: Callable[[], Any]) -> list[Any]:
+    """The tensors that ``compute`` gives, one for each result of the node.
+
+    Raises ``CompileError`` when it gives anything else, and names the error of an op that is not convc's own.
+    """
+    op = type(node.op)
+    try:
+        made = compute()
+    except ConvcError:
+        raise
+    except Exception as e:
+        if from_outside(op):
+            raise CompileError(f"compute of class {op.__qualname__} raised {type(e).__name__}: {e}") from e
+        raise
+    made = list(made) if isinstance(made, list | tuple) or type(made).__name__ == "Array" else [made]
+    if len(made) != len(node.outputs) or not all(isinstance(t, te.Tensor) for t in made):
+        given = ", ".join(type(t).__name__ for t in made)
+        raise CompileError(
+            f"compute of class {op.__qualname__} must return {plural(len(node.outputs), 'tensor')} of k.compute, not "
+            f"{given or 'nothing'}"
+        )
+    return made
 
 
 def _check(node: Node, value: Value, tensor: Any) -> None:

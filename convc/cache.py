@@ -28,7 +28,7 @@ import convc.backends
 import convc.ir
 from convc.ir.errors import CompileError, ConvcError, warn
 from convc.ir.graph import Graph
-from convc.ir.op import Op
+from convc.ir.op import Op, from_outside
 from convc.ir.text import print_graph
 
 from .runtime.artifact import artifact_chunks, read_artifact
@@ -184,7 +184,7 @@ def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
     for constant in graph.all_constants():
         digest.update(f"{constant.digest}\n".encode())
     for op in sorted(_ops(graph), key=lambda op: op.name):
-        if not op.__module__.startswith("convc."):
+        if from_outside(op):
             digest.update(f"{op.name} {_source(op)}\n".encode())
     return digest.hexdigest()
 

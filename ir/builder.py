@@ -12,7 +12,7 @@ from .counted import TRIM, axis_of_trim, is_trim
 from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
-from .op import REGISTRY, Op
+from .op import REGISTRY, Op, from_outside
 from .types import TensorType
 
 
@@ -21,6 +21,8 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
 
     Raises ``ShapeError``, naming the op and its operands, when they do not fit.
     """
+    if not op.name:
+        raise UnsupportedOpError(f"class {type(op).__qualname__} has no name: an op needs a class attribute 'name'")
     check("operands", len(inputs), f"a node {op.name}")
     try:
         hash(op)  # raises TypeError where a file gives an attribute as a graph or a sparse tensor
@@ -30,6 +32,11 @@ def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as e:
         raise ShapeError(f"{op.name}({', '.join(str(v) for v in inputs)}): {_misfit(op, len(inputs), e)}") from e
     types = types if isinstance(types, tuple) else (types,)
+    if not types or not all(isinstance(t, TensorType) for t in types):
+        raise ShapeError(
+            f"infer of op {op.name} (class {type(op).__qualname__}) must return a TensorType, or a tuple of them for "
+            f"several results, not {_brief(types if len(types) != 1 else types[0])}"
+        )
     check("operands", len(types), f"a node {op.name}")
     for t in types:
         check_type(t, f"the result of {op.name}")
@@ -43,8 +50,16 @@ def _misfit(op: Op, operands: int, error: Exception) -> str:
         least, most = min(counts), max(counts)
         takes = plural(least, "operand") if least == most else f"{least} to {most} operands"
         return f"takes {takes}, not {operands}"
-    attributes = ", ".join(f"{f.name}={str(getattr(op, f.name))[:80]}" for f in fields(op)) or "none"
+    attributes = ", ".join(f"{f.name}={_brief(getattr(op, f.name))}" for f in fields(op)) or "none"
+    if from_outside(type(op)):
+        raised = f"{type(error).__name__}: {error}"
+        mistake = "which must be hashable, as tuples are" if "unhashable" in str(error) else "or infer has a mistake"
+        return f"its operands do not fit its attributes ({attributes}), {mistake} ({raised})"
     return f"its operands and attributes ({attributes}) do not fit each other"
+
+
+def _brief(value: object) -> str:
+    return str(value)[:80]
 
 
 class Builder:

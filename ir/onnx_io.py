@@ -31,7 +31,7 @@ from .dtypes import dtype_of, numpy_dtype
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError, plural
 from .graph import Value
 from .limits import check_made
-from .op import Op
+from .op import Op, place_of
 from .types import TensorType
 
 if TYPE_CHECKING:  # loading onnx takes longer than all of ir, and graphs that come from elsewhere do not need it
@@ -77,8 +77,8 @@ def onnx_op(
     """
 
     def register(op: type[AnyOp]) -> type[AnyOp]:
-        _OPERATORS[op] = operators[0]
         _register(_DEFAULT_IMPORTERS, partial(read or import_fields, op), operators, folds)
+        _OPERATORS[op] = operators[0]
         return op
 
     return register
@@ -108,16 +108,28 @@ def imports(
 def _register(registry: dict[str, Importer], importer: Importer, operators: Sequence[str], folds: bool) -> None:
     for operator in operators:
         if operator in registry:
-            raise TypeError(f"{importer} and {registry[operator]} both read the ONNX operator {operator!r}")
+            first, second = map(_source, (registry[operator], importer))
+            if first != second:  # else it is defined again, as in a notebook
+                raise TypeError(f"{first} and {second} both read the ONNX operator {operator!r}")
         registry[operator] = importer
     _FOLDED.update(operators if folds else ())
 
 
+def _source(importer: Importer) -> str:
+    """Where the function that reads an operator is defined, or the class that it reads by its fields."""
+    return place_of(importer.args[0] if isinstance(importer, partial) else importer)
+
+
 def exports(op: type[AnyOp]) -> Callable[[Exporter[AnyOp]], Exporter[AnyOp]]:
     """Decorator of the function that writes this op, and its subclasses that have none of their own, as ONNX nodes."""
-    if op in export.registry:
-        raise TypeError(f"two functions write {op.__qualname__} as ONNX")
-    return export.register(op)
+
+    def register(exporter: Exporter[AnyOp]) -> Exporter[AnyOp]:
+        first = export.registry.get(op)
+        if first is not None and place_of(first) != place_of(exporter):
+            raise TypeError(f"{place_of(first)} and {place_of(exporter)} both write {op.__qualname__} as ONNX")
+        return export.register(op, exporter)
+
+    return register
 
 
 def importer_of(operator: str) -> Importer | None:

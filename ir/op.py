@@ -8,6 +8,7 @@ with the decorators of ``onnx_io.py``.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 REGISTRY: dict[str, type[Op]] = {}
 """The class of every op, by its name in the text form."""
+
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_.]*")
+"""What the text form can read as the name of an op."""
+
+
+def place_of(defined: Any) -> str:
+    """Where a class or function was defined: its module and qualified name."""
+    return f"{defined.__module__}.{defined.__qualname__}"
+
+
+def from_outside(op: type[Op]) -> bool:
+    """Whether a class of ops is not convc's own."""
+    return not op.__module__.startswith("convc.")
 
 
 @dataclass(frozen=True)
@@ -91,9 +105,16 @@ class Op:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if name := cls.__dict__.get("name"):
-            if name in REGISTRY:
-                raise TypeError(f"{cls.__qualname__} and {REGISTRY[name].__qualname__} both claim {name!r}")
-            REGISTRY[name] = cls
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise TypeError(
+                    f"the name of op {cls.__qualname__} is {name!r}, and must be of ASCII letters, digits, '_' and "
+                    "'.', with a letter or '_' first"
+                )
+            if name in REGISTRY and place_of(REGISTRY[name]) != place_of(cls):
+                raise TypeError(
+                    f"{place_of(cls)} and {place_of(REGISTRY[name])} are both named {name!r}: give one another name"
+                )
+            REGISTRY[name] = cls  # a class that is defined again, as in a notebook, takes the place of the first
 
     # -- meaning --------------------------------------------------------------------------------------------------
 
@@ -103,13 +124,13 @@ class Op:
 
         Raises ``ShapeError`` when the operands do not fit the op.
         """
-        raise NotImplementedError(type(self).__name__)
+        raise UnsupportedOpError(f"class {type(self).__qualname__} has no method infer")
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         """The result, or the results, as tensor expressions over the operands ``xs``; ``outs`` are the types to
         produce.
         """
-        raise UnsupportedOpError(f"op {self.name} cannot be lowered")
+        raise UnsupportedOpError(f"op {self.name} cannot be lowered: class {type(self).__qualname__} has no compute")
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         """The number of floating-point operations; a multiply-add counts as two."""

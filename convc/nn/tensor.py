@@ -191,6 +191,8 @@ def apply_all(op: Op, *inputs: Any) -> tuple[Tensor, ...]:
 
     Raises ``ShapeError`` when the operands do not fit the op.
     """
+    if not isinstance(op, Op):
+        raise GraphError(f"apply takes an op, such as Relu(), not {op!r}")
     first = next((x for x in inputs if isinstance(x, Tensor)), None)
     if first is None:
         raise GraphError(f"{op.name} needs a symbolic tensor among its inputs")

@@ -14,14 +14,14 @@ from convc.ir.op import Op
 from convc.ir.ops.activations import LeakyRelu
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.conv_bytes import ConvBytes
-from convc.ir.ops.unary import Relu
 
 
 def test_two_functions_for_one_operator_are_refused() -> None:
     with pytest.raises(TypeError, match="'Conv'"):
         imports("Conv")(lambda n: None)
     with pytest.raises(TypeError, match="'Relu'"):
-        onnx_op("Relu")(Relu)
+        onnx_op("Relu")(LeakyRelu)
+    assert operator_of(LeakyRelu()) == "LeakyRelu"
     with pytest.raises(TypeError, match="Conv"):
         exports(Conv)(lambda op, n: None)
 
