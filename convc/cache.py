@@ -134,7 +134,7 @@ class DiskCache:
 
 
 def disk_cache() -> DiskCache | None:
-    """The cache on disk; ``None`` when ``CONVC_CACHE`` is set to an empty string.
+    """The cache on disk; ``None`` when ``CONVC_CACHE`` turns it off (``cache_folder``).
 
     Raises ``CompileError`` when ``CONVC_CACHE_BYTES`` is not a number of bytes.
     """

@@ -1,7 +1,7 @@
 """The tuning database, which ``convc tune`` writes and ``convc.compile`` reads.
 
 It is one JSON file for each type of processor, in ``$CONVC_CACHE``, by default ``~/.cache/convc``. When ``CONVC_CACHE``
-is set to an empty string, there is no database.
+is ``off``, there is no database.
 """
 
 from __future__ import annotations

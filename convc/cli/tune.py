@@ -48,9 +48,7 @@ def main(args: argparse.Namespace) -> None:
     target = host_target(args.threads)
     path = database(target.mcpu)
     if path is None:
-        raise convc.CompileError(
-            "CONVC_CACHE is set to nothing, so there is nowhere to keep what is found: name a folder"
-        )
+        raise convc.CompileError("CONVC_CACHE is off, so there is nowhere to keep what is found: set it to a folder")
     known = choices_for(True, target.mcpu)
     write(path, target.mcpu, known)  # raises before the long part, not after it, when it cannot be written
     outcome = tune(graph, target, args.budget, progress)

@@ -66,7 +66,11 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
 def cache_folder() -> Path | None:
     """The folder of compiled models and tuning databases: ``$CONVC_CACHE``, by default ``~/.cache/convc``.
 
-    It is ``None`` when the variable is set to an empty string.
+    It is ``None`` when the variable is one of the words ``NO_CACHE``, whatever their case.
     """
-    folder = os.environ.get("CONVC_CACHE", os.path.expanduser("~/.cache/convc"))
-    return Path(folder) if folder else None
+    folder = os.environ.get("CONVC_CACHE", "~/.cache/convc").strip()
+    return None if folder.lower() in NO_CACHE else Path(os.path.expanduser(folder))
+
+
+NO_CACHE = ("", "off", "0", "no", "false", "none")
+"""The values of ``CONVC_CACHE`` that stand for no folder at all. ``./off`` is a folder."""

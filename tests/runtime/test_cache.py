@@ -31,6 +31,7 @@ from convc.ir.ops.binary import Add
 from convc.ir.ops.unary import Abs, Relu
 from convc.runtime.artifact import read_artifact, write_artifact
 from convc.runtime.description import Part
+from convc.runtime.files import cache_folder
 
 X = np.linspace(-1, 1, 6, dtype=np.float32)
 
@@ -175,6 +176,21 @@ def test_static_models_only_when_asked(folder: Path, compilations: list[int]) ->
     for _ in range(2):
         convc.compile(network(size=6), cache=True)
     assert len(compilations) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(None, "/home/me/.cache/convc"), ("~/models", "/home/me/models"), ("./off", "off"), ("/tmp/0", "/tmp/0")]
+    + [(word, None) for word in ("", " ", "off", "OFF", "0", "no", "false", "None")],
+)
+def test_the_folder(value: str | None, found: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that means no turns the cache off, and makes no folder of this name."""
+    monkeypatch.setenv("HOME", "/home/me")
+    if value is None:
+        monkeypatch.delenv("CONVC_CACHE")
+    else:
+        monkeypatch.setenv("CONVC_CACHE", value)
+    assert cache_folder() == (found and Path(found))
 
 
 @pytest.mark.parametrize("off", ["cache=False", "no folder", "dump"])
