@@ -19,7 +19,7 @@ from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.pipeline import make_dump_folder
 from convc.ir.random import current_seed, seeded
-from convc.ir.sizes import Dim
+from convc.ir.shapes import StatedSize
 
 from .cache import cache_key, disk_cache, through
 from .dynamic import DynamicModel, Keep
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Source = Graph | str | os.PathLike[str] | bytes | onnx.ModelProto | Any
 
-Shapes = Mapping[str, Sequence[Dim]]
+Shapes = Mapping[str, Sequence[StatedSize]]
 
 _compiling = threading.Lock()
 """Held while a network is compiled: TVM compiles one network at a time."""

@@ -22,7 +22,7 @@ from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes
 from convc.ir.passes.fix_values import fix_values
 from convc.ir.rewrite import cut
-from convc.ir.sizes import ANY_RANK, Dim, mismatch
+from convc.ir.shapes import ANY_RANK, StatedSize, mismatch
 from convc.ir.summary import Summary
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
@@ -43,7 +43,7 @@ from .onnx.ports import (
 )
 from .runtime.description import Port
 
-Shapes = Mapping[str, Sequence[Dim]]
+Shapes = Mapping[str, Sequence[StatedSize]]
 Values = Mapping[str, Any]
 
 
@@ -110,7 +110,7 @@ def reader(
 
 
 def _of_onnx(
-    source: Any, given: Mapping[str, tuple[Dim, ...]], values: Values, outputs: tuple[str, ...], complete: bool
+    source: Any, given: Mapping[str, tuple[StatedSize, ...]], values: Values, outputs: tuple[str, ...], complete: bool
 ) -> Reader:
     model, folder = read_model(source)
     check_model(model)
@@ -141,7 +141,7 @@ def _of_onnx(
     )
 
 
-def _of_graph(graph: Graph, given: Mapping[str, Sequence[Dim]]) -> Reader:
+def _of_graph(graph: Graph, given: Mapping[str, Sequence[StatedSize]]) -> Reader:
     outputs = [Value(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]
 
     def made(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
@@ -185,7 +185,7 @@ def _port(info: onnx.ValueInfoProto, given: Sequence[int] | None) -> Port:
 
 
 def _ports(values: Sequence[Value]) -> tuple[Port, ...]:
-    return tuple(Port(v.name, v.type.shape, str(v.type.numpy_dtype)) for v in values)
+    return tuple(Port(v.name, v.type.stated, str(v.type.numpy_dtype)) for v in values)
 
 
 def _stated(info: onnx.ValueInfoProto) -> Port:
@@ -201,7 +201,7 @@ def is_open(ports: Sequence[Port]) -> bool:
     return any(p.is_open for p in ports)
 
 
-def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, ...]]:
+def checked(shapes: Mapping[str, Sequence[StatedSize]] | None) -> dict[str, tuple[StatedSize, ...]]:
     """Shapes by name as tuples of integers and strings. Raises ``ShapeError`` when ``shapes`` is anything else."""
     try:
         given = dict(shapes or {})
@@ -212,7 +212,7 @@ def checked(shapes: Mapping[str, Sequence[Dim]] | None) -> dict[str, tuple[Dim, 
         return checked_shapes(shapes)  # type: ignore[arg-type, return-value]
 
 
-def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[Dim]]) -> tuple[Port, ...]:
+def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[StatedSize]]) -> tuple[Port, ...]:
     """The ports with their shapes replaced by those given by name, in which a string is a size that stays dynamic.
 
     Raises ``ShapeError`` when a shape does not fit its port, or when there is no port of a name.

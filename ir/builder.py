@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .assumptions import Assumptions
 from .counted import TRIM, axis_of_trim, is_trim
 from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
@@ -70,6 +71,8 @@ class Builder:
         self.inputs: list[Value] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
+        self.assumptions = Assumptions()
+        """What was assumed of open sizes while types were inferred."""
         self.streams = 0
         """The number of nodes so far that draw random numbers (``ir/random.py``)."""
         self._trims: dict[str, Node] = {}
@@ -85,6 +88,7 @@ class Builder:
         b = cls(graph.name)
         b.reserve([v.name for v in graph.values()])
         b.inputs, b.constants = list(graph.inputs), dict(graph.constants)
+        b.assumptions = Assumptions(graph.assumptions)
         return b
 
     def fresh(self, hint: str) -> str:
@@ -143,7 +147,8 @@ class Builder:
         """
         if any(v.name in self._trims for v in inputs):
             return _emit_behind(self, op, inputs, self._trims, names)
-        types = infer_types(op, inputs)
+        with self.assumptions.noted(op.name):
+            types = infer_types(op, inputs)
         hints = [*names, *[op.name] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
@@ -160,7 +165,8 @@ class Builder:
 
         Raises ``GraphError`` when the node and its op differ in the number of outputs.
         """
-        types = infer_types(node.op, inputs)
+        with self.assumptions.noted(f"{node.op.name} node '{node.output.name}'"):
+            types = infer_types(node.op, inputs)
         if len(types) != len(node.outputs):
             raise GraphError(f"{node.describe()} gives {plural(len(types), 'value')}, not {len(node.outputs)}")
         outputs = tuple(Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
@@ -200,7 +206,15 @@ class Builder:
         """The graph that returns ``outputs``. Constants that nothing reads are left out."""
         read = {v.name for n in self.nodes for v in n.inputs} | {v.name for v in outputs}
         constants = {name: c for name, c in self.constants.items() if name in read}
-        return Graph(self.name, tuple(self.inputs), tuple(self.nodes), tuple(outputs), constants, tuple(output_names))
+        return Graph(
+            self.name,
+            tuple(self.inputs),
+            tuple(self.nodes),
+            tuple(outputs),
+            constants,
+            tuple(output_names),
+            self.assumptions.made,
+        )
 
 
 def _trimmed(b: Builder, whole: Value, count: Value, axis: int, name: str) -> Value:

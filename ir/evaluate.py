@@ -64,4 +64,4 @@ def run_reference(
 def _info(name: str, type: TensorType) -> onnx.ValueInfoProto:
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.shape))
+    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.stated))

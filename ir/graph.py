@@ -16,6 +16,7 @@ from typing import ClassVar
 import networkx as nx
 import numpy as np
 
+from .assumptions import Assumption
 from .errors import GraphError, plural
 from .limits import check_made
 from .op import Op
@@ -157,6 +158,8 @@ class Graph:
 
     ``output_names`` are the names under which the caller knows the outputs. A value may be returned twice, and an
     output may be an input.
+
+    ``assumptions`` are what inference took for granted of the graph's open sizes, each with what it was assumed for.
     """
 
     name: str
@@ -165,8 +168,10 @@ class Graph:
     outputs: tuple[Value, ...]
     constants: Mapping[str, Constant] = field(default_factory=dict)
     output_names: tuple[str, ...] = ()
+    assumptions: Mapping[Assumption, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "assumptions", MappingProxyType(dict(self.assumptions)))
         object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
         if not self.output_names:
             object.__setattr__(self, "output_names", tuple(v.name for v in self.outputs))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from .dtypes import FLOATS
 from .errors import UnsupportedOpError
 from .layout import Layout
+from .sizes import Dim, Size
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -162,12 +163,28 @@ class Op:
         """Whether operands may be held in any layout although the result is row-major."""
         return False
 
+    def at(self, values: Mapping[str, Dim]) -> Op:
+        """The op with named sizes among its attributes replaced by other sizes."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: new for name, old in found.items() if (new := _at(old, values)) is not old}
+        return replace(self, **moved) if moved else self
+
     # -- tests ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
         """Sample operands for the generic tests."""
         return iter(())
+
+
+def _at(value: Any, values: Mapping[str, Dim]) -> Any:
+    """An attribute with named sizes replaced. An attribute without any is returned as it is."""
+    if isinstance(value, Size):
+        return value.at(values)
+    if isinstance(value, tuple):
+        moved = tuple(_at(v, values) for v in value)
+        return moved if any(a is not b for a, b in zip(moved, value, strict=True)) else value
+    return value
 
 
 def sample(op: Op, *inputs: TensorType | np.ndarray, **options: Any) -> Case:

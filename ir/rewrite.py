@@ -81,7 +81,7 @@ def drop_dead(graph: Graph) -> Graph:
             kept.append(node)
             live.update(v.name for v in node.inputs)
     constants = {name: c for name, c in graph.constants.items() if name in live}
-    return Graph(graph.name, graph.inputs, tuple(reversed(kept)), graph.outputs, constants, graph.output_names)
+    return replace(graph, nodes=tuple(reversed(kept)), constants=constants)
 
 
 def cut(graph: Graph, outputs: Sequence[str]) -> Graph:

@@ -1,17 +1,21 @@
 """The text form of graphs: ``parse_graph(print_graph(g)) == g``.
 
-The grammar; blanks and ``// comments`` separate tokens:
+The grammar; blanks separate tokens, and so do ``// comments``, which begin a line or follow a blank:
 
-    graph   := "graph" "@" ident "(" [value ("," value)*] ")" "{" stmt* return "}"
+    graph   := "graph" "@" ident "(" [value ("," value)*] ")" "{" assume* stmt* return "}"
     value   := "%" ident ":" type
-    type    := dtype "[" [dim ("," dim)*] "]" ["{" layout "}"]
+    type    := dtype "[" [size ("," size)*] "]" ["{" layout "}"]
+    size    := product (("+" | "-") product)*          an expression over named sizes (``sizes.py``)
+    product := factor (("*" | "//") factor)*
+    factor  := integer | string | "-" factor | "(" size ")" | ("min" | "max") "(" size ("," size)* ")"
+    assume  := "assume" size ("==" | ">=" | "!=") size ["for" string]
     stmt    := value "=" "const" data
              | value ("," value)* "=" op "(" ["%" ident ("," "%" ident)*] ")" ["{" named ("," named)* "}"]
     named   := name "=" attr
     data    := "[" [number ("," number)*] "]"          the elements in row-major order, for small constants
              | "sha=" hex                              data given by ``constants=``, else absent
              | ident "(" number "," number ")"         an initializer not yet made: kind, amount, seed
-    attr    := number | "true" | "false" | "none" | string | "[" [attr ("," attr)*] "]" | graph
+    attr    := number | "true" | "false" | "none" | string | size | "[" [attr ("," attr)*] "]" | graph
     return  := "return" [result ("," result)*]
     result  := [string "="] "%" ident                  the string is the output's name where it differs
     ident   := letters, digits, "_", ".", "-", "/", ":" ; anything else as a JSON string
@@ -30,13 +34,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import ops  # noqa: F401  registers every op
+from .assumptions import Assumption, Assumptions
 from .dtypes import DTYPES, numpy_dtype
-from .errors import ConvcError, LimitError, ParseError
+from .errors import ConvcError, LimitError, ParseError, ShapeError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
 from .limits import check, check_type, guarded
 from .op import REGISTRY, Op
-from .sizes import Dim
+from .sizes import RELATIONS, Dim, Size, largest, least, named, spelt, statement
 from .types import TensorType
 
 INLINE_LIMIT = 8
@@ -44,13 +49,13 @@ INLINE_LIMIT = 8
 
 _IDENT = re.compile(r"[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]")
 _TOKEN = re.compile(
-    r"""(?P<skip>\s+|//[^\n]*)
+    r"""(?P<skip>\s+|(?<!\S)//[^\n]*)
     |(?P<string>"(?:[^"\\\n]|\\.)*")
     |(?P<number>[-+]?(?:inf|nan|\d+\.?\d*(?:[eE][-+]?\d+)?)(?![A-Za-z0-9_]))
     |(?P<value>%(?:"(?:[^"\\\n]|\\.)*"|[A-Za-z0-9_.\-/:]*[A-Za-z0-9_.\-/]))
     |(?P<sha>sha=[0-9a-f]+)
     |(?P<word>[A-Za-z_][A-Za-z0-9_.]*)
-    |(?P<punct>[@(){}\[\],:=])""",
+    |(?P<punct>//|[=!>]=|[@(){}\[\],:=+*-])""",
     re.VERBOSE,
 )
 
@@ -65,6 +70,7 @@ def _ident(name: str) -> str:
 def print_graph(graph: Graph, indent: str = "") -> str:
     """The text form of a graph."""
     lines = [f"graph @{_ident(graph.name)}({', '.join(_typed(v) for v in graph.inputs)}) {{"]
+    lines += [f"{indent}  {_assumed(a, about)}" for a, about in graph.assumptions.items()]
     lines += [f"{indent}  {_typed(Value(name, c.type))} = const {_data(c)}" for name, c in graph.constants.items()]
     lines += [f"{indent}  {print_node(n, indent + '  ')}" for n in graph.nodes]
     results = [
@@ -101,6 +107,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda v: isinstance(v, str)),
     "Ints": ("a list of integers", _are_whole),
     "Ints | None": ("a list of integers or none", lambda v: v is None or _are_whole(v)),
+    "Sizes": (
+        "a list of sizes",
+        lambda v: _are_whole(tuple(0 if isinstance(d, Size) else d for d in v)),
+    ),
     "Pads": ("a list of pairs of integers", lambda v: isinstance(v, tuple) and all(_are_whole(p) for p in v)),
 }
 """For each annotation of a field of an op, its meaning in words, and a test whether a value has that type."""
@@ -114,6 +124,8 @@ def print_attr(value: Any, indent: str = "") -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, Size):
+        return spelt(value, json.dumps)
     if isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, tuple):
@@ -135,8 +147,13 @@ def _typed(v: Value) -> str:
 
 
 def _type(t: TensorType) -> str:
-    dims = ",".join(str(d) if isinstance(d, int) else json.dumps(d) for d in t.shape)
+    dims = ",".join(spelt(d, json.dumps) for d in t.shape)
     return f"{t.dtype}[{dims}]" + (f"{{{t.layout}}}" if t.layout else "")
+
+
+def _assumed(a: Assumption, about: str) -> str:
+    why = f" for {json.dumps(about)}" if about else ""
+    return f"assume {statement(a.size, a.relation, json.dumps)}{why}"
 
 
 def _data(c: Constant) -> str:
@@ -162,7 +179,8 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
     with guarded():
         check("text_bytes", len(text), "the text")
         parser = _Parser(text, constants or {})
-        graph = parser.graph(0)
+        with Assumptions().noted("the text"):  # what a quotient assumes of its denominator
+            graph = parser.graph(0)
         if parser.kind != "end":
             parser.fail("the end of the text")
         return graph
@@ -274,15 +292,58 @@ class _Parser:
             self.fail("an integer")
         return int(self.advance())
 
-    def dim(self) -> Dim:
-        return self.string() if self.kind == "string" else self.integer()
+    def size(self, depth: int = 0) -> Dim:
+        self.check_depth(depth)
+        try:
+            total = self.product(depth)
+            while self.token in ("+", "-") or (self.kind == "number" and self.token[0] in "+-"):  # "h"-1
+                sign = -1 if self.kind == "punct" and self.advance() == "-" else 1
+                total += sign * self.product(depth)
+        except ShapeError as e:
+            self.error(e)
+        return total
+
+    def product(self, depth: int) -> Dim:
+        total = self.factor(depth)
+        while self.token in ("*", "//"):
+            total = total * self.factor(depth) if self.advance() == "*" else total // self.factor(depth)
+        return total
+
+    def factor(self, depth: int) -> Dim:
+        if self.kind == "string":
+            return named(self.string())
+        if self.kind == "number":
+            return self.integer()
+        if self.accept("-"):
+            self.check_depth(depth)
+            return -self.factor(depth + 1)
+        if self.accept("("):
+            size = self.size(depth + 1)
+            self.expect(")")
+            return size
+        for word, pick in (("min", least), ("max", largest)):
+            if self.accept(word):
+                self.expect("(")
+                sizes = self.listed(")", lambda: self.size(depth + 1))
+                return pick(*sizes) if sizes else self.fail("a size")
+        self.fail("a size: an integer, a name in quotes, or an expression of them")
+
+    def assumption(self) -> tuple[Assumption, str]:
+        left = self.size()
+        if self.token not in RELATIONS:
+            self.fail("one of " + ", ".join(RELATIONS))
+        relation = self.advance()
+        size = left - self.size()
+        if not isinstance(size, Size):
+            self.fail("a named size in what is assumed")
+        return Assumption(size, relation), self.string() if self.accept("for") and self.kind == "string" else ""
 
     def type(self) -> TensorType:
         if self.token not in DTYPES:
             self.fail("a dtype: " + ", ".join(DTYPES))
         dtype = self.advance()
         self.expect("[")
-        shape = tuple(self.listed("]", self.dim))
+        shape = tuple(self.listed("]", self.size))
         layout = None
         try:
             if self.accept("{"):
@@ -313,6 +374,10 @@ class _Parser:
         self.expect("(")
         inputs = self.listed(")", self.typed)
         self.expect("{")
+        assumed: dict[Assumption, str] = {}
+        while self.accept("assume"):
+            assumption, about = self.assumption()
+            assumed[assumption] = about
         scope = {v.name: v for v in inputs}
         nodes: list[Node] = []
         constants: dict[str, Constant] = {}
@@ -330,9 +395,8 @@ class _Parser:
                     self.fail(f"a name other than %{v.name}, which is taken")
                 scope[v.name] = v
         returned = self.listed("}", lambda: self.result(scope))
-        return Graph(
-            name, tuple(inputs), tuple(nodes), tuple(v for _, v in returned), constants, tuple(n for n, _ in returned)
-        )
+        outputs, names = tuple(v for _, v in returned), tuple(n for n, _ in returned)
+        return Graph(name, tuple(inputs), tuple(nodes), outputs, constants, names, assumed)
 
     def result(self, scope: Mapping[str, Value]) -> tuple[str, Value]:
         name = None
@@ -377,7 +441,8 @@ class _Parser:
             self.fail(f"an attribute of {op} ({', '.join(known) or 'it has none'})")
         name = self.advance()
         self.expect("=")
-        value = self.attr(depth + 1)
+        sizes = known[name] == "Sizes" and self.accept("[")
+        value = tuple(self.listed("]", self.size)) if sizes else self.attr(depth + 1)
         what, fits = _KINDS.get(known[name], ("", lambda _: True))
         if not fits(value):
             self.error(f"attribute {name} of {op} must be {what}")

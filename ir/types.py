@@ -11,13 +11,16 @@ import numpy as np
 from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_names, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
-from .sizes import Dim
+from .sizes import Dim, Size, bounds, named, same
 
 
 @dataclass(frozen=True)
 class TensorType:
     """A tensor's dtype, logical shape, and layout in memory (``None``: row-major), as
     ``float32[1, 64, 56, 56]{NCHW16c}``.
+
+    A size may be open: an expression over named sizes, as in ``float32[n, 64, (h + 1)//2, w]`` (``sizes.py``). A string
+    in the shape becomes the size of that name.
     """
 
     dtype: str
@@ -27,7 +30,9 @@ class TensorType:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise GraphError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
-        if any(isinstance(d, int) and d < 0 for d in self.shape):
+        if any(isinstance(d, str) for d in self.shape):
+            object.__setattr__(self, "shape", tuple(named(d) if isinstance(d, str) else d for d in self.shape))
+        if any(bounds(d)[1] < 0 for d in self.shape):
             raise ShapeError(f"negative size in shape {list(self.shape)}")
         if self.layout is not None and self.layout.rank != len(self.shape):
             raise ShapeError(f"layout {self.layout} does not fit rank {len(self.shape)}")
@@ -42,13 +47,17 @@ class TensorType:
         return all(isinstance(d, int) for d in self.shape)
 
     @property
+    def stated(self) -> tuple[int | str, ...]:
+        """The shape as files and ports state it, with open sizes as text."""
+        return tuple(d if isinstance(d, int) else str(d) for d in self.shape)
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        """The shape as integers. Raises ``ShapeError`` when a size is dynamic."""
+        """The shape as integers. Raises ``ShapeError`` when a size is open."""
         for d in self.shape:
             if not isinstance(d, int):
                 raise ShapeError(
-                    f"size {d!r} in shape {self} is dynamic here; fix it with shapes={{...}} (--shape on the command "
-                    "line)"
+                    f"size {d} in shape {self} is open here; fix it with shapes={{...}} (--shape on the command line)"
                 )
         return self.shape  # type: ignore[return-value]
 
@@ -97,8 +106,8 @@ class TensorType:
         """The shape in memory, with the layout's blocks and padding."""
         return self.layout.physical_shape(self.sizes) if self.layout else self.sizes
 
-    def with_shape(self, shape: Sequence[Dim]) -> TensorType:
-        return replace(self, shape=tuple(shape))
+    def with_shape(self, shape: Sequence[Dim | str]) -> TensorType:
+        return replace(self, shape=tuple(shape))  # type: ignore[arg-type]
 
     def with_dtype(self, dtype: str) -> TensorType:
         return replace(self, dtype=dtype)
@@ -116,16 +125,25 @@ def type_of(array: np.ndarray) -> TensorType:
 
 
 def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
-    """The shape that numpy's multidirectional broadcasting gives (ONNX Broadcasting); raises ``ShapeError``."""
+    """The shape that numpy's multidirectional broadcasting gives (ONNX Broadcasting); raises ``ShapeError``.
+
+    Open sizes are assumed to be equal where they meet, and not to be 1.
+    """
     rank = max((len(s) for s in shapes), default=0)
     out: list[Dim] = []
     for axis in range(-rank, 0):
-        sizes = {s[axis] for s in shapes if len(s) >= -axis} - {1}
-        if len(sizes) > 1:
+        sizes = [d for d in dict.fromkeys(s[axis] for s in shapes if len(s) >= -axis) if d != 1]
+        first = simplest(sizes) if sizes else 1
+        if not all(same(first, d) for d in sizes):
             raise ShapeError(
                 "shapes "
                 + " and ".join(str(list(s)) for s in shapes)
                 + f" do not broadcast: axis {axis} has sizes {sorted(map(str, sizes))}"
             )
-        out.append(sizes.pop() if sizes else 1)
+        out.append(first)
     return tuple(out)
+
+
+def simplest(sizes: Sequence[Dim]) -> Dim:
+    """The one of several equal sizes that says most: an integer before a name, and a name before an expression."""
+    return min(sizes, key=lambda d: len(str(d)) if isinstance(d, Size) else 0)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from .assumptions import Assumption, Assumptions
 from .builder import infer_types
 from .errors import GraphError, plural
 from .graph import Graph, Node, Value
 from .limits import check, check_type
 
 
-def verify(graph: Graph, stage: str = "") -> None:
-    """Raises ``GraphError`` when the graph is malformed, naming the node and the stage that made it."""
+def verify(graph: Graph, stage: str = "", outer: Mapping[Assumption, str] | None = None) -> None:
+    """Raises ``GraphError`` when the graph is malformed, naming the node and the stage that made it.
+
+    What inference assumes of open sizes must be among the graph's assumptions, or those of the graph around it.
+    """
     where = f" after {stage}" if stage else ""
+    assumed = {**(outer or {}), **graph.assumptions}
     defined: dict[str, Value] = {}
 
     def define(value: Value) -> None:
@@ -36,15 +43,20 @@ def verify(graph: Graph, stage: str = "") -> None:
     for node in graph.nodes:
         for v in node.inputs:
             use(v, node)
-        derived = infer_types(node.op, node.inputs)
+        found = Assumptions(assumed)
+        with found.noted(""):
+            derived = infer_types(node.op, node.inputs)
         for body in node.op.bodies():
-            verify(body, stage)
+            verify(body, stage, assumed)
         stated = tuple(v.type for v in node.outputs)
         if derived != stated:
             raise GraphError(
                 f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as "
                 f"stated{where}"
             )
+        if len(found.made) > len(assumed):
+            (*_, missing) = found.made
+            raise GraphError(f"{node.describe()} needs {missing}, which the graph does not assume{where}")
         for v in node.outputs:
             define(v)
     for v in graph.outputs:

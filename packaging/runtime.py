@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("convc/__init__.py", "convc/version.py", "convc/py.typed")
-RECORDS = ("__init__.py", "errors.py", "dtypes.py", "sizes.py")
+RECORDS = ("__init__.py", "errors.py", "dtypes.py", "shapes.py")
 """The modules of ``ir`` that the runtime imports."""
 DEPENDENCIES = ("numpy", "ml-dtypes")
 PROJECT = """[build-system]

@@ -57,7 +57,7 @@ def _imports(name: str, path: Path) -> Iterator[str]:
 
 IMPORTS = {name: set(_imports(name, path)) for name, path in MODULES.items()}
 
-RECORDS = ("convc.ir.errors", "convc.ir.dtypes", "convc.ir.sizes")
+RECORDS = ("convc.ir.errors", "convc.ir.dtypes", "convc.ir.shapes")
 SHARED = tuple(
     name
     for name in MODULES

@@ -10,6 +10,7 @@ examples, in a clone of convc:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,19 @@ def _show_outline(given: Any, args: argparse.Namespace, why: ConvcError) -> None
     print(summary.table())
     print(summary.totals())
     reader(given, shapes(args), **choices(args))  # raises for what convc lacks at any sizes
-    left_open = [p for p in found.inputs if p.is_open]
+    left_open = [p.name for p in found.inputs if p.is_open]
     if left_open:
-        options = " ".join(f"--shape {p.name}=..." for p in left_open)
-        print(f"sizes are left open: {options} shows the layers as they are compiled")
+        _show_open(left_open)
     elif isinstance(why, NotConstantError) and why.inputs:
         options = " ".join(f"--value {name}=..." for name in why.inputs)
         print(f"compiled for each value of {', '.join(why.inputs)}: {options} shows the layers as they are compiled")
     else:
         raise why
+
+
+def _show_open(inputs: Sequence[str]) -> None:
+    options = " ".join(f"--shape {name}=..." for name in inputs)
+    print(f"sizes are left open: {options} shows the layers as they are compiled")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -112,6 +117,10 @@ def main(args: argparse.Namespace) -> None:
     print("inputs: " + ", ".join(str(v) for v in graph.inputs))
     print(summary.table())
     print(summary.totals())
+    if graph.assumptions:
+        print("the shapes are these where " + ", ".join(map(str, graph.assumptions)))
+    if left_open := [v.name for v in graph.inputs if not v.type.is_static]:
+        _show_open(left_open)
     if args.verbose:
         print("\n".join(["", *(print_node(n) for n in graph.nodes)]))
         if all(v.type.is_static for v in graph.inputs):

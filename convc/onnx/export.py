@@ -145,4 +145,4 @@ def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def _info(name: str, type: TensorType) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.shape))
+    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.stated))

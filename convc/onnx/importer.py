@@ -27,6 +27,7 @@ from convc.ir.limits import Folding, Limits, check, guarded
 from convc.ir.onnx_io import ImportNode, WholeModel, importer_of
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.rewrite import drop_dead
+from convc.ir.sizes import Size
 from convc.ir.verify import verify
 
 from ..files import read_bytes
@@ -163,7 +164,7 @@ class _Importer:
         except (ShapeError, NotConstantError) as e:
             for v in self.builder.inputs:
                 if not v.type.is_static:
-                    names = ", ".join(dict.fromkeys(str(d) for d in v.type.shape if isinstance(d, str)))
+                    names = ", ".join(dict.fromkeys(str(d) for d in v.type.shape if isinstance(d, Size)))
                     e.within(f"input '{v.name}' leaves sizes open ({names}; shapes={{'{v.name}': ...}} fixes them)")
             raise
         return drop_dead(self.builder.finish([self.output(name, scope) for name in outputs], outputs))
@@ -220,7 +221,8 @@ class _Importer:
             if name and item is None:
                 raise ModelFileError(f"{describe(proto)} reads '{name}', which nothing defines")
         since = len(self.builder.nodes)
-        made = self.call(proto, items, scope)
+        with self.builder.assumptions.noted(describe(proto)):
+            made = self.call(proto, items, scope)
         # names are unique in the model's own graph, not between the bodies of functions and branches
         wanted = {
             v.name: self.builder.fresh(name) if scope.depth else name

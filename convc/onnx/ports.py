@@ -23,7 +23,7 @@ from convc.ir.graph import Value
 from convc.ir.onnx_io import dtype_from_onnx, onnx_dtype
 from convc.ir.passes.fix_shapes import check_names
 from convc.ir.passes.fix_values import checked_value
-from convc.ir.sizes import Dim, mismatch
+from convc.ir.shapes import StatedSize, mismatch
 from convc.ir.types import TensorType
 
 from .functions import plain_domain
@@ -126,7 +126,7 @@ def tensor_of(info: onnx.ValueInfoProto) -> onnx.TypeProto.Tensor:
     return info.type.tensor_type
 
 
-def stated_shape(info: onnx.ValueInfoProto, named: bool = True) -> tuple[Dim, ...] | None:
+def stated_shape(info: onnx.ValueInfoProto, named: bool = True) -> tuple[StatedSize, ...] | None:
     """The sizes that an input states, each unknown one with a name; ``None`` where the rank is not known.
 
     Without ``named`` unknown sizes get a name of their own each.
@@ -134,7 +134,7 @@ def stated_shape(info: onnx.ValueInfoProto, named: bool = True) -> tuple[Dim, ..
     tensor = tensor_of(info)
     if not tensor.HasField("shape"):
         return None
-    dims: list[Dim] = []
+    dims: list[StatedSize] = []
     for i, d in enumerate(tensor.shape.dim):
         known = d.HasField("dim_value") and d.dim_value >= 0
         # Paddle writes -1, or "?" several times, for unknown sizes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convc.ir.dtypes import described
-from convc.ir.sizes import Dim
+from convc.ir.shapes import StatedSize
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Port:
     """
 
     name: str
-    shape: tuple[Dim, ...]
+    shape: tuple[StatedSize, ...]
     dtype: str
     counted: int | None = None
     """The axis along which an output may have fewer elements than ``shape`` says, depending on the data; else ``None``.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from convc.ir.errors import NOT_AN_ARRAY, InputError, plural
-from convc.ir.sizes import mismatch
+from convc.ir.shapes import mismatch
 
 from .artifact import Artifact, write_artifact
 from .description import Description, Part, Port

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.ir.errors import InputError
-from convc.ir.sizes import Bound, mismatch
+from convc.ir.shapes import Bound, mismatch
 
 from .description import Part, Port
 from .model import CompiledModel, Model, any_array, check_dtype

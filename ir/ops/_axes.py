@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..sizes import Dim
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -30,14 +30,8 @@ def axes_of(axes: Sequence[int], rank: int) -> Ints:
 
 
 def size_of(type: TensorType, axis: int) -> int:
-    """The size of one axis. Raises ``ShapeError`` when it is dynamic."""
-    size = type.shape[axis]
-    return size if isinstance(size, int) else type.sizes[axis]
-
-
-def same_size(a: Dim, b: Dim) -> bool:
-    """Whether two sizes may be equal. A dynamic size may equal any other."""
-    return a == b or isinstance(a, str) or isinstance(b, str)
+    """The size of one axis. Raises ``ShapeError`` when it is open."""
+    return replace(type, shape=(type.shape[axis],), layout=None).sizes[0]
 
 
 def check_index(type: TensorType) -> None:
@@ -48,7 +42,7 @@ def check_index(type: TensorType) -> None:
 
 def check_asked(x: TensorType, axis: int, indices: TensorType) -> None:
     """Raises ``ShapeError`` when there are indices into an axis that has no elements."""
-    if x.shape[axis] == 0 and all(isinstance(size, int) and size > 0 for size in indices.shape):
+    if not x.shape[axis] and all(indices.shape):
         raise ShapeError(
             f"axis {axis} of {x} has no elements for the indices {indices} to choose from: give data that has some, or "
             "no indices"

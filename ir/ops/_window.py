@@ -15,7 +15,7 @@ from ..layout import Layout
 from ..limits import check
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..sizes import Dim
+from ..sizes import Dim, bounds, largest
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -52,16 +52,11 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
     if min(kernel, stride, dilation) < 1:
         name, value = min(("kernel", kernel), ("stride", stride), ("dilation", dilation), key=lambda pair: pair[1])
         raise ShapeError(f"a {name} is {value}; it must be at least 1")
-    if isinstance(size, str):
-        if (kernel, stride, pads) == (1, 1, (0, 0)):
-            return size
-        raise ShapeError(
-            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
-        )
     extent = dilation * (kernel - 1) + 1
     longest = max(map(abs, pads))
     covered = max(extent, stride, dilation, longest)
-    if longest > size or covered > size + sum(pads):  # what the data's size bounds needs no limit
+    certain = bounds(size)[0]
+    if longest > certain or covered > certain + sum(pads):  # what the data's size bounds needs no limit
         check("window", covered, f"a window of {kernel}, stride {stride}, pads {list(pads)}")
     room = size + pads[0] + pads[1] - extent
     if room < 0 and not (ceil_mode and room > -stride):  # with ceil_mode the first window may hang over
@@ -74,8 +69,10 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
 
 def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
     """Whether one of the ``count`` windows along an axis holds only padding."""
-    if isinstance(size, str) or isinstance(count, str):
-        return False  # a dynamic size is kept only by windows of one element without padding
+    if not isinstance(size, int) or not isinstance(count, int):
+        raise ShapeError(
+            f"whether a window of size {size} holds only padding is open; fix it with shapes={{...}} (--shape)"
+        )
     # a window that starts inside holds its first element
     early = range(-pads[0], min(0, count * stride - pads[0]), stride)
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
@@ -89,9 +86,9 @@ def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = 
 
     An odd element goes to the end (``upper``) or the beginning.
     """
-    if isinstance(size, str):
-        raise ShapeError(f"padding for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)")
-    total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    total = largest((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    if not isinstance(total, int):
+        raise ShapeError(f"padding depends on size {size}, which is open; fix it with shapes={{...}} (--shape)")
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)
 

@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import plural
 from ..limits import check
 from ..onnx_io import ImportNode, imports
+from ..sizes import same
 from ._accumulate import accumulator
-from ._axes import same_size
 from .cast import Cast
 from .matmul import MatMul
 from .reshape import Reshape
@@ -29,7 +29,7 @@ def _import_affine_grid(n: ImportNode) -> Any:
     batch, _, *space = size
     rank = len(space)
     wanted = (batch, rank, rank + 1)
-    if theta.type.rank != 3 or not all(map(same_size, theta.type.shape, wanted)):
+    if theta.type.rank != 3 or not all(map(same, theta.type.shape, wanted)):
         raise n.error(
             f"theta has shape {list(theta.type.shape)}; for {plural(batch, 'map')} of {rank} axes it must be "
             f"{list(wanted)}"

@@ -14,9 +14,9 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import same
 from ..types import TensorType
 from ._accumulate import accumulator
-from ._axes import same_size
 from .binary import Add, Mul, Sub
 from .cast import Cast
 from .reduce import ReduceMean
@@ -42,7 +42,7 @@ class BatchNorm(Op):
         if len(params) != 4 or not all(t.is_float for t in types) or not x.rank:
             raise ShapeError("takes data, scale, b, mean and var, all float")
         channels = x.shape[1] if x.rank > 1 else 1
-        if any(t.rank != 1 or not same_size(t.shape[0], channels) for t in params):
+        if any(t.rank != 1 or not same(t.shape[0], channels) for t in params):
             raise ShapeError(f"scale, b, mean and var must have shape [{channels}]")
         return x
 
@@ -102,7 +102,7 @@ def _import_batch_norm(n: ImportNode) -> Any:
             raise n.unsupported("spatial=0 with scale, b, mean or var computed at run time")
         return n.emit(BatchNorm(n.attr("epsilon", 1e-5)), x, *params)
     shape = x.type.shape[1:] if whole else x.type.shape[1:2] or (1,)
-    if any(len(a.shape) != len(shape) or not all(map(same_size, a.shape, shape)) for a in arrays):
+    if any(len(a.shape) != len(shape) or not all(map(same, a.shape, shape)) for a in arrays):
         raise n.error(f"scale, b, mean and var must have shape {list(shape)}")
     scale, b, mean, var = (a if whole else a.reshape(-1, *(1,) * max(x.type.rank - 2, 0)) for a in arrays)
     factor, offset = BatchNorm(n.attr("epsilon", 1e-5)).scale_and_shift(scale, b, mean, var)

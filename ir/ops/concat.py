@@ -12,9 +12,9 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim
-from ..types import TensorType
-from ._axes import axis_of, same_size, size_of
+from ..sizes import Dim, same
+from ..types import TensorType, simplest
+from ._axes import axis_of
 
 
 @onnx_op("Concat")
@@ -37,7 +37,7 @@ class Concat(Op):
         if len({(t.dtype, t.rank, t.layout) for t in types}) > 1:
             raise ShapeError("operands differ in dtype, rank or layout")
         shape = [_common([t.shape[a] for t in types], a) if a != axis else 0 for a in range(types[0].rank)]
-        shape[axis] = types[0].shape[axis] if len(types) == 1 else sum(size_of(t, axis) for t in types)
+        shape[axis] = types[0].shape[axis] if len(types) == 1 else sum(t.shape[axis] for t in types)
         return types[0].with_shape(shape)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -85,8 +85,8 @@ def _import_concat(n: ImportNode) -> Any:
 
 
 def _common(sizes: Sequence[Dim], axis: int) -> Dim:
-    """The size that all operands have in common; where some are dynamic, one that is known."""
-    known = next((s for s in sizes if isinstance(s, int)), sizes[0])
-    if not all(same_size(known, s) for s in sizes):
+    """The size that all operands have in common."""
+    known = simplest(sizes)
+    if not all(same(known, s) for s in sizes):
         raise ShapeError(f"operands differ in size on axis {axis}: {', '.join(map(str, sizes))}")
     return known

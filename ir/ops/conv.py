@@ -12,6 +12,7 @@ from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import same
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._window import (
@@ -54,9 +55,7 @@ class Conv(Op):
         if len(bias) > 1 or {t.dtype for t in types} != {x.dtype} or not x.is_float:
             raise ShapeError("takes data, weight and an optional bias, of one float dtype")
         outputs, channels = w.sizes[:2]
-        if isinstance(x.shape[1], int) and (
-            x.shape[1] != channels * self.group or outputs % self.group or self.group < 1
-        ):
+        if self.group < 1 or outputs % self.group or not same(x.shape[1], channels * self.group):
             raise ShapeError(
                 f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in each of "
                 f"{plural(self.group, 'group')} and gives {plural(outputs, 'channel')}"

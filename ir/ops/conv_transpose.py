@@ -11,7 +11,7 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..sizes import Dim
+from ..sizes import Dim, same
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._transposed import Axis
@@ -45,7 +45,7 @@ class ConvTranspose(Op):
         if any(t.layout and t.layout.is_blocked for t in types):
             raise ShapeError("takes no operands in blocks")
         channels, per_group = w.sizes[:2]
-        if self.group < 1 or channels % self.group or (isinstance(x.shape[1], int) and x.shape[1] != channels):
+        if self.group < 1 or channels % self.group or not same(x.shape[1], channels):
             raise ShapeError(
                 f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in "
                 f"{plural(self.group, 'group')}"
@@ -154,12 +154,6 @@ def _out_size(size: Dim, kernel: int, stride: int, pads: tuple[int, int], dilati
     if not 0 <= padding < max(stride, dilation):
         raise ShapeError(f"output_padding {padding} must be less than the stride {stride} or the dilation {dilation}")
     grown = padding + dilation * (kernel - 1) + 1 - sum(pads)
-    if isinstance(size, str):
-        if (stride, grown) == (1, 1):
-            return size
-        raise ShapeError(
-            f"the output size for dynamic size '{size}' is not known; fix it with shapes={{...}} (--shape)"
-        )
     out = stride * (size - 1) + grown
     if out < 1:
         raise ShapeError(f"padding {pads} leaves nothing of an axis of size {size}")
@@ -184,16 +178,15 @@ def _onnx_pads(
     same = mode.startswith("SAME")
     if not wanted and not same:
         return ((0, 0),) * rank if mode == "VALID" else explicit_pads(n, rank), padding
-    sizes = [d for d in spatial if isinstance(d, int)]
-    if len(sizes) < rank:
-        raise n.unsupported(
-            f"padding for dynamic sizes {list(spatial)} is not known; fix them with shapes={{...}} (--shape)"
-        )
     wanted = n.ints_attr("output_shape", rank) if wanted else None
     pads, extra = [], []
-    for j, (size, s, d, kernel_size, grow) in enumerate(zip(sizes, strides, dilations, kernel, padding, strict=True)):
+    for j, (size, s, d, kernel_size, grow) in enumerate(zip(spatial, strides, dilations, kernel, padding, strict=True)):
         natural = s * (size - 1) + d * (kernel_size - 1) + 1 + grow
         total = natural - (wanted[j] if wanted else size * s)
+        if not isinstance(total, int):
+            raise n.unsupported(
+                f"its padding depends on size {size}, which is open; fix it with shapes={{...}} (--shape)"
+            )
         small, large = max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
         pads.append((small, large) if mode == "SAME_UPPER" else (large, small))
         extra.append(grow + max(-total, 0) if wanted else grow)

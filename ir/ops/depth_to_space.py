@@ -11,7 +11,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, f16, f32, sample
-from ..sizes import Dim
+from ..sizes import Dim, same
 from ..types import TensorType
 
 
@@ -36,7 +36,7 @@ class DepthToSpace(Op):
         b = self.blocksize
         _check(x, b, self.mode)
         n, c, h, w = x.shape
-        return x.with_shape((n, _divided(c, b * b), _multiplied(h, b), _multiplied(w, b)))
+        return x.with_shape((n, _divided(c, b * b), h * b, w * b))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -76,7 +76,7 @@ class SpaceToDepth(Op):
         b = self.blocksize
         _check(x, b, self.mode)
         n, c, h, w = x.shape
-        return x.with_shape((n, _multiplied(c, b * b), _divided(h, b), _divided(w, b)))
+        return x.with_shape((n, c * b * b, _divided(h, b), _divided(w, b)))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -110,24 +110,12 @@ def _export_space_to_depth(op: SpaceToDepth, n: ExportNode) -> None:
     n.reshape(turned, (count, channels * b * b, height // b, width // b), n.outputs)
 
 
-def _multiplied(size: Dim, factor: int) -> Dim:
-    if factor == 1:
-        return size
-    if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
-    return size * factor
-
-
 def _check(x: TensorType, blocksize: int, mode: str) -> None:
     if x.rank != 4 or (x.layout and x.layout.is_blocked) or mode not in ("DCR", "CRD") or blocksize < 1:
         raise ShapeError("takes data of rank 4 that is not in blocks, a blocksize of at least 1, and mode DCR or CRD")
 
 
 def _divided(size: Dim, factor: int) -> Dim:
-    if factor == 1:
-        return size
-    if isinstance(size, str):
-        raise ShapeError(f"size '{size}' is dynamic here; fix it with shapes={{...}} (--shape)")
-    if size % factor:
+    if not same(size % factor, 0):
         raise ShapeError(f"size {size} is not divisible by {factor}")
     return size // factor

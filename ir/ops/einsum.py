@@ -13,10 +13,9 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, i64, sample
-from ..sizes import Dim
+from ..sizes import Dim, same
 from ..types import TensorType
 from ._accumulate import accumulator
-from ._axes import same_size
 from ._reducers import total
 
 Labels = tuple[str, ...]
@@ -115,8 +114,8 @@ def _sizes(terms: Sequence[Labels], types: Sequence[TensorType]) -> dict[str, Di
     for t, type in zip(terms, types, strict=True):
         for label, size in zip(t, type.shape, strict=True):
             known = sizes.setdefault(label, size)
-            if known == 1 or isinstance(known, str):
+            if known == 1:
                 sizes[label] = size
-            elif size != 1 and not same_size(known, size):
+            elif size != 1 and not same(known, size):
                 raise ShapeError(f"label '{label}' has sizes {known} and {size}")
     return sizes

@@ -12,7 +12,6 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim
 from ..types import TensorType, broadcast
 from ._axes import Ints
 
@@ -75,7 +74,7 @@ class Tile(Op):
         (x,) = types
         if len(self.repeats) != x.rank or min(self.repeats, default=0) < 0:
             raise ShapeError(f"repeats {list(self.repeats)} must be {x.rank} numbers, none negative")
-        return TensorType(x.dtype, tuple(_times(d, r) for d, r in zip(x.shape, self.repeats, strict=True)))
+        return TensorType(x.dtype, tuple(d * r for d, r in zip(x.shape, self.repeats, strict=True)))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -119,11 +118,3 @@ def _import_range(n: ImportNode) -> Any:
     if not np.isfinite(np.array([start.item(), limit.item(), delta.item()], np.float64)).all():
         raise n.error(f"{what} has no number of elements")
     raise n.unsupported(f"{what} has more elements than convc computes while it reads a model")
-
-
-def _times(size: Dim, repeat: int) -> Dim:
-    if repeat == 1:
-        return size
-    if isinstance(size, str):
-        raise ShapeError(f"dynamic size '{size}' cannot be repeated; fix it with shapes={{...}} (--shape)")
-    return size * repeat

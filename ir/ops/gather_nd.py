@@ -12,8 +12,9 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
+from ..sizes import same
 from ..types import TensorType
-from ._axes import check_asked, check_index, data_index, same_size, size_of
+from ._axes import check_asked, check_index, data_index, size_of
 
 
 @onnx_op("GatherND", folds=True)
@@ -42,7 +43,7 @@ class GatherND(Op):
                 f"index tuples of {depth} do not fit the {plural(x.rank - batch, 'axis', 'axes')} of {x} after the "
                 "batch"
             )
-        if not all(same_size(a, b) for a, b in zip(x.shape[:batch], indices.shape[:batch], strict=True)):
+        if not all(same(a, b) for a, b in zip(x.shape[:batch], indices.shape[:batch], strict=True)):
             raise ShapeError(f"data {x} and indices {indices} differ in their batch axes")
         for axis in range(batch, batch + depth):
             check_asked(x, axis, indices)

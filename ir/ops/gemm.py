@@ -12,9 +12,10 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i32, sample
+from ..sizes import same
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator
-from ._axes import same_size, size_of
+from ._axes import size_of
 from ._math import truncated
 from .matmul import DTYPES
 
@@ -42,7 +43,7 @@ class Gemm(Op):
             raise ShapeError(f"takes operands of one dtype out of {dtype_names(*DTYPES)}")
         rows, inner = a.shape[::-1] if self.trans_a else a.shape
         inner_b, columns = b.shape[::-1] if self.trans_b else b.shape
-        if not same_size(inner, inner_b):
+        if not same(inner, inner_b):
             raise ShapeError(f"the inner sizes {inner} and {inner_b} differ")
         if c and (c[0].rank > 2 or broadcast(c[0].shape, (rows, columns)) != (rows, columns)):
             raise ShapeError(f"shape {list(c[0].shape)} does not broadcast to {[rows, columns]}")

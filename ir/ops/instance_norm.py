@@ -13,9 +13,9 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import same
 from ..types import TensorType
 from ._accumulate import accumulator, moments
-from ._axes import same_size
 from .layer_norm import FAR
 
 
@@ -35,7 +35,7 @@ class InstanceNorm(Op):
         x, *params = types
         if len(params) != 2 or {t.dtype for t in types} != {x.dtype} or not x.is_float or x.rank < 3:
             raise ShapeError("takes data of rank 3 or more, scale and b, of one float dtype")
-        if any(t.rank != 1 or not same_size(t.shape[0], x.shape[1]) for t in params):
+        if any(t.rank != 1 or not same(t.shape[0], x.shape[1]) for t in params):
             raise ShapeError(f"scale and b must have shape [{x.shape[1]}]")
         return x
 

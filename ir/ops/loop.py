@@ -181,4 +181,4 @@ def _reversed(n: ExportNode, x: str, outputs: Sequence[str] | None = None) -> st
 def _info(name: str, type: TensorType) -> Any:
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.shape))
+    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.stated))

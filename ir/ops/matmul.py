@@ -11,9 +11,10 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, f64, i32, i64, sample
+from ..sizes import same
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator, rounded
-from ._axes import same_size, size_of
+from ._axes import size_of
 
 DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 """The dtypes that ONNX MatMul and Gemm take."""
@@ -40,7 +41,7 @@ class MatMul(Op):
         if not a.rank or not b.rank:
             raise ShapeError("takes no scalars")
         inner = b.shape[-2 if b.rank > 1 else 0]
-        if not same_size(a.shape[-1], inner):
+        if not same(a.shape[-1], inner):
             raise ShapeError(f"the inner sizes {a.shape[-1]} and {inner} differ")
         batch = broadcast(a.shape[:-2], b.shape[:-2])
         rows = a.shape[-2:-1]

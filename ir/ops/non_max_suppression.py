@@ -13,8 +13,8 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
+from ..sizes import same
 from ..types import TensorType
-from ._axes import same_size
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
 
@@ -50,7 +50,7 @@ class NonMaxSuppression(Op):
             raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of float32")
         if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
             raise ShapeError(f"takes boxes [N,B,4] and scores [N,C,B], not {boxes} and {scores}")
-        if not same_size(boxes.shape[0], scores.shape[0]) or not same_size(boxes.shape[1], scores.shape[2]):
+        if not same(boxes.shape[0], scores.shape[0]) or not same(boxes.shape[1], scores.shape[2]):
             raise ShapeError(f"boxes {boxes} and scores {scores} differ in images or boxes")
         if self.most < 0:
             raise ShapeError(f"cannot pick {self.most} boxes")

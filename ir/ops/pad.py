@@ -59,8 +59,6 @@ class Pad(Op):
         """
         if begin == end == 0:
             return size
-        if isinstance(size, str):
-            raise ShapeError(f"dynamic size '{size}' cannot be padded; fix it with shapes={{...}} (--shape)")
         left = size + min(begin, 0) + min(end, 0)
         if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
             raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim
+from ..sizes import Dim, Sizes, product, same
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of
 
@@ -29,23 +28,22 @@ class Reshape(Op):
     moves_elements = True
     rounds = False
     injective = True
-    shape: Ints = ()
+    shape: Sizes = ()
     allowzero: bool = False
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
+        if any(d != -1 and d < 0 for d in self.shape) or self.shape.count(-1) > 1:
             raise ShapeError(f"shape {list(self.shape)} may hold -1 once, and no other negative size")
         if not self.allowzero and 0 in self.shape[x.rank :]:
             raise ShapeError(f"shape {list(self.shape)} copies an axis that the operand lacks")
-        dims: list[Dim] = [x.shape[a] if d == 0 and not self.allowzero else d for a, d in enumerate(self.shape)]
+        dims: list[Dim] = [x.shape[a] if not d and not self.allowzero else d for a, d in enumerate(self.shape)]
         if -1 in dims:
             at = dims.index(-1)
             dims[at] = _quotient(x.shape, dims[:at] + dims[at + 1 :])
-        result = TensorType(x.dtype, tuple(dims))
-        if x.is_static and result.is_static and x.numel != result.numel:
-            raise ShapeError(f"{x.numel} elements do not fit shape {list(result.shape)}")
-        return result
+        if not same(product(x.shape), product(dims)):
+            raise ShapeError(f"{product(x.shape)} elements do not fit shape {list(dims)}")
+        return TensorType(x.dtype, tuple(dims))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -105,21 +103,11 @@ def _export_reshape(op: Reshape, n: ExportNode) -> None:
 
 
 def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
-    """The size that -1 stands for: the product of all sizes over that of the other ones, where names of dynamic sizes
-    cancel.
-    """
-    left = Counter(d for d in shape if isinstance(d, str))
-    left.subtract(d for d in others if isinstance(d, str))
-    names = list(left.elements())
-    number = math.prod(d for d in shape if isinstance(d, int))
-    divisor = math.prod(d for d in others if isinstance(d, int))
-    if min(left.values(), default=0) < 0 or len(names) > 1 or (names and number != divisor):
-        raise ShapeError(
-            f"what -1 stands for depends on dynamic sizes of {list(shape)}; fix them with shapes={{...}} (--shape)"
-        )
-    if divisor == 0 or number % divisor:
+    """The size that -1 stands for: the product of all sizes over that of the other ones."""
+    number, divisor = product(shape), product(others)
+    if not divisor or not same(number, number // divisor * divisor):
         raise ShapeError(f"sizes {list(shape)} cannot be divided by {list(others)}: -1 has no value")
-    return names[0] if names else number // divisor
+    return number // divisor
 
 
 def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
@@ -146,18 +134,18 @@ def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
 
 
 def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
-    """The shape of the result of a Flatten, Squeeze or Unsqueeze node, with -1 for a product of dynamic sizes."""
+    """The shape of the result of a Flatten, Squeeze or Unsqueeze node."""
     if n.op_type == "Flatten":
         rank = len(shape)
         axis = n.attr("axis", 1)
         if not -rank <= axis <= rank:
             raise n.error(f"axis {axis} does not exist: the rank is {rank}")
         axis += rank if axis < 0 else 0
-        return [_product(shape[:axis]), _product(shape[axis:])]
+        return [product(shape[:axis]), product(shape[axis:])]
     axes = n.ints_from("axes", 1)
     if n.op_type == "Squeeze":
         gone = [a for a, d in enumerate(shape) if d == 1] if axes is None else axes_of(axes, len(shape))
-        if any(isinstance(shape[a], int) and shape[a] != 1 for a in gone):
+        if not all(same(shape[a], 1) for a in gone):
             raise n.error(f"axes {list(gone)} of shape {list(shape)} are not all of size 1")
         return [d for a, d in enumerate(shape) if a not in gone]
     if axes is None:
@@ -168,20 +156,6 @@ def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
     return [1 if axis_of(a, rank) in added else next(rest) for a in range(rank)]
 
 
-def _product(shape: Sequence[Dim]) -> Dim:
-    if len(shape) == 1:
-        return shape[0]
-    return -1 if any(isinstance(d, str) for d in shape) else math.prod(d for d in shape if isinstance(d, int))
-
-
 def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
-    """A Reshape to these sizes. A dynamic size is copied from its axis, or becomes -1."""
     x = n.input(0)
-    if tuple(dims) == x.type.shape:
-        return x
-    if all(isinstance(d, int) and d >= 0 for d in dims):
-        return n.emit(Reshape(tuple(d for d in dims if isinstance(d, int)), 0 in dims), x)
-    copied = [d if isinstance(d, int) else 0 if x.type.shape[a : a + 1] == (d,) else -1 for a, d in enumerate(dims)]
-    if copied.count(-1) > 1 or any(d == 0 for d in dims):
-        raise n.unsupported("its shape depends on several dynamic sizes; fix them with shapes={...} (--shape)")
-    return n.emit(Reshape(tuple(copied)), x)
+    return x if tuple(dims) == x.type.shape else n.emit(Reshape(tuple(dims), 0 in dims), x)

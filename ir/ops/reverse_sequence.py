@@ -12,8 +12,9 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, i64, sample
+from ..sizes import same
 from ..types import TensorType
-from ._axes import check_index, data_number, same_size
+from ._axes import check_index, data_number
 
 
 @onnx_op("ReverseSequence")
@@ -35,7 +36,7 @@ class ReverseSequence(Op):
         check_index(lengths)
         if sorted((self.batch_axis, self.time_axis)) != [0, 1] or x.rank < 2:
             raise ShapeError(f"axes {self.batch_axis} and {self.time_axis} must be 0 and 1, of data of rank 2 or more")
-        if lengths.rank != 1 or not same_size(lengths.shape[0], x.shape[self.batch_axis]):
+        if lengths.rank != 1 or not same(lengths.shape[0], x.shape[self.batch_axis]):
             raise ShapeError(f"lengths {lengths} must be one for each of the {x.shape[self.batch_axis]} sequences")
         return x
 

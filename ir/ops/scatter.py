@@ -15,8 +15,9 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
+from ..sizes import same
 from ..types import TensorType
-from ._axes import axis_of, check_asked, check_index, data_index, same_size, size_of
+from ._axes import axis_of, check_asked, check_index, data_index, size_of
 from ._math import maximum, minimum
 
 REDUCTIONS: dict[str, Callable[[TensorExpressions, Any, Any], Any]] = {
@@ -100,10 +101,10 @@ class ScatterElements(_Scatter):
         x, indices, updates = types
         self.check(*types)
         axis = axis_of(self.axis, x.rank)
-        if indices.rank != x.rank or not all(map(same_size, indices.shape, updates.shape)):
+        if indices.rank != x.rank or not all(map(same, indices.shape, updates.shape)):
             raise ShapeError("indices and updates must have one shape, of the data's rank")
         sizes = zip(indices.shape, x.shape, strict=True)
-        if any(a != axis and isinstance(i, int) and isinstance(d, int) and i > d for a, (i, d) in enumerate(sizes)):
+        if any(a != axis and i > d for a, (i, d) in enumerate(sizes)):
             raise ShapeError(f"indices {indices} reach beyond the data {x}")
         check_asked(x, axis, indices)
         return x
@@ -148,7 +149,7 @@ class ScatterND(_Scatter):
         for axis in range(depth):
             check_asked(x, axis, indices)
         shape = (*indices.shape[:-1], *x.shape[depth:])
-        if updates.rank != len(shape) or not all(map(same_size, updates.shape, shape)):
+        if updates.rank != len(shape) or not all(map(same, updates.shape, shape)):
             raise ShapeError(f"the updates have shape {list(updates.shape)}, not {list(shape)}")
         return x
 

@@ -13,7 +13,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim
+from ..sizes import Dim, largest, least
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
@@ -40,23 +40,30 @@ class Slice(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        return x.with_shape([d if r is None else len(r) for d, r in zip(x.shape, self.ranges(x), strict=True)])
+        shape = list(x.shape)
+        for axis, start, end, step in self._cuts(x.rank):
+            shape[axis] = _kept(shape[axis], start, end, step)
+        return x.with_shape(shape)
 
     def ranges(self, x: TensorType) -> list[range | None]:
         """The positions that are kept of each axis; ``None`` keeps all."""
+        kept: list[range | None] = [None] * x.rank
+        for axis, start, end, step in self._cuts(x.rank):
+            size = size_of(x, axis)
+            if not _keeps_all(size, start, end, step):
+                kept[axis] = range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
+        return kept
+
+    def _cuts(self, rank: int) -> list[tuple[int, int, int, int]]:
+        """Axis, start, end and step of each axis that is cut."""
         steps = self.steps or (1,) * len(self.axes)
         if not len(self.axes) == len(self.starts) == len(self.ends) == len(steps):
             raise ShapeError("axes, starts, ends and steps must be equally many")
         if 0 in steps:
             raise ShapeError("steps must not be zero")
-        axes_of(self.axes, x.rank)
-        kept: list[range | None] = [None] * x.rank
-        for given, start, end, step in zip(self.axes, self.starts, self.ends, steps, strict=True):
-            axis = axis_of(given, x.rank)
-            if not _keeps_all(x.shape[axis], start, end, step):
-                size = size_of(x, axis)
-                kept[axis] = range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
-        return kept
+        axes_of(self.axes, rank)
+        axes = [axis_of(a, rank) for a in self.axes]
+        return list(zip(axes, self.starts, self.ends, steps, strict=True))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -124,8 +131,20 @@ def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
     return (
         step == 1
         and (start == 0 or (isinstance(size, int) and start <= -size))
-        and end >= (beyond if isinstance(size, str) else size)
+        and end >= (size if isinstance(size, int) else beyond)
     )
+
+
+def _kept(size: Dim, start: int, end: int, step: int) -> Dim:
+    """How many elements a slice keeps of an axis; ONNX Slice-13."""
+    if _keeps_all(size, start, end, step):
+        return size
+    if isinstance(size, int):
+        return len(range(size)[slice(max(start, -size) if step < 0 else start, end, step)])
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    first, last = (largest(low, least(at + size if at < 0 else at, high)) for at in (start, end))
+    distance = last - first if step > 0 else first - last
+    return largest(0, -(-distance // abs(step)))
 
 
 def _split(n: ImportNode) -> list[Value]:

@@ -12,8 +12,9 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, sample
+from ..sizes import same
 from ..types import TensorType
-from ._axes import axis_of, check_index, data_number, same_size, size_of
+from ._axes import axis_of, check_index, data_number, size_of
 
 MODES = ("linear", "circular")
 
@@ -41,11 +42,11 @@ class TensorScatter(Op):
         if axis == 0 or update.rank != cache.rank or update.dtype != cache.dtype:
             raise ShapeError("takes cache and update of one dtype and rank, and an axis that is not the first")
         others = [a for a in range(cache.rank) if a != axis]
-        if not all(same_size(cache.shape[a], update.shape[a]) for a in others):
+        if not all(same(cache.shape[a], update.shape[a]) for a in others):
             raise ShapeError(f"cache {cache} and update {update} may differ only in axis {axis}")
         if size_of(update, axis) > size_of(cache, axis):
             raise ShapeError(f"{size_of(update, axis)} elements do not fit {size_of(cache, axis)}")
-        if start.rank != 1 or not same_size(start.shape[0], cache.shape[0]):
+        if start.rank != 1 or not same(start.shape[0], cache.shape[0]):
             raise ShapeError(f"start {start} must be one place for each of the {cache.shape[0]} sequences")
         return cache
 

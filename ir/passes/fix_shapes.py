@@ -1,4 +1,4 @@
-"""Replace dynamic sizes by numbers."""
+"""Put other sizes, such as numbers, in the place of a graph's named sizes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import index
 
+from ..assumptions import Assumption, check_assumptions
 from ..builder import Builder
 from ..errors import ShapeError, lacking
 from ..graph import Graph, Node, Value
 from ..ops.loop import Loop
 from ..rewrite import rebuild
-from ..sizes import Bound, Dim, mismatch
+from ..shapes import Bound, mismatch
+from ..sizes import Dim, at, names
 
 
 def checked_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -34,34 +36,59 @@ def check_names(shapes: Collection[str], known: Collection[str], whose: str = "t
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """The graph with its inputs of these shapes, and every type derived anew.
 
-    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph, or a size that stays dynamic.
+    Raises ``ShapeError`` for an unknown input, a shape that contradicts the graph or what was assumed of its sizes, or
+    a size that stays open.
     """
     known = {v.name: v for v in graph.inputs}
     bound: Bound = {}
     given = checked_shapes(shapes)
     check_names(given, known)
     for name, shape in given.items():
-        if why := mismatch(f"input '{name}'", known[name].type.shape, shape, bound):
+        if why := mismatch(f"input '{name}'", known[name].type.stated, shape, bound):
             raise ShapeError(f"the shape {list(shape)} given for input '{name}' does not fit the model: {why}")
-    sizes: dict[Dim, Dim] = {size: given for size, (given, _) in bound.items()}
-
-    def fixed(d: Dim, owner: str) -> Dim:
-        if isinstance(d, str) and d not in sizes:
+    values = {size: number for size, (number, _) in bound.items() if isinstance(number, int)}
+    for v in graph.inputs:
+        for d in v.type.shape:
+            if missing := next((n.name for n in names(d) if n.name not in values), None):
+                raise ShapeError(
+                    f"size '{missing}' of input '{v.name}' is open; fix it with shapes={{'{v.name}': ...}} "
+                    f"(--shape {v.name}=...)"
+                )
+    fixed = with_sizes(graph, values)
+    for v in fixed.inputs:
+        if v.type.sizes != given.get(v.name, v.type.sizes):
             raise ShapeError(
-                f"size '{d}' of input '{owner}' is dynamic; fix it with shapes={{'{owner}': ...}} (--shape {owner}=...)"
+                f"the shape {list(given[v.name])} given for input '{v.name}' does not fit the model: it takes "
+                f"{known[v.name].type}, which is {v.type} here"
             )
-        return sizes.get(d, d)
+    return fixed
 
-    inputs = {v.name: Value(v.name, v.type.with_shape([fixed(d, v.name) for d in v.type.shape])) for v in graph.inputs}
-    if list(inputs.values()) == list(graph.inputs):
+
+def with_sizes(graph: Graph, values: Mapping[str, Dim]) -> Graph:
+    """The graph with named sizes replaced by others, and every type derived anew.
+
+    Raises ``ShapeError`` when the graph was inferred for other sizes, or when an op does not take these.
+    """
+    if not any(n.name in values for v in graph.values() for d in v.type.shape for n in names(d)):
         return graph
+    check_assumptions(graph.assumptions, values)
+
+    def moved(v: Value) -> Value:
+        return Value(v.name, v.type.with_shape([at(d, values) for d in v.type.shape]))
+
+    inputs = {v.name: moved(v) for v in graph.inputs}
     nodes = tuple(replace(n, inputs=tuple(inputs.get(v.name, v) for v in n.inputs)) for n in graph.nodes)
-    outputs = tuple(inputs.get(v.name, v) for v in graph.outputs)
-    moved = Graph(graph.name, tuple(inputs.values()), nodes, outputs, graph.constants, graph.output_names)
-    return rebuild(moved, _visit)
+    kept = {a.at(values): about for a, about in graph.assumptions.items()}
+    whole = replace(
+        graph,
+        inputs=tuple(inputs.values()),
+        nodes=nodes,
+        outputs=tuple(inputs.get(v.name, v) for v in graph.outputs),
+        assumptions={a: about for a, about in kept.items() if isinstance(a, Assumption)},
+    )
 
+    def visit(b: Builder, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
+        op = node.op.on_types(*(v.type for v in operands)) if isinstance(node.op, Loop) else node.op
+        return b.reinfer(replace(node, op=op.at(values)), operands)
 
-def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-    if isinstance(node.op, Loop):
-        node = replace(node, op=node.op.on_types(*(v.type for v in inputs)))
-    return b.reinfer(node, inputs)
+    return rebuild(whole, visit)

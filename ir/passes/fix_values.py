@@ -12,15 +12,14 @@ import numpy as np
 from ..dtypes import described
 from ..errors import NOT_AN_ARRAY, InputError, lacking
 from ..graph import Constant, Graph
-from ..rewrite import rebuild
-from ..sizes import Dim, mismatch
-from ..types import type_of
+from ..shapes import Bound, StatedSize, mismatch
+from .fix_shapes import with_sizes
 
 _KINDS = {"U": "text", "S": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
 """What arrays of numpy's other kinds of dtypes hold."""
 
 
-def checked_value(name: str, dtype: np.dtype, shape: tuple[Dim, ...] | None, given: Any) -> np.ndarray:
+def checked_value(name: str, dtype: np.dtype, shape: tuple[StatedSize, ...] | None, given: Any) -> np.ndarray:
     """The value that the caller gives for an input, as an array of the input's dtype and shape.
 
     Numbers are converted where this changes no integer, and one number, or a list of as many as the input holds, takes
@@ -57,16 +56,15 @@ def fix_values(graph: Graph, values: Mapping[str, Any]) -> Graph:
     """
     known = {v.name: v for v in graph.inputs}
     constants = {}
-    renamed = {}
+    bound: Bound = {}
     for name, given in values.items():
         if name not in known:
             raise InputError(f"values names input {lacking(name, known)}")
         type = known[name].type
-        array = checked_value(name, type.numpy_dtype, type.shape, given)
+        array = checked_value(name, type.numpy_dtype, type.stated, given)
+        if why := mismatch(f"the value given for input '{name}'", type.stated, array.shape, bound):
+            raise InputError(why)
         constants[name] = Constant.of(array)
-        renamed[name] = replace(known[name], type=type_of(array))
+    graph = with_sizes(graph, {size: number for size, (number, _) in bound.items() if isinstance(number, int)})
     inputs = tuple(v for v in graph.inputs if v.name not in constants)
-    nodes = tuple(replace(n, inputs=tuple(renamed.get(v.name, v) for v in n.inputs)) for n in graph.nodes)
-    outputs = tuple(renamed.get(v.name, v) for v in graph.outputs)
-    fixed = Graph(graph.name, inputs, nodes, outputs, {**graph.constants, **constants}, graph.output_names)
-    return rebuild(fixed, lambda b, node, operands: b.reinfer(node, operands)) if constants else graph
+    return replace(graph, inputs=inputs, constants={**graph.constants, **constants})

@@ -1,31 +1,144 @@
-"""Comparison of shapes with what a model declares."""
+"""Sizes as expressions over named sizes: the algebra agrees with integers, and what is assumed is kept and checked."""
 
 from __future__ import annotations
 
+import json
+import random
+from collections.abc import Callable, Mapping
+
 import pytest
 
-from convc.ir.sizes import Bound, Dim, mismatch
+from convc.ir.assumptions import Assumptions, check_assumptions
+from convc.ir.errors import ShapeError
+from convc.ir.sizes import Dim, Size, at, bounds, equal, largest, least, named, names, same, spelt, typical
+from convc.ir.text import parse_graph, print_graph
+
+h, w, n, k = named("h"), named("w"), named("n"), named("k", 1)
 
 
 @pytest.mark.parametrize(
-    ("stated", "given", "why"),
+    ("size", "text"),
     [
-        ((1, "n"), (1, 7), ""),
-        ((1, "n"), (1, "m"), ""),
-        ((), (), ""),
-        ((1, "n"), (1,), "input 'x' has 1 axis, [1]; the model takes 2, [1, n]"),
-        ((1, "n"), (2, 7), "axis 0 of input 'x' has size 2; the model takes 1 there, [1, n]"),
-        ((1, "n"), ("m", 7), "axis 0 of input 'x' has size m; the model takes 1 there, [1, n]"),
-        (("n", "n"), (2, 3), "size 'n' is 2 by axis 0 of input 'x', and 3 by axis 1 of input 'x'"),
+        (h + 1 + h, "2*h + 1"),
+        (h - h, "0"),
+        (h * w - w * h + 3, "3"),
+        (-(-h // 2), "(h + 1)//2"),  # rounded up
+        (((h + 1) // 2 + 1) // 2, "(h + 3)//4"),
+        ((h - 1) // 2 + 1, "(h + 1)//2"),
+        ((4 * h + 2) // 8, "h//2"),
+        ((2 * h + 1) // 2, "h"),
+        (2 * (h // 2), "2*(h//2)"),
+        (3 - h // 2, "-(h//2) + 3"),
+        (h % 32, "h - 32*(h//32)"),
+        ((n * k * w * 64) // (k * 64), "n*w"),
+        ((n * (h + 1) * (w + 2)) // (h + 1), "2*n + n*w"),
+        ((n * k + w) // k, "n + w//k"),
+        (largest(h, 3, w, 2), "max(3, h, w)"),
+        (largest(h, h + 1), "h + 1"),
+        (largest(0, h), "h"),
+        (k // k, "1"),
     ],
 )
-def test_one_shape(stated: tuple[Dim, ...], given: tuple[Dim, ...], why: str) -> None:
-    assert mismatch("input 'x'", stated, given) == why
+def test_one_form(size: Dim, text: str) -> None:
+    assert str(size) == text
 
 
-def test_a_name_is_one_size_in_all_inputs() -> None:
-    bound: Bound = {}
-    assert mismatch("input 'a'", ("n",), (2,), bound) == ""
-    assert mismatch("input 'b'", (3, "n"), (3, 4), bound) == (
-        "size 'n' is 2 by axis 0 of input 'a', and 4 by axis 1 of input 'b'"
-    )
+def _tree(draw: random.Random, depth: int, leaves: Mapping[str, Dim]) -> Dim:
+    if not depth:
+        return draw.choice([*leaves.values(), draw.randint(0, 9)])
+    x, y, d = _tree(draw, depth - 1, leaves), _tree(draw, depth - 1, leaves), draw.randint(1, 9)
+    makers: list[Callable[[], Dim]] = [
+        lambda: x + y,
+        lambda: x - y,
+        lambda: x * y,
+        lambda: x // d,
+        lambda: -(-x // d),
+        lambda: x % d,
+        lambda: x // largest(y, 1),
+        lambda: largest(x, y),
+        lambda: least(x, y),
+    ]
+    return draw.choice(makers)()
+
+
+def test_expressions_agree_with_integers_and_survive_as_text() -> None:
+    """For random expressions: value, bounds, and the text form."""
+    open_sizes = {"h": h, "w": w, "n": n}
+    for seed in range(600):
+        depth = 1 + seed % 4
+        size = _tree(random.Random(seed), depth, open_sizes)
+        values = {name: random.Random(f"{seed} {name}").randint(0, 40) for name in open_sizes}
+        expected = _tree(random.Random(seed), depth, values)
+        low, high = bounds(size)
+        assert at(size, values) == expected, (seed, size, values)
+        assert low <= expected <= high, (seed, size, values)
+        moved = at(size, {"h": w + 1, "n": 3})
+        assert at(moved, values) == at(size, {**values, "h": values["w"] + 1, "n": 3}), (seed, size, moved)
+        text = f"graph @g(%x: f32[{spelt(largest(size, 0), json.dumps)}]) {{ return %x }}"
+        assert parse_graph(text).inputs[0].type.shape == (largest(size, 0),), (seed, text)
+
+
+def test_a_comparison_is_decided_by_bounds_or_assumed_as_it_is_for_typical_sizes() -> None:
+    made = Assumptions()
+    with made.noted("here"):
+        assert h >= 0
+        assert not h + 1 <= 0
+        assert not made.made
+        assert h >= 7
+        assert h >= 5
+        assert h + w >= 6  # since w >= 0
+        assert bool(n)
+    assert [str(a) for a in made.made] == ["h >= 7", "n != 0"]
+    assert set(made.made.values()) == {"here"}
+
+
+def test_what_is_assumed_is_known_from_then_on() -> None:
+    made = Assumptions()
+    with made.noted("here"):
+        assert same(n, 3 * w)
+        assert same(3 * w, n)
+        assert not equal(n, 2)
+        assert not equal(2, n)
+        assert not h < 9
+        assert not equal(h, 8)
+    assert [str(a) for a in made.made] == ["n == 3*w", "n != 2", "h >= 9"]
+    check_assumptions(made.made, {"n": 6, "w": 2, "h": 9})
+    with pytest.raises(ShapeError, match=r"here: it was inferred for n == 3\*w, but n = 7, w = 2"):
+        check_assumptions(made.made, {"n": 7, "w": 2, "h": 9})
+    with pytest.raises(ShapeError, match="h >= 9, but h = 8"):
+        check_assumptions(made.made, {"n": 6, "w": 2, "h": 8})
+
+
+def test_nothing_is_assumed_outside() -> None:
+    with pytest.raises(ShapeError, match="h == w is open here"):
+        same(h, w)
+    with pytest.raises(ShapeError, match="size h is open here"):
+        range(h)  # type: ignore[arg-type, call-overload]
+
+
+def test_a_size_does_not_grow_for_ever() -> None:
+    def grown(size: Dim) -> Dim:
+        return grown(size // 2 + size // 3)
+
+    with pytest.raises(ShapeError, match="too long an expression"):
+        grown(h)
+
+
+def test_names_bounds_and_typical_values_of_a_size() -> None:
+    size = named("b", 2, 8, typical=4) * 3 + (named("h", 1) - 1) // 2
+    assert isinstance(size, Size)
+    assert [v.name for v in names(size)] == ["h", "b"]
+    assert bounds(size)[0] == 6
+    assert typical(size) == 12 + 55 // 2
+
+
+def test_assumptions_have_a_text_form() -> None:
+    text = """graph @g(%x: f32["h"], %y: f32["w"]) {
+  assume "h" == "w" for "Add node 'a'"
+  assume "h" >= 7
+  %s: f32["h"] = add(%x, %y)
+  return %s
+}"""
+    graph = parse_graph(text)
+    assert print_graph(graph) == text
+    assert [str(a) for a in graph.assumptions] == ["h == w", "h >= 7"]
