@@ -156,12 +156,18 @@ def operator_of(op: Op) -> str:
 
 def import_fields(op: type[Op], n: ImportNode) -> Any:
     """Read a node whose attributes are the fields of the op of the same name, and whose inputs are its operands."""
-    attrs = {f.name: n.attr(f.name) for f in fields(op) if n.attr(f.name) is not None}
+    attrs = {f.name: n.attr(f.name, as_attribute(f.default)) for f in fields(op)}
+    attrs = {name: value for name, value in attrs.items() if value is not MISSING and value is not None}
     required = [f.name for f in fields(op) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in required if name not in attrs]
     if missing:
         raise n.error(f"attribute '{missing[0]}' is missing")
     return n.emit(op(**attrs), *n.present_inputs())
+
+
+def as_attribute(default: Any) -> Any:
+    """A default as an attribute holds it: a float is float32."""
+    return float(np.float32(default)) if isinstance(default, float) else default
 
 
 @singledispatch
@@ -302,9 +308,12 @@ class ImportNode:
         return UnsupportedOpError(f"{self.describe()}: {message}")
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute as a Python value (lists as tuples, strings decoded, tensors as arrays), or the default."""
+        """An attribute as a Python value (lists as tuples, strings decoded, tensors as arrays), or the default.
+
+        A default that is a float becomes float32, as in onnx's schemas.
+        """
         if name not in self._attrs:
-            return default
+            return as_attribute(default)
         from onnx import TensorProto, helper, numpy_helper
 
         value = helper.get_attribute_value(self._attrs[name])

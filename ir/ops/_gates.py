@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import plural
 from ..lowering import TensorExpressions
-from ..onnx_io import ImportNode
+from ..onnx_io import ImportNode, as_attribute
 from ._math import bounded, expm1, sigmoid, softplus, tanh
 
 
@@ -61,8 +61,8 @@ def read_activations(n: ImportNode, defaults: Sequence[str], directions: int) ->
         if name is None:
             raise n.unsupported(f"activation {given!r} is not supported; known: {', '.join(GATES)}")
         gate = GATES[name]
-        alpha = 0.0 if gate.alpha is None else next(alphas, gate.alpha)
-        found.append((name, alpha, 0.0 if gate.beta is None else next(betas, gate.beta)))
+        alpha = 0.0 if gate.alpha is None else next(alphas, as_attribute(gate.alpha))
+        found.append((name, alpha, 0.0 if gate.beta is None else next(betas, as_attribute(gate.beta))))
     count = len(defaults)
     return [tuple(found[d * count : (d + 1) * count]) for d in range(directions)]
 
