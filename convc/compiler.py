@@ -100,6 +100,9 @@ def compile(
     """
     _check_kinds(limits=(limits, Limits), keep=(keep, Keep), cache=(cache, bool))
     options = Options(target, threads, arch, precision, None if tuning is False else tuning)
+    for name, path in (("tuning", tuning), ("dump_dir", dump_dir)):
+        if not isinstance(path, str | os.PathLike | None) and not (name == "tuning" and isinstance(path, bool)):
+            raise ConvcError(f"{name} must be a path, not {path!r}")
     folder = Path(dump_dir) if dump_dir is not None else None
     if folder is not None:
         make_dump_folder(folder)  # before the long part, not after it

@@ -168,9 +168,11 @@ def checked_values(values: Values | None) -> dict[str, Any]:
 
 def checked_outputs(outputs: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the outputs that the caller chose. Raises ``GraphError`` when they are anything else."""
-    given = [outputs] if isinstance(outputs, str) else outputs or []
+    given = [outputs] if isinstance(outputs, str) else [] if outputs is None else outputs
     if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
         raise GraphError(f"outputs must name values of the model, as ['logits'], not {outputs!r}")
+    if not given and outputs is not None:
+        raise GraphError("outputs names no value: name one at least, or give None for all outputs of the model")
     return tuple(given)
 
 

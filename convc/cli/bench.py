@@ -111,7 +111,7 @@ class Result:
     ratio: dict[str, float]
 
 
-_OF_MODELS = ("--shape", "--value", "--outputs", "--threads", "--vs", "--layers", "--memory", "--json")
+_OF_MODELS = ("--shape", "--value", "--outputs", "--limit", "--threads", "--vs", "--layers", "--memory", "--json")
 """The options that an artifact, which is timed as it is and alone, does not take."""
 
 

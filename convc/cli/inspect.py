@@ -98,7 +98,9 @@ def main(args: argparse.Namespace) -> None:
     if (args.examples is None) != (args.tflops is None):
         raise UsageError("--examples and --tflops go together")
     if is_artifact(args.model):
-        refuse_for_artifact(args, args.model, "--shape", "--value", "--outputs", "--text", "--verbose", "--examples")
+        refuse_for_artifact(
+            args, args.model, "--shape", "--value", "--outputs", "--limit", "--text", "--verbose", "--examples"
+        )
         show_artifact(args.model)
         return
     given = source(args.model)

@@ -37,8 +37,10 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
     """Write chunks to a file atomically, so that an interrupted write never leaves half a file.
 
     The data goes to a temporary file in the same folder, which is then renamed. A symbolic link is followed. A device
-    or a pipe is written to directly. Raises ``OSError``, and ``ValueError`` for a malformed path.
+    or a pipe is written to directly. Raises ``OSError``, and ``ValueError`` for a malformed path or what is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError("a path is a text or a pathlib.Path")
     target = Path(os.path.realpath(path))
     if not os.fspath(path) or target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -22,8 +22,9 @@ _KINDS = {"U": "text", "S": "text", "c": "complex numbers", "M": "dates", "m": "
 def checked_value(name: str, dtype: np.dtype, shape: tuple[StatedSize, ...] | None, given: Any) -> np.ndarray:
     """The value that the caller gives for an input, as an array of the input's dtype and shape.
 
-    Numbers are converted where this changes no integer, and one number, or a list of as many as the input holds, takes
-    the input's shape. ``shape`` is ``None`` where the rank is not known. Raises ``InputError`` for what does not fit.
+    Numbers are converted where this changes no integer and makes none infinite. One number, or a list of as many as the
+    input holds, takes the input's shape. ``shape`` is ``None`` where the rank is not known. Raises ``InputError`` for
+    what does not fit.
     """
     what = f"the value given for input '{name}'"
     wanted = described(str(dtype), ("...",) if shape is None else shape)
@@ -39,6 +40,8 @@ def checked_value(name: str, dtype: np.dtype, shape: tuple[StatedSize, ...] | No
             made = array.astype(dtype)
         if dtype.kind in "biu" and not np.array_equal(made, array):
             raise InputError(f"{what} holds numbers that are not of dtype {dtype}; the input is {wanted}")
+        if not np.array_equal(np.isfinite(made.astype(np.float64)), np.isfinite(array)):
+            raise InputError(f"{what} holds numbers out of the range of {dtype}; the input is {wanted}")
         array = made
     if shape is not None and array.ndim < 2 and array.ndim != len(shape):
         sizes = [1 if isinstance(d, str) else d for d in shape]

@@ -16,6 +16,10 @@ from support.oracles import run_onnxruntime
 
 import convc
 from convc import GraphError, InputError, ModelFileError, ShapeError, UnsupportedOpError
+from convc.ir.builder import Builder
+from convc.ir.dtypes import numpy_dtype
+from convc.ir.ops.binary import Add
+from convc.ir.types import TensorType
 
 X = np.random.default_rng(0).uniform(-2, 2, (2, 3)).astype(np.float32)
 node = helper.make_node
@@ -107,6 +111,9 @@ def test_outputs_that_there_are_not() -> None:
         convc.compile(two_heads(), outputs=["left", "left"])
     with raises(GraphError, "outputs must name values"):
         convc.compile(two_heads(), outputs=[3])
+    for nothing in ([], (), {}):
+        with raises(GraphError, "outputs names no value", "None for all"):
+            convc.compile(two_heads(), outputs=nothing)  # type: ignore[arg-type]
     with raises(GraphError, "'q'", "there are: x"):
         convc.compile(convc.load_onnx(relu()), outputs=["q"])
 
@@ -210,6 +217,16 @@ def test_values_that_do_not_fit(name: str) -> None:
         convc.compile(rates(), values=values)
     with raises(InputError, *parts):
         convc.load_onnx(rates(), values=values)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_a_value_that_is_too_large(dtype: str) -> None:
+    """A number that the dtype takes for infinite is an error; infinity itself is none."""
+    b = Builder("g")
+    graph = b.finish((b.emit(Add(), b.input("x", TensorType(dtype, ())), b.input("h", TensorType(dtype, ()))),))
+    with raises(InputError, "input 'h'", "out of the range of"):
+        convc.compile(graph, values={"h": 1e39 if dtype != "f16" else 65520.0})
+    assert np.isinf(np.float32(convc.compile(graph, values={"h": np.inf})(np.zeros((), numpy_dtype(dtype)))))
 
 
 def test_values_that_are_none() -> None:

@@ -5,6 +5,7 @@ There is one tiny test per mistake.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +414,18 @@ def test_unknown_target() -> None:
 def test_bad_threads(threads: Any) -> None:
     with raises(CompileError, "threads must be an integer of at least 1", repr(threads)):
         convc.compile(RELU, threads=threads)
+
+
+@pytest.mark.parametrize("path", [{}, [], 3, b"x", object()])
+def test_paths_that_are_none(path: Any) -> None:
+    """Whatever is no path is named with its argument, also where it is false."""
+    with raises(ConvcError, "tuning must be a path"):
+        convc.compile(RELU, tuning=path)
+    with raises(ConvcError, "dump_dir must be a path"):
+        convc.compile(RELU, dump_dir=path)
+    for write in (convc.compile(RELU).save, partial(convc.save_onnx, convc.load_onnx(RELU))):
+        with pytest.raises(ConvcError, match=r"a path is a text or a pathlib\.Path"):
+            write(path)
 
 
 @pytest.mark.parametrize("where", ["file", "file/below", "/dev/null/below"])
