@@ -78,8 +78,6 @@ class Recurrent(Op):
         (steps, batch, width), hidden = gates.sizes, weight.sizes[0]
         extra = [self.extra(hidden)] if self.extra(hidden) else []
         wanted = [(hidden, self.gates * hidden), *extra, (batch,), *[(batch, hidden)] * self.states]
-        if not steps:
-            raise ShapeError(f"gates {gates} have no steps: a recurrent layer needs one at least")
         if [t.shape for t in (weight, *rest)] != wanted or width != self.gates * hidden:
             raise ShapeError(
                 f"gates {gates} want operands of shapes {wanted}, not {[list(t.shape) for t in types[1:]]}"

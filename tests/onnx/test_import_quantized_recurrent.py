@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from support import compare
+from support import compare, models
 from support.malformed import raises
-from support.models import one_node
+from support.models import node, one_node
 from support.oracles import run_onnxruntime, run_reference
 
 import convc
@@ -223,3 +223,24 @@ def test_max_unpool() -> None:
 def test_batch_norm_of_the_batch() -> None:
     vectors = [floats(3), floats(3), floats(3), np.abs(floats(3))]
     check("BatchNormalization", [floats(4, 3, 5, 2), *vectors], 3, training_mode=1, momentum=0.8, oracle=run_reference)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_a_sequence_of_no_steps(op: str, gates: int, layout: int, direction: str) -> None:
+    """The states stay as they were. ONNX Runtime gives zeros or ends the process."""
+    ways, states = 1 + (direction == "bidirectional"), "hc" if op == "LSTM" else "h"
+    shape = [2, ways, 5] if layout else [ways, 2, 5]
+    data = {"x": [2, 0, 3] if layout else [0, 2, 3], **dict.fromkeys(states, shape)}
+    weights = {name: np.ones((ways, gates * 5, n), np.float32) for name, n in (("w", 3), ("r", 5))}
+    results = ["y", *(f"y_{s}" for s in states)]
+    attrs = {"hidden_size": 5, "layout": layout, "direction": direction}
+    made = models.model(
+        [node(op, ["x", "w", "r", "", "", *states], results, **attrs)], data, " ".join(results), weights
+    )
+    feeds = {name: rng.standard_normal(size).astype(np.float32) for name, size in data.items()}
+    got = convc.compile(made, threads=1).run(feeds)
+    assert got["y"].shape == ((2, 0, ways, 5) if layout else (0, ways, 2, 5))
+    for s in states:
+        np.testing.assert_array_equal(got[f"y_{s}"], feeds[s])
