@@ -36,7 +36,7 @@ def compile_graph(
     ``precision`` is only noted in the description: the passes decide.
     """
     from .build import build
-    from .link import link
+    from .elf.link import link
 
     final = passes.run(graph, dump_dir)
     built = build(final, target)
@@ -49,7 +49,14 @@ def compile_graph(
         "memory": asdict(built.plan),
     }
     description = describe(graph, final, "cpu", details)
-    model = CpuModel(built.code, description, weights(final), threads, built.kernels, link=lambda: link(built.code))
+    model = CpuModel(
+        built.code,
+        description,
+        weights(final),
+        threads,
+        built.kernels,
+        link=lambda: link(built.code.objects(), target.family),
+    )
     if not lacks(description):
         _ = model.program  # packs the weights now, not in the first call
     return model

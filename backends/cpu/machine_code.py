@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from convc.ir.errors import ArtifactError
 from convc.runtime.cpu.code import SIGNATURE, Function
 from convc.runtime.cpu.pool import LAUNCH, NEW
+from convc.runtime.files import temporary_folder
+from convc.runtime.interrupts import interrupts_kept
 
 from .lower import DIRECTORY
 from .pool import pool_module
@@ -46,11 +49,18 @@ class MachineCode:
         """The code in the target's assembly language."""
         return str(self._module.inspect_source("asm"))
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write the object files of a shared library into a folder, and return their paths.
+    def objects(self) -> list[bytes]:
+        """The object files of a shared library, whose exported symbols begin with ``convc_``.
 
-        The names of the exported symbols begin with ``convc_``.
+        Raises ``ArtifactError`` when LLVM has no folder to write them to.
         """
+        try:
+            with temporary_folder() as folder, interrupts_kept():
+                return [path.read_bytes() for path in self._write(folder)]
+        except OSError as e:
+            raise ArtifactError(f"cannot write machine code to a temporary folder: {e}") from None
+
+    def _write(self, folder: Path) -> list[Path]:
         modules = {"model.o": self._module} | ({"pool.o": pool_module(self.target)} if self._parallel else {})
         for name, module in modules.items():
             module.write_to_file(str(folder / name))

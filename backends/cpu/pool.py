@@ -32,14 +32,18 @@ _LAYOUTS = {
 
 def pool_module(target: Target) -> Any:
     """The thread pool as a module for a target, which can run in memory or be written as an object file."""
+    return ir_module((Path(__file__).parent / "pool.ll").read_text(encoding="utf-8"), target)
+
+
+def ir_module(text: str, target: Target) -> Any:
+    """LLVM IR that names no target as a module for a target."""
     settings = json.dumps({"kind": "llvm", "mtriple": target.triple}).replace('"', r"\22")
     head = (
         f'target datalayout = "{_LAYOUTS[target.family]}"\ntarget triple = "{target.triple}"\n'
         f'!llvm.module.flags = !{{!0}}\n!0 = !{{i32 2, !"tvm_target", !"{settings}"}}\n'
     )
-    text = (Path(__file__).parent / "pool.ll").read_text(encoding="utf-8")
     with temporary_folder() as folder:
-        path = folder / "pool.ll"
+        path = folder / "module.ll"
         path.write_text(head + text, encoding="utf-8")
         return _load_ir(str(path), "ll")
 

@@ -54,9 +54,8 @@ class Model(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, an artifact.
 
-        For CPUs, saving links a shared library, which needs a C compiler or a linker on this machine; loading needs
-        neither. A model that was loaded is written as its file was, with the code for other machines, unless that file
-        was changed in place since. Raises ``ArtifactError``.
+        A model that was loaded is written as its file was, with the code for other machines, unless that file was
+        changed in place since. Raises ``ArtifactError``.
         """
         write_artifact(path, [part.part() for part in self._file] or self._parts())
 

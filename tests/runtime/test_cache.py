@@ -150,7 +150,8 @@ def test_a_file_that_is_not_sound_is_made_anew(how: str, folder: Path, compilati
     elif how == "foreign":  # a valid artifact that was not stored under this name
         convc.compile(network(5.0), shapes={"x": X.shape}).save(file)
     else:
-        flipped = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         file.write_bytes({"flipped": flipped, "torn": whole[:-100], "empty": b"", "text": b"hello"}[how])
     before = len(compilations)
     if how == "folder":
@@ -207,13 +208,6 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CONVC_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="convc keeps no compiled model in .*Not a directory"):
-        assert convc.compile(network())(X).shape == X.shape
-
-
-def test_without_a_compiler_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.warns(UserWarning, match="needs a C compiler"):
         assert convc.compile(network())(X).shape == X.shape
 
 

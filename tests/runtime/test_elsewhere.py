@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,6 @@ from support.tolerances import assert_close
 
 import convc
 from convc import ArtifactError, CompileError, DeviceError, nn
-from convc.backends.cpu import link as linking
-from convc.backends.cpu.link import linker
 from convc.backends.cpu.target import AARCH64, X86_LEVELS, host_target, parse_target, parse_targets
 from convc.runtime.artifact import read_artifact, write_artifact
 from convc.runtime.cpu import model as cpu_model
@@ -69,24 +65,15 @@ def test_several_targets() -> None:
         network("x86-64-v2", "z80")
 
 
-def test_machine_code_for_another_family(tmp_path: Path) -> None:
+def test_machine_code_for_another_family() -> None:
     other = "neoverse-n1" if X86 else "x86-64-v3"
     model = network(other)
-    (object_file, *_) = model.machine_code.write(tmp_path)
-    assert machine(object_file.read_bytes()) == (183 if X86 else 62)
+    (object_file, *_) = model.machine_code.objects()
+    assert machine(object_file) == (183 if X86 else 62)
     with raises(DeviceError, f"compiled for {other}", "lacks", "save it"):
         model(X)
 
 
-def other_linker() -> bool:
-    target = parse_target("aarch64" if X86 else "x86-64-v2")
-    try:
-        return bool(linker(target.family, host().family))
-    except ArtifactError:
-        return False
-
-
-@pytest.mark.skipif(not other_linker(), reason="no linker for another family: pip install ziglang, or lld")
 def test_an_artifact_for_another_family(tmp_path: Path) -> None:
     model = network("neoverse-n1" if X86 else "x86-64-v3")
     model.save(tmp_path / "m.so")
@@ -96,64 +83,6 @@ def test_an_artifact_for_another_family(tmp_path: Path) -> None:
     assert b"convc_main\0" in bytes(part.code)
     with raises(ArtifactError, "m.so", "was compiled for", "the instruction set"):
         convc.load(tmp_path / "m.so")
-
-
-def test_no_linker_for_another_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    target = parse_target("aarch64" if X86 else "x86-64-v2")
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: None)
-    with raises(ArtifactError, f"linking for {target.family}", "ld.lld", "pip install ziglang", "apt-get install"):
-        linker(target.family, host().family)
-
-
-def test_linkers_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a C compiler, a linker or zig links; without any of them the error says what to install."""
-    family = host().family
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CXX", "ccache missing++")
-    monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: None)
-    with raises(ArtifactError, "g++, c++", "ld.lld, ld, zig", "pip install ziglang", "apt-get install g++"):
-        linker(family, family)
-    monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: name)
-    assert linker(family, family)[:4] == [sys.executable, "-m", "ziglang", "cc"]
-    for tool in ("ld", "ld.lld", "gcc", "ccache"):  # each is preferred to those before it
-        (tmp_path / tool).touch(mode=0o755)
-        assert linker(family, family)[0] == tool
-    assert linker(family, family)[:2] == ["ccache", "missing++"]
-
-
-def needs(found: object, package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not found, reason=f"{package} is not installed")
-
-
-LINKERS = [
-    pytest.param("ld", "ld", marks=needs(shutil.which("ld"), "binutils")),
-    pytest.param("ld.lld", "ld.lld", marks=needs(shutil.which("ld.lld"), "lld (apt-get install lld)")),
-    pytest.param("ziglang", sys.executable, marks=[
-        pytest.mark.slow, needs(find_spec("ziglang"), "zig (pip install ziglang)")
-    ]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("tool", "command"), LINKERS)
-def test_a_linker_suffices(tool: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no C compiler, each of the linkers makes artifacts that run, with and without the thread pool."""
-    (tmp_path / "bin").mkdir()
-    if tool == command:
-        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for name in ("CXX", "HOME", "XDG_CACHE_HOME"):  # a service may have no home
-        monkeypatch.delenv(name, raising=False)
-    assert linker(host().family, host().family)[0] == command
-    for threads in (1, 2):
-        model = network("cpu", threads=threads)
-        model.save(tmp_path / "m.convc")
-        np.testing.assert_array_equal(convc.load(tmp_path / "m.convc")(X), model(X))
-    if tool != "ld":
-        family = "aarch64" if X86 else "x86_64"
-        network(*(["aarch64"] if X86 else ["x86-64-v2"])).save(tmp_path / "other.convc")
-        (part,) = read_artifact(tmp_path / "other.convc")
-        assert machine(part.code) == {"x86_64": 62, "aarch64": 183}[family]
 
 
 # -- several in one artifact -------------------------------------------------------------------------------------------

@@ -129,10 +129,21 @@ def test_export_where_nothing_can_be_written(tmp_path: Path) -> None:
         convc.save_onnx(convc.load_onnx(RELU), tmp_path)
 
 
-def test_save_without_a_compiler(relu: convc.CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_runs_no_other_program(
+    relu: convc.CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No compiler and no linker are needed."""
     monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    with raises(ArtifactError, "needs a C compiler", "apt-get install g++"):
+    monkeypatch.setattr("subprocess.Popen", None)
+    relu.save(tmp_path / "m.so")
+    np.testing.assert_array_equal(convc.load(tmp_path / "m.so")(-ONES), 0 * ONES)
+
+
+def test_save_without_temporary_folders(
+    relu: convc.CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with raises(ArtifactError, "cannot write machine code to a temporary folder", "No such file", "missing"):
         relu.save(tmp_path / "m.so")
     assert not list(tmp_path.iterdir())
 

@@ -156,7 +156,7 @@ STAGES = [
     "convc.backends.cpu.build.lower",
     "convc.backends.cpu.build.generate",
     "convc.runtime.cpu.model.Program",
-    "convc.backends.cpu.link.link",
+    "convc.backends.cpu.elf.link.link",
     "convc.runtime.files.os.fdopen",
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +17,17 @@ import pytest
 from support import small_models
 from support.compiling import compiled
 from support.malformed import raises
+from support.shared_library import SharedLibrary
 
 import convc
 from convc import InputError
+from convc.backends.cpu.elf.imports import IMPORTS
 from convc.backends.cpu.pool import pool_module
 from convc.backends.cpu.target import host_target, parse_target
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.ops.cast import Cast
 from convc.ir.types import TensorType
-from convc.runtime.artifact import read_artifact
 from convc.runtime.cpu.model import CpuModel
 from convc.runtime.cpu.pool import LAUNCH, NEW
 from convc.runtime.processors import MOST_THREADS
@@ -96,6 +96,7 @@ sys.path.insert(0, sys.argv[1])
 from support import small_models
 from support.compiling import compiled
 from support.malformed import raises
+from support.shared_library import SharedLibrary
 model = compiled(small_models.resnet(1, 8), threads=2)
 x = np.ones(model.inputs[0].sizes, np.float32)
 want = model(x)
@@ -192,46 +193,22 @@ def converting(source: str, target: str) -> Graph:
     return b.finish([b.emit(Cast(target), b.input("x", TensorType(source, (37,))))], ["y"])
 
 
-@pytest.mark.skipif(not shutil.which("nm"), reason="nm, of binutils, is not installed")
+@pytest.mark.parametrize("target", ["x86-64-v2", "aarch64"])
 @pytest.mark.parametrize(
     "model", [small_models.mobilenet, small_models.resnet, small_models.unet], ids=lambda m: m.__name__
 )
-def test_an_artifact_needs_the_c_library_alone(model: Callable[[int, int], object], tmp_path: Path) -> None:
-    compiled(model(1, 8), threads=2).save(tmp_path / "m.convc")
-    (part,) = read_artifact(tmp_path / "m.convc")
-    (tmp_path / "m.so").write_bytes(part.code)
-    done = subprocess.run(["nm", "-D", str(tmp_path / "m.so")], check=True, capture_output=True, text=True)
-    symbols = [line.split()[-2:] for line in done.stdout.splitlines()]
-    needed = {name for kind, name in symbols if kind in "Uw"}
-    exported = {name for kind, name in symbols if kind not in "Uw"}
-    assert needed <= LIBC, needed - LIBC
-    assert all(name.startswith("convc_") for name in exported)
-    assert {"convc_main", NEW, LAUNCH} <= exported
+def test_an_artifact_needs_the_c_library_alone(model: Callable[[int, int], object], target: str) -> None:
+    library = SharedLibrary(bytes(compiled(model(1, 8), target, threads=2).part().code))
+    assert set(library.imports) <= IMPORTS
+    assert all(name.startswith("convc_") for name in library.exports)
+    assert {"convc_main", NEW, LAUNCH} <= set(library.exports)
 
 
-LIBC = {
-    "memset", "memcpy", "memmove", "calloc", "free", "malloc", "mmap", "madvise", "munmap", "getpid", "sched_yield",
-    "clock_gettime", "expf", "powf", "tanhf", "logf", "pthread_create", "pthread_sigmask", "sigfillset",
-    "pthread_attr_init", "pthread_attr_destroy", "pthread_attr_setdetachstate", "pthread_attr_setstacksize",
-    "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_init", "pthread_cond_wait",
-    "pthread_cond_signal", "pthread_cond_broadcast", "pthread_mutex_destroy", "pthread_cond_destroy",
-}  # fmt: skip
-"""Functions of libc and its thread library."""
-
-
-@pytest.mark.skipif(not shutil.which("nm"), reason="nm, of binutils, is not installed")
-@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.parametrize(
-    ("source", "target"), [("f64", "f16"), ("f16", "f64"), ("f64", "bf16"), ("i64", "f16"), ("f16", "u64")]
-)
-def test_conversions_need_no_function_of_a_compiler(source: str, target: str, level: str, tmp_path: Path) -> None:
-    if host_target().family != "x86_64":
-        pytest.skip("levels of x86-64 are linked on x86-64")
-    compiled(converting(source, target), level).save(tmp_path / "m.convc")
-    (part,) = read_artifact(tmp_path / "m.convc")
-    (tmp_path / "m.so").write_bytes(part.code)
-    done = subprocess.run(["nm", "-Du", str(tmp_path / "m.so")], check=True, capture_output=True, text=True)
-    assert {line.split()[-1] for line in done.stdout.splitlines()} <= LIBC
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "aarch64"])
+@pytest.mark.parametrize(("source", "target"), CONVERSIONS)
+def test_conversions_need_no_function_of_a_compiler(source: str, target: str, level: str) -> None:
+    library = SharedLibrary(bytes(compiled(converting(source, target), level).part().code))
+    assert set(library.imports) <= IMPORTS
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])
