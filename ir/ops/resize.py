@@ -189,6 +189,10 @@ class Resize(Resampling):
         yield sample(cls((2, 3), scales=(1.5, 2.0), mode="cubic"), f32[1, 2, 4, 5])
         yield sample(cls((2, 3), sizes=(9, 3), mode="cubic", cubic_coeff_a=-0.5, exclude_outside=True), f32[1, 1, 4, 5])
         yield sample(cls((2, 3), sizes=(2, 9), mode="cubic", antialias=True, exclude_outside=True), f32[1, 1, 7, 5])
+        note = "the reference places the only element along an axis at -0.5, and the specification at 0"
+        for antialias in (False, True):
+            op = cls((2, 3), sizes=(1, 2), coordinates="pytorch_half_pixel", mode="cubic", antialias=antialias)
+            yield sample(op, f32[1, 1, 4, 4], oracle="onnxruntime", note=note)
         yield sample(cls((1,), sizes=(7,)), f16[1, 4])
         yield sample(cls((1,), sizes=(7,)), f64[2, 5], oracle="reference", note="ONNX Runtime has no float64")
         yield sample(cls((1,), sizes=(7,)), i32[1, 6], oracle="reference", note="ONNX Runtime truncates")
