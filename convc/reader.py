@@ -100,11 +100,11 @@ def reader(
         return _of_graph(with_choices(source, values, chosen), given)
     fixed = {n: [size for size in shape if isinstance(size, int)] for n, shape in given.items()}
     if all(len(fixed[n]) == len(shape) for n, shape in given.items()):
-        return _of_graph(as_graph(source, fixed, values=values, outputs=chosen), {})
+        return _of_graph(as_graph(source, fixed, values=values, outputs=chosen or None), {})
     inputs = tuple(Port(name, tuple(shape), "float32") for name, shape in given.items() if name not in values)
 
     def traced(sizes: Mapping[str, Sequence[int]], more: Values) -> Graph:  # anew for each shape
-        return as_graph(source, {**_shapes_of(values), **sizes}, values={**values, **more}, outputs=chosen)
+        return as_graph(source, {**_shapes_of(values), **sizes}, values={**values, **more}, outputs=chosen or None)
 
     return Reader(type(source).__name__, inputs, (), traced)
 

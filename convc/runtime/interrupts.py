@@ -37,7 +37,7 @@ def interrupts_kept() -> Iterator[None]:
 
         return note
 
-    ours: dict[int, tuple[Handler, Handler]] = {}
+    ours: dict[signal.Signals, tuple[Handler, Handler]] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
