@@ -85,7 +85,7 @@ NOT_AN_ARRAY = "it holds lists of different lengths, or what is no number"
 """Why lists of lists do not make an array of numbers."""
 
 
-def plural(count: int | str, one: str, many: str = "") -> str:
+def plural(count: object, one: str, many: str = "") -> str:
     """A number of things in words: ``1 axis``, ``2 axes``. Without ``many`` the plural ends in s."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 

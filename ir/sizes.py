@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property, reduce, total_ordering
+from functools import cached_property, reduce
 from typing import ClassVar, Protocol, Union
 
 from .errors import ShapeError
@@ -121,7 +121,6 @@ Monomial = tuple[Atom, ...]
 """A product of atoms, in the order of their text. An atom that is there twice is squared."""
 
 
-@total_ordering
 @dataclass(frozen=True, eq=False)
 class Size:
     """A size that is not a plain integer. Arithmetic with integers and other sizes gives an integer or a ``Size``.
@@ -222,6 +221,15 @@ class Size:
 
     def __lt__(self, other: Dim) -> bool:
         return not at_least(self, other)
+
+    def __le__(self, other: Dim) -> bool:
+        return at_least(other, self)
+
+    def __gt__(self, other: Dim) -> bool:
+        return not at_least(other, self)
+
+    def __ge__(self, other: Dim) -> bool:
+        return at_least(self, other)
 
     def at(self, values: Mapping[str, Dim]) -> Dim:
         """The size with names replaced by other sizes."""
@@ -488,6 +496,16 @@ def equal(a: Dim, b: Dim) -> bool:
 def same(a: Dim, b: Dim) -> bool:
     """Whether two sizes, which an op needs to be equal, may be so. It is assumed that they are."""
     return _equal(a - b, True)
+
+
+def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
+    """Whether two shapes, which an op needs to be equal, may be so. It is assumed that they are."""
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+def divides(part: int, size: Dim) -> bool:
+    """Whether a size, which an op needs to be a multiple of ``part``, may be one. It is assumed that it is."""
+    return same(size, size // part * part)
 
 
 def _equal(difference: Dim, expected: bool) -> bool:

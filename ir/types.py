@@ -144,6 +144,15 @@ def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
     return tuple(out)
 
 
+def broadcasts_to(shape: Sequence[Dim], target: Sequence[Dim]) -> bool:
+    """Whether a shape broadcasts to another, which stays as it is, by numpy's rule.
+
+    Open sizes are assumed to be equal where they meet, and not to be 1.
+    """
+    behind = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(d == 1 or same(d, t) for d, t in behind)
+
+
 def simplest(sizes: Sequence[Dim]) -> Dim:
     """The one of several equal sizes that says most: an integer before a name, and a name before an expression."""
     return min(sizes, key=lambda d: len(str(d)) if isinstance(d, Size) else 0)

@@ -19,6 +19,7 @@ from ..loops import Memory, block, loop, loop_nest, vector_loop, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Op
+from ..sizes import Dim, Sizes, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._gates import GATES, Activations, read_activations, written_activations
@@ -67,7 +68,7 @@ class Recurrent(Op):
     clip: float = 0.0
     reverse: bool = False
 
-    def extra(self, hidden: int) -> tuple[int, ...]:
+    def extra(self, hidden: Dim) -> Sizes:
         """The shape of the vector of parameters that the layer has beside the weights; empty if there is none."""
         return ()
 
@@ -75,10 +76,11 @@ class Recurrent(Op):
         gates, weight, *rest = types
         if gates.rank != 3 or weight.rank != 2 or not gates.is_float:
             raise ShapeError("takes gates of rank 3 and a recurrence weight of rank 2, floats")
-        (steps, batch, width), hidden = gates.sizes, weight.sizes[0]
+        (steps, batch, width), hidden = gates.shape, weight.shape[0]
         extra = [self.extra(hidden)] if self.extra(hidden) else []
         wanted = [(hidden, self.gates * hidden), *extra, (batch,), *[(batch, hidden)] * self.states]
-        if [t.shape for t in (weight, *rest)] != wanted or width != self.gates * hidden:
+        fits = len(rest) == len(wanted) - 1 and same(width, self.gates * hidden)
+        if not fits or not all(same_shape(t.shape, w) for t, w in zip((weight, *rest), wanted, strict=True)):
             raise ShapeError(
                 f"gates {gates} want operands of shapes {wanted}, not {[list(t.shape) for t in types[1:]]}"
             )

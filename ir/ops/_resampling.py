@@ -20,7 +20,7 @@ from ..layout import Layout
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Op
-from ..sizes import Dim
+from ..sizes import Dim, Sizes
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
@@ -87,7 +87,7 @@ class Resampling(Op):
 
     axes: Ints = ()
     scales: tuple[float, ...] = ()
-    sizes: Ints = ()
+    sizes: Sizes = ()
     coordinates: str = "half_pixel"
     policy: str = "stretch"
     roi: tuple[float, ...] = ()
@@ -104,7 +104,7 @@ class Resampling(Op):
             raise ShapeError(f"takes either scales or sizes, one for each of {count} axes, and a roi of two for each")
         if (self.coordinates == CROP) != bool(self.roi):
             raise ShapeError(f"a roi belongs to coordinates {CROP}")
-        if not all(math.isfinite(s) and s > 0 for s in self.scales) or min(self.sizes, default=1) < 1:
+        if not all(math.isfinite(s) and s > 0 for s in self.scales) or any(d < 1 for d in self.sizes):
             raise ShapeError("scales and sizes must be positive")
         fill = self.extrapolation_value
         if self.coordinates == CROP and not (x.is_float or (math.isfinite(fill) and x.holds(math.trunc(fill)))):
@@ -113,36 +113,46 @@ class Resampling(Op):
                 f"extrapolation_value {fill:g} is not in the range of {dtype_names(x.dtype)}, {low} to {high}"
             )
         shape: list[Dim] = list(x.shape)
-        for line in self.lines(x):
-            shape[line.axis] = line.out
-            if line.out and not line.size:
-                raise ShapeError(f"axis {line.axis} of {x} has nothing to resize")
+        axes = [axis_of(a, x.rank) for a in self.axes]
+        _, outs = self._extents([x.shape[a] for a in axes])
+        for axis, out in zip(axes, outs, strict=True):
+            if out and not x.shape[axis]:
+                raise ShapeError(f"axis {axis} of {x} has nothing to resize")
+            shape[axis] = out
         return x.with_shape(shape)
 
     def lines(self, x: TensorType) -> list[Line]:
         """The positions along each resized axis."""
         axes = [axis_of(a, x.rank) for a in self.axes]
-        scales, outs = self._extents([size_of(x, a) for a in axes])
+        sizes = [size_of(x, a) for a in axes]
+        scales, outs = self._extents(sizes)
         found = []
-        for i, (axis, scale, out) in enumerate(zip(axes, scales, outs, strict=True)):
-            size = size_of(x, axis)
+        for i, (axis, size, scale, made) in enumerate(zip(axes, sizes, scales, outs, strict=True)):
+            out = int(made)
             roi = [rational(r) for r in self.roi[i :: len(axes)]] or [Fraction(0), Fraction(1)]
             step, offset = _POSITIONS[self.coordinates](size, out, scale, roi[0], roi[1])
             unit = math.lcm(step.denominator, offset.denominator)
             found.append(Line(axis, size, out, scale, int(step * unit), int(offset * unit), unit))
         return found
 
-    def _extents(self, sizes: Sequence[int]) -> tuple[list[Fraction], list[int]]:
-        """Scale and output size of each resized axis."""
+    def _extents(self, sizes: Sequence[Dim]) -> tuple[list[Fraction], list[Dim]]:
+        """Scale and output size of each resized axis. The scales are left out where they depend on open sizes."""
         if self.scales:
-            # the product in float32, as ONNX's own shape inference has it
-            outs = [int(np.float32(size) * np.float32(s)) for size, s in zip(sizes, self.scales, strict=True)]
-            return [rational(s) for s in self.scales], outs
-        scales = [Fraction(out, max(size, 1)) for size, out in zip(sizes, self.sizes, strict=True)]
+            return [rational(s) for s in self.scales], [_scaled(d, s) for d, s in zip(sizes, self.scales, strict=True)]
+        known = [d for d in sizes if isinstance(d, int)]
+        wanted = [d for d in self.sizes if isinstance(d, int)]
+        if len(known) + len(wanted) < 2 * len(sizes):
+            if self.policy != "stretch":
+                raise ShapeError(
+                    f"what policy {self.policy} makes of sizes {list(sizes)} is open; fix them with shapes={{...}} "
+                    "(--shape)"
+                )
+            return [], list(self.sizes)
+        scales = [Fraction(out, max(size, 1)) for size, out in zip(known, wanted, strict=True)]
         if self.policy == "stretch" or not scales:
             return scales, list(self.sizes)
         common = min(scales) if self.policy == "not_larger" else max(scales)
-        return [common] * len(sizes), [math.floor(common * size + Fraction(1, 2)) for size in sizes]
+        return [common] * len(sizes), [math.floor(common * size + Fraction(1, 2)) for size in known]
 
     def extrapolated(self, k: TensorExpressions, lines: Sequence[Line], index: Sequence[Any], value: Any) -> Any:
         """The value, or ``extrapolation_value`` where the position is outside the input."""
@@ -155,6 +165,23 @@ class Resampling(Op):
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         rank = inputs[0].rank
         return rank == layout.rank and all(layout.block(axis_of(a, rank)) == 1 for a in self.axes)
+
+
+def _scaled(size: Dim, scale: float) -> Dim:
+    """The size of an axis times a scale, rounded down; the product in float32, as ONNX's shape inference has it."""
+    if isinstance(size, int):
+        return int(np.float32(size) * np.float32(scale))
+    exact = Fraction(float(np.float32(scale)))
+    if size * exact.numerator > EXACT:
+        raise ShapeError(
+            f"size {size} is open here, and rounding decides what {scale:g} times it is; fix it with shapes={{...}} "
+            "(--shape)"
+        )
+    return size * exact.numerator // exact.denominator
+
+
+EXACT = 1 << 24
+"""Integers up to this one are exact in float32."""
 
 
 def rational(x: float) -> Fraction:

@@ -8,14 +8,15 @@ padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ConvcError, ShapeError, plural
 from ..layout import Layout
-from ..limits import check
+from ..limits import check, current
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..sizes import Dim, bounds, largest
+from ..sizes import Dim, largest
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -47,6 +48,11 @@ def full_pads(pads: Pads, rank: int) -> Pads:
     return pads
 
 
+def kernel_of(w: TensorType) -> Ints:
+    """The spatial sizes of a weight ``O C spatial``. Raises ``ShapeError`` when one is open."""
+    return replace(w, shape=w.shape[2:], layout=None).sizes
+
+
 def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int], ceil_mode: bool = False) -> Dim:
     """The number of windows along one axis. Raises ``ShapeError`` when none fits."""
     if min(kernel, stride, dilation) < 1:
@@ -55,8 +61,8 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
     extent = dilation * (kernel - 1) + 1
     longest = max(map(abs, pads))
     covered = max(extent, stride, dilation, longest)
-    certain = bounds(size)[0]
-    if longest > certain or covered > certain + sum(pads):  # what the data's size bounds needs no limit
+    beyond = covered > current().window
+    if beyond and (longest > size or covered > size + sum(pads)):  # what the data's size bounds needs no limit
         check("window", covered, f"a window of {kernel}, stride {stride}, pads {list(pads)}")
     room = size + pads[0] + pads[1] - extent
     if room < 0 and not (ceil_mode and room > -stride):  # with ceil_mode the first window may hang over
@@ -69,12 +75,10 @@ def out_size(size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int
 
 def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> bool:
     """Whether one of the ``count`` windows along an axis holds only padding."""
-    if not isinstance(size, int) or not isinstance(count, int):
-        raise ShapeError(
-            f"whether a window of size {size} holds only padding is open; fix it with shapes={{...}} (--shape)"
-        )
     # a window that starts inside holds its first element
-    early = range(-pads[0], min(0, count * stride - pads[0]), stride)
+    early = range(-pads[0], 0, stride)
+    if len(early) > count:
+        early = early[: int(count)]
     if (count - 1) * stride - pads[0] >= size or (early and -(-pads[0] // dilation) >= kernel):
         return True
     # the first element at or after 0 of the other windows is their start modulo the dilation

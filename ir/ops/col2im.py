@@ -11,6 +11,7 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import divides, same
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._transposed import Axis
@@ -54,9 +55,9 @@ class Col2Im(Op):
         if not x.is_float or x.rank != 3:
             raise ShapeError("takes floats of rank 3")
         count, windows = math.prod(self.kernel), self.windows()
-        if x.sizes[1] % count or x.sizes[2] != math.prod(windows):
+        if not divides(count, x.shape[1]) or not same(x.shape[2], math.prod(windows)):
             raise ShapeError(f"{x} does not hold blocks of {list(self.kernel)} for {list(windows)} windows")
-        return x.with_shape((x.shape[0], x.sizes[1] // count, *self.image))
+        return x.with_shape((x.shape[0], x.shape[1] // count, *self.image))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,), acc, windows = xs, accumulator(outs[0]), self.windows()

@@ -12,7 +12,7 @@ from ..graph import Node, Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..sizes import same
+from ..sizes import divides, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._window import (
@@ -21,6 +21,7 @@ from ._window import (
     flat_pads,
     full,
     full_pads,
+    kernel_of,
     onnx_kernel,
     onnx_pads,
     onnx_strides,
@@ -54,17 +55,17 @@ class Conv(Op):
             raise ShapeError(f"data has rank {x.rank} and weight rank {w.rank}; both must be equal and at least 3")
         if len(bias) > 1 or {t.dtype for t in types} != {x.dtype} or not x.is_float:
             raise ShapeError("takes data, weight and an optional bias, of one float dtype")
-        outputs, channels = w.sizes[:2]
-        if self.group < 1 or outputs % self.group or not same(x.shape[1], channels * self.group):
+        outputs, channels = w.shape[:2]
+        if self.group < 1 or not divides(self.group, outputs) or not same(x.shape[1], channels * self.group):
             raise ShapeError(
                 f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in each of "
                 f"{plural(self.group, 'group')} and gives {plural(outputs, 'channel')}"
             )
-        if bias and bias[0].shape != (outputs,):
+        if bias and not same_shape(bias[0].shape, (outputs,)):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
         strides, pads, dilations = self.geometry(x.rank - 2)
         spatial = tuple(
-            out_size(*sizes) for sizes in zip(x.shape[2:], w.sizes[2:], strides, dilations, pads, strict=True)
+            out_size(*sizes) for sizes in zip(x.shape[2:], kernel_of(w), strides, dilations, pads, strict=True)
         )
         return TensorType(x.dtype, (x.shape[0], outputs, *spatial), packed_result(x, w))
 

@@ -14,6 +14,7 @@ from ..graph import Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, i8, sample, u8
+from ..sizes import same_shape
 from ..types import TensorType
 from ._quantized import along, operand, requantized
 from ._window import Ints, Pads, flat_pads
@@ -48,7 +49,8 @@ class ConvInteger(Op):
             )
         if (x_zero.dtype, w_zero.dtype) != (x.dtype, w.dtype):
             raise ShapeError("a zero point must have the dtype of what it belongs to")
-        if x_zero.shape not in ((), (1,)) or w_zero.shape not in ((), (1,), w.shape[:1]):
+        single = ((), (1,))
+        if x_zero.shape not in single or (w_zero.shape not in single and not same_shape(w_zero.shape, w.shape[:1])):
             raise ShapeError(f"the data has one zero point, the weight one or {w.shape[0]}")
         return self.plain().infer(x.with_dtype("f32"), w.with_dtype("f32")).with_dtype("i32")
 

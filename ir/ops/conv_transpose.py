@@ -11,11 +11,22 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..sizes import Dim, same
+from ..sizes import Dim, divides, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._transposed import Axis
-from ._window import Ints, Pads, explicit_pads, flat_pads, full, full_pads, onnx_kernel, onnx_strides, packed_result
+from ._window import (
+    Ints,
+    Pads,
+    explicit_pads,
+    flat_pads,
+    full,
+    full_pads,
+    kernel_of,
+    onnx_kernel,
+    onnx_strides,
+    packed_result,
+)
 
 
 @dataclass(frozen=True)
@@ -44,16 +55,16 @@ class ConvTranspose(Op):
             raise ShapeError("takes data, weight and an optional bias, of one float dtype")
         if any(t.layout and t.layout.is_blocked for t in types):
             raise ShapeError("takes no operands in blocks")
-        channels, per_group = w.sizes[:2]
-        if self.group < 1 or channels % self.group or not same(x.shape[1], channels):
+        channels, per_group = w.shape[:2]
+        if self.group < 1 or not divides(self.group, channels) or not same(x.shape[1], channels):
             raise ShapeError(
                 f"data has {plural(x.shape[1], 'channel')}, but the weight takes {channels} in "
                 f"{plural(self.group, 'group')}"
             )
         outputs = per_group * self.group
-        if bias and bias[0].shape != (outputs,):
+        if bias and not same_shape(bias[0].shape, (outputs,)):
             raise ShapeError(f"bias has shape {list(bias[0].shape)}, not [{outputs}]")
-        axes = zip(x.shape[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
+        axes = zip(x.shape[2:], kernel_of(w), *self.geometry(x.rank - 2), strict=True)
         return TensorType(x.dtype, (x.shape[0], outputs, *(_out_size(*axis) for axis in axes)), packed_result(x, w))
 
     def geometry(self, rank: int) -> tuple[Ints, Pads, Ints, Ints]:

@@ -11,9 +11,10 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
+from ..sizes import divides, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
-from ._window import Ints, Pads, flat_pads, full, full_pads, onnx_kernel, onnx_pads, onnx_strides, out_size
+from ._window import Ints, Pads, flat_pads, full, full_pads, kernel_of, onnx_kernel, onnx_pads, onnx_strides, out_size
 from .grid_sample import GridSample
 
 FAR = 1e9
@@ -49,22 +50,23 @@ class DeformConv(Op):
             )
         if not x.is_float or {t.dtype for t in types} != {x.dtype}:
             raise ShapeError("operands must have one float dtype")
-        (batch, channels), (outputs, per_group, *kernel) = x.sizes[:2], w.sizes
-        if min(self.group, self.offset_group) < 1 or channels != per_group * self.group or outputs % self.group:
+        (batch, channels), (outputs, per_group), kernel = x.shape[:2], w.shape[:2], kernel_of(w)
+        fits = min(self.group, self.offset_group) >= 1 and divides(self.group, outputs)
+        if not fits or not same(channels, per_group * self.group):
             raise ShapeError(
                 f"{plural(channels, 'channel')} cannot be fitted to a weight {w} of {plural(self.group, 'group')}"
             )
-        if channels % self.offset_group:
+        if not divides(self.offset_group, channels):
             raise ShapeError(
                 f"{plural(channels, 'channel')} cannot be divided into {plural(self.offset_group, 'offset group')}"
             )
         strides, pads, dilations = self.geometry()
-        spatial = tuple(out_size(*sizes) for sizes in zip(x.sizes[2:], kernel, strides, dilations, pads, strict=True))
+        spatial = tuple(out_size(*sizes) for sizes in zip(x.shape[2:], kernel, strides, dilations, pads, strict=True))
         places = self.offset_group * math.prod(kernel)
         wanted = [(batch, 2 * places, *spatial)]
         wanted += [(outputs,)] * self.has_bias + [(batch, places, *spatial)] * self.has_mask
         for t, shape in zip((offset, *rest), wanted, strict=True):
-            if t.shape != shape:
+            if not same_shape(t.shape, shape):
                 raise ShapeError(f"an operand has shape {list(t.shape)}, not {list(shape)}")
         return TensorType(x.dtype, (batch, outputs, *spatial))
 

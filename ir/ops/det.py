@@ -14,6 +14,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, f64, sample
+from ..sizes import same
 from ..types import TensorType
 
 
@@ -29,7 +30,7 @@ class Det(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if not x.is_float or x.rank < 2 or x.sizes[-1] != x.sizes[-2]:
+        if not x.is_float or x.rank < 2 or not same(x.shape[-1], x.shape[-2]):
             raise ShapeError(f"takes square matrices of floats, not {x}")
         return x.with_shape(x.shape[:-2])
 

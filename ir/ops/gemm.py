@@ -13,7 +13,7 @@ from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..sizes import same
-from ..types import TensorType, broadcast
+from ..types import TensorType, broadcasts_to
 from ._accumulate import accumulator
 from ._axes import size_of
 from ._math import truncated
@@ -45,7 +45,7 @@ class Gemm(Op):
         inner_b, columns = b.shape[::-1] if self.trans_b else b.shape
         if not same(inner, inner_b):
             raise ShapeError(f"the inner sizes {inner} and {inner_b} differ")
-        if c and (c[0].rank > 2 or broadcast(c[0].shape, (rows, columns)) != (rows, columns)):
+        if c and (c[0].rank > 2 or not broadcasts_to(c[0].shape, (rows, columns))):
             raise ShapeError(f"shape {list(c[0].shape)} does not broadcast to {[rows, columns]}")
         return TensorType(a.dtype, (rows, columns))
 

@@ -15,6 +15,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, f64, sample
+from ..sizes import same_shape
 from ..types import TensorType
 
 MODES = {"nearest": "nearest", "linear": "linear", "cubic": "cubic", "bilinear": "linear", "bicubic": "cubic"}
@@ -47,7 +48,7 @@ class GridSample(Op):
             raise ShapeError(f"unknown mode {self.mode!r} or padding {self.padding!r}")
         if x.dtype not in FLOATS or grid.dtype not in FLOATS:
             raise ShapeError(f"takes floats, not {dtype_names(x.dtype)} and {dtype_names(grid.dtype)}")
-        if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2 or grid.shape[0] != x.shape[0]:
+        if x.rank < 3 or grid.rank != x.rank or not same_shape(grid.shape[:: grid.rank - 1], (x.shape[0], x.rank - 2)):
             raise ShapeError(
                 "the grid must have the data's rank and batch size, and as many coordinates as spatial axes"
             )

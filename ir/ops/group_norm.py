@@ -13,9 +13,9 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import divides, equal
 from ..types import TensorType
 from ._accumulate import accumulator, moments
-from ._axes import size_of
 from .layer_norm import FAR
 
 
@@ -37,10 +37,10 @@ class GroupNorm(Op):
         x, *params = types
         if len(params) != 2 or {t.dtype for t in types} != {x.dtype} or not x.is_float or x.rank < 2:
             raise ShapeError("takes data of rank 2 or more, scale and b, of one float dtype")
-        channels = size_of(x, 1)
-        if self.num_groups < 1 or channels % self.num_groups:
+        channels = x.shape[1]
+        if self.num_groups < 1 or not divides(self.num_groups, channels):
             raise ShapeError(f"{plural(channels, 'channel')} cannot be divided into {plural(self.num_groups, 'group')}")
-        if any(t.shape not in ((channels,), (self.num_groups,)) for t in params):
+        if not all(t.rank == 1 and any(equal(t.shape[0], d) for d in (channels, self.num_groups)) for t in params):
             raise ShapeError(f"scale and b must have shape [{channels}], or [{self.num_groups}] for each group")
         return x
 

@@ -13,6 +13,7 @@ from ..loops import block, vector_loop
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f32, f64, sample
+from ..sizes import Dim, Sizes
 from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, load, multiply, stretch
 from .binary import Add
 from .concat import Concat
@@ -31,7 +32,7 @@ class GRU(Recurrent):
     functions = ("Sigmoid", "Tanh")
     linear_before_reset: bool = False
 
-    def extra(self, hidden: int) -> tuple[int, ...]:
+    def extra(self, hidden: Dim) -> Sizes:
         return (hidden,)
 
     def step(self, k: TensorExpressions, layer: Layer) -> Callable[[Any, Any], Any]:

@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..types import TensorType, broadcast
+from ..types import TensorType, broadcasts_to
 from ._accumulate import accumulator, moments
 from ._axes import axis_of
 
@@ -111,5 +111,5 @@ def check_normalized(x: TensorType, params: Sequence[TensorType], most: int) -> 
     if not 1 <= len(params) <= most or {t.dtype for t in params} != {x.dtype} or not x.is_float or x.layout:
         raise ShapeError("takes row-major data, scale and what shifts it, of one float dtype")
     for t in params:
-        if broadcast(t.shape, x.shape) != x.shape:
+        if not broadcasts_to(t.shape, x.shape):
             raise ShapeError(f"shape {list(t.shape)} does not broadcast to {list(x.shape)}")

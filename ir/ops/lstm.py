@@ -13,6 +13,7 @@ from ..loops import block, vector_loop
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, sample
+from ..sizes import Dim, Sizes
 from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, load, multiply, part, summed_biases
 
 
@@ -30,7 +31,7 @@ class LSTM(Recurrent):
     functions = ("Sigmoid", "Tanh", "Tanh")
     input_forget: bool = False
 
-    def extra(self, hidden: int) -> tuple[int, ...]:
+    def extra(self, hidden: Dim) -> Sizes:
         return (3 * hidden,)
 
     def step(self, k: TensorExpressions, layer: Layer) -> Callable[[Any, Any], Any]:

@@ -14,6 +14,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
+from ..sizes import same
 from ..types import TensorType
 from ._axes import Ints, data_index
 from ._math import maximum
@@ -45,7 +46,7 @@ class MaxRoiPool(Op):
             raise ShapeError(f"the pooled shape {list(self.pooled)} must be two sizes of at least 1")
         if x.rank != 4 or not x.is_float or 0 in x.shape or rois.dtype != x.dtype:
             raise ShapeError(f"takes data of rank 4 and regions of one float dtype, not {x} and {rois}")
-        if rois.rank != 2 or rois.shape[1] != 5:
+        if rois.rank != 2 or not same(rois.shape[1], 5):
             raise ShapeError(f"takes regions [R,5], not {rois}")
         return x.with_shape((rois.shape[0], x.shape[1], *self.pooled))
 

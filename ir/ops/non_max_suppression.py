@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
-from ..sizes import same
+from ..sizes import least, same
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
@@ -48,14 +48,14 @@ class NonMaxSuppression(Op):
         boxes, scores, *limits = types
         if len(limits) != 2 or any(t.dtype != "f32" for t in types) or any(t.shape != (1,) for t in limits):
             raise ShapeError("takes boxes, scores and two thresholds of shape [1], all of float32")
-        if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] != 4:
+        if boxes.rank != 3 or scores.rank != 3 or not same(boxes.shape[2], 4):
             raise ShapeError(f"takes boxes [N,B,4] and scores [N,C,B], not {boxes} and {scores}")
         if not same(boxes.shape[0], scores.shape[0]) or not same(boxes.shape[1], scores.shape[2]):
             raise ShapeError(f"boxes {boxes} and scores {scores} differ in images or boxes")
         if self.most < 0:
             raise ShapeError(f"cannot pick {self.most} boxes")
-        images, classes, count = scores.sizes
-        return TensorType("i64", (images * classes * min(self.most, count), 3)), TensorType("i64", (1,))
+        images, classes, count = scores.shape
+        return TensorType("i64", (images * classes * least(self.most, count), 3)), TensorType("i64", (1,))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         images, classes, count = xs[1].type.sizes

@@ -15,6 +15,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
+from ..sizes import product
 from ..types import TensorType
 from .cast import Cast
 
@@ -36,7 +37,7 @@ class NonZero(Op):
         (x,) = types
         if not x.rank or x.dtype not in COMPUTED:
             raise ShapeError(f"takes an operand of rank 1 or more of {', '.join(COMPUTED)}, not {x}")
-        return TensorType("i64", (x.rank, math.prod(x.sizes))), TensorType("i64", (1,))
+        return TensorType("i64", (x.rank, product(x.shape))), TensorType("i64", (1,))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         shape = xs[0].type.sizes

@@ -12,6 +12,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
+from ..sizes import same_shape
 from ..types import TensorType
 from ._axes import axis_of
 from ._math import truncated
@@ -33,7 +34,7 @@ class OneHot(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         indices, values = types
-        if values.shape != (2,) or self.depth < 0 or indices.dtype == "bool":
+        if not same_shape(values.shape, (2,)) or self.depth < 0 or indices.dtype == "bool":
             raise ShapeError(f"takes numeric indices and two values, and a depth of at least 0, not {self.depth}")
         axis = axis_of(self.axis, indices.rank + 1)
         return TensorType(values.dtype, (*indices.shape[:axis], self.depth, *indices.shape[axis:]))

@@ -15,6 +15,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, Op, f16, f32, i8, i32, sample, u8
+from ..sizes import Sizes, same_shape
 from ..types import TensorType
 from ._small import decoded, encoded
 
@@ -39,9 +40,11 @@ class _Linear(Op):
 
     def check(self, x: TensorType, scale: TensorType, zero: Sequence[TensorType], zero_dtype: str) -> None:
         """Raises ``ShapeError`` unless scale and zero point fit the data."""
-        single = {(), (1,)}
-        shapes = single if scale.shape in single else {scale.shape}
-        if len(zero) > 1 or any(z.shape not in shapes or z.dtype != zero_dtype for z in zero):
+        single: list[Sizes] = [(), (1,)]
+        shapes = single if scale.shape in single else [scale.shape]
+        if len(zero) > 1 or any(
+            z.dtype != zero_dtype or (z.shape not in shapes and not same_shape(z.shape, shapes[-1])) for z in zero
+        ):
             raise ShapeError(f"the zero point must be {zero_dtype} and shaped like the scale, {list(scale.shape)}")
         if scale.dtype not in FLOATS:
             raise ShapeError(f"the scale is {dtype_names(scale.dtype)}, not a float")
@@ -51,11 +54,11 @@ class _Linear(Op):
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
         axis = self.axis % x.rank
         if not self.block_size:
-            wanted: tuple[object, ...] = (x.shape[axis],)
+            wanted: Sizes = (x.shape[axis],)
         else:
-            blocks = -(-x.sizes[axis] // self.block_size)
+            blocks = -(-x.shape[axis] // self.block_size)
             wanted = (*x.shape[:axis], blocks, *x.shape[axis + 1 :])
-        if scale.shape != wanted:
+        if not same_shape(scale.shape, wanted):
             raise ShapeError(f"the scale has shape {list(scale.shape)}, not {list(wanted)}")
 
     def parameter(self, p: Operand, index: Sequence[Any]) -> Any:

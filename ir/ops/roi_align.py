@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..sizes import same
+from ..sizes import same_shape
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import check_index, data_index
@@ -57,7 +57,7 @@ class RoiAlign(Op):
             )
         if x.rank != 4 or not x.is_float or 0 in x.shape or rois.dtype != x.dtype:
             raise ShapeError(f"takes data of rank 4 and regions of one float dtype, not {x} and {rois}")
-        if rois.rank != 2 or rois.shape[1] != 4 or images.rank != 1 or not same(images.shape[0], rois.shape[0]):
+        if rois.rank != 2 or images.rank != 1 or not same_shape(rois.shape, (images.shape[0], 4)):
             raise ShapeError(f"takes regions [R,4] and for each the number of its image [R], not {rois} and {images}")
         return x.with_shape((rois.shape[0], x.shape[1], self.height, self.width))
 

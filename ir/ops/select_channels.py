@@ -15,8 +15,9 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports
 from ..op import Case, Op, boolean, f32, i64, sample
+from ..sizes import same_shape
 from ..types import TensorType
-from ._axes import Ints, size_of
+from ._axes import Ints
 from .concat import Concat
 
 MAX_PERIOD = 8
@@ -38,9 +39,10 @@ class SelectChannels(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         x = types[0]
-        if x.rank < 2 or len({(t.dtype, t.layout, t.shape[:1], t.shape[2:]) for t in types}) > 1:
+        alike = all(same_shape((*t.shape[:1], *t.shape[2:]), (*x.shape[:1], *x.shape[2:])) for t in types)
+        if x.rank < 2 or len({(t.dtype, t.layout, t.rank) for t in types}) > 1 or not alike:
             raise ShapeError("takes operands N C ... that differ only in their channels")
-        total = sum(size_of(t, 1) for t in types)
+        total = sum(t.shape[1] for t in types)
         if any(not 0 <= c < total for c in self.channels):
             raise ShapeError(f"the operands have {total} channels, and channels has others")
         return x.with_shape((x.shape[0], len(self.channels), *x.shape[2:]))

@@ -14,7 +14,7 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, sample
 from ..sizes import same
 from ..types import TensorType
-from ._axes import axis_of, check_index, data_number, size_of
+from ._axes import axis_of, check_index, data_number
 
 MODES = ("linear", "circular")
 
@@ -44,8 +44,8 @@ class TensorScatter(Op):
         others = [a for a in range(cache.rank) if a != axis]
         if not all(same(cache.shape[a], update.shape[a]) for a in others):
             raise ShapeError(f"cache {cache} and update {update} may differ only in axis {axis}")
-        if size_of(update, axis) > size_of(cache, axis):
-            raise ShapeError(f"{size_of(update, axis)} elements do not fit {size_of(cache, axis)}")
+        if update.shape[axis] > cache.shape[axis]:
+            raise ShapeError(f"{update.shape[axis]} elements do not fit {cache.shape[axis]}")
         if start.rank != 1 or not same(start.shape[0], cache.shape[0]):
             raise ShapeError(f"start {start} must be one place for each of the {cache.shape[0]} sequences")
         return cache

@@ -41,8 +41,8 @@ class TopK(Op):
         if not -x.rank <= self.axis < x.rank:
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
         axis = self.axis % x.rank
-        if not 0 <= self.count <= x.sizes[axis]:
-            raise ShapeError(f"cannot take {self.count} of the {x.sizes[axis]} elements along axis {axis}")
+        if not 0 <= self.count <= x.shape[axis]:
+            raise ShapeError(f"cannot take {self.count} of the {x.shape[axis]} elements along axis {axis}")
         shape = (*x.shape[:axis], self.count, *x.shape[axis + 1 :])
         return TensorType(x.dtype, shape), TensorType("i64", shape)
 
