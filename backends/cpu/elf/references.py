@@ -33,28 +33,13 @@ class References:
         self._imported = inputs.symbol_section[self._target] < 0
         self._absolute = self._type == family.absolute
 
-        types = np.unique(self._type).tolist()
-        for number in types:
-            if number not in family.relocations:
-                self._refuse(self._type == number, "is of a type that convc does not link")
-        sizes = np.array([family.relocations[n].field.size for n in types], np.int64)[
-            np.searchsorted(types, self._type)
-        ]
-        room = inputs.sections["size"][self._section] - sizes
-        self._refuse((self._at < 0) | (self._at > room), "lies outside of its section")
-        direct, by_stub, by_entry = (
-            np.isin(self._type, [n for n in types if family.relocations[n].reach == reach]) for reach in Reach
-        )
-        self._refuse(self._imported & direct & ~self._absolute, "needs an address that only the loader will know")
-        writable = inputs.sections["flags"][self._section] & elf.SHF_WRITE != 0
-        self._refuse(self._absolute & ~writable, "needs an address in code or constants, which the loader cannot write")
-        self._stubs = np.unique(self._target[by_stub & self._imported])
-        self._entries = np.unique(np.concatenate([self._target[by_entry], self._stubs]))
+        reach = self._check()
+        self._stubs = np.unique(self._target[reach[Reach.STUB] & self._imported])
+        self._entries = np.unique(np.concatenate([self._target[reach[Reach.ENTRY]], self._stubs]))
         """The symbols that have a stub and an entry in the global offset table, in the order of these."""
         imports = np.unique(self._target[self._imported])
-        self.imports = [
-            Import(name, weak) for name, weak in zip(inputs.names(imports), self._weak(imports).tolist(), strict=True)
-        ]
+        weak = (inputs.symbols["info"][imports] >> 4 == elf.STB_WEAK).tolist()
+        self.imports = [Import(*pair) for pair in zip(inputs.names(imports), weak, strict=True)]
         """The symbols that the loader looks up."""
         for i in self.imports:
             if not i.weak and i.name not in IMPORTS:
@@ -67,8 +52,25 @@ class References:
         self.got = Section(".got", RELRO, 8 * len(self._entries))
         """The global offset table, whose entries are addresses."""
 
-    def _weak(self, symbols: np.ndarray) -> np.ndarray:
-        return self._inputs.symbols["info"][symbols] >> 4 == elf.STB_WEAK
+    def _check(self) -> Mapping[Reach, np.ndarray]:
+        """Refuse what cannot be resolved, and return which relocations reach their symbols in each way."""
+        known, sections = self._family.relocations, self._inputs.sections
+        reach = {way: np.zeros(len(self._type), bool) for way in Reach}
+        for number in np.unique(self._type).tolist():
+            these = self._type == number
+            if number not in known:
+                self._refuse(these, "is of a type that convc does not link")
+            r = known[number]
+            room = sections["size"][self._section] - r.field.size
+            self._refuse(these & ((self._at < 0) | (self._at > room)), "lies outside of its section")
+            if r.reach == Reach.ENTRY and (r.paged or not r.relative):
+                self._refuse(these & (self._addend != 0), "adds to the address of an entry")
+            reach[r.reach] |= these
+        direct = reach[Reach.SYMBOL] & ~self._absolute
+        self._refuse(self._imported & direct, "needs an address that only the loader will know")
+        writable = sections["flags"][self._section] & elf.SHF_WRITE != 0
+        self._refuse(self._absolute & ~writable, "needs an address in code or constants, which the loader cannot write")
+        return reach
 
     def _refuse(self, which: np.ndarray, why: str) -> None:
         """Raise ``CompileError`` when there is one of these relocations."""
@@ -109,7 +111,9 @@ class References:
 
     def _addresses(self, symbols: np.ndarray, joined: Joined) -> np.ndarray:
         """The addresses of symbols; those of imports mean nothing."""
-        return joined.addresses()[self._inputs.symbol_section[symbols]] + self._inputs.symbols["value"][symbols]
+        start = joined.addresses()[self._inputs.symbol_section[symbols]]
+        found: np.ndarray = start + self._inputs.symbols["value"][symbols]
+        return found
 
     def for_loader(self, joined: Joined, numbers: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
         """The relocations that are left to the loader: those that add the library's address, and those of imports.

@@ -40,12 +40,11 @@ class Field:
 
     def fits(self, values: np.ndarray) -> np.ndarray:
         """Whether each of the values (int64) can be stored."""
-        aligned = (values & ((1 << self.scale) - 1)) == 0
-        if self.wraps or self.bits == 64:
-            return aligned
-        half = 1 << (self.bits - 1)
-        stored = values >> self.scale
-        return aligned & (stored >= -half) & (stored < half)
+        fits: np.ndarray = (values & ((1 << self.scale) - 1)) == 0
+        if not self.wraps and self.bits < 64:
+            stored, half = values >> self.scale, 1 << (self.bits - 1)
+            fits &= (stored >= -half) & (stored < half)
+        return fits
 
     def write(self, data: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
         """Write values (int64) at places, which are indices of ``data`` (uint8)."""
@@ -78,7 +77,8 @@ class Relocation:
     def values(self, reach: np.ndarray, addend: np.ndarray, place: np.ndarray) -> np.ndarray:
         """The values to store, before they are fitted to the field."""
         target, base = reach + addend, place if self.relative else np.zeros_like(place)
-        return (target & -4096) - (base & -4096) if self.paged else target - base
+        made: np.ndarray = (target & -4096) - (base & -4096) if self.paged else target - base
+        return made
 
 
 @dataclass(frozen=True)
