@@ -32,7 +32,7 @@ _FAMILIES: dict[int, dict[str, Any]] = {
         "arguments": [x86.UC_X86_REG_RDI, x86.UC_X86_REG_RSI, x86.UC_X86_REG_RDX, x86.UC_X86_REG_RCX],
         "result": x86.UC_X86_REG_RAX,
         "stack": x86.UC_X86_REG_RSP,
-        "floats": x86.UC_X86_REG_XMM0,
+        "floats": [x86.UC_X86_REG_XMM0, x86.UC_X86_REG_XMM1],
         "relocations": {8: "relative", 6: "symbol", 1: "symbol"},
     },
     183: {
@@ -41,7 +41,7 @@ _FAMILIES: dict[int, dict[str, Any]] = {
         "arguments": [arm.UC_ARM64_REG_X0, arm.UC_ARM64_REG_X1, arm.UC_ARM64_REG_X2, arm.UC_ARM64_REG_X3],
         "result": arm.UC_ARM64_REG_X0,
         "stack": arm.UC_ARM64_REG_SP,
-        "floats": arm.UC_ARM64_REG_Q0,
+        "floats": [arm.UC_ARM64_REG_Q0, arm.UC_ARM64_REG_Q1],
         "relocations": {1027: "relative", 1025: "symbol", 257: "symbol"},
     },
 }
@@ -146,12 +146,20 @@ class Emulated:
         return act
 
     def _float(self, name: str) -> None:
-        """A function of one float, computed by this process's C library."""
+        """A function of one or two floats or doubles, computed by this process's C library."""
+        single = name.endswith("f") and name != "erf"
+        kind, format, integer = (ctypes.c_float, "<f", "<I") if single else (ctypes.c_double, "<d", "<Q")
         function = getattr(ctypes.CDLL("libm.so.6"), name)
-        function.argtypes, function.restype = [ctypes.c_float], ctypes.c_float
-        bits = self.machine.reg_read(self._family["floats"]) & 0xFFFFFFFF
-        result = function(struct.unpack("<f", struct.pack("<I", bits))[0])
-        self.machine.reg_write(self._family["floats"], struct.unpack("<I", struct.pack("<f", result))[0])
+        registers = self._family["floats"][: 2 if name.removesuffix("f") in _OF_TWO else 1]
+        function.argtypes, function.restype = [kind] * len(registers), kind
+        mask = (1 << 8 * struct.calcsize(integer)) - 1
+        bits = [self.machine.reg_read(r) & mask for r in registers]
+        result = function(*(struct.unpack(format, struct.pack(integer, b))[0] for b in bits))
+        self.machine.reg_write(registers[0], struct.unpack(integer, struct.pack(format, result))[0])
+
+
+_OF_TWO = {"atan2", "copysign", "fdim", "fmax", "fmin", "fmod", "hypot", "nextafter", "pow", "remainder"}
+"""The functions of two numbers."""
 
 
 def _protection(access: int) -> int:
