@@ -16,6 +16,9 @@ from .limits import check, check_type
 from .op import REGISTRY, Op, from_outside
 from .types import TensorType
 
+KNOWN_SIZES = "known_sizes"
+"""The name of the op ``KnownSizes``, whose class cannot be imported here because it depends on this module."""
+
 
 def infer_types(op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
     """The output types of an op on these inputs.
@@ -76,6 +79,7 @@ class Builder:
         self.streams = 0
         """The number of nodes so far that draw random numbers (``ir/random.py``)."""
         self._trims: dict[str, Node] = {}
+        self._known: dict[str, Op] = {}
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
@@ -121,6 +125,10 @@ class Builder:
         check_type(constant.type, f"constant '{name}'")
         self.constants[name] = constant
         return Value(name, constant.type)
+
+    def known_sizes(self, value: Value) -> Any:
+        """The op ``KnownSizes`` that makes a value, or ``None`` when something else does."""
+        return self._known.get(value.name)
 
     def constant_of(self, value: Value) -> np.ndarray | None:
         """The array that a value holds, or ``None`` when the value is computed."""
@@ -177,6 +185,8 @@ class Builder:
         self.nodes.append(node)
         if is_trim(node):
             self._trims[node.output.name] = node
+        if node.op.name == KNOWN_SIZES:
+            self._known[node.output.name] = node.op
         check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
 
     def cut(self, since: int) -> list[Node]:
@@ -200,6 +210,8 @@ class Builder:
             self.nodes[i] = n
             if is_trim(n):
                 self._trims[n.output.name] = n
+            if n.op.name == KNOWN_SIZES:
+                self._known[n.output.name] = n.op
         return renamed
 
     def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = ()) -> Graph:

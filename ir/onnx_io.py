@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import partial, singledispatch
+from functools import partial, reduce, singledispatch
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,7 @@ from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, Un
 from .graph import Value
 from .limits import check_made
 from .op import Op, place_of
+from .sizes import Atom, Dim, Extreme, Named, Size, Sizes
 from .types import TensorType
 
 if TYPE_CHECKING:  # loading onnx takes longer than all of ir, and graphs that come from elsewhere do not need it
@@ -408,6 +409,16 @@ class ImportNode:
             raise self.error(f"'{self.input(index).name}', its {what}, holds {v}, which is no integer")
         return tuple(int(v) for v in array.reshape(-1))
 
+    def sizes(self, index: int, what: str) -> Sizes | None:
+        """The integers in an input, as ``ints`` gives them, and also those that follow from open sizes."""
+        value = self.optional(index)
+        known = None if value is None else self.builder.known_sizes(value)
+        return self.ints(index, what) if known is None or known.divisors else tuple(known.values)
+
+    def sizes_from(self, name: str, index: int) -> Sizes | None:
+        """A list of sizes that older opsets give as attribute ``name`` and newer ones as input ``index``."""
+        return self.ints_from(name, index) if self.attr(name) is not None else self.sizes(index, name)
+
     def ints_from(self, name: str, index: int) -> tuple[int, ...] | None:
         """A list that older opsets give as attribute ``name`` and newer ones as input ``index``."""
         given = self.attr(name)
@@ -438,6 +449,10 @@ class ImportNode:
         return self.constant(np.array(value, like.type.numpy_dtype), "scalar")
 
 
+def _unmeasured(name: str, n: ExportNode) -> str:
+    raise UnsupportedOpError(f"size {name} is open in the body of a loop; fix it with shapes={{...}} (--shape)")
+
+
 class ExportNode:
     """One IR node being exported: names of its inputs and outputs, and where ONNX nodes and initializers go."""
 
@@ -449,7 +464,10 @@ class ExportNode:
         output_types: Sequence[TensorType],
         fresh: Callable[[str], str],
         arrays: Sequence[np.ndarray | None] = (),
+        measured: Callable[[str, ExportNode], str] | None = None,
     ) -> None:
+        """``measured`` writes a node that gives a named size as int64[1], and returns its name."""
+        self.measured = measured or _unmeasured
         self.inputs = list(inputs)
         self.outputs = list(outputs)
         self.arrays = list(arrays)
@@ -500,6 +518,27 @@ class ExportNode:
             return self.inputs[index]
         return self.constant(array.reshape(-1)[0].reshape(()), "zero")
 
-    def ints(self, values: Sequence[int], hint: str = "ints") -> str:
-        """Write a list of integers as an int64 initializer, and return its name."""
-        return self.constant(np.array(values, np.int64), hint)
+    def ints(self, values: Sequence[Dim], hint: str = "ints") -> str:
+        """Write a list of sizes, and return its name: an int64 initializer, or nodes that compute open ones."""
+        if all(isinstance(v, int) for v in values):
+            return self.constant(np.array(values, np.int64), hint)
+        return self.node("Concat", [self.size(v) for v in values], axis=0)
+
+    def size(self, size: Dim) -> str:
+        """Write nodes that compute a size, and return the name of the result, int64[1]."""
+        if not isinstance(size, Size):
+            return self.constant(np.array([size], np.int64), "size")
+        terms = []
+        for monomial, c in size.terms:
+            factors = [self._atom(atom) for atom in monomial]
+            if c != 1 or not factors:
+                factors.append(self.size(c))
+            terms.append(reduce(lambda a, b: self.node("Mul", [a, b]), factors))
+        return reduce(lambda a, b: self.node("Add", [a, b]), terms)
+
+    def _atom(self, atom: Atom) -> str:
+        if isinstance(atom, Named):
+            return self.measured(atom.name, self)
+        if isinstance(atom, Extreme):
+            return self.node("Max" if atom.largest else "Min", [self.size(size) for size in atom.sizes])
+        return self.node("Div", [self.size(atom.numerator), self.size(atom.denominator)])

@@ -163,6 +163,10 @@ class Op:
         """Whether operands may be held in any layout although the result is row-major."""
         return False
 
+    def known(self) -> np.ndarray | None:
+        """The result of an op without operands that follows from known sizes, which is a constant then."""
+        return None
+
     def at(self, values: Mapping[str, Dim]) -> Op:
         """The op with named sizes among its attributes replaced by other sizes."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -22,9 +22,10 @@ from .errors import ShapeError
 
 LARGEST = 200
 """The number of names and operations up to which an expression may grow."""
-MOST = 1 << 31
-"""No size of an axis is as large as this."""
-TYPICAL = 56
+_TOO_LONG = "a size is too long an expression; fix the sizes of inputs with shapes={...} (--shape)"
+MOST = (1 << 31) - 1
+"""No size of an axis is larger than this."""
+TYPICAL = 224
 """The typical value of a named size of which nothing is said."""
 
 
@@ -134,7 +135,7 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.weight > LARGEST:
-            raise ShapeError("a size is too long an expression; fix the sizes of inputs with shapes={...} (--shape)")
+            raise ShapeError(_TOO_LONG)
 
     @cached_property
     def bounds(self) -> tuple[int, int]:
@@ -323,9 +324,9 @@ def spelt(size: Dim, name: Spelling) -> str:
 
 
 def _text(terms: Iterable[tuple[Monomial, int]], name: Spelling = str) -> str:
-    """The sum of terms as text, the constant last."""
+    """The sum of terms as text: what is added, a constant last, and then what is subtracted."""
     text = ""
-    for monomial, c in sorted(terms, key=lambda t: not t[0]):
+    for monomial, c in sorted(terms, key=lambda t: (t[1] < 0, not t[0])):
         sign = ("-" if c < 0 else "") if not text else " - " if c < 0 else " + "
         factors = [str(abs(c))] if abs(c) != 1 or not monomial else []
         alone = len(monomial) == 1 and (c == 1 or (c == -1 and text))  # -h//2 would be (-h)//2
@@ -412,6 +413,8 @@ def _extreme(is_largest: bool, sizes: Iterable[Dim]) -> Dim:
     for size in sizes:
         inner = size.atom if isinstance(size, Size) else None
         flat += inner.sizes if isinstance(inner, Extreme) and inner.largest == is_largest else [size]
+    if len(flat) > LARGEST:
+        raise ShapeError(_TOO_LONG)
     kept: list[Dim] = []
     for size in dict.fromkeys(flat):
 

@@ -39,7 +39,7 @@ from .dtypes import DTYPES, numpy_dtype
 from .errors import ConvcError, LimitError, ParseError, ShapeError
 from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
-from .limits import check, check_type, guarded
+from .limits import check, check_type, current, guarded
 from .op import REGISTRY, Op
 from .sizes import RELATIONS, Dim, Size, largest, least, named, spelt, statement
 from .types import TensorType
@@ -95,6 +95,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Size) or _is_whole(value)
+
+
 def _are_whole(value: Any) -> bool:
     return isinstance(value, tuple) and all(map(_is_whole, value))
 
@@ -107,13 +111,14 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda v: isinstance(v, str)),
     "Ints": ("a list of integers", _are_whole),
     "Ints | None": ("a list of integers or none", lambda v: v is None or _are_whole(v)),
-    "Sizes": (
-        "a list of sizes",
-        lambda v: _are_whole(tuple(0 if isinstance(d, Size) else d for d in v)),
-    ),
+    "Sizes": ("a list of sizes", lambda v: isinstance(v, tuple) and all(map(_is_size, v))),
     "Pads": ("a list of pairs of integers", lambda v: isinstance(v, tuple) and all(_are_whole(p) for p in v)),
+    "Dim": ("a size", _is_size),
+    "PairsOfSizes": ("a list of pairs of sizes", lambda v: isinstance(v, tuple) and all(map(_KINDS["Sizes"][1], v))),
 }
 """For each annotation of a field of an op, its meaning in words, and a test whether a value has that type."""
+_OF_SIZES = ("Dim", "Sizes", "PairsOfSizes")
+"""The annotations of attributes that may hold open sizes."""
 
 
 def print_attr(value: Any, indent: str = "") -> str:
@@ -364,7 +369,8 @@ class _Parser:
         return Value(name, self.type())
 
     def check_depth(self, depth: int) -> None:
-        check("depth", depth, f"line {self.line()}: the text")
+        if depth > current().depth:  # counting lines takes as long as the text is
+            check("depth", depth, f"line {self.line()}: the text")
 
     def graph(self, depth: int) -> Graph:
         self.check_depth(depth)
@@ -441,12 +447,18 @@ class _Parser:
             self.fail(f"an attribute of {op} ({', '.join(known) or 'it has none'})")
         name = self.advance()
         self.expect("=")
-        sizes = known[name] == "Sizes" and self.accept("[")
-        value = tuple(self.listed("]", self.size)) if sizes else self.attr(depth + 1)
+        value = self.sizes(depth + 1) if known[name] in _OF_SIZES else self.attr(depth + 1)
         what, fits = _KINDS.get(known[name], ("", lambda _: True))
         if not fits(value):
             self.error(f"attribute {name} of {op} must be {what}")
         return name, value
+
+    def sizes(self, depth: int) -> Any:
+        """A size, a list of sizes, or a list of such lists."""
+        self.check_depth(depth)
+        if self.accept("["):
+            return tuple(self.listed("]", lambda: self.sizes(depth + 1)))
+        return self.size(depth)
 
     def attr(self, depth: int) -> Any:
         self.check_depth(depth)

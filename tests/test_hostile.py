@@ -209,10 +209,20 @@ def test_long_numbers_in_text() -> None:
         parse_graph(f"graph @g(%x: f32[2]) {{ %c: i64[1] = const [{'9' * 5000}] return %c }}")
 
 
-@pytest.mark.parametrize("start", ["[", "graph @g() { %a: f32[1] = fused() {body="])
-def test_deep_text(start: str) -> None:
+@pytest.mark.parametrize(
+    "deep",
+    [
+        "f32[2] = pad(%x) {pads=" + "[" * 5000,
+        "f32[2] = einsum(%x) {equation=" + "[" * 5000,
+        "f32[2] = fused(%x) {body=" + "graph @g() { %a: f32[1] = fused() {body=" * 5000,
+        "f32[" + "(" * 5000,
+        "f32[" + "-" * 5000,
+        "f32[" + "min(" * 5000,
+    ],
+)
+def test_deep_text(deep: str) -> None:
     with raises(LimitError, "line 1", "33 levels of nesting"):
-        parse_graph("graph @g(%x: f32[2]) { %y: f32[2] = pad(%x) {pads=" + start * 5000)
+        parse_graph("graph @g(%x: f32[2]) { %y: " + deep)
 
 
 @pytest.mark.parametrize(

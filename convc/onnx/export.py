@@ -12,7 +12,7 @@ from onnx import defs, helper, numpy_helper
 from convc.ir.builder import Builder
 from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
 from convc.ir.dtypes import INTEGERS
-from convc.ir.errors import ModelFileError
+from convc.ir.errors import ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph
 from convc.ir.onnx_io import ExportNode, export, onnx_dtype
 from convc.ir.onnx_versions import EXPORT_OPSET, all_nodes, export_version
@@ -64,6 +64,13 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     def name(v: str) -> str:
         return renamed.get(v) or clashes.get(v, v)
 
+    def measured(size: str, n: ExportNode) -> str:
+        for v in graph.inputs:
+            if size in (found := list(v.type.stated)):
+                axis = found.index(size)
+                return n.node("Shape", [v.name], start=axis, end=axis + 1)
+        raise UnsupportedOpError(f"size {size} is the size of no input, so that no ONNX node can give it")
+
     for node in graph.nodes:
         n = ExportNode(
             [name(v.name) for v in node.inputs],
@@ -72,6 +79,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             [v.type for v in node.outputs],
             names.fresh,
             [graph.constant_of(v) for v in node.inputs],
+            measured,
         )
         export(node.op, n)
         runs_at = min([runs_at, *(_runs_at(made.op_type, n) for made in n.nodes)])

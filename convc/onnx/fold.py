@@ -17,6 +17,7 @@ from convc.ir.onnx_io import CALL_OPSET, ImportNode, is_folded
 from convc.ir.types import type_of
 
 from .bounds import folded_bytes
+from .shape_arithmetic import compute_sizes
 from .tensors import read_tensor
 
 FOLD_LIMIT = 1 << 28
@@ -29,24 +30,18 @@ Operators that ops import too say so by ``imports(..., folds=True)``.
 
 
 def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
-    """The outputs of a node as constants, when it is ``Shape`` or ``Size`` of a static shape or reads constants only;
-    else ``None``.
+    """The outputs of a node as constants or as tensors of sizes, when it is ``Shape`` or ``Size`` or reads only such
+    tensors; else ``None``.
 
     ``folder`` is the model's folder. ``folding`` counts the bytes; ``LimitError`` is raised when they exceed a limit.
     """
     proto = n.proto
+    if (sizes := compute_sizes(n)) is not None:
+        return sizes
     if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in proto.attribute) or not (
         is_folded(n.operator) or n.operator in ONLY_FOLDED
     ):
         return None
-    if proto.op_type in ("Shape", "Size") and n.builder.is_trimmed(n.input(0)):
-        raise n.unsupported(f"the size of '{n.input(0).name}' follows from data when the model runs")
-    if proto.op_type == "Size":
-        return [n.constant(np.array(n.input(0).type.numel, np.int64), proto.output[0])]
-    if proto.op_type == "Shape":
-        part = n.input(0).type.shape[slice(n.attr("start", 0), n.attr("end"))]
-        sizes = n.input(0).type.with_shape(part).sizes  # raises for a dynamic one
-        return [n.constant(np.array(sizes, np.int64), proto.output[0])]
     if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
         return [n.constant(read_tensor(value, folder), proto.output[0])]
     present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}

@@ -16,7 +16,7 @@ from ..layout import Layout
 from ..limits import check, current
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode
-from ..sizes import Dim, largest
+from ..sizes import Dim, equal
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -88,10 +88,14 @@ def some_window_is_empty(count: Dim, size: Dim, kernel: int, stride: int, dilati
 def same_pads(size: Dim, kernel: int, stride: int, dilation: int, upper: bool = True) -> tuple[int, int]:
     """The pads of one axis that give ``out = ceil(in / stride)``.
 
-    An odd element goes to the end (``upper``) or the beginning.
+    An odd element goes to the end (``upper``) or the beginning. An open size is assumed to be a multiple of the stride.
     """
-    total = largest((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-    if not isinstance(total, int):
+    extent = dilation * (kernel - 1) + 1
+    if isinstance(size, int):
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    elif equal(size % stride, 0):
+        total = max(extent - stride, 0)
+    else:
         raise ShapeError(f"padding depends on size {size}, which is open; fix it with shapes={{...}} (--shape)")
     small, large = total // 2, total - total // 2
     return (small, large) if upper else (large, small)
@@ -136,7 +140,7 @@ def explicit_pads(n: ImportNode, rank: int) -> Pads:
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 
-def flat_pads(pads: Pads) -> list[int]:
+def flat_pads(pads: Sequence[tuple[Dim, Dim]]) -> list[Dim]:
     """Pads as ONNX lists them: all beginnings, then all ends."""
     return [p[0] for p in pads] + [p[1] for p in pads]
 

@@ -12,8 +12,9 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
+from ..sizes import Sizes, largest
 from ..types import TensorType, broadcast
-from ._axes import Ints
+from .known_sizes import Range
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Expand(Op):
     rounds = False
     elementwise = True
     injective = True
-    shape: Ints = ()
+    shape: Sizes = ()
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
@@ -47,7 +48,7 @@ class Expand(Op):
 @imports("Expand", "ConstantOfShape", folds=True)
 def _import_expand(n: ImportNode) -> Any:
     fills = n.op_type == "ConstantOfShape"
-    shape = n.ints(0 if fills else 1, "shape")
+    shape = n.sizes(0 if fills else 1, "shape")
     if shape is None:
         raise n.error("its shape is missing")
     if not fills:
@@ -68,11 +69,11 @@ class Tile(Op):
     name = "tile"
     rounds = False
     injective = True
-    repeats: Ints = ()
+    repeats: Sizes = ()
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if len(self.repeats) != x.rank or min(self.repeats, default=0) < 0:
+        if len(self.repeats) != x.rank or any(r < 0 for r in self.repeats):
             raise ShapeError(f"repeats {list(self.repeats)} must be {x.rank} numbers, none negative")
         return TensorType(x.dtype, tuple(d * r for d, r in zip(x.shape, self.repeats, strict=True)))
 
@@ -90,7 +91,7 @@ class Tile(Op):
 
 @imports("Tile", folds=True)
 def _import_tile(n: ImportNode) -> Any:
-    repeats = n.ints(1, "repeats")
+    repeats = n.sizes(1, "repeats")
     if repeats is None:
         raise n.error("its repeats are missing")
     return n.emit(Tile(repeats), n.input(0))
@@ -103,11 +104,17 @@ def _export_tile(op: Tile, n: ExportNode) -> None:
 
 @imports("Range", folds=True)
 def _import_range(n: ImportNode) -> Any:
-    """Refuse a Range that the importer could not evaluate; ONNX Range-11.
+    """Import a Range of sizes, and refuse others that the importer could not evaluate; ONNX Range-11.
 
-    The bounds must be constant, since the size follows from them.
+    The bounds must be known, since the size follows from them.
     """
-    start, limit, delta = (n.const(i, what) for i, what in enumerate(("start", "limit", "delta")))
+    names = ("start", "limit", "delta")
+    if any(v is not None and n.builder.known_sizes(v) is not None for v in n.inputs) and not n.input(0).type.is_float:
+        (first,), (end,), (step,) = (n.sizes(i, what) or () for i, what in enumerate(names))
+        if isinstance(step, int) and step:
+            count = largest(0, -((first - end) // step) if step > 0 else -((end - first) // -step))
+            return n.emit(Range(count, first, step, n.input(0).type.dtype))
+    start, limit, delta = (n.const(i, what) for i, what in enumerate(names))
     if start is None or limit is None or delta is None:
         raise n.error("its bounds are missing")
     if not start.size == limit.size == delta.size == 1:

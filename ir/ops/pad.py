@@ -14,11 +14,13 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim
+from ..sizes import Dim, least
 from ..types import TensorType
 from ._axes import axes_of, axis_of
-from ._window import Pads, flat_pads
+from ._window import flat_pads
 
+PairsOfSizes = tuple[tuple[Dim, Dim], ...]
+"""Two sizes for each axis."""
 MODES = ("constant", "edge", "reflect", "wrap")
 
 
@@ -34,7 +36,7 @@ class Pad(Op):
     name = "pad"
     rounds = False
     injective = True
-    pads: Pads = ()
+    pads: PairsOfSizes = ()
     mode: str = "constant"
     value: float = 0
 
@@ -52,14 +54,14 @@ class Pad(Op):
         shape = [self.padded(d, begin, end) for d, (begin, end) in zip(x.shape, self.pads, strict=True)]
         return x.with_shape(shape)
 
-    def padded(self, size: Dim, begin: int, end: int) -> Dim:
+    def padded(self, size: Dim, begin: Dim, end: Dim) -> Dim:
         """The size of a padded axis.
 
         Raises ``ShapeError`` when it is negative, or when there are no elements to repeat.
         """
         if begin == end == 0:
             return size
-        left = size + min(begin, 0) + min(end, 0)
+        left = size + least(begin, 0) + least(end, 0)
         if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
             raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")
         return size + begin + end
@@ -70,7 +72,8 @@ class Pad(Op):
 
         def element(*i: Any) -> Any:
             at, inside = list(i), []
-            for axis, (begin, end) in enumerate(self.pads):
+            for axis, (before, after) in enumerate(self.pads):
+                begin, end = int(before), int(after)
                 if begin or end:
                     left = x.shape[axis] + min(begin, 0) + min(end, 0)
                     j = i[axis] - max(begin, 0)
@@ -106,7 +109,7 @@ class Pad(Op):
 @imports("Pad")
 def _import_pad(n: ImportNode) -> Any:
     x, mode = n.input(0), n.attr("mode", "constant")
-    flat = n.ints_from("paddings" if n.opset < 2 else "pads", 1)
+    flat = n.sizes_from("paddings" if n.opset < 2 else "pads", 1)
     rank = x.type.rank
     axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
     if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
@@ -115,7 +118,7 @@ def _import_pad(n: ImportNode) -> Any:
         raise n.error(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
     given = {a: (flat[i], flat[i + len(axes)]) for i, a in enumerate(axes)}
     pads = tuple(given.get(a, (0, 0)) for a in range(rank))
-    if not any(begin or end for begin, end in pads):
+    if all(pair == (0, 0) for pair in pads):
         return x
     value, operand = _fill(n, x) if mode == "constant" else (0, [])
     return n.emit(Pad(pads, mode, value), x, *operand)

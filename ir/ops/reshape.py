@@ -91,7 +91,7 @@ def _import_reshape(n: ImportNode) -> Any:
     x = n.input(0)
     if n.op_type != "Reshape":
         return _reshape_to(n, _new_shape(n, x.type.shape))
-    shape = n.ints_from("shape", 1)
+    shape = n.sizes_from("shape", 1)
     if shape is None:
         raise n.error("its shape is missing")
     return n.emit(Reshape(shape, bool(n.attr("allowzero", 0))), x)

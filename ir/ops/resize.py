@@ -248,7 +248,7 @@ def _import(n: ImportNode) -> Any:
     """Import Resize-11 and newer."""
     x = n.input(0)
     axes = [axis_of(a, x.type.rank) for a in n.attr("axes") or range(x.type.rank)]
-    given, sizes = n.const(2, "scales"), n.ints(3, "sizes") or ()
+    given, sizes = n.const(2, "scales"), n.sizes(3, "sizes") or ()
     scales = () if given is None else tuple(float(s) for s in given.reshape(-1))
     coordinates = n.attr("coordinate_transformation_mode", "half_pixel")
     region = n.const(1, "roi") if coordinates == CROP else None

@@ -13,7 +13,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim, largest, least
+from ..sizes import Dim, Sizes, bounds, largest, least, same
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
 
@@ -34,8 +34,8 @@ class Slice(Op):
     rounds = False
     injective = True
     axes: Ints = ()
-    starts: Ints = ()
-    ends: Ints = ()
+    starts: Sizes = ()
+    ends: Sizes = ()
     steps: Ints = ()
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -48,13 +48,13 @@ class Slice(Op):
     def ranges(self, x: TensorType) -> list[range | None]:
         """The positions that are kept of each axis; ``None`` keeps all."""
         kept: list[range | None] = [None] * x.rank
-        for axis, start, end, step in self._cuts(x.rank):
-            size = size_of(x, axis)
+        for axis, begin, stop, step in self._cuts(x.rank):
+            size, start, end = size_of(x, axis), int(begin), int(stop)
             if not _keeps_all(size, start, end, step):
                 kept[axis] = range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
         return kept
 
-    def _cuts(self, rank: int) -> list[tuple[int, int, int, int]]:
+    def _cuts(self, rank: int) -> list[tuple[int, Dim, Dim, int]]:
         """Axis, start, end and step of each axis that is cut."""
         steps = self.steps or (1,) * len(self.axes)
         if not len(self.axes) == len(self.starts) == len(self.ends) == len(steps):
@@ -99,7 +99,7 @@ def _import_slice(n: ImportNode) -> Any:
     if n.op_type == "Split":
         return _split(n)
     x = n.input(0)
-    starts, ends, axes = n.ints_from("starts", 1), n.ints_from("ends", 2), n.ints_from("axes", 3)
+    starts, ends, axes = n.sizes_from("starts", 1), n.sizes_from("ends", 2), n.ints_from("axes", 3)
     steps = n.ints(4, "steps")
     if starts is None or ends is None:
         raise n.error("its starts or ends are missing")
@@ -125,21 +125,17 @@ def _export_slice(op: Slice, n: ExportNode) -> None:
     n.node("Slice", [n.inputs[0], *map(n.ints, lists)], n.outputs)
 
 
-def _keeps_all(size: Dim, start: int, end: int, step: int) -> bool:
-    """Whether a slice keeps an axis whole, whatever a dynamic size will be."""
-    beyond = (1 << 31) - 1  # exporters write the largest int32 or int64
-    return (
-        step == 1
-        and (start == 0 or (isinstance(size, int) and start <= -size))
-        and end >= (size if isinstance(size, int) else beyond)
-    )
+def _keeps_all(size: Dim, start: Dim, end: Dim, step: int) -> bool:
+    """Whether a slice keeps an axis whole, whatever an open size will be."""
+    begins = start == 0 or bounds(-size - start)[0] >= 0
+    return step == 1 and begins and bounds(end - size)[0] >= 0
 
 
-def _kept(size: Dim, start: int, end: int, step: int) -> Dim:
+def _kept(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
     """How many elements a slice keeps of an axis; ONNX Slice-13."""
     if _keeps_all(size, start, end, step):
         return size
-    if isinstance(size, int):
+    if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(range(size)[slice(max(start, -size) if step < 0 else start, end, step)])
     low, high = (0, size) if step > 0 else (-1, size - 1)
     first, last = (largest(low, least(at + size if at < 0 else at, high)) for at in (start, end))
@@ -151,14 +147,14 @@ def _split(n: ImportNode) -> list[Value]:
     """Import Split-18 and older, with sizes by attribute, by input, or as equal as ``num_outputs`` allows."""
     x, count = n.input(0), len(n.proto.output)
     axis = axis_of(n.attr("axis", 0), x.type.rank)
-    sizes = n.ints_from("split", 1)
-    total = size_of(x.type, axis)
+    sizes = n.sizes_from("split", 1)
+    total = x.type.shape[axis]
     if sizes is None:
         if n.attr("num_outputs", count) != count:
             raise n.error(f"num_outputs is {n.attr('num_outputs')}, but it has {plural(count, 'output')}")
         part = -(-total // count)
         sizes = (part,) * (count - 1) + (total - part * (count - 1),)
-    if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
+    if len(sizes) != count or not same(sum(sizes), total) or any(d < 0 for d in sizes):
         raise n.error(f"size {total} on axis {axis} cannot be split into {list(sizes)} for {plural(count, 'output')}")
     if count == 1:
         return [x]

@@ -9,7 +9,7 @@ from operator import index
 from ..assumptions import Assumption, check_assumptions
 from ..builder import Builder
 from ..errors import ShapeError, lacking
-from ..graph import Graph, Node, Value
+from ..graph import Constant, Graph, Node, Value
 from ..ops.loop import Loop
 from ..rewrite import rebuild
 from ..shapes import Bound, mismatch
@@ -89,6 +89,11 @@ def with_sizes(graph: Graph, values: Mapping[str, Dim]) -> Graph:
 
     def visit(b: Builder, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
         op = node.op.on_types(*(v.type for v in operands)) if isinstance(node.op, Loop) else node.op
-        return b.reinfer(replace(node, op=op.at(values)), operands)
+        op = op.at(values)
+        if (array := op.known()) is not None:
+            constant = Constant.of(array)
+            b.constants[node.output.name] = constant
+            return (Value(node.output.name, constant.type),)
+        return b.reinfer(replace(node, op=op), operands)
 
     return rebuild(whole, visit)
