@@ -74,11 +74,11 @@ class Assumptions:
             decider.reset(token)
 
 
-def check_assumptions(made: Mapping[Assumption, str], values: Mapping[str, int]) -> None:
+def check_assumptions(made: Mapping[Assumption, str], values: Mapping[str, Dim]) -> None:
     """Raise ``ShapeError``, naming the sizes, for values of which something that was assumed does not hold."""
     for assumption, about in made.items():
         if assumption.at(values) is False:
-            given = dict.fromkeys(f"{n.name} = {values[n.name]}" for n in names(assumption.size))
+            given = dict.fromkeys(f"{n.name} = {values.get(n.name, n.name)}" for n in names(assumption.size))
             raise ShapeError(f"{about + ': ' if about else ''}it was inferred for {assumption}, but {', '.join(given)}")
 
 

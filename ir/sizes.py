@@ -236,7 +236,7 @@ class Size:
         """The size with names replaced by other sizes."""
         total: Dim = 0
         for monomial, c in self.terms:
-            total = total + math.prod([atom.at(values) for atom in monomial], start=c)  # type: ignore[misc]
+            total = total + math.prod([atom.at(values) for atom in monomial], start=c)
         return total
 
 
@@ -283,7 +283,7 @@ def largest(*sizes: Dim) -> Dim:
 
 def product(sizes: Iterable[Dim]) -> Dim:
     """The product of several sizes."""
-    return math.prod(sizes)  # type: ignore[arg-type]
+    return math.prod(sizes)
 
 
 def least(*sizes: Dim) -> Dim:
@@ -348,7 +348,8 @@ def _quotient(a: Dim, b: Dim) -> Dim:
     if (exact := _divided(a, b)) is not None:
         return exact
     if not isinstance(b, int):
-        whole, rest = 0, a
+        whole: Dim = 0
+        rest = a
         for term in _terms(a):  # what b divides comes out
             if (part := _divided(_sum([term]), b)) is not None:
                 whole, rest = whole + part, rest - _sum([term])
@@ -356,8 +357,7 @@ def _quotient(a: Dim, b: Dim) -> Dim:
     leading = next(c for m, c in _terms(a) if m)
     if leading < 0:  # floor(-x / b) = -ceil(x / b)
         return -_quotient(b - 1 - a, b)
-    whole = _sum((m, c // b) for m, c in _terms(a))
-    return whole + _reduced(_sum((m, c % b) for m, c in _terms(a)), b)
+    return _sum((m, c // b) for m, c in _terms(a)) + _reduced(_sum((m, c % b) for m, c in _terms(a)), b)
 
 
 def _reduced(a: Dim, b: Dim) -> Dim:

@@ -30,8 +30,9 @@ class TensorType:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise GraphError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
-        if any(isinstance(d, str) for d in self.shape):
-            object.__setattr__(self, "shape", tuple(named(d) if isinstance(d, str) else d for d in self.shape))
+        shape: tuple[Dim | str, ...] = self.shape
+        if any(isinstance(d, str) for d in shape):
+            object.__setattr__(self, "shape", tuple(named(d) if isinstance(d, str) else d for d in shape))
         if any(bounds(d)[1] < 0 for d in self.shape):
             raise ShapeError(f"negative size in shape {list(self.shape)}")
         if self.layout is not None and self.layout.rank != len(self.shape):

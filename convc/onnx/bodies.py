@@ -63,7 +63,7 @@ def _proto(type: TensorType | None) -> bytes:
     if type is None:
         return b""
     code = helper.np_dtype_to_tensor_dtype(type.numpy_dtype)
-    made: bytes = helper.make_tensor_type_proto(code, list(type.shape)).SerializeToString()
+    made: bytes = helper.make_tensor_type_proto(code, list(type.stated)).SerializeToString()
     return made
 
 

@@ -173,7 +173,7 @@ def input_type(info: onnx.ValueInfoProto, given: Sequence[int] | None = None) ->
             raise ModelFileError(
                 f"input '{info.name}' has no shape; give one with shapes={{'{info.name}': ...}} (--shape)"
             )
-        return TensorType(stated_dtype(info), stated)
+        return TensorType(stated_dtype(info), ()).with_shape(stated)
     if stated is not None and (why := mismatch(f"input '{info.name}'", stated, given)):
         raise ModelFileError(f"the shape {list(given)} given for input '{info.name}' does not fit the model: {why}")
     if min(given, default=0) < 0:

@@ -242,7 +242,7 @@ def _gather(n: ImportNode, x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 def _slice(n: ImportNode, x: np.ndarray, *given: np.ndarray | None) -> np.ndarray:
     lists = [None if a is None else [int(v) for v in a.reshape(-1)] for a in (*given, *[None] * (4 - len(given)))]
-    starts, ends = (n.attr(name) or a for name, a in zip(("starts", "ends"), lists, strict=False))
+    starts, ends = (n.attr(name) or a or [] for name, a in zip(("starts", "ends"), lists, strict=False))
     axes = n.attr("axes") or lists[2] or range(len(starts))
     cuts = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, lists[3] or [1] * len(starts), strict=True):

@@ -93,6 +93,10 @@ BODIES = {
         " y = Pad(x, p)",
         "[n, 4, h, 8*((w + 7)//8)]",
     ),
+    "cropped or padded, by the function body of ONNX": (
+        "t = Constant<value_ints=[5,20]>() y = CenterCropPad<axes=[2,3]>(x, t)",
+        "[n, 4, 5, 20]",
+    ),
     "a mask of ones": (
         "s = Shape(x) o = ConstantOfShape(s) y = Add(x, o)",
         "[n, 4, h, w]",
