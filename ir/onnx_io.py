@@ -20,19 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from fractions import Fraction
 from functools import partial, reduce, singledispatch
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .builder import Builder
+from .builder import KNOWN_SIZES, Builder
 from .dtypes import dtype_of, numpy_dtype
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError, plural
 from .graph import Value
 from .limits import check_made
-from .op import Op, place_of
-from .sizes import Atom, Dim, Extreme, Named, Size, Sizes
+from .op import REGISTRY, Op, place_of
+from .sizes import Atom, Dim, Dims, Extreme, Named, Size, Sizes
 from .types import TensorType
 
 if TYPE_CHECKING:  # loading onnx takes longer than all of ir, and graphs that come from elsewhere do not need it
@@ -434,8 +435,16 @@ class ImportNode:
             e.within(self.describe())
             raise
 
-    def filled(self, shape: Sequence[int], value: float, dtype: str, name: str = "filled") -> Value:
-        """Add a constant that holds one number everywhere. Raises ``LimitError`` when it has too many bytes."""
+    def filled(self, shape: Sequence[Dim], value: Dim | float, dtype: str, name: str = "filled") -> Value:
+        """Add a tensor that holds one number everywhere, a constant where its sizes and the number are known.
+
+        Raises ``LimitError`` when the constant has too many bytes.
+        """
+        if isinstance(value, Size) or not all(isinstance(d, int) for d in shape):
+            number, divisor = (value, 1) if isinstance(value, Dims) else Fraction(value).as_integer_ratio()
+            attributes: dict[str, Any] = {"values": (number,), "shape": tuple(shape), "divisors": (divisor,)}
+            made_later: Value = self.emit(REGISTRY[KNOWN_SIZES](**attributes, dtype=dtype))
+            return made_later
         made = TensorType(dtype, tuple(shape))
         check_made(made, f"{self.describe()}: its '{name}'")
         return self.constant(np.full(made.sizes, value, made.numpy_dtype), name)
@@ -496,8 +505,8 @@ class ExportNode:
         self.nodes.append(made)
         return outputs[0]
 
-    def reshape(self, x: str, sizes: Sequence[int], outputs: Sequence[str] | None = None) -> str:
-        """Write a Reshape to these sizes, all of which are known, and return the name of its output.
+    def reshape(self, x: str, sizes: Sequence[Dim], outputs: Sequence[str] | None = None) -> str:
+        """Write a Reshape to these sizes, and return the name of its output.
 
         A size of 0 is meant as it is: without ``allowzero`` the node would copy the operand's size at that place.
         """

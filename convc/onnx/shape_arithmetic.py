@@ -78,6 +78,8 @@ def elements(n: ImportNode, value: Value) -> np.ndarray | None:
     """The elements of a tensor that is constant or follows from sizes; ``None`` for any other, and for large ones."""
     known = n.builder.known_sizes(value)
     if known is not None:
+        if not all(isinstance(d, int) for d in known.shape) or product(known.shape) != len(known.values):
+            return None  # data that is one number everywhere
         made = (
             [Ratio(v, d) for v, d in zip(known.values, known.divisors, strict=True)] if known.divisors else known.values
         )

@@ -202,7 +202,7 @@ def import_recurrent(op: type[Recurrent], n: ImportNode, vectors: Vectors = summ
     if direction not in DIRECTIONS:
         raise n.error(f"unknown direction {direction!r}; it must be {', '.join(DIRECTIONS)}")
     reverse = DIRECTIONS[direction]
-    (steps, batch, _), hidden = x.type.sizes, r.type.sizes[-1]
+    (steps, batch, _), hidden = x.type.shape, r.type.sizes[-1]
     if w.type.sizes[:2] != (len(reverse), op.gates * hidden) or n.attr("hidden_size", hidden) != hidden:
         raise n.error(
             f"weights {w.type} and {r.type} do not fit {plural(len(reverse), 'direction')} of "
@@ -246,13 +246,13 @@ def export_recurrent(op: Recurrent, n: ExportNode, operator: str, written: Writt
         clip=op.clip or None, **(written_activations(op.activations) if op.activations else {}), **attrs,
     )  # fmt: skip
     for name, layer, t in zip(n.outputs, layered, n.output_types, strict=True):
-        n.reshape(layer, t.sizes, [name])
+        n.reshape(layer, t.shape, [name])
 
 
 def part(n: ImportNode, v: Value, d: int) -> Value:
     """The element at position d of the first axis."""
-    piece = n.emit(Slice((0,), (d,), (d + 1,)), v) if v.type.sizes[0] > 1 else v
-    made: Value = n.emit(Reshape(v.type.sizes[1:], True), piece)
+    piece = n.emit(Slice((0,), (d,), (d + 1,)), v) if v.type.shape[0] != 1 else v
+    made: Value = n.emit(Reshape(v.type.shape[1:], True), piece)
     return made
 
 
@@ -271,11 +271,11 @@ def summed_biases(n: ImportNode, bias: Value) -> Value:
 
 def _products(n: ImportNode, x: Value, w: Value, added: Value | None) -> Value:
     """The inputs of all steps times the input weights, ``T B G*H``."""
-    steps, batch, size = x.type.sizes
+    steps, batch, size = x.type.shape
     flat = n.emit(MatMul(), n.emit(Reshape((steps * batch, size)), x), n.emit(Transpose((1, 0)), w))
     if added is not None:
         flat = n.emit(Add(), flat, added)
-    made: Value = n.emit(Reshape((steps, batch, flat.type.sizes[-1])), flat)
+    made: Value = n.emit(Reshape((steps, batch, flat.type.shape[-1])), flat)
     return made
 
 
@@ -289,7 +289,7 @@ def _first(n: ImportNode, state: Value | None, d: int, batch_first: bool) -> Val
 def _joined(n: ImportNode, parts: list[Value], is_state: bool, batch_first: bool) -> Value:
     """The results of all directions, with ONNX's axes: outputs ``T D B H`` and states ``D B H``, or B first."""
     axis = 0 if is_state else 1
-    apart = [n.emit(Reshape((*p.type.sizes[:axis], 1, *p.type.sizes[axis:])), p) for p in parts]
+    apart = [n.emit(Reshape((*p.type.shape[:axis], 1, *p.type.shape[axis:])), p) for p in parts]
     joined: Value = n.emit(Concat(axis), *apart) if len(apart) > 1 else apart[0]
     if not batch_first:
         return joined

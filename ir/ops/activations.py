@@ -18,6 +18,7 @@ from ..errors import ShapeError
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, export_fields, exports, imports, onnx_op
 from ..op import Case, f16, f32, f64, i32, sample, u8
+from ..sizes import same_shape
 from ..types import TensorType
 from ._elementwise import Elementwise
 from ._math import bounded, expm1, gelu, mish, multiplied, sigmoid, silu, truncated, widened
@@ -81,7 +82,7 @@ class PRelu(Elementwise):
 
     def infer(self, *types: TensorType) -> TensorType:
         result = super().infer(*types)
-        if result.shape != types[0].shape:
+        if not same_shape(result.shape, types[0].shape):
             raise ShapeError(f"slope {types[1]} does not broadcast to {types[0]}")
         return result
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import dtype_of
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
@@ -54,6 +55,9 @@ def _import_expand(n: ImportNode) -> Any:
     if not fills:
         return n.emit(Expand(shape), n.input(0))
     value = n.attr("value", np.zeros(1, np.float32))
+    number = np.asarray(value).reshape(-1)[0].item()
+    if not all(isinstance(d, int) for d in shape) and np.isfinite(number):
+        return n.filled(shape, number, dtype_of(np.asarray(value)))
     return n.emit(Expand(shape), n.constant(np.asarray(value).reshape(()), "value"))
 
 

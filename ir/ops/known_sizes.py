@@ -23,46 +23,51 @@ from ._axes import Ints
 class KnownSizes(Op):
     """A tensor of shape ``shape`` whose element ``i``, in row-major order, is ``values[i] / divisors[i]``.
 
-    Divisors are powers of two, 1 where they are left out. Shape arithmetic that an ONNX model does on open sizes
-    becomes this op; where the sizes are known it becomes a constant (``passes/fix_shapes.py``).
+    A single value is that of all elements. Divisors are powers of two, 1 where they are left out. Shape arithmetic that
+    an ONNX model does on open sizes becomes this op, which becomes a constant where the sizes are known
+    (``passes/fix_shapes.py``).
     """
 
     name = "known_sizes"
     rounds = False
     values: Sizes = ()
-    shape: Ints = ()
+    shape: Sizes = ()
     divisors: Ints = ()
     dtype: str = "i64"
 
     def infer(self, *types: TensorType) -> TensorType:
         made = TensorType(self.dtype, self.shape)
-        if types or made.numel != len(self.values) or len(self.divisors) not in (0, len(self.values)):
-            raise ShapeError(f"takes no operands, and {made.numel} values for shape {list(self.shape)}")
-        if any(d < 1 or d & (d - 1) for d in self.divisors):
-            raise ShapeError(f"divisors {list(self.divisors)} must be powers of two")
+        if types or (len(self.values) != 1 and made.numel != len(self.values)):
+            raise ShapeError(f"takes no operands, and a value for each element of shape {list(self.shape)}")
+        if len(self.divisors) not in (0, len(self.values)) or any(d < 1 or d & (d - 1) for d in self.divisors):
+            raise ShapeError(f"divisors {list(self.divisors)} must be powers of two, one for each value")
         return made
 
     def array(self) -> np.ndarray:
         """The tensor, all of whose sizes must be known."""
-        divisors = self.divisors or (1,) * len(self.values)
         type = self.infer()
+        check_made(type, "a tensor of sizes")
+        divisors = self.divisors or (1,) * len(self.values)
         pairs = zip(self.values, divisors, strict=True)
         numbers = [float(Fraction(int(v), d)) if type.is_float else int(v) // d for v, d in pairs]
-        return np.array(numbers, type.numpy_dtype).reshape(self.shape)
+        flat = np.array(numbers, type.numpy_dtype)
+        return np.full(type.sizes, flat[0]) if len(numbers) == 1 else flat.reshape(type.sizes)
 
     def known(self) -> np.ndarray | None:
-        return self.array() if all(isinstance(v, int) for v in self.values) else None
+        return self.array() if all(isinstance(v, int) for v in (*self.values, *self.shape)) else None
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        numbers = self.array().reshape(-1).tolist()
+        numbers = [k.const(number, outs[0].tvm_dtype) for number in self.array().reshape(-1).tolist()]
+        if len(self.values) == 1 or not numbers:
+            return k.compute(outs[0], lambda *_: (numbers or [k.const(0, outs[0].tvm_dtype)])[0], "known_sizes")
 
         def element(*i: Any) -> Any:
             at: Any = 0
-            for j, d in zip(i, self.shape, strict=True):
+            for j, d in zip(i, outs[0].sizes, strict=True):
                 at = at * d + j
-            value = k.const(numbers[0], outs[0].tvm_dtype) if numbers else k.const(0, outs[0].tvm_dtype)
+            value = numbers[0]
             for place, number in enumerate(numbers[1:], 1):
-                value = k.select(k.tirx.EQ(at, place), k.const(number, outs[0].tvm_dtype), value)
+                value = k.select(k.tirx.EQ(at, place), number, value)
             return value
 
         return k.compute(outs[0], element, "known_sizes")
@@ -70,13 +75,15 @@ class KnownSizes(Op):
 
 @exports(KnownSizes)
 def _export_known_sizes(op: KnownSizes, n: ExportNode) -> None:
-    whole = n.reshape(n.ints(op.values), op.shape)
-    divided = n.output_types[0].is_float and any(d != 1 for d in op.divisors)
-    if not divided:
-        n.node("Cast", [whole], n.outputs, to=onnx_dtype(op.dtype))
-        return
-    divisors = n.constant(np.array(op.divisors, n.output_types[0].numpy_dtype).reshape(op.shape), "divisors")
-    n.node("Div", [n.node("Cast", [whole], to=onnx_dtype(op.dtype)), divisors], n.outputs)
+    shape = n.ints(op.shape)
+    spread = "Expand" if len(op.values) == 1 else "Reshape"
+    made = n.node("Cast", [n.ints(op.values)], to=onnx_dtype(op.dtype))
+    if any(d != 1 for d in op.divisors):
+        made = n.node("Div", [made, n.constant(np.array(op.divisors, n.output_types[0].numpy_dtype), "divisors")])
+    if op.shape or spread == "Reshape":
+        n.node(spread, [made, shape], n.outputs)
+    else:
+        n.reshape(made, (), n.outputs)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import plural
 from ..onnx_io import ImportNode, imports
+from ..sizes import same_shape
 from .pad import Pad
 from .reshape import Reshape
 from .scatter import ScatterElements
@@ -22,7 +23,7 @@ def _import_max_unpool(n: ImportNode) -> Any:
     x, indices = n.input(0), n.input(1)
     kernel = n.attr("kernel_shape") or ()
     rank = len(kernel)
-    if rank != x.type.rank - 2 or indices.type.shape != x.type.shape:
+    if rank != x.type.rank - 2 or not same_shape(indices.type.shape, x.type.shape):
         raise n.error(f"a kernel of {plural(rank, 'axis', 'axes')} and indices {indices.type} do not fit data {x.type}")
     strides, pads = n.ints_attr("strides", rank, 1, least=1), n.ints_attr("pads", 2 * rank)
     sizes = zip(x.type.sizes[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)

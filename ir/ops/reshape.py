@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim, Sizes, product, same
+from ..sizes import Dim, Sizes, equal, product, same
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of
 
@@ -144,7 +144,7 @@ def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
         return [product(shape[:axis]), product(shape[axis:])]
     axes = n.ints_from("axes", 1)
     if n.op_type == "Squeeze":
-        gone = [a for a, d in enumerate(shape) if d == 1] if axes is None else axes_of(axes, len(shape))
+        gone = [a for a, d in enumerate(shape) if equal(d, 1)] if axes is None else axes_of(axes, len(shape))
         if not all(same(shape[a], 1) for a in gone):
             raise n.error(f"axes {list(gone)} of shape {list(shape)} are not all of size 1")
         return [d for a, d in enumerate(shape) if a not in gone]

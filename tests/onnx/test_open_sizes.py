@@ -111,6 +111,11 @@ BODIES = {
         " k = Constant<value_int=1>() r = Range(z, w, k) f = Cast<to=1>(r) y = Add(x, f)",
         "[n, 4, h, w]",
     ),
+    "a mask of three halves": (
+        "s = Shape(x) c = Constant<value_float=1.5>() o = Expand(c, s) z = ConstantOfShape(s)"
+        " a = Add(x, z) y = Mul(a, o)",
+        "[n, 4, h, w]",
+    ),
     "the mean over pixels": (
         "v = ReduceSum<keepdims=0>(x) s = Size(x) f = Cast<to=1>(s) y = Div(v, f)",
         "[]",
@@ -154,6 +159,26 @@ def test_what_was_assumed_is_checked() -> None:
         fix_shapes(whole, {"x": (1, 4, 5, 6), "z": (1, 4, 1, 6)})
     x, z = np.ones((1, 4, 5, 6), np.float32), np.ones((1, 4, 1, 6), np.float32)
     np.testing.assert_array_equal(convc.compile(made, threads=1)(x, z), x + z)  # imported for these sizes
+
+
+def test_whether_a_size_is_one_is_assumed() -> None:
+    made = model(18, "float[n,1,h] x", "y = Squeeze(x)", "float[a,b] y")
+    made.graph.output[0].type.tensor_type.ClearField("shape")
+    whole = load_onnx(made)
+    assert str(whole.outputs[0].type) == "float32[n, h]"
+    assert [str(a) for a in whole.assumptions][:2] == ["n != 1", "h != 1"]
+
+
+def test_recurrent_layers() -> None:
+    w, r = (helper.make_tensor(name, 1, [1, 8, d], np.ones(8 * d)) for name, d in (("w", 3), ("r", 2)))
+    lstm = helper.make_node("LSTM", ["x", "w", "r"], ["y", "h", "c"], hidden_size=2)
+    x = helper.make_tensor_value_info("x", 1, ["t", "b", 3])
+    outputs = [helper.make_tensor_value_info(name, 1, None) for name in "yhc"]
+    made = helper.make_model(helper.make_graph([lstm], "g", [x], outputs, [w, r]))
+    whole = load_onnx(made)
+    assert [str(v.type) for v in whole.outputs] == ["float32[t, 1, b, 2]", "float32[1, b, 2]", "float32[1, b, 2]"]
+    for sizes in ((5, 1, 3), (2, 4, 3)):
+        assert _parts(fix_shapes(whole, {"x": sizes})) == _parts(load_onnx(made, {"x": sizes}))
 
 
 def test_the_text_of_an_expression_is_a_dim_param() -> None:
