@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -127,8 +129,19 @@ def _of_onnx(
     names = chosen_outputs(model, outputs)
     optional = tuple(_port(i, None) for i in overridable(model) if i.name not in values and i.name not in given)
 
+    @lru_cache(maxsize=1)
+    def whole() -> Graph | None:
+        """The graph with open sizes; ``None`` where inference needs some of them."""
+        try:
+            return import_model(model, folder, Choices(fixed, values, outputs), surveyed=complete)
+        except ConvcError:
+            return None
+
     def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         sizes = {name: shape for name, shape in shapes.items() if name not in more}
+        if is_open(inputs) and not more and (found := whole()) is not None:
+            with suppress(ConvcError):  # sizes for which it was not inferred, or an error that importing says better
+                return fix_shapes(found, sizes)
         return import_model(model, folder, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
     return Reader(

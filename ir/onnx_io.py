@@ -442,9 +442,9 @@ class ImportNode:
         """
         if isinstance(value, Size) or not all(isinstance(d, int) for d in shape):
             number, divisor = (value, 1) if isinstance(value, Dims) else Fraction(value).as_integer_ratio()
-            attributes: dict[str, Any] = {"values": (number,), "shape": tuple(shape), "divisors": (divisor,)}
-            made_later: Value = self.emit(REGISTRY[KNOWN_SIZES](**attributes, dtype=dtype))
-            return made_later
+            known: Any = REGISTRY[KNOWN_SIZES]
+            later: Value = self.emit(known((number,), tuple(shape), (divisor,), dtype))
+            return later
         made = TensorType(dtype, tuple(shape))
         check_made(made, f"{self.describe()}: its '{name}'")
         return self.constant(np.full(made.sizes, value, made.numpy_dtype), name)

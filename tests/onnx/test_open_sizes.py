@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +18,8 @@ from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 from convc.onnx.export import to_onnx
-from convc.onnx.importer import load_onnx
+from convc.onnx.importer import import_model, load_onnx
+from convc.reader import reader
 
 
 def _parts(graph: Graph) -> tuple[object, ...]:
@@ -159,6 +162,23 @@ def test_what_was_assumed_is_checked() -> None:
         fix_shapes(whole, {"x": (1, 4, 5, 6), "z": (1, 4, 1, 6)})
     x, z = np.ones((1, 4, 5, 6), np.float32), np.ones((1, 4, 1, 6), np.float32)
     np.testing.assert_array_equal(convc.compile(made, threads=1)(x, z), x + z)  # imported for these sizes
+
+
+def test_a_model_is_imported_once_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = []
+
+    def counted(*args: Any, **options: Any) -> Graph:
+        imported.append(args)
+        return import_model(*args, **options)
+
+    monkeypatch.setattr("convc.reader.import_model", counted)
+    made = model(18, "float[n,4,h,w] x", "y = MaxPool<kernel_shape=[3,3]>(x)")
+    found = reader(made)
+    for h in (5, 6, 7):
+        assert found.graph({"x": (1, 4, h, 9)}, {}).outputs[0].type.sizes == (1, 4, h - 2, 7)
+    assert len(imported) == 1
+    with pytest.raises(ShapeError, match=r"MaxPool node 'y': .* does not fit in size 2"):
+        found.graph({"x": (1, 4, 2, 9)}, {})
 
 
 def test_whether_a_size_is_one_is_assumed() -> None:
