@@ -34,6 +34,8 @@ class Options:
     arch: str | Sequence[str] | None = None
     precision: str = "default"
     tuning: Any = True
+    cache: bool = True
+    """Whether kernels are looked up in the cache on disk, and kept there."""
 
 
 @dataclass(frozen=True)

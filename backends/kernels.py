@@ -50,13 +50,13 @@ class Distinct:
         op = self.nodes[0].op
         return op if isinstance(op, Loop) else None
 
-    def scheduled(self, schedule: Callable[[Group], Any]) -> Any:
-        """The result of ``schedule`` for the group; errors that it raises are made to name the node.
+    def attempt(self, work: Callable[[Group], Any]) -> Any:
+        """The result of some work for the group; errors that it raises are made to name the node.
 
         Raises ``CompileError`` for errors that are not convc's own.
         """
         try:
-            return schedule(self.group)
+            return work(self.group)
         except ConvcError as e:
             e.within(self.nodes[0].describe())
             raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convc.backends.backend import Backend, Options, backend_of
+from convc.backends.store import store
 from convc.ir.errors import ConvcError, NotConstantError, ShapeError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
@@ -21,7 +22,7 @@ from convc.ir.pipeline import make_dump_folder
 from convc.ir.random import current_seed, seeded
 from convc.ir.shapes import StatedSize
 
-from .cache import cache_key, disk_cache, through
+from .cache import cache_key, through
 from .dynamic import DynamicModel, Keep
 from .reader import Reader, is_open, reader
 from .runtime.interrupts import interrupts_kept
@@ -99,7 +100,7 @@ def compile(
     ``KeyboardInterrupt`` once the running call into LLVM ends, which takes up to half a minute for a large network.
     """
     _check_kinds(limits=(limits, Limits), keep=(keep, Keep), cache=(cache, bool))
-    options = Options(target, threads, arch, precision, None if tuning is False else tuning)
+    options = Options(target, threads, arch, precision, None if tuning is False else tuning, cache is not False)
     for name, path in (("tuning", tuning), ("dump_dir", dump_dir)):
         if not isinstance(path, str | os.PathLike | None) and not (name == "tuning" and isinstance(path, bool)):
             raise ConvcError(f"{name} must be a path, not {path!r}")
@@ -217,7 +218,7 @@ class Recipe:
 
     def models(self, graph: Graph, cache: bool) -> list[CompiledModel]:
         """The graph, of static shapes, compiled for each target. With ``cache`` the cache on disk is used."""
-        disk = disk_cache() if cache and self.dump_dir is None else None  # a dump needs the passes to run
+        disk = store() if cache and self.dump_dir is None else None  # a dump needs the passes to run
         models = []
         for unit in self.backend.units(self.options):
 

@@ -15,6 +15,7 @@ from convc.runtime.cpu.model import CpuModel, lacks
 from convc.runtime.processors import available_processors, thread_count
 
 from ..backend import Backend, Options, describe, weights
+from ..store import Store, store
 from .names import NAMES
 
 if TYPE_CHECKING:
@@ -29,34 +30,27 @@ def compile_graph(
     threads: int | None = None,
     dump_dir: Path | None = None,
     precision: str = "default",
+    store: Store | None = None,
 ) -> CpuModel:
     """Compile a graph of static shapes for a CPU, with these passes.
 
     ``threads`` is the number of threads that a call uses by default. ``dump_dir`` receives the graph after every pass.
-    ``precision`` is only noted in the description: the passes decide.
+    ``precision`` is only noted in the description: the passes decide. Kernels are looked up in the store.
     """
     from .build import build
-    from .elf.link import link
 
     final = passes.run(graph, dump_dir)
-    built = build(final, target)
+    built = build(final, target, store)
     details: Mapping[str, Any] = {
         "triple": target.triple,
         "mcpu": target.mcpu,
         "features": tuple(sorted(target.features)),
         "threads": threads,
         "precision": precision,
-        "memory": asdict(built.plan),
+        "plan": asdict(built.plan),
     }
     description = describe(graph, final, "cpu", details)
-    model = CpuModel(
-        built.code,
-        description,
-        weights(final),
-        threads,
-        built.kernels,
-        link=lambda: link(built.code.objects(), target.family),
-    )
+    model = CpuModel(built.code, description, weights(final), threads, built.kernels, link=lambda: built.code.library)
     if not lacks(description):
         _ = model.program  # packs the weights now, not in the first call
     return model
@@ -96,7 +90,9 @@ def _build(graph: Graph, target: Target, options: Options, dump_dir: Path | None
     from .pipeline import pipeline
 
     passes = pipeline(target.machine, options.precision, _choices(target, options))
-    return compile_graph(graph, target, passes, options.threads, dump_dir, options.precision)
+    return compile_graph(
+        graph, target, passes, options.threads, dump_dir, options.precision, store() if options.cache else None
+    )
 
 
 def _for_here(options: Options) -> Options:

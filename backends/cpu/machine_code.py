@@ -1,18 +1,17 @@
-"""Machine code that was just compiled, which runs in memory or is written as object files."""
+"""Machine code that was just compiled: object files, which are linked to run or to be saved."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from convc.ir.errors import ArtifactError
-from convc.runtime.cpu.code import SIGNATURE, Function
-from convc.runtime.cpu.pool import LAUNCH, NEW
+from convc.runtime.cpu.code import Function, Library
 from convc.runtime.files import temporary_folder
 from convc.runtime.interrupts import interrupts_kept
 
-from .lower import DIRECTORY
-from .pool import pool_module
+from .elf.link import link
 from .target import Target
 
 
@@ -22,46 +21,37 @@ class MachineCode:
     Its functions can be called when the target is this processor, as long as this object lives.
     """
 
-    def __init__(self, module: Any, functions: tuple[str, ...], target: Target, parallel: bool) -> None:
-        """``functions`` are the exported functions, in the order that ``lower.directory`` was given.
-
-        ``parallel`` tells whether the code needs the thread pool.
-        """
-        self._module = module
-        self._places = {name: i for i, name in enumerate(functions)}
+    def __init__(self, objects: Sequence[bytes], target: Target) -> None:
+        self._objects = tuple(objects)
         self.target = target
-        self._parallel = parallel
-        self._pool: Any = None
+
+    @cached_property
+    def library(self) -> bytes:
+        """The shared library. Raises ``ArtifactError`` when linking fails."""
+        return link(self._objects, self.target.family)
+
+    @cached_property
+    def _loaded(self) -> Library:
+        return Library(self.library)
 
     def function(self, name: str) -> Function:
         """The function of this name. Raises ``LookupError`` when there is none."""
-        return SIGNATURE(self.address(name))
+        return self._loaded.function(name)
 
     def address(self, name: str) -> int:
         """The address of the function of this name. Raises ``LookupError`` when there is none."""
-        if name in (NEW, LAUNCH):
-            if self._pool is None:
-                self._pool = pool_module(self.target)
-            return int(self._pool[name]())
-        return int(self._module[DIRECTORY](self._places[name]))
+        return self._loaded.address(name)
 
-    def assembly(self) -> str:
-        """The code in the target's assembly language."""
-        return str(self._module.inspect_source("asm"))
 
-    def objects(self) -> list[bytes]:
-        """The object files of a shared library, whose exported symbols begin with ``convc_``.
+def object_of(module: Any) -> bytes:
+    """The object file of a module that TVM generated.
 
-        Raises ``ArtifactError`` when LLVM has no folder to write them to.
-        """
-        try:
-            with temporary_folder() as folder, interrupts_kept():
-                return [path.read_bytes() for path in self._write(folder)]
-        except OSError as e:
-            raise ArtifactError(f"cannot write machine code to a temporary folder: {e}") from None
-
-    def _write(self, folder: Path) -> list[Path]:
-        modules = {"model.o": self._module} | ({"pool.o": pool_module(self.target)} if self._parallel else {})
-        for name, module in modules.items():
-            module.write_to_file(str(folder / name))
-        return [folder / name for name in modules]
+    Raises ``ArtifactError`` when LLVM has no folder to write it to.
+    """
+    try:
+        with temporary_folder() as folder, interrupts_kept():
+            path = folder / "kernel.o"
+            module.write_to_file(str(path))
+            return path.read_bytes()
+    except OSError as e:
+        raise ArtifactError(f"cannot write machine code to a temporary folder: {e}") from None

@@ -1,4 +1,4 @@
-; Made of pool.c by python -m convc.backends.cpu.pool. One text for x86-64 and aarch64.
+; Made of pool.c by python -m convc.backends.cpu.carried. One text for x86_64, aarch64.
 
 %struct.timespec = type { i64, i64 }
 %struct.opaque = type { [64 x i8] }
@@ -672,17 +672,3 @@ declare i32 @sched_yield() local_unnamed_addr nounwind
 declare i64 @llvm.smin.i64(i64, i64) nounwind
 
 declare i64 @llvm.smax.i64(i64, i64) nounwind
-
-define i32 @__tvm_ffi_convc_pool_new(i64 %self, ptr %args, i32 %count, ptr %result) nounwind {
-  store i32 1, ptr %result
-  %value = getelementptr i8, ptr %result, i64 8
-  store i64 ptrtoint (ptr @convc_pool_new to i64), ptr %value
-  ret i32 0
-}
-
-define i32 @__tvm_ffi_convc_pool_launch(i64 %self, ptr %args, i32 %count, ptr %result) nounwind {
-  store i32 1, ptr %result
-  %value = getelementptr i8, ptr %result, i64 8
-  store i64 ptrtoint (ptr @convc_pool_launch to i64), ptr %value
-  ret i32 0
-}

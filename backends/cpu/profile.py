@@ -12,18 +12,17 @@ import numpy as np
 import tvm
 from tvm import te
 
-from convc.ir.graph import Graph, Value
-from convc.ir.types import TensorType
-from convc.runtime.cpu.code import MAIN
+from convc.ir.graph import Graph
 from convc.runtime.cpu.memory import address_of
 from convc.runtime.cpu.program import Program
 
 from ..backend import port, weights
 from ..group import Group
 from ..kernels import Kernel
-from .build import Built, build, kernel_function, schedule
+from .build import Built, build
+from .codegen import schedule
 from .lower import generate, lower
-from .machine_code import MachineCode
+from .machine_code import MachineCode, object_of
 from .target import Target, host_target
 
 SECONDS = 1.0
@@ -51,7 +50,7 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 
     ``final`` is the graph after all passes. Kernels that run at load are left out.
     """
-    built = build(final, target, trace=True)
+    built = build(final, target)
     seconds = node_times(built, final)
     timed = [(k, [seconds[u] for u in k.uses if u in seconds]) for k in built.kernels]
     return [_timing(k, times) for k, times in timed if times]
@@ -60,7 +59,7 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SECONDS) -> dict[str, float]:
     """The time of each node of a network in seconds, by the name of its output: the least of at least three runs.
 
-    ``final`` is the graph that was built with ``trace=True``. The network runs for ``seconds`` seconds.
+    ``final`` is the graph that was built. The network runs for ``seconds`` seconds.
     """
     inputs, outputs = ([port(v.name, v) for v in vs] for vs in (final.inputs, final.outputs))
     stamps: list[float] = []
@@ -98,9 +97,7 @@ def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
 def assembly(group: Group, target: Target) -> tuple[str, str]:
     """The assembly of a group's kernel for any target, and the name of the rule that scheduled it."""
     func, rule = schedule(group, target)
-    kernel = lower({"kernel": func}, target)["kernel"]
-    functions = {MAIN: kernel_function(MAIN, kernel, (*group.body.inputs, *group.body.outputs))}
-    return str(generate([kernel], functions, target).inspect_source("asm")), rule
+    return str(generate(lower(func, "convc_kernel", target), target).inspect_source("asm")), rule
 
 
 def best_time(call: Callable[[], Any]) -> float:
@@ -134,16 +131,10 @@ def peak_gflops() -> float:
         sch.unroll(loop)
     sch.decompose_reduction(block, r)
     func = sch.mod["main"].with_attr("tirx.is_scheduled", True).without_attr("global_symbol")
-    kernel = lower({"peak": func}, target)["peak"]
-    values = [
-        Value(n, TensorType("f32", shape))
-        for n, shape in (("a", (chains, lanes)), ("b", (lanes,)), ("y", (chains, lanes)))
-    ]
-    code = MachineCode(
-        generate([kernel], {MAIN: kernel_function(MAIN, kernel, values)}, target), (MAIN,), target, False
-    )
-    tensors = [np.full(v.type.sizes, 1e-3, np.float32) for v in values]
+    kernel = lower(func, "convc_peak", target)
+    code = MachineCode([object_of(generate(kernel, target))], target)
+    tensors = [np.full(shape, 1e-3, np.float32) for shape in ((chains, lanes), (lanes,), (chains, lanes))]
     arrays: list[np.ndarray] = [*tensors, np.empty(max(kernel.scratch, 1), np.uint8)]
     arguments = (ctypes.c_int64 * 4)(*(address_of(a) for a in arrays))
-    run, at = code.function(MAIN), ctypes.addressof(arguments)
+    run, at = code.function("convc_peak"), ctypes.addressof(arguments)
     return 2.0 * chains * lanes * length / best_time(lambda: run(at, 0)) / 1e9

@@ -17,6 +17,7 @@ from convc.backends.cpu.passes.choose_algorithms import candidates
 from convc.ir.graph import Graph
 from convc.ir.ops.fused import Fused
 
+from ..store import store
 from .build import Built, build
 from .choices import Choices, algorithm, signature
 from .pipeline import pipeline
@@ -102,7 +103,7 @@ def tune(
     def compiled(algorithms: Mapping[str, str]) -> _Network:
         _, rest = pipeline(target.machine, choices=Choices(algorithms)).split("choose_algorithms")
         final = rest.run(graph)
-        return _Network(build(final, target, trace=True), final, algorithms)
+        return _Network(build(final, target, store()), final, algorithms)
 
     end = time.perf_counter() + budget
     ranks = max(map(len, ranked.values()), default=1)

@@ -84,7 +84,7 @@ def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda
             func, rule = ask(RULES, group, gpu)
             return lower(func, gpu, name), rule
 
-        code, rule = found.scheduled(scheduled)
+        code, rule = found.attempt(scheduled)
         kernels.append(found.kernel(rule))
         codes |= {n.output.name: code for n in found.nodes}
         if code.launches:

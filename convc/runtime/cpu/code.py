@@ -13,13 +13,11 @@ from typing import Any, Protocol
 
 from ..files import temporary_folder
 
-MAIN = "convc_main"
-"""The name of the function that runs the network."""
-LOAD = "convc_load_"
-"""The prefix of the names of functions that run one kernel on weights, at load."""
+RUN = "convc_run"
+"""The name of the function that runs the calls of a network (``backends/cpu/program.c``)."""
 
 Function = Callable[[int, int], Any]
-"""A function of the code, which takes the addresses of its arguments and of a context."""
+"""A function of the code, which takes the addresses of its arguments and of a context (``backends/cpu/abi.py``)."""
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64)
 """The C type of a ``Function``. The GIL is released while it runs."""
 

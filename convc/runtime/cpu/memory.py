@@ -1,58 +1,15 @@
-"""The memory that machine code uses: how it is planned, and how it is allocated."""
+"""The memory that machine code uses."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from convc.ir.errors import ConvcError
 
 HUGE_PAGE = 2 << 20
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of packing the weights at load: a kernel runs, or a weight is copied.
-
-    An input is the name of a weight, or an offset in the packed weights. Outputs and ``scratch`` are offsets too. When
-    ``kernel`` is empty, the one input, a weight, is copied to the one output.
-    """
-
-    kernel: str
-    inputs: tuple[str | int, ...]
-    outputs: tuple[int, ...]
-    scratch: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The memory that a program needs, and how its weights are packed.
-
-    All sizes are in bytes. ``workspace`` is what each calling thread needs. ``packed`` is the size of the packed
-    weights, and ``loading`` that size plus what only loading needs, behind them. ``steps`` pack the weights. ``part``
-    is what each thread needs while it works on a parallel loop. ``parallel`` tells whether the code has parallel loops.
-    """
-
-    workspace: int
-    packed: int
-    loading: int
-    steps: tuple[Step, ...]
-    part: int = 0
-    parallel: bool = True
-
-    @staticmethod
-    def of(raw: Mapping[str, Any]) -> Plan:
-        """A plan from its JSON.
-
-        Raises ``LookupError``, ``TypeError``, ``ValueError`` or ``AttributeError`` when the JSON is damaged.
-        """
-        lists = [s | {key: tuple(s[key]) for key in ("inputs", "outputs")} for s in raw["steps"]]
-        return Plan(**(dict(raw) | {"steps": tuple(Step(**s) for s in lists)}))
 
 
 class Arena:

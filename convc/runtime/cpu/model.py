@@ -17,7 +17,7 @@ from ..model import CompiledModel
 from ..processors import available_processors, thread_count
 from .code import Code, Library
 from .host import family_of, host
-from .memory import Plan
+from .plan import Plan
 from .program import Program
 
 
@@ -25,7 +25,7 @@ class CpuModel(CompiledModel):
     """A model compiled for one CPU target. Its weights are packed when it is loaded, or else when it first runs.
 
     The details of its description are ``triple``, ``mcpu`` and ``features``, which it was compiled for; ``threads``,
-    the number of threads that a call uses, or ``None``; and ``memory``, the plan of its memory (``memory.py``).
+    the number of threads that a call uses, or ``None``; and ``plan``, its plan (``plan.py``).
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class CpuModel(CompiledModel):
         except ValueError as e:
             raise InputError(str(e)) from None
         """The number of threads that a call may use."""
-        self.plan = Plan.of(description.details["memory"])
-        """The memory that the code needs, and how its weights are packed."""
+        self.plan = Plan.of(description.details["plan"])
+        """What a call runs, the memory that it needs, and how the weights are packed."""
         self._lock = threading.Lock()
         self._running: Program | None = None
 
@@ -114,7 +114,7 @@ def suits(description: Description) -> int:
 
 def facts(description: Description) -> list[tuple[str, str]]:
     """Facts about a model for CPUs, as names and values to be printed."""
-    details, plan = description.details, Plan.of(description.details["memory"])
+    details, plan = description.details, Plan.of(description.details["plan"])
     threads = details["threads"] or "as many as there are" if plan.parallel else 1
     per_thread = f", and {plan.part:,} for each thread of it" if plan.part else ""
     return [

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..description import Port
-from .code import LOAD, MAIN, Code
-from .memory import Arena, Plan, address_of
+from .code import RUN, Code
+from .memory import Arena, address_of
+from .plan import Base, Encoded, Plan
 from .pool import pool_of
 
 SMALL = 8192
@@ -47,7 +48,7 @@ class Program:
         calls between kernels.
         """
         self._code = code
-        self._main = code.function(MAIN)
+        self._run_calls = code.function(RUN)
         threads = threads if plan.parallel else 1
         self.pool = pool = pool_of(code) if plan.parallel else None
         settings = (pool.launch, pool.address, threads) if pool else (0, 0, 1)
@@ -56,9 +57,10 @@ class Program:
             return (ctypes.c_int64 * 5)(*settings, parts, trace)
 
         self._packed = _pack(code, plan, weights, context, threads, release)
+        calls = Encoded(plan.calls, code.address)
 
         def space() -> Space:
-            return Space(plan, threads, self._packed.address, inputs, outputs, context)
+            return Space(plan, calls, threads, self._packed.address, inputs, outputs, context)
 
         self._new_space = space
         self._local = Local(space)
@@ -75,21 +77,20 @@ class Program:
             space.busy = False
 
     def _run(self, space: Space, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        arguments = space.arguments
-        for i, kept in space.inputs:
-            array = arrays[i]
+        bases = space.bases
+        for array, (i, kept) in zip(arrays, space.inputs, strict=True):
             if kept is not None:
                 kept[...] = array
             elif array.flags.c_contiguous:
-                arguments[i] = address_of(array)
+                bases[i] = address_of(array)
             else:
-                arguments[i] = space.copy(i, array)
+                bases[i] = space.copy(i, array)
         results = []
         for i, kept, shape, dtype in space.outputs:
             results.append(np.empty(shape, dtype) if kept is None else kept)
             if kept is None:
-                arguments[i] = address_of(results[-1])
-        self._main(*space.addresses)
+                bases[i] = address_of(results[-1])
+        self._run_calls(*space.addresses)
         return [r if o[1] is None else r.copy() for r, o in zip(results, space.outputs, strict=True)]
 
 
@@ -98,7 +99,7 @@ Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
 
 
 class Space:
-    """The workspace of one calling thread, and the arguments that it passes to the code.
+    """The workspace of one calling thread, and what it passes to the code.
 
     Small inputs and outputs are copied through arrays at fixed addresses. The addresses of the others are set anew in
     each call.
@@ -107,6 +108,7 @@ class Space:
     def __init__(
         self,
         plan: Plan,
+        calls: Encoded,
         threads: int,
         packed: int,
         inputs: Sequence[Port],
@@ -117,14 +119,16 @@ class Space:
         """Whether a call uses the space at the moment."""
         self.workspace = Arena(plan.workspace + threads * plan.part)
         kept = [np.empty(p.sizes, p.dtype) if p.nbytes <= SMALL else None for p in (*inputs, *outputs)]
-        addresses = [*(0 if k is None else address_of(k) for k in kept), packed, self.workspace.address]
-        self.arguments = (ctypes.c_int64 * len(addresses))(*addresses)
+        bases = [0, packed, self.workspace.address, *(0 if k is None else address_of(k) for k in kept)]
+        self.bases = (ctypes.c_int64 * len(bases))(*bases)
+        self.room = (ctypes.c_int64 * calls.room)()
+        self.arguments = calls.arguments(self.bases, self.room)
         self.context = context(self.workspace.address + plan.workspace)
         self.addresses = (ctypes.addressof(self.arguments), ctypes.addressof(self.context))
-        self.inputs = list(enumerate(kept[: len(inputs)]))
-        self.outputs = [
-            (len(inputs) + i, kept[len(inputs) + i], p.sizes, np.dtype(p.dtype)) for i, p in enumerate(outputs)
-        ]
+        numbered = list(enumerate(kept, Base.PORTS))
+        self.inputs = numbered[: len(inputs)]
+        made = zip(numbered[len(inputs) :], outputs, strict=True)
+        self.outputs = [(i, k, p.sizes, np.dtype(p.dtype)) for (i, k), p in made]
         self.copies: dict[int, np.ndarray] = {}
 
     def copy(self, i: int, array: np.ndarray) -> int:
@@ -156,18 +160,19 @@ def _pack(
 ) -> Arena:
     """Pack the weights for the code by running the steps of the plan. Returns the memory that holds them."""
     arena, parts = Arena(plan.loading), Arena(threads * plan.part)
-    record, held = context(parts.address), 0
-    for step in plan.steps:
-        read = {name: np.ascontiguousarray(weights[name]) for name in step.inputs if isinstance(name, str)}
-        sources = [arena.address + at if isinstance(at, int) else address_of(read[at]) for at in step.inputs]
-        targets = [arena.address + at for at in step.outputs]
-        if step.kernel:
-            addresses = [*sources, *targets, arena.address + step.scratch]
-            arguments = (ctypes.c_int64 * len(addresses))(*addresses)
-            code.function(LOAD + step.kernel)(ctypes.addressof(arguments), ctypes.addressof(record))
+    run, record, held = code.function(RUN), context(parts.address), 0
+    for step in plan.packing:
+        read = [np.ascontiguousarray(weights[name]) for name in step.weights]
+        if step.calls:
+            calls = Encoded(step.calls, code.address)
+            at = [0, arena.address, arena.address, *map(address_of, read)]
+            room = (ctypes.c_int64 * calls.room)()
+            bases = (ctypes.c_int64 * len(at))(*at)
+            arguments = calls.arguments(bases, room)
+            run(ctypes.addressof(arguments), ctypes.addressof(record))
         else:
-            ctypes.memmove(targets[0], sources[0], next(iter(read.values())).nbytes)
-        held += sum(a.nbytes for a in read.values())
+            ctypes.memmove(arena.address + step.copied_to, address_of(read[0]), read[0].nbytes)
+        held += sum(a.nbytes for a in read)
         if held >= RELEASE:
             release()
             held = 0

@@ -1,8 +1,8 @@
-"""The thread pool of the runtime, as a module of machine code that artifacts with parallel loops carry.
+"""Code that artifacts carry besides their kernels: what runs the calls of a network, and the thread pool.
 
-Its source is ``pool.c``. ``pool.ll`` is the LLVM IR made from it, so that neither installing nor compiling needs a C
-compiler. After a change of the source, ``python -m convc.backends.cpu.pool FOLDER`` writes the IR anew into the folder
-that holds ``pool.c``. This needs ``pip install ziglang==0.17.1``, which contains clang 22.1.8.
+Its sources are ``program.c`` and ``pool.c``. Beside each is the LLVM IR made from it, so that neither installing nor
+compiling needs a C compiler. After a change of a source, ``python -m convc.backends.cpu.carried FOLDER`` writes the IR
+anew into the folder that holds the sources. This needs ``pip install ziglang==0.17.1``, which contains clang 22.1.8.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import tvm_ffi
 
-from convc.runtime.cpu.pool import LAUNCH, NEW
 from convc.runtime.files import temporary_folder
 
+from ..store import Store
+from .compiled import Compiled, find, keep
+from .machine_code import object_of
 from .target import Target
 
+SOURCES = ("program", "pool")
+"""The names of the sources: what every artifact carries, and what only those with parallel loops do."""
 _load_ir = tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")
 _LAYOUTS = {
     "x86_64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
@@ -30,9 +33,19 @@ _LAYOUTS = {
 """The data layout that LLVM's code generator expects in a module, by the family of processors."""
 
 
-def pool_module(target: Target) -> Any:
-    """The thread pool as a module for a target, which can run in memory or be written as an object file."""
-    return ir_module((Path(__file__).parent / "pool.ll").read_text(encoding="utf-8"), target)
+def text_of(source: str) -> str:
+    """The LLVM IR of a source, which names no target."""
+    return (Path(__file__).parent / f"{source}.ll").read_text(encoding="utf-8")
+
+
+def carried(source: str, target: Target, store: Store | None = None) -> bytes:
+    """The object file of a source for a target. It is looked up in the store, and kept there."""
+    name = f"convc_{source}_{target.triple}"
+    found = find(store, name)
+    if found is None:
+        found = Compiled(name, "", 0, 0, False, object_of(ir_module(text_of(source), target)))
+        keep(store, [found])
+    return found.code
 
 
 def ir_module(text: str, target: Target) -> Any:
@@ -54,19 +67,10 @@ _FLAGS = (
     "-S -emit-llvm -g0 -O2 -fno-unroll-loops -fno-vectorize -fno-slp-vectorize -fno-strict-aliasing -fPIC -std=c11 "
     "-Wall -Wextra -fno-sanitize=all -fno-stack-protector -fno-unwind-tables -fno-asynchronous-unwind-tables"
 )
-_GETTER = """
-define i32 @__tvm_ffi_{name}(i64 %self, ptr %args, i32 %count, ptr %result) nounwind {{
-  store i32 1, ptr %result
-  %value = getelementptr i8, ptr %result, i64 8
-  store i64 ptrtoint (ptr @{name} to i64), ptr %value
-  ret i32 0
-}}
-"""
-"""A function that returns the address of another function of a module in memory (``lower.directory``)."""
 
 
 def ir_of(source: Path) -> str:
-    """The LLVM IR of the thread pool, made from its C source.
+    """The LLVM IR made from a C source.
 
     The IR must be the same for all families of processors, since it names none. Raises ``SystemExit`` with the
     differences when it is not.
@@ -77,13 +81,14 @@ def ir_of(source: Path) -> str:
         if other != text:
             lines = difflib.unified_diff(text.splitlines(), other.splitlines(), first, family, lineterm="")
             raise SystemExit("\n".join(lines))
-    head = f"; Made of {source.name} by python -m convc.backends.cpu.pool. One text for {', '.join(texts)}.\n\n"
-    return head + text + "".join(_GETTER.format(name=name) for name in (NEW, LAUNCH))
+    return (
+        f"; Made of {source.name} by python -m convc.backends.cpu.carried. One text for {', '.join(texts)}.\n\n{text}"
+    )
 
 
 def _compiled(source: Path, family: str) -> str:
     with temporary_folder() as folder:
-        made = folder / "pool.ll"
+        made = folder / "made.ll"
         command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS.split(), "-target", f"{family}-linux-gnu.2.17"]
         subprocess.run([*command, "-o", str(made), str(source)], check=True)
         text = made.read_text(encoding="utf-8")
@@ -94,5 +99,6 @@ def _compiled(source: Path, family: str) -> str:
 
 
 if __name__ == "__main__":
-    where = Path(sys.argv[1])
-    (where / "pool.ll").write_text(ir_of(where / "pool.c"), encoding="utf-8")
+    for name in SOURCES:
+        where = Path(sys.argv[1])
+        (where / f"{name}.ll").write_text(ir_of(where / f"{name}.c"), encoding="utf-8")
