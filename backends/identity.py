@@ -7,11 +7,9 @@ import hashlib
 import importlib.metadata
 import inspect
 import uuid
+from importlib import import_module
 from pathlib import Path
 
-import convc
-import convc.backends
-import convc.ir
 from convc.ir.graph import Graph
 from convc.ir.op import Op, from_outside
 from convc.version import __version__
@@ -24,10 +22,10 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "ml-dtypes", "nvidia-cuda-
 def compiler() -> str:
     """A text that identifies this compiler: a hash of convc's source code, and the versions of the packages it uses."""
     digest = hashlib.sha256(__version__.encode())
-    for package in (convc, convc.ir, convc.backends):
-        folder = Path(package.__path__[0])
+    for package in ("convc", "convc.ir", "convc.backends"):
+        folder = Path(import_module(package).__path__[0])
         for file in sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".ll")):
-            digest.update(f"{package.__name__}/{file.relative_to(folder)}\n".encode())
+            digest.update(f"{package}/{file.relative_to(folder)}\n".encode())
             digest.update(file.read_bytes())
     return " ".join([digest.hexdigest(), *(f"{p} {_version(p)}" for p in _PACKAGES)])
 

@@ -14,8 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tvm_ffi
-
 from convc.runtime.files import temporary_folder
 
 from ..store import Store
@@ -25,7 +23,6 @@ from .target import Target
 
 SOURCES = ("program", "pool")
 """The names of the sources: what every artifact carries, and what only those with parallel loops do."""
-_load_ir = tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")
 _LAYOUTS = {
     "x86_64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128",
     "aarch64": "e-m:e-p270:32:32-p271:32:32-p272:64:64-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128-Fn32",
@@ -50,6 +47,9 @@ def carried(source: str, target: Target, store: Store | None = None) -> bytes:
 
 def ir_module(text: str, target: Target) -> Any:
     """LLVM IR that names no target as a module for a target."""
+    import tvm  # noqa: F401  registers the function
+    import tvm_ffi
+
     settings = json.dumps({"kind": "llvm", "mtriple": target.triple}).replace('"', r"\22")
     head = (
         f'target datalayout = "{_LAYOUTS[target.family]}"\ntarget triple = "{target.triple}"\n'
@@ -58,7 +58,7 @@ def ir_module(text: str, target: Target) -> Any:
     with temporary_folder() as folder:
         path = folder / "module.ll"
         path.write_text(head + text, encoding="utf-8")
-        return _load_ir(str(path), "ll")
+        return tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")(str(path), "ll")
 
 
 # -- making the IR ---------------------------------------------------------------------------------------------------

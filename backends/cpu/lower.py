@@ -132,8 +132,8 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
     most = max(_allocated(module[symbol].body), default=0)
     if most > MAX_ELEMENTS:
         raise CompileError(
-            f"needs {most} elements of working memory at once, and code indexes at most {MAX_ELEMENTS}: give it smaller "
-            "data"
+            f"needs {most} elements of working memory at once, and code indexes at most {MAX_ELEMENTS}: give it "
+            "smaller data"
         )
     return _functions(symbol, _loop_passes()(module)[symbol])
 

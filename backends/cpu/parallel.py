@@ -82,8 +82,11 @@ def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
     closure, begin, end, worker = params = [tirx.Var(n, "int64") for n in ("closure", "begin", "end", "worker")]
     memory = tirx.Var("memory", "int64")
     body, size = take_memory(loop.body, memory)
-    first = loop.min + tirx.Cast(str(loop.loop_var.ty.dtype), begin)
-    count = tirx.Cast(str(loop.loop_var.ty.dtype), end - begin)
+    # TVM must know that the range lies in the loop's: for unknown indices its simplifier makes literals that overflow
+    first, count = (
+        tirx.min(tirx.max(tirx.Cast(str(loop.loop_var.ty.dtype), n), 0), loop.extent) for n in (begin, end - begin)
+    )
+    first = loop.min + first
     inner = tirx.For(loop.loop_var, first, count, tirx.ForKind.SERIAL, body, None, loop.annotations)
     bound = [(memory, read(closure, 0) + worker * tirx.const(size, "int64"))] if size else []
     declared: list[Any] = []

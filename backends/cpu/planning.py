@@ -126,7 +126,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class _Loop:
-    """The memory of a loop: that of its body, and the offsets of the other place of each state in its scratch memory."""
+    """The memory of a loop: that of its body, and in its scratch memory the offset of the other place of each state."""
 
     network: Network
     states: tuple[int, ...]

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import tvm
-import tvm_ffi
-
 from convc.ir.errors import CompileError
 from convc.runtime.cpu.host import FEATURES, family_of, host
 
+from .facts import facts
 from .machine import Machine
 from .names import AARCH64, HERE, NAMES, X86_LEVELS
 
@@ -38,15 +36,15 @@ class Target:
         settings: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple, "opt-level": 3}
         if self.without:
             settings["mattr"] = [f"-{name}" for name in self.without]
+        import tvm
+
         return tvm.target.Target(settings)
 
     @cached_property
     def features(self) -> frozenset[str]:
         """The instruction sets that code for this target may use, by LLVM's names, such as ``avx2``."""
-        plain = tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.triple})
-        with plain:
-            found = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(plain)
-        return frozenset(map(str, found)) & set(FEATURES.get(self.family, {})) - set(self.without)
+        known = facts().features(self.mcpu, self.triple)
+        return known & set(FEATURES.get(self.family, {})) - set(self.without)
 
     @property
     def family(self) -> str:
@@ -102,8 +100,7 @@ DOT4 = {"avx512vnni", "avx512vl"}
 
 def host_target(threads: int = 1) -> Target:
     """The target for the processor of this machine."""
-    cpu = str(tvm_ffi.get_global_func("target.llvm_get_system_cpu")())
-    triple = str(tvm_ffi.get_global_func("target.llvm_get_system_triple")())
+    cpu, triple = facts().system()
     target = Target(cpu, triple, threads)
     return Target(cpu, triple, threads, tuple(sorted(target.features - host().features)))
 

@@ -28,7 +28,8 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.fused import Fused
 from convc.ir.ops.unary import Relu
 from convc.ir.text import parse_graph
-from convc.runtime.cpu.memory import HUGE_PAGE, Arena, Plan, address_of
+from convc.runtime.cpu.memory import HUGE_PAGE, Arena, address_of
+from convc.runtime.cpu.plan import Plan
 
 LIFETIMES = st.lists(
     st.builds(
@@ -139,7 +140,7 @@ def deep(layers: int) -> convc.CompiledModel:
 
 
 def test_a_deeper_network_takes_no_more_workspace() -> None:
-    few, many = (Plan.of(deep(n).description.details["memory"]) for n in (4, 12))
+    few, many = (Plan.of(deep(n).description.details["plan"]) for n in (4, 12))
     assert few.workspace == many.workspace <= 2 * 4 * 64 * 32 * 32 + CLOSURE
     assert few.packed == many.packed
 
@@ -157,7 +158,7 @@ def residual(blocks: int) -> convc.Graph:
 def test_a_residual_sum_lies_over_its_operand() -> None:
     graph = residual(3)
     model = convc.compile(graph, threads=1, precision="strict")
-    workspace = Plan.of(model.description.details["memory"]).workspace
+    workspace = Plan.of(model.description.details["plan"]).workspace
     # the sum, what the convolution before makes, and a kernel's closure
     assert workspace == 2 * 4 * 64 * 32 * 32 + CLOSURE
     x = np.random.default_rng(1).standard_normal((1, 64, 32, 32)).astype(np.float32)

@@ -29,13 +29,17 @@ from support.oracles import Feeds, run_onnxruntime
 from support.tolerances import WINOGRAD, assert_close
 
 from convc import nn
-from convc.backends.cpu.build import build, schedule
+from convc.backends.cpu.build import build
+from convc.backends.cpu.codegen import schedule
 from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
 from convc.backends.group import Group
 from convc.ir.builder import Builder
 from convc.ir.op import f32
+from convc.ir.ops.concat import Concat
+from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
+from convc.ir.types import TensorType
 from convc.reader import as_graph
 
 HALF_BLOCKS = {AVX2: "direct_conv", AVX512: "direct_conv", AVX512_TWICE: "grouped_conv"}
@@ -314,3 +318,16 @@ def test_small_networks_run_on_the_calling_thread(size: int, threads: int) -> No
     for machine in MACHINES.values():
         built = build(pipeline(machine.machine).run(graph), machine)
         assert built.plan.parallel == (threads == 2), machine.mcpu
+
+
+def test_a_part_of_a_loop_knows_its_range() -> None:
+    """TVM failed to simplify the indices of this relayout when it took them for unbounded."""
+    b = Builder("parts")
+    rng = np.random.default_rng(0)
+    x = b.input("x", TensorType("f64", (1, 12, 31, 31)))
+    three = b.emit(Concat(axis=1), x, x, x)
+    weight = b.constant(rng.standard_normal((16, 36, 3, 3)))
+    graph = b.finish([b.emit(Conv(strides=(2, 2), dilations=(2, 2), pads=((0, 0), (0, 0))), three, weight)])
+    data = rng.standard_normal((1, 12, 31, 31))
+    shared, alone = (compiled_for(graph, threads=threads)(data) for threads in (2, 1))
+    np.testing.assert_array_equal(shared, alone)

@@ -21,13 +21,15 @@ from support.shared_library import SharedLibrary
 
 import convc
 from convc import InputError
+from convc.backends.cpu.carried import SOURCES, carried, text_of
 from convc.backends.cpu.elf.imports import IMPORTS
-from convc.backends.cpu.pool import pool_module
+from convc.backends.cpu.machine_code import MachineCode
 from convc.backends.cpu.target import host_target, parse_target
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.ops.cast import Cast
 from convc.ir.types import TensorType
+from convc.runtime.cpu.code import RUN
 from convc.runtime.cpu.model import CpuModel
 from convc.runtime.cpu.pool import LAUNCH, NEW
 from convc.runtime.processors import MOST_THREADS
@@ -40,12 +42,12 @@ LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 @pytest.fixture(scope="module")
 def launch() -> Launch:
     """``launch(threads, body, extent)`` on a pool of its own."""
-    module = pool_module(host_target())
-    pool = ctypes.CFUNCTYPE(ctypes.c_void_p)(module[NEW]())()
+    code = MachineCode([carried("pool", host_target())], host_target())
+    pool = ctypes.CFUNCTYPE(ctypes.c_void_p)(code.address(NEW))()
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, BODY, ctypes.c_int64, ctypes.c_int64)(
-        module[LAUNCH]()
+        code.address(LAUNCH)
     )
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))  # its workers never end
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))  # its workers never end
     return lambda threads, body, extent: run(pool, threads, BODY(body), 0, extent)
 
 
@@ -198,10 +200,12 @@ def converting(source: str, target: str) -> Graph:
     "model", [small_models.mobilenet, small_models.resnet, small_models.unet], ids=lambda m: m.__name__
 )
 def test_an_artifact_needs_the_c_library_alone(model: Callable[[int, int], object], target: str) -> None:
-    library = SharedLibrary(bytes(compiled(model(1, 8), target, threads=2).part().code))
+    made = compiled(model(1, 8), target, threads=2)
+    library = SharedLibrary(bytes(made.part().code))
     assert set(library.imports) <= IMPORTS
     assert all(name.startswith("convc_") for name in library.exports)
-    assert {"convc_main", NEW, LAUNCH} <= set(library.exports)
+    assert RUN in library.exports
+    assert ({NEW, LAUNCH} <= set(library.exports)) == made.description.details["plan"]["parallel"]
 
 
 @pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "aarch64"])
@@ -212,16 +216,15 @@ def test_conversions_need_no_function_of_a_compiler(source: str, target: str, le
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])
-def test_one_text_serves_every_family(name: str, tmp_path: Path) -> None:
+def test_one_text_serves_every_family(name: str) -> None:
     target = parse_target(name)
-    pool_module(target).write_to_file(str(tmp_path / "pool.o"))
     machine = {"x86_64": 62, "aarch64": 183}[target.family]
-    assert int.from_bytes((tmp_path / "pool.o").read_bytes()[18:20], "little") == machine
+    assert all(int.from_bytes(carried(source, target)[18:20], "little") == machine for source in SOURCES)
 
 
 def test_the_ir_holds_what_the_source_defines() -> None:
     """Making the IR anew needs clang; what it exports can be compared without."""
-    folder = Path(sys.modules[pool_module.__module__].__file__ or "").parent
-    source, ir = ((folder / name).read_text() for name in ("pool.c", "pool.ll"))
-    assert set(re.findall(r"^\w[\w *]*?(convc_pool_\w+)\(", source, re.MULTILINE)) == {NEW, LAUNCH}
-    assert {NEW, LAUNCH} <= set(re.findall(r"^define .*@(\w+)\(", ir, re.MULTILINE))
+    for name, functions in (("pool", {NEW, LAUNCH}), ("program", {RUN})):
+        source = (Path(sys.modules[carried.__module__].__file__ or "").parent / f"{name}.c").read_text()
+        assert set(re.findall(r"^\w[\w *]*?(convc_\w+)\(", source, re.MULTILINE)) == functions
+        assert functions <= set(re.findall(r"^define .*@(\w+)\(", text_of(name), re.MULTILINE))

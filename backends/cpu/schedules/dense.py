@@ -17,6 +17,7 @@ from convc.ir.types import TensorType
 
 from ...blocks import inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 from ..tiles import CACHE_PARTS, tile_size
 from .blocks import keep_in_registers, store_tile, sum_in_chunks, update_of
@@ -43,7 +44,7 @@ def dense(group: Group, target: Target) -> Any:
     tile = tile_size(rows, (target.vector_registers - 2) // (vectors * panels) - 1, panels)
     algorithm = Dense(node, tile)
     resident = node.inputs[1].type.nbytes <= target.cache_bytes // CACHE_PARTS
-    sch = group.lower({node.output.name: algorithm.compute}).schedule()
+    sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
     sch = schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
     if rows == 1 or resident:
         return sch  # one row reads a stream that hardware prefetches; a resident weight comes from memory only once

@@ -7,6 +7,7 @@ from typing import Any
 from convc.ir.ops.conv import Conv, is_depthwise
 
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 from .blocks import block_of_planes
 from .grouped_conv import GroupedConv
@@ -25,5 +26,5 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     if not isinstance(node.op, Conv) or block is None or not is_depthwise(node):
         return None
     rows, columns = window_tile(out.sizes[2], out.sizes[3], block, target)
-    sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()
+    sch = lowered(group, {node.output.name: GroupedConv(node, columns).compute}).schedule()
     return schedule_windows(sch, "conv", rows, columns, target, heavy=group.heavy_epilogue)

@@ -18,6 +18,7 @@ from convc.ir.types import TensorType
 
 from ...blocks import find_block, inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
 from ..target import Target
@@ -55,7 +56,7 @@ def direct_conv(group: Group, target: Target) -> Any:
     algorithm = DirectConv(node, columns, singly)
     if algorithm.blocks_a_group()[1] not in (None, count):
         blocks = 1  # blocks of outputs of different groups read different inputs
-    sch = group.lower({node.output.name: algorithm.compute}).schedule()
+    sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
     cut = bands_of(node, out.sizes[2] // rows, target)
     sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue, exact=node.op.exact)
     update, axes = update_of(sch, "conv")

@@ -9,6 +9,7 @@ from tvm import tirx
 
 from ...blocks import all_blocks, inline_cheap
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 
 REGISTER_BITS = 128
@@ -19,7 +20,7 @@ MAX_VECTOR = 64
 
 def fallback(group: Group, target: Target) -> Any:
     """A correct schedule for any group: each block runs in parallel over outer axes, with a vectorised inner one."""
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     inline_cheap(sch)
     for block in all_blocks(sch):
         schedule_block(sch, block, target)

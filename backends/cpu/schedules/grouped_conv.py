@@ -16,6 +16,7 @@ from convc.ir.types import TensorType
 
 from ...blocks import find_block, inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..layouts import is_narrow
 from ..target import Target
 from ..tiles import register_tile
@@ -37,7 +38,7 @@ def grouped_conv(group: Group, target: Target) -> Any:
     width = node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())
     rows, columns = register_tile(out.sizes[2], out.sizes[3], vectors * target.lanes(), target.machine)
-    sch = group.lower({node.output.name: GroupedConv(node, columns).compute}).schedule()
+    sch = lowered(group, {node.output.name: GroupedConv(node, columns).compute}).schedule()
     return schedule(sch, rows, columns, width, heavy=group.heavy_epilogue)
 
 

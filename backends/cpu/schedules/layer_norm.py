@@ -17,6 +17,7 @@ from convc.ir.types import TensorType
 
 from ...blocks import all_blocks
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 
 LANES = 16
@@ -36,7 +37,7 @@ def layer_norm(group: Group, target: Target) -> Any:
     algorithm = LayerNormRows(node)
     if axis_of(node.op.axis, x.rank) != x.rank - 1 or x.rank < 2 or algorithm.lanes < 4 or x.numel == 0:
         return None
-    sch = group.lower({node.output.name: algorithm.compute}).schedule()
+    sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
     names = [sch.get(b).name_hint for b in all_blocks(sch)]
     before, after = names[: names.index("first")], names[names.index("offset") + 1 :]
     for name in (*before[:-1], *after[:-1]):

@@ -8,6 +8,7 @@ from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.max_pool import MaxPool
 
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 from .blocks import block_of_planes
 from .windows import schedule_windows, window_tile
@@ -27,5 +28,5 @@ def pool(group: Group, target: Target) -> Any:
     if type(node.op) not in REDUCTIONS or block is None:
         return None
     rows, columns = window_tile(out.sizes[2], out.sizes[3], block, target)
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     return schedule_windows(sch, REDUCTIONS[type(node.op)], rows, columns, target, heavy=group.heavy_epilogue)

@@ -9,6 +9,7 @@ from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
 
 from ...blocks import all_blocks, inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..target import Target
 
 MAX_BLOCKS = 32
@@ -31,7 +32,7 @@ def select_channels(group: Group, target: Target) -> Any:
         or node.output.type.physical_shape[1] > MAX_BLOCKS
     ):
         return None
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     return schedule(sch, all_blocks(sch)[0])
 
 

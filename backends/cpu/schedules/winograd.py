@@ -11,6 +11,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight, is_by_chann
 
 from ...blocks import inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..cost import winograd_rows
 from ..target import Target
 from ..tiles import tile_size
@@ -24,7 +25,7 @@ def winograd(group: Group, target: Target) -> Any:
     if not isinstance(node.op, WinogradConv):
         return None
     plan = Plan.of(node, target)
-    sch = schedule(group.lower().schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
+    sch = schedule(lowered(group).schedule(), node.op.tile, plan, target, heavy=group.heavy_epilogue)
     return prefetch_panels(
         sch,
         "products_update",
@@ -42,7 +43,7 @@ def winograd_weight(group: Group, target: Target) -> Any:
     """
     if not isinstance(group.anchor.op, WinogradWeight):
         return None
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     taps, columns, tiles = (sch.get_sblock(s) for s in ("weight_taps", "weight_columns", "weight_tiles"))
     loops = sch.get_loops(tiles)
     ob, h, i, cb, c, o = loops if group.anchor.op.by_channel else (loops[2], *loops[:2], *loops[3:])

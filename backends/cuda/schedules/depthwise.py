@@ -8,6 +8,7 @@ from convc.ir.ops._accumulate import accumulator
 from convc.ir.ops.conv import Conv
 
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .windows import Window, is_channels_last, schedule_windows
 
@@ -29,5 +30,5 @@ def depthwise(group: Group, gpu: Gpu) -> Any:
         return None
     strides, _, dilations = node.op.geometry(out.rank - 2)
     window = Window(weight.sizes[-1], strides[-1], dilations[-1])
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     return schedule_windows(sch, "conv", window, accumulator(out).numpy_dtype.itemsize, gpu)

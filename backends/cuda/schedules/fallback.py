@@ -8,6 +8,7 @@ from convc.ir.ops.scatter import ScatterElements, ScatterND
 
 from ...blocks import all_blocks, elements, inline_cheap, is_pointwise
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .threads import axes, extent, fused, spread, vector_lanes, with_threads
 from .top_k import rankings
@@ -23,7 +24,7 @@ def fallback(group: Group, gpu: Gpu) -> Any:
     """
     scatters = [node.op for node in group.body.nodes if isinstance(node.op, ScatterElements | ScatterND)]
     distinct = bool(scatters) and all(op.reduction == "none" for op in scatters)
-    sch = with_threads(group.lower(rankings(group)).schedule(), distinct=distinct)
+    sch = with_threads(lowered(group, rankings(group)).schedule(), distinct=distinct)
     inline_cheap(sch)
     done: set[str] = set()
     for block in all_blocks(sch):

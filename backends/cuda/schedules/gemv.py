@@ -13,6 +13,7 @@ from convc.ir.ops._accumulate import accumulator
 from convc.ir.types import TensorType
 
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .product import Index, Product
 from .product_blocks import inline_around, within_result
@@ -44,7 +45,7 @@ def gemv(group: Group, gpu: Gpu) -> Any:
     columns = 1 if by_terms else columns_of(product, gpu)
     parts = gpu.warp if by_terms else THREADS // columns
     algorithm = InParts(product, parts, product.vectors[1] if by_terms else 1)
-    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
+    sch = lowered(group, {group.anchor.output.name: algorithm.compute}).schedule()
     out = inline_around(sch, product)
     if by_terms:
         schedule_by_terms(sch, out, gpu)

@@ -10,6 +10,7 @@ from convc.ir.ops.lp_pool import LpPool
 from convc.ir.ops.max_pool import MaxPool
 
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .windows import Window, is_channels_last, schedule_windows
 
@@ -30,5 +31,5 @@ def pool(group: Group, gpu: Gpu) -> Any:
     op: Any = node.op
     strides, _, dilations = op.geometry()
     window = Window(op.kernel[-1], strides[-1], dilations[-1])
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     return schedule_windows(sch, REDUCTIONS[type(op)], window, accumulator(out).numpy_dtype.itemsize, gpu)

@@ -13,6 +13,7 @@ from tvm import s_tir, tirx
 
 from ...blocks import all_blocks, inline_epilogue
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .cost import Choice
 from .product import Product, Side, Tiled
@@ -43,7 +44,7 @@ def scheduled(
 ) -> Any:
     """The schedule of a group led by a product, for a tile and splits; ``schedule`` schedules the product itself."""
     algorithm = Tiled(product, choice.tile, choice.splits)
-    sch = group.lower({group.anchor.output.name: algorithm.compute}).schedule()
+    sch = lowered(group, {group.anchor.output.name: algorithm.compute}).schedule()
     schedule(sch, product, choice, gpu)
     return within_result(sch, product)
 

@@ -12,7 +12,8 @@ from convc.ir.ops.global_pool import GlobalAveragePool
 from convc.ir.types import TensorType
 
 from ...blocks import all_blocks, elements, inline_cheap
-from ...group import Computes, Group
+from ...group import Group
+from ...lowered import Computes, lowered
 from ..gpu import Gpu
 from .fallback import bind_block, finish
 from .sharing import ALONE, Sharing, bind, in_memory_order, reads_innermost, sharing
@@ -33,7 +34,7 @@ def reduce(group: Group, gpu: Gpu) -> Any:
     By ptxas for sm_75, 80 and 90, float32, without spills: global average of 7x7, 2048 channels: 22 registers and 896
     bytes of shared memory on each; of 56x56, 96 channels, in parts: 24, 63, 63 registers and 2048 bytes.
     """
-    sch = group.lower(means(group)).schedule()
+    sch = lowered(group, means(group)).schedule()
     inline_cheap(sch)
     for block in all_blocks(sch):
         if not sch.get_loops(block):

@@ -12,6 +12,7 @@ from tvm import tirx
 
 from ...blocks import all_blocks, elements, inline_cheap
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 from .sharing import Sharing, bind_elements, in_memory_order, sharing
 from .threads import axes, extent
@@ -42,7 +43,7 @@ def rows(group: Group, gpu: Gpu) -> Any:
     """
     if not group.anchor.op.normalises_rows or len(group.body.outputs) != 1:
         return None
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     inline_cheap(sch, repeat=False)
     *before, out = all_blocks(sch)
     if any(axes(sch, b) is None for b in (*before, out)) or not elements(sch, out):

@@ -13,7 +13,8 @@ from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.top_k import TopK
 from convc.ir.types import TensorType
 
-from ...group import Computes, Group
+from ...group import Group
+from ...lowered import Computes
 
 
 def rankings(group: Group) -> Computes:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...blocks import all_blocks, elements, inline_cheap, is_pointwise
 from ...group import Group
+from ...lowered import lowered
 from ..gpu import Gpu
 
 TILE = 32
@@ -24,7 +25,7 @@ def transpose(group: Group, gpu: Gpu) -> Any:
     The innermost axis of that tensor is another than the result's, and neither is short. By ptxas for sm_75, 80 and 90,
     float32, 64 channels of 56x56: 22, 22, 20 registers, 4224 bytes of shared memory, no spills.
     """
-    sch = group.lower().schedule()
+    sch = lowered(group).schedule()
     inline_cheap(sch)
     out = all_blocks(sch)[-1]
     if len(all_blocks(sch)) > 1 or not is_pointwise(sch, out) or not sch.get_loops(out):

@@ -1,0 +1,156 @@
+"""Compiled kernels in the cache on disk: every network finds those that another one left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.malformed import raises
+from support.tolerances import assert_close
+
+import convc
+from convc.backends.cpu import codegen
+from convc.backends.cpu.compiled import Compiled
+from convc.ir.builder import Builder
+from convc.ir.graph import Graph
+from convc.ir.op import f32
+from convc.ir.ops.conv import Conv
+from convc.ir.ops.unary import Abs, Relu
+from convc.runtime.cpu.plan import Base
+
+X = np.linspace(-1, 1, 3 * 9 * 9, dtype=np.float32).reshape(1, 3, 9, 9)
+
+
+def network(seed: int = 0, last: Any = None) -> Graph:
+    """Two convolutions with weights of their own and an elementwise op."""
+    b = Builder(f"net{seed}")
+    rng = np.random.default_rng(seed)
+    x = b.input("x", f32[1].with_shape(X.shape))
+    for outputs in (5, 3):
+        weight = b.constant(rng.standard_normal((outputs, x.type.sizes[1], 3, 3)).astype(np.float32))
+        x = b.emit(Conv(pads=((1, 1), (1, 1))), x, weight)
+    return b.finish([b.emit(last or Relu(), x)], ["y"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled kernels."""
+    monkeypatch.setenv("CONVC_CACHE", str(tmp_path))
+    return tmp_path / "compiled"
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows with each kernel that is compiled, by its first function."""
+    found: list[str] = []
+    original: Callable[..., Any] = codegen.lower
+
+    def counted(func: Any, symbol: str, target: Any) -> Any:
+        found.append(symbol)
+        return original(func, symbol, target)
+
+    monkeypatch.setattr(codegen, "lower", counted)
+    return found
+
+
+def test_another_network_finds_them(folder: Path, generated: list[str]) -> None:
+    convc.compile(network())
+    first = len(generated)
+    again = convc.compile(network(seed=1))
+    assert len(generated) == first > 1, "weights are no part of a kernel"
+    assert_close(again(X), convc.compile(network(seed=1), cache=False)(X), tolerance=(0.0, 0.0))
+    del generated[:]
+    convc.compile(network(last=Abs()))
+    assert len(generated) == 1, "one of the kernels differs"
+
+
+def test_another_process_finds_them(folder: Path, tmp_path: Path) -> None:
+    model = convc.compile(network())
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import convc, numpy as np
+from convc.backends.cpu import codegen
+from cpu.test_compiled import X, network
+def lower(*_): raise AssertionError("a kernel is compiled again")
+codegen.lower = lower
+np.save({str(tmp_path / "y.npy")!r}, convc.compile(network())(X))
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    assert_close(np.load(tmp_path / "y.npy"), model(X), tolerance=(0.0, 0.0))
+
+
+@pytest.mark.parametrize("options", [{"target": "x86-64-v2"}, {"threads": 3}, {"target": "x86-64-v3,x86-64-v4"}])
+def test_what_differs_is_compiled(options: dict[str, Any], folder: Path, generated: list[str]) -> None:
+    convc.compile(network(), threads=1)
+    del generated[:]
+    convc.compile(network(), **options)
+    assert generated
+
+
+@pytest.mark.parametrize("off", [{"cache": False}, None])
+def test_switched_off(off: dict[str, Any] | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if off is None:
+        monkeypatch.setenv("CONVC_CACHE", "")
+    convc.compile(network(), **(off or {}))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("how", ["flipped", "torn", "empty", "text", "json", "other kernel"])
+def test_a_damaged_kernel_is_compiled_anew(how: str, folder: Path, generated: list[str]) -> None:
+    want = convc.compile(network())(X)
+    kernels = len(generated)
+    paths = sorted(folder.glob("*.o"))
+    wholes = [p.read_bytes() for p in paths]
+    for i, (path, whole) in enumerate(zip(paths, wholes, strict=True)):
+        flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+        damaged = {"flipped": flipped, "torn": whole[:-100], "empty": b"", "text": b"hello", "json": b"[]\n"}
+        path.write_bytes(damaged.get(how, wholes[i - 1]))
+    del generated[:]
+    assert_close(convc.compile(network())(X), want, tolerance=(0.0, 0.0))
+    assert len(generated) == kernels
+    assert [p.read_bytes() for p in paths] == wholes
+
+
+def test_an_error_loses_nothing(folder: Path, generated: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled before another kernel failed is kept."""
+    original: Callable[..., Any] = codegen.generate
+
+    def failing(lowered: Any, target: Any) -> Any:
+        if any("abs" in str(name) for name in lowered.functions):
+            raise RuntimeError("no such instruction")
+        return original(lowered, target)
+
+    monkeypatch.setattr(codegen, "generate", failing)
+    with raises(convc.CompileError, "could not be compiled", "no such instruction"):
+        convc.compile(network(last=Abs()))
+    monkeypatch.undo()
+    monkeypatch.setenv("CONVC_CACHE", str(folder.parent))
+    assert list(folder.glob("*.o"))
+
+
+def test_a_file_says_all(folder: Path) -> None:
+    kernel = Compiled("convc_k", "rule", 12, 34, True, b"code\nof it")
+    assert Compiled.of(b"".join(kernel.file()), "convc_k") == kernel
+    assert Compiled.of(b"".join(kernel.file()), "convc_other") is None
+
+
+def test_hostile_names_of_kernels_are_symbols(folder: Path) -> None:
+    """The symbols of an artifact are those of its plan."""
+    model = convc.compile(network())
+    calls = model.plan.calls  # type: ignore[attr-defined]
+    assert all(c.kernel.isidentifier() and c.kernel.startswith("convc_") for c in calls)
+    assert {base for c in calls for base, _ in c.arguments} == set(range(Base.PORTS + 2)) - {0}
+
+
+def test_files_are_as_others_are(folder: Path) -> None:
+    """Other users may read the files of the cache as the umask says."""
+    convc.compile(network())
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {p.stat().st_mode & 0o777 for p in folder.glob("*.o")} == {0o666 & ~umask}
