@@ -41,7 +41,7 @@ from .processors import available_processors
 
 _MARK = b"convc-artifact-"
 """The beginning of the magic of every format version."""
-FORMAT = 5
+FORMAT = 6
 """The format version that is written and read."""
 MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
