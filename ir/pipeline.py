@@ -19,6 +19,7 @@ from .passes.loops import empty_bodies, fill_bodies, hoist, unroll, with_bodies
 from .passes.materialize import materialize_outputs
 from .passes.move_channels import move_channels
 from .passes.recognise_activations import recognise_activations
+from .passes.recognise_variance import recognise_variance
 from .passes.separate_counts import separate_counts
 from .passes.share import share
 from .text import print_graph
@@ -89,6 +90,7 @@ SIMPLIFY = (
     Pass("separate_counts", separate_counts),
     Pass("fold_constants", fold_constants),
     Pass("recognise_activations", recognise_activations),
+    Pass("recognise_variance", recognise_variance),
     Pass("fold_scale", fold_scale),
     Pass("share", share),
     Pass("move_channels", move_channels),

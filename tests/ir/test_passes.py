@@ -19,8 +19,11 @@ from convc import nn
 from convc.backends.cpu.layouts import Blocks
 from convc.backends.cpu.machine import Machine
 from convc.backends.cpu.passes.choose_algorithms import choose_algorithms
+from convc.ir.builder import Builder
 from convc.ir.graph import Constant, Graph, Value
 from convc.ir.op import f32
+from convc.ir.ops.binary import Mul, Sub
+from convc.ir.ops.reduce import ReduceMean
 from convc.ir.passes.assign_layouts import assign_layouts
 from convc.ir.passes.fold_constants import fold_constants
 from convc.ir.passes.fold_scale import fold_scale
@@ -29,6 +32,7 @@ from convc.ir.passes.materialize import materialize_outputs
 from convc.ir.passes.move_channels import move_channels
 from convc.ir.passes.pack_dense import pack_dense
 from convc.ir.passes.recognise_activations import recognise_activations
+from convc.ir.passes.recognise_variance import recognise_variance
 from convc.ir.passes.share import share
 from convc.ir.rewrite import Report
 from convc.ir.text import print_graph
@@ -167,6 +171,41 @@ def test_recognise_activations_says_why_not() -> None:
     report = Report()
     recognise_activations(scalars("s = sigmoid(%x); p = mul(%x, %s); y = add(%p, %s)"), report)
     assert str(report) == "SiluOfSigmoid at 'p': 's' is used outside the match"
+
+
+MEANS = "e = reduce_mean(%s) {axes=[]}; m = reduce_mean(%x) {axes=[]}; p = "
+VARIANCES = [
+    ("s = mul(%x, %x); " + MEANS + "mul(%m, %m); y = sub(%e, %p)", True),
+    ("s = pow(%x, 2.0); " + MEANS + "pow(%m, 2.0); y = sub(%e, %p)", True),
+    ("s = mul(%q, %q); " + MEANS + "mul(%m, %m); y = sub(%e, %p)", False),
+    ("s = mul(%x, %q); " + MEANS + "mul(%m, %m); y = sub(%e, %p)", False),
+    ("s = pow(%x, 3.0); " + MEANS + "mul(%m, %m); y = sub(%e, %p)", False),
+    ("s = mul(%x, %x); " + MEANS + "mul(%m, %e); y = sub(%e, %p)", False),
+    ("s = mul(%x, %x); " + MEANS + "mul(%m, %m); y = sub(%p, %e)", False),
+]
+
+
+@pytest.mark.parametrize(("text", "fires"), VARIANCES)
+def test_recognise_variance(text: str, fires: bool) -> None:
+    g = scalars(text)
+    made = recognise_variance(g)
+    verify(made)
+    assert (ops(made) == ["reduce_mean", "sub", "mul", "reduce_mean"]) == fires
+    x = np.array([-3.5, -0.3, 0.7, 2], np.float32)
+    (exact,) = run_onnxruntime(convc.to_onnx(g), {"x": x, "q": x + 1})
+    assert_close(np.asarray(convc.compile(made)(x, x + 1)), exact, text)
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_a_variance_far_from_zero_keeps_its_digits(keepdims: bool) -> None:
+    b = Builder("variance")
+    x = b.input("x", f32[2, 3, 641])
+    mean = ReduceMean((2,), keepdims=keepdims)
+    whole, part = b.emit(mean, b.emit(Mul(), x, x)), b.emit(mean, x)
+    g = b.finish([b.emit(Sub(), whole, b.emit(Mul(), part, part))])
+    data = (4096 + np.random.default_rng(0).standard_normal((2, 3, 641))).astype(np.float32)
+    want = data.astype(np.float64).var(2, keepdims=keepdims).astype(np.float32)
+    assert_close(convc.compile(g)(data), want)
 
 
 def test_share_keeps_equal_nodes_and_constants_once() -> None:
