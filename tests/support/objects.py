@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from convc.backends.cpu.pool import ir_module
+from convc.backends.cpu.carried import ir_module
 from convc.backends.cpu.target import parse_target
 
 TARGETS = {"x86_64": "x86-64-v2", "aarch64": "aarch64"}
