@@ -1,22 +1,33 @@
 """Code generation for CPUs: from a graph to machine code and a plan.
 
-Each distinct group becomes a kernel (``compiled.py``). The plan says which kernels a call runs, and where their
+Each distinct group becomes a kernel, which is found in the cache on disk (``compiled.py``) or else compiled
+(``codegen.py``) and kept there. A kernel is an object file with one C function, whose name holds a hash of all that
+determines the kernel but the compiler. It refers to nothing of the network that it was compiled for, so all networks
+share it. When all kernels are found, TVM is not loaded.
+
+The plan says which kernels a call runs, and where their
 arguments are (``planning.py``). Kernels that run on constants alone run once, at load. The weights are not part of the
 code.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convc.ir.graph import Graph
 from convc.runtime.cpu.plan import Plan
 
-from ..kernels import Kernel, distinct
+from ..group import Group
+from ..identity import foreign_ops
+from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
 from .carried import SOURCES, carried
-from .compiled import kernels
+from .compiled import Compiled, find, keep
 from .cost import kernel_cycles
 from .machine_code import MachineCode
 from .planning import Calls
@@ -45,10 +56,39 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     found = distinct(graph)
     groups = [d for d in found if d.loop is None]
     parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
-    made = kernels(groups, target, parallel, store)
+    made = _kernels(groups, target, parallel, store)
     plan, network = Calls({n: made[d.name] for d in groups for n in d.nodes}).plan(graph)
     sources = [name for name in SOURCES if plan.parallel or name != "pool"]
     objects = [*(k.code for k in made.values()), *(carried(name, target, store) for name in sources)]
     rules = {d.name: "loop" if d.loop is not None else made[d.name].rule for d in found}
     records = tuple(d.kernel(rules[d.name]) for d in found)
     return Built(MachineCode(objects, target), plan, records, tuple(n.output.name for n in network.run))
+
+
+def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: Store | None) -> dict[str, Compiled]:
+    """The kernels of distinct groups, by the groups' names. With ``parallel``, large ones share out their loops.
+
+    Raises ``CompileError`` that names a node.
+    """
+    shared = {d.name: parallel and kernel_cycles(d.group, target.machine) > target.launch_cycles for d in found}
+    symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
+    there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
+    if len(there) == len(found):
+        return there
+    from .codegen import made
+
+    new: dict[str, Compiled] = {}
+    try:
+        for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
+            new[name] = kernel
+    finally:  # what was made before an error or an interrupt need not be made again
+        keep(store, new.values())
+    return there | new
+
+
+def symbol_of(group: Group, target: Target, shared: bool) -> str:
+    """The name of the function of a group's kernel: readable, and with a hash of what determines the kernel."""
+    machine = [target.mcpu, target.triple, target.threads, target.without, sorted(target.features)]
+    text = json.dumps([group.key, machine, shared, foreign_ops(group.body)])
+    readable = re.sub(r"\W", "_", group.name, flags=re.ASCII)[:40]
+    return f"convc_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"

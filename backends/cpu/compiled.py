@@ -1,25 +1,15 @@
-"""Compiled kernels, which are found in the cache on disk or else compiled and kept there.
-
-A kernel is an object file with one C function (``lower.py``), whose name holds a hash of all that determines the kernel
-but the compiler. It refers to nothing of the network that it was compiled for, so all networks share it. When all
-kernels are found, TVM is not loaded.
-"""
+"""Compiled kernels, and where they are kept in the cache on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
-from ..group import Group
-from ..identity import compiler, foreign_ops
-from ..kernels import Distinct
+from ..identity import compiler
 from ..store import Store
-from .cost import kernel_cycles
 from .facts import facts
-from .target import Target
 
 
 @dataclass(frozen=True)
@@ -70,32 +60,3 @@ def keep(store: Store | None, kernels: Iterable[Compiled]) -> None:
 
 def _file(symbol: str) -> str:
     return f"{symbol}-{hashlib.sha256(compiler().encode()).hexdigest()[:16]}.o"
-
-
-def kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: Store | None) -> dict[str, Compiled]:
-    """The kernels of distinct groups, by the groups' names. With ``parallel``, large ones share out their loops.
-
-    Raises ``CompileError`` that names a node.
-    """
-    shared = {d.name: parallel and kernel_cycles(d.group, target.machine) > target.launch_cycles for d in found}
-    symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
-    there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
-    if len(there) == len(found):
-        return there
-    from .codegen import made
-
-    new: dict[str, Compiled] = {}
-    try:
-        for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
-            new[name] = kernel
-    finally:  # what was made before an error or an interrupt need not be made again
-        keep(store, new.values())
-    return there | new
-
-
-def symbol_of(group: Group, target: Target, shared: bool) -> str:
-    """The name of the function of a group's kernel: readable, and with a hash of what determines the kernel."""
-    machine = [target.mcpu, target.triple, target.threads, target.without, sorted(target.features)]
-    text = json.dumps([group.key, machine, shared, foreign_ops(group.body)])
-    readable = re.sub(r"\W", "_", group.name, flags=re.ASCII)[:40]
-    return f"convc_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -9,7 +9,6 @@ from typing import Any
 from convc.ir.errors import ArtifactError
 from convc.runtime.cpu.code import Function, Library
 from convc.runtime.files import temporary_folder
-from convc.runtime.interrupts import interrupts_kept
 
 from .elf.link import link
 from .target import Target
@@ -49,7 +48,7 @@ def object_of(module: Any) -> bytes:
     Raises ``ArtifactError`` when LLVM has no folder to write it to.
     """
     try:
-        with temporary_folder() as folder, interrupts_kept():
+        with temporary_folder() as folder:
             path = folder / "kernel.o"
             module.write_to_file(str(path))
             return path.read_bytes()

@@ -39,7 +39,11 @@ def test_an_interrupt_of_compiling_stays_one(size: Any, tmp_path: Path, monkeypa
 def test_an_interrupt_of_saving_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [3]})
     model = convc.compile(path)
-    monkeypatch.setattr("convc.backends.cpu.machine_code.MachineCode.library", property(interrupted))
+
+    def interrupt(_: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convc.backends.cpu.machine_code.MachineCode.library", property(interrupt))
     with pytest.raises(KeyboardInterrupt):
         model.save(tmp_path / "m.convc")
     assert not (tmp_path / "m.convc").exists()
