@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
+
+from .guards import found
 
 
 def find_block(sch: Any, name: str) -> Any:
@@ -55,15 +58,31 @@ def inline_cheap(sch: Any, *, repeat: bool = True) -> None:
     """Inline the blocks without a reduction where that repeats little work.
 
     These are blocks that have one pointwise reader, and blocks that only move data. Without ``repeat``, a block is
-    inlined into a reader of more elements only if it just moves data.
+    inlined into a reader of more elements only if it just moves data. A reader that would get too large by it, since it
+    reads the block's result several times, computes from memory.
     """
     for block in all_blocks(sch):
         consumers = sch.get_consumers(block)
         if not consumers or not is_pointwise(sch, block):
             continue
         pointwise = len(consumers) == 1 and is_pointwise(sch, consumers[0])
-        if moves_data(sch, block) or (pointwise and (repeat or elements(sch, block) == elements(sch, consumers[0]))):
+        cheap = pointwise and (repeat or elements(sch, block) == elements(sch, consumers[0]))
+        if (cheap or moves_data(sch, block)) and _growth(sch, block, consumers) <= LARGE:
             sch.compute_inline(block)
+
+
+LARGE = 64
+"""The operations that inlining may add to a block by copies. TVM simplifies an expression of some hundreds for minutes;
+the blocks of twenty networks for pictures add 16 at most.
+"""
+
+
+def _growth(sch: Any, block: Any, consumers: Sequence[Any]) -> int:
+    """How many calls and loads the copies of a block's value would have in one of its consumers, besides the first."""
+    b = sch.get(block)
+    result = b.writes[0].source
+    reads = [sum(load.source.same_as(result) for load in found(sch.get(c).body, tvm.ir.TensorLoad)) for c in consumers]
+    return (max(reads) - 1) * sum(len(found(b.body.value, kind)) for kind in (tvm.ir.TensorLoad, tvm.ir.Call))
 
 
 def elements(sch: Any, block: Any) -> int:

@@ -31,7 +31,7 @@ def keep_nans(element: Any) -> Any:
     """
     element = tvm_ffi.structural_map(element, (tirx.Sub, _difference))
     element = tvm_ffi.structural_map(element, (tirx.EQ, _equality))
-    if str(element.ty.dtype) == "bool" and any(_of_floats(e) for e in _found(element, COMPARISONS)):
+    if str(element.ty.dtype) == "bool" and any(_of_floats(e) for e in found(element, COMPARISONS)):
         return tirx.NE(element.astype("int8"), tirx.const(0, "int8"))
     return element
 
@@ -65,15 +65,14 @@ def _guarded(select: Any) -> Any:
 
 def _is_unsafe(select: Any) -> bool:
     """Whether a select's condition is on positions only, and a branch has a guard that the condition may imply."""
-    if _found(select.condition, tvm.ir.TensorLoad):
+    if found(select.condition, tvm.ir.TensorLoad):
         return False  # a condition on data implies nothing about positions
-    calls = [c for branch in (select.true_value, select.false_value) for c in _found(branch, Call)]
+    calls = [c for branch in (select.true_value, select.false_value) for c in found(branch, Call)]
     return any(getattr(c.op, "name", "").endswith("if_then_else") for c in calls)
 
 
-def _found(expr: Any, kind: Any) -> list[Any]:
-    """The parts of an expression of this kind."""
-
-    found: list[Any] = []
-    tvm_ffi.structural_walk(expr, (kind, found.append), order="pre")
-    return found
+def found(expr: Any, kind: Any) -> list[Any]:
+    """The parts of an expression or a statement of this kind."""
+    parts: list[Any] = []
+    tvm_ffi.structural_walk(expr, (kind, parts.append), order="pre")
+    return parts

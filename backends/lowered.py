@@ -14,13 +14,13 @@ from tvm import s_tir, te, tirx, topi
 from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError, ConvcError, plural
 from convc.ir.graph import Constant, Node, Value
-from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.lowering import WIDE, Operand, TensorExpressions
 from convc.ir.op import from_outside
 from convc.ir.types import TensorType
 
-from . import intrinsics as _  # noqa: F401  registers what ops call
 from .group import Group
 from .guards import keep_nans
+from .intrinsics import opaque
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
@@ -57,7 +57,8 @@ class Immediate(Operand):
     value: float | int | bool = 0
 
     def __call__(self, *index: Any) -> Any:
-        return tirx.const(self.value, self.type.tvm_dtype)
+        number = tirx.const(self.value, self.type.tvm_dtype)
+        return opaque(number) if self.type.tvm_dtype in WIDE else number
 
 
 def _number(constant: Constant) -> float | int | bool:

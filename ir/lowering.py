@@ -5,11 +5,15 @@ This file knows TVM only by the modules that are handed in, so that ``ir`` can b
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .types import TensorType
+
+WIDE = ("int32", "int64", "uint32", "uint64")
+"""The integers that TVM and LLVM take never to overflow."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,15 @@ class TensorExpressions:
     def intrinsic(self, name: str, *xs: Any, dtype: str = "float32") -> Any:
         """A call of a scalar function that the backend implements in vector instructions: see ``ops/_math.py``."""
         return self.tirx.call_intrin(dtype, f"convc.{name}", *xs)
+
+    def wrapping(self, name: str, a: Any, b: Any) -> Any:
+        """The sum (``add``), difference (``sub``) or product (``mul``) of elements of data; integers wrap around.
+
+        The operators are for indices: TVM and LLVM take wide integers that they combine never to overflow.
+        """
+        if self.dtype(a) in WIDE:
+            return self.intrinsic(f"wrap_{name}", a, b, dtype=self.dtype(a))
+        return {"add": operator.add, "sub": operator.sub, "mul": operator.mul}[name](a, b)
 
     def compute(
         self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False

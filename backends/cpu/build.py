@@ -28,7 +28,7 @@ from ..network import check_sizes
 from ..store import Store
 from .carried import SOURCES, carried
 from .compiled import Compiled, find, keep
-from .cost import kernel_cycles
+from .cost import is_worth_sharing, kernel_cycles
 from .machine_code import MachineCode
 from .planning import Calls
 from .target import Target
@@ -70,7 +70,7 @@ def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: S
 
     Raises ``CompileError`` that names a node.
     """
-    shared = {d.name: parallel and kernel_cycles(d.group, target.machine) > target.launch_cycles for d in found}
+    shared = {d.name: parallel and is_worth_sharing(d.group, target) for d in found}
     symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
     there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
     if len(there) == len(found):

@@ -17,6 +17,7 @@ from convc.runtime.processors import available_processors
 from ..group import Group
 from ..kernels import Distinct, ask
 from .compiled import Compiled
+from .cost import is_worth_sharing
 from .lower import Lowered, generate, lower
 from .machine_code import object_of
 from .rules import RULES
@@ -53,13 +54,13 @@ def _generated(lowered: Lowered, target: Target) -> bytes:
     return object_of(generate(lowered, target))
 
 
-def schedule(group: Group, target: Target, shared: bool = True) -> tuple[Any, str]:
+def schedule(group: Group, target: Target, shared: bool | None = None) -> tuple[Any, str]:
     """The scheduled function of a group, and the name of the rule that made it.
 
-    With ``shared``, its loops may be shared out among threads.
+    ``shared`` tells whether its loops are shared out among threads, by default where that is worth it.
     """
     func, rule = ask(RULES, group, target)
-    return func if shared else sequential(func), rule
+    return func if (is_worth_sharing(group, target) if shared is None else shared) else sequential(func), rule
 
 
 def sequential(func: Any) -> Any:

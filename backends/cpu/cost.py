@@ -18,6 +18,7 @@ from convc.ir.types import TensorType
 
 from ..group import Group
 from .machine import Machine
+from .target import Target
 from .tiles import CACHE_PARTS, idle, tile_size, tile_worth
 
 DIRECT_EFFICIENCY = 0.93
@@ -195,6 +196,11 @@ def winograd_candidates(node: Node) -> list[WinogradConv]:
     most = MOST_POINTS_2D if min(window) > 1 else MOST_POINTS_1D
     sizes = [(1,) if r == 1 else [m for m in OUTPUT_TILES if m + r - 1 <= most] for r in window]
     return [WinogradConv((h, w), kernel, strides, pads) for h in sizes[0] for w in sizes[1]]
+
+
+def is_worth_sharing(group: Group, target: Target) -> bool:
+    """Whether a kernel is large enough to share out its loops among threads."""
+    return kernel_cycles(group, target.machine) > target.launch_cycles
 
 
 def kernel_cycles(group: Group, machine: Machine) -> float:

@@ -80,7 +80,7 @@ class Add(Variadic):
     name = "add"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return xs[0] + xs[1]
+        return k.wrapping("add", *xs)
 
 
 @onnx_op("Sub", read=import_binary, folds=True)
@@ -91,7 +91,7 @@ class Sub(Binary):
     name = "sub"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return xs[0] - xs[1]
+        return k.wrapping("sub", *xs)
 
 
 @onnx_op("Mul", read=import_binary, folds=True)
@@ -102,7 +102,7 @@ class Mul(Binary):
     name = "mul"
 
     def scalar(self, k: TensorExpressions, *xs: Any) -> Any:
-        return multiplied(k, *xs) if _is_float(k, xs[0]) else xs[0] * xs[1]
+        return multiplied(k, *xs) if _is_float(k, xs[0]) else k.wrapping("mul", *xs)
 
 
 @onnx_op("Div", read=import_binary, folds=True)

@@ -48,7 +48,8 @@ class ConvBytes(Conv):
             total: Any = 0
             for j in range(4):
                 c = k.tirx.min(rc * 4 + j, x.shape[1] - 1)  # beyond the last channel the weight is 0
-                total += padded(n, c, *at).astype("int32") * ((four << (24 - 8 * j)) >> 24)
+                byte = (((four >> (8 * j)) & 255) ^ 128) - 128  # a left shift of an immediate could overflow
+                total += padded(n, c, *at).astype("int32") * byte
             return k.te.sum(total, axis=[rc, *rk])
 
         return k.compute(outs[0], element, "conv")

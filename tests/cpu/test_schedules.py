@@ -35,7 +35,9 @@ from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
 from convc.backends.group import Group
 from convc.ir.builder import Builder
-from convc.ir.op import f32
+from convc.ir.op import REGISTRY, f32
+from convc.ir.ops.binary import Mul
+from convc.ir.ops.clip import Clip
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
@@ -331,3 +333,17 @@ def test_a_part_of_a_loop_knows_its_range() -> None:
     data = rng.standard_normal((1, 12, 31, 31))
     shared, alone = (compiled_for(graph, threads=threads)(data) for threads in (2, 1))
     np.testing.assert_array_equal(shared, alone)
+
+
+def test_copies_of_a_large_expression_are_not_inlined() -> None:
+    """TVM took minutes to simplify 40 selections in each copy that Clip makes of its operand."""
+    b = Builder("copies")
+    x = b.input("x", TensorType("f64", (1, 31, 14)))
+    y = b.emit(Mul(), x, b.constant(np.array(1.5)))
+    many = b.emit(Concat(axis=1), y, x, x, y)
+    more = b.emit(Concat(axis=1), many, many, many, y)
+    graph = b.finish([b.emit(REGISTRY["acos"](), b.emit(Clip(low=-0.875, high=0.875), more))])
+    data = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 31, 14))
+    parts = [1.5 * data, data, data, 1.5 * data]
+    want = np.arccos(np.clip(np.concatenate([*parts * 3, 1.5 * data], 1), -0.875, 0.875))
+    assert_close(compiled_for(graph)(data), want)

@@ -21,7 +21,8 @@ HASWELL = Target("haswell", "x86_64-unknown-linux-gnu")
 SKYLAKE = Target("skylake-avx512", "x86_64-unknown-linux-gnu")
 NEOVERSE = Target("neoverse-n1", "aarch64-unknown-linux-gnu")
 MULTIPLY_ADD = {HASWELL: r"vfmadd\w*\s.*%ymm", SKYLAKE: r"vfmadd\w*\s.*%zmm", NEOVERSE: r"fmla\s+v\d+\.4s"}
-SPILLED = re.compile(r"(%[xyz]mm\d+|\b[qvz]\d+).*(\(%rsp|\(%rbp|\[sp\b)|(\(%rsp|\(%rbp|\[sp\b).*%[xyz]mm")
+STACK = r"(\(%rsp|-\d+\(%rbp|\[sp\b)"  # %rbp alone may hold any address
+SPILLED = re.compile(rf"(%[xyz]mm\d+|\b[qvz]\d+).*{STACK}|{STACK}.*%[xyz]mm")
 """Matches the move of a vector register to or from the stack."""
 
 

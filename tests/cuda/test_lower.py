@@ -20,6 +20,7 @@ from convc.backends.cuda.gpu import GPUS
 from convc.backends.cuda.launch import Launch
 from convc.backends.cuda.lower import lower
 from convc.backends.group import Group
+from convc.backends.lowered import lowered
 from convc.ir.builder import Builder
 from convc.ir.dtypes import numpy_dtype
 from convc.ir.op import Op, f32
@@ -40,7 +41,7 @@ def schedule_of(*ops: Op, type: TensorType) -> Any:
     value = b.input("x", type)
     for op in ops:
         value = b.emit(op, value)
-    return Group(b.finish([value], ["y"])).lower().schedule()
+    return lowered(Group(b.finish([value], ["y"]))).schedule()
 
 
 def bind(sch: Any, block: Any, lanes: int = 1) -> None:

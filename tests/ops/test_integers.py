@@ -5,6 +5,7 @@ The products agree with ONNX Runtime's in every bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,12 @@ from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.profile import assembly
 from convc.backends.cpu.target import Target, host_target, parse_target
 from convc.backends.group import Group
+from convc.ir.builder import Builder
 from convc.ir.graph import Graph
+from convc.ir.op import Op
+from convc.ir.ops.binary import Add, Mul, Sub
 from convc.ir.ops.conv_bytes import ConvBytes
+from convc.ir.types import type_of
 
 DOTS = Machine(lanes=16, registers=32, cache_bytes=1 << 20, dot4=True)
 NO_DOTS = Machine(lanes=8, registers=16, cache_bytes=1 << 20)
@@ -371,3 +376,28 @@ def test_nothing_to_sum(target: str, images: int, channels: int) -> None:
     )
     got = convc.compile(m, target=target)(np.zeros((images, channels, 5, 5), np.uint8))
     np.testing.assert_array_equal(got, np.zeros((images, 4, 3, 3), np.int32))
+
+
+WIDE = {np.int32: 1 << 31, np.int64: 1 << 63, np.uint32: 1 << 32, np.uint64: 1 << 64}
+"""The wide integers, with the number of values above zero."""
+
+
+@pytest.mark.parametrize("second", [Add, Sub, Mul], ids=lambda op: op.name)
+@pytest.mark.parametrize("first", [Add, Sub, Mul], ids=lambda op: op.name)
+@pytest.mark.parametrize("dtype", WIDE, ids=lambda d: d.__name__)
+def test_overflow_wraps_around(dtype: type[np.integer], first: type[Op], second: type[Op]) -> None:
+    """TVM and LLVM must not compute with the constants as if no result left the dtype."""
+    functions: dict[type[Op], Callable[..., np.ndarray]] = {Add: np.add, Sub: np.subtract, Mul: np.multiply}
+    x = np.array([1, 2, 3, 5, 8, 13, 21], dtype)
+    b = Builder("wraps")
+    outputs, wants = [], []
+    value = b.input("x", type_of(x))
+    for factor in (WIDE[dtype] - 1, WIDE[dtype] // 2 + 3, 100_000):
+        c = np.array(factor, dtype)
+        y = b.emit(second(), b.emit(first(), value, b.constant(c)), b.constant(c))
+        outputs.append(y)
+        with np.errstate(over="ignore"):
+            wants.append(functions[second](functions[first](x, c), c))
+    got = convc.compile(b.finish(outputs), cache=False)(x)
+    for made, want in zip(got, wants, strict=True):
+        np.testing.assert_array_equal(made, want)
