@@ -81,8 +81,9 @@ def _growth(sch: Any, block: Any, consumers: Sequence[Any]) -> int:
     """How many calls and loads the copies of a block's value would have in one of its consumers, besides the first."""
     b = sch.get(block)
     result = b.writes[0].source
-    reads = [sum(load.source.same_as(result) for load in found(sch.get(c).body, tvm.ir.TensorLoad)) for c in consumers]
-    return (max(reads) - 1) * sum(len(found(b.body.value, kind)) for kind in (tvm.ir.TensorLoad, tvm.ir.Call))
+    loads = [found(sch.get(c).body, tvm.ir.TensorLoad) for c in consumers]
+    reads = max(sum(bool(load.source.same_as(result)) for load in some) for some in loads)
+    return (reads - 1) * sum(len(found(b.body.value, kind)) for kind in (tvm.ir.TensorLoad, tvm.ir.Call))
 
 
 def elements(sch: Any, block: Any) -> int:
