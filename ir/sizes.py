@@ -185,7 +185,7 @@ class Size:
     __int__ = __index__
 
     def __bool__(self) -> bool:
-        return not equal(self, 0)
+        return at_least(self, 1) if self.bounds[0] >= 0 else not equal(self, 0)
 
     def __neg__(self) -> Dim:
         return self * -1
@@ -484,11 +484,35 @@ decider: ContextVar[Decider | None] = ContextVar("decider", default=None)
 
 def at_least(a: Dim, b: Dim) -> bool:
     """Whether ``a >= b``, by what is known, else as it is for typical sizes, which is then assumed."""
-    difference = a - b
+    difference = _undivided(a - b)
     low, high = bounds(difference)
     if low >= 0 or high < 0 or not isinstance(difference, Size):
         return low >= 0
     return _answer((difference, ">="), (_size(-difference - 1), ">="), typical(difference) >= 0)
+
+
+def _undivided(size: Dim) -> Dim:
+    """A size that is at least 0 where ``size`` is, without a common factor, and without a quotient that is its only
+    term beside a constant.
+
+    ``g*x + c >= 0`` means ``x + c//g >= 0``, ``x//d + c >= 0`` means ``x + c*d >= 0``, and ``c - x//d >= 0`` means
+    ``c*d + d - 1 - x >= 0``.
+    """
+    if not isinstance(size, Size):
+        return size
+    common = math.gcd(*(c for m, c in size.terms if m))
+    if common > 1:
+        return _undivided(_sum((m, c // common) for m, c in size.terms))
+    constant = sum(c for m, c in size.terms if not m)
+    (monomial, sign), *more = [t for t in size.terms if t[0]]
+    quotient = monomial[0]
+    if more or len(monomial) > 1 or abs(sign) != 1 or not isinstance(quotient, Quotient):
+        return size
+    d = quotient.denominator
+    if not isinstance(d, int):
+        return size
+    ahead = constant * d + (d - 1 if sign < 0 else 0)
+    return _undivided(quotient.numerator * sign + ahead)
 
 
 def equal(a: Dim, b: Dim) -> bool:

@@ -87,8 +87,11 @@ def test_a_comparison_is_decided_by_bounds_or_assumed_as_it_is_for_typical_sizes
         assert h >= 7
         assert h >= 5
         assert h + w >= 6  # since w >= 0
+        assert (h + 1) // 2 >= 4
+        assert h // 4 < 100
+        assert 6 * (h // 4) < 600
         assert bool(n)
-    assert [str(a) for a in made.made] == ["h >= 7", "n != 0"]
+    assert [str(a) for a in made.made] == ["h >= 7", "399 >= h", "n >= 1"]
     assert set(made.made.values()) == {"here"}
 
 
