@@ -39,6 +39,8 @@ def test_more_values(seed: int) -> None:
 class Careless(Op):
     """``x`` at an index that is not checked."""
 
+    name = "careless"
+
     def infer(self, *types: TensorType) -> TensorType:
         return TensorType("f32", (1,))
 

@@ -152,11 +152,11 @@ def test_an_interrupted_call_leaves_a_model_that_works(artifact: Path) -> None:
 STAGES = [
     "convc.onnx.importer.verify",
     "convc.ir.pipeline.verify",
-    "convc.backends.cpu.build.schedule",
-    "convc.backends.cpu.build.lower",
-    "convc.backends.cpu.build.generate",
+    "convc.backends.cpu.codegen.schedule",
+    "convc.backends.cpu.codegen.lower",
+    "convc.backends.cpu.planning.Network",
     "convc.runtime.cpu.model.Program",
-    "convc.backends.cpu.elf.link.link",
+    "convc.backends.cpu.machine_code.link",
     "convc.runtime.files.os.fdopen",
 ]
 

@@ -20,6 +20,7 @@ from convc.ir.op import Op
 from convc.ir.types import TensorType
 from convc.runtime.cpu.host import family_of
 from convc.runtime.cpu.model import CpuModel
+from convc.runtime.cpu.plan import Base
 
 from .guard import POISON, Guarded
 
@@ -64,9 +65,9 @@ class Trial:
         space = self._program._new_space()
         plan = self.model.plan
         workspace = Guarded(plan.workspace + plan.part, at_end, poison)
-        for i, g in enumerate((*inputs, *outputs)):
-            space.arguments[i] = g.address
-        space.arguments[len(space.arguments) - 1] = workspace.address
+        for i, g in enumerate((*inputs, *outputs), Base.PORTS):
+            space.bases[i] = g.address
+        space.bases[Base.WORKSPACE] = workspace.address
         context = (ctypes.c_int64 * len(space.context))(*space.context)
         context[PARTS] = workspace.address + plan.workspace
         addresses = (ctypes.addressof(space.arguments), ctypes.addressof(context))
@@ -82,7 +83,7 @@ class Trial:
                 g.fill()
             if place.workspace.bytes.size <= SMALL or number % 64 == 0:
                 place.workspace.fill()
-            self._program._main(*place.addresses)
+            self._program._run_calls(*place.addresses)
             assert all(g.intact() for g in (*place.inputs, *place.outputs, place.workspace)), (
                 "it writes beyond its arrays"
             )
