@@ -5,9 +5,8 @@ Each distinct group becomes a kernel, which is found in the cache on disk (``com
 determines the kernel but the compiler. It refers to nothing of the network that it was compiled for, so all networks
 share it. When all kernels are found, TVM is not loaded.
 
-The plan says which kernels a call runs, and where their
-arguments are (``planning.py``). Kernels that run on constants alone run once, at load. The weights are not part of the
-code.
+The plan says which kernels a call runs, and where their arguments are (``planning.py``). Kernels that run on constants
+alone run once, at load. The weights are not part of the code.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: S
             new[name] = kernel
     finally:  # what was made before an error or an interrupt need not be made again
         keep(store, new.values())
-    return there | new
+    return {d.name: there.get(d.name) or new[d.name] for d in found}  # in one order, whatever the cache had
 
 
 def symbol_of(group: Group, target: Target, shared: bool) -> str:

@@ -134,6 +134,15 @@ def test_an_error_loses_nothing(folder: Path, generated: list[str], monkeypatch:
     assert list(folder.glob("*.o"))
 
 
+def test_an_artifact_is_the_same_whatever_the_cache_had(folder: Path, tmp_path: Path) -> None:
+    convc.compile(network(), cache=False).save(tmp_path / "alone")
+    kernels = [c.kernel for c in convc.compile(network()).plan.calls]  # type: ignore[attr-defined]
+    for file in folder.glob(f"{kernels[0]}-*.o"):
+        file.unlink()  # its kernel comes first, and is compiled last now
+    convc.compile(network()).save(tmp_path / "mixed")
+    assert (tmp_path / "mixed").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
 def test_a_file_says_all(folder: Path) -> None:
     kernel = Compiled("convc_k", "rule", 12, 34, True, b"code\nof it")
     assert Compiled.of(b"".join(kernel.file()), "convc_k") == kernel
