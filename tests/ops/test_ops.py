@@ -10,7 +10,7 @@ from support.oracles import case_graph, expected, run_reference
 from support.tolerances import assert_close
 
 import convc
-from convc.ir.op import REGISTRY, Case
+from convc.ir.op import REGISTRY, Case, from_outside
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
@@ -19,7 +19,8 @@ WITHOUT_CASES = {"conv_bytes", "fused", "known_sizes", "range", "relayout", "tri
 
 
 def test_every_op_has_cases() -> None:
-    assert {name for name, cls in REGISTRY.items() if not list(cls.cases())} == WITHOUT_CASES
+    own = {name: cls for name, cls in REGISTRY.items() if not from_outside(cls)}  # other tests define ops too
+    assert {name for name, cls in own.items() if not list(cls.cases())} == WITHOUT_CASES
 
 
 @pytest.mark.parametrize("case", CASES)
