@@ -5,6 +5,7 @@ LLVM generates kernels on all processors, while the calling thread schedules and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -33,14 +34,21 @@ def made(
     Raises ``CompileError`` that names a node.
     """
     pool = ThreadPoolExecutor(available_processors(), "convc-compile")
+    waiting: deque[tuple[Distinct, str, Lowered, Future[bytes]]] = deque()
+
+    def first() -> tuple[str, Compiled]:
+        d, rule, lowered, future = waiting.popleft()
+        code = d.attempt(lambda _: future.result())
+        return d.name, Compiled(symbols[d.name], rule, lowered.scratch, lowered.part, lowered.parallel, code)
+
     try:
-        waiting: list[tuple[Distinct, str, Lowered, Future[bytes]]] = []
         for d in found:
             lowered, rule = d.attempt(lambda group, d=d: _lowered(group, symbols[d.name], target, shared[d.name]))  # type: ignore[misc]
             waiting.append((d, rule, lowered, pool.submit(_generated, lowered, target)))
-        for d, rule, lowered, future in waiting:
-            code = d.attempt(lambda _, future=future: future.result())  # type: ignore[misc]
-            yield d.name, Compiled(symbols[d.name], rule, lowered.scratch, lowered.part, lowered.parallel, code)
+            while waiting and waiting[0][3].done():  # so that an error in a later one does not lose it
+                yield first()
+        while waiting:
+            yield first()
     finally:
         pool.shutdown(cancel_futures=True)
 

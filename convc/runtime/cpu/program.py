@@ -95,7 +95,7 @@ class Program:
 
 
 Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
-"""Makes the context of a call (``backends/cpu/lower.py``), given the address of the memory for parallel loops."""
+"""Makes the context of a call (``backends/cpu/abi.py``), given the address of the memory for parallel loops."""
 
 
 class Space:
