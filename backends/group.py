@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from convc.ir.graph import Graph, Node, Value
+from convc.ir.op import REGISTRY
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
 from convc.ir.text import print_graph
@@ -44,8 +45,13 @@ class Group:
 
     @cached_property
     def key(self) -> str:
-        """The text of the group, equal for kernels that compute the same."""
-        return print_graph(self.body)
+        """The text of the group, equal for kernels that compute the same.
+
+        A class of ops whose name another class has taken, as when a cell of a notebook runs twice, is told apart by its
+        identity in this process.
+        """
+        replaced = [str(id(type(op))) for op in self.body.all_ops() if REGISTRY.get(op.name) is not type(op)]
+        return " ".join([print_graph(self.body), *replaced])
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from support.malformed import info, model, node, raises
 import convc
 from convc import CompileError, ConvcError, GraphError, ShapeError, UnsupportedOpError, nn
 from convc.ir import onnx_io
+from convc.ir.builder import Builder
 from convc.ir.op import REGISTRY, Op
 from convc.ir.ops.unary import Relu
 from convc.ir.types import TensorType
@@ -133,3 +134,15 @@ def test_a_class_that_is_defined_again_takes_the_place_of_the_first() -> None:
 
         onnx_io.exports(other)(write)
         assert convc.compile(proto, cache=False)(ONES).tolist() == [factor] * 4
+
+
+def test_two_classes_of_one_name_in_one_network() -> None:
+    """A graph may still hold the class that was replaced, which computes what it says."""
+    b = Builder("net")
+    x = b.input("x", TensorType("f32", (4,)))
+    results = []
+    for factor in (2.0, 3.0):
+        scaled = own(compute=lambda op, k, xs, outs, f=factor: k.compute(outs[0], lambda *i: xs[0](*i) * f))
+        results.append(b.emit(scaled(), x))
+    model = convc.compile(b.finish(results, ["y", "z"]), cache=False)
+    assert [y.tolist() for y in model.run({"x": ONES}).values()] == [[2.0] * 4, [3.0] * 4]
