@@ -1,18 +1,18 @@
-"""What identifies compiled code in the cache on disk: the compiler, and the ops that are not convc's own."""
+"""What determines compiled code in the cache on disk: the compiler, and nothing that is not convc's own."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import importlib.metadata
-import inspect
-import uuid
+import os
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 from convc.ir.graph import Graph
-from convc.ir.op import Op, from_outside
-from convc.version import __version__
+from convc.ir.op import from_outside
+from convc.version import LOADED, __version__
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "ml-dtypes", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime")
 """The packages, apart from convc itself, that compute weights or generate code."""
@@ -22,12 +22,50 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy", "ml-dtypes", "nvidia-cuda-
 def compiler() -> str:
     """A text that identifies this compiler: a hash of convc's source code, and the versions of the packages it uses."""
     digest = hashlib.sha256(__version__.encode())
-    for package in ("convc", "convc.ir", "convc.backends"):
-        folder = Path(import_module(package).__path__[0])
-        for file in sorted(f for f in folder.rglob("*") if f.suffix in (".py", ".ll")):
+    for package, folder in _folders():
+        for file in sorted(Path(path) for path, _ in _sources(str(folder))):
             digest.update(f"{package}/{file.relative_to(folder)}\n".encode())
             digest.update(file.read_bytes())
     return " ".join([digest.hexdigest(), *(f"{p} {_version(p)}" for p in _PACKAGES)])
+
+
+def is_current() -> bool:
+    """Whether convc's source on disk is still what this process has loaded, or will load when it needs it.
+
+    It is not once a file was edited, or another version was installed, while the process runs. Then nothing identifies
+    this compiler.
+    """
+    try:
+        return _times() == _times_at_first()
+    except OSError:  # a file was removed meanwhile
+        return False
+
+
+@functools.cache
+def _times_at_first() -> dict[str, int] | None:
+    """``_times`` when it was first asked for; ``None`` when a file had changed since convc was loaded."""
+    times = _times()
+    return times if max(os.stat(path).st_ctime_ns for path in times) <= LOADED else None
+
+
+def _times() -> dict[str, int]:
+    """When each file of convc's source was written, by its path."""
+    return {path: stat.st_mtime_ns for _, folder in _folders() for path, stat in _sources(str(folder))}
+
+
+def _folders() -> list[tuple[str, Path]]:
+    """The packages that hold convc's source, and their folders."""
+    return [(p, Path(import_module(p).__path__[0])) for p in ("convc", "convc.ir", "convc.backends")]
+
+
+def _sources(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files of convc's source in a folder and its subfolders."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _sources(entry.path)
+            elif entry.name.endswith((".py", ".ll")) and not entry.name.startswith("."):  # an editor makes such files
+                yield entry.path, entry.stat()
 
 
 def _version(package: str) -> str:
@@ -37,21 +75,10 @@ def _version(package: str) -> str:
         return "none"
 
 
-def foreign_ops(graph: Graph) -> str:
-    """A text that identifies the source of the ops of a graph that are not convc's own; empty when there are none."""
-    ops = sorted(_ops(graph), key=lambda op: op.name)
-    return "".join(f"{op.name} {_source(op)}\n" for op in ops if from_outside(op))
+def is_own(graph: Graph) -> bool:
+    """Whether all ops of a graph are convc's own.
 
-
-def _ops(graph: Graph) -> set[type[Op]]:
-    """The classes of all ops of a graph, and of the graphs among the attributes of its nodes."""
-    inner = [_ops(body) for node in graph.nodes for body in node.op.bodies()]
-    return {type(node.op) for node in graph.nodes}.union(*inner)
-
-
-def _source(op: type) -> str:
-    """What determines an op that is not convc's own: a hash of its file, or, without one, text that never recurs."""
-    try:
-        return hashlib.sha256(Path(inspect.getsourcefile(op) or "").read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return uuid.uuid4().hex
+    What another op computes may depend on anything: on other files, on variables around its class, on the environment.
+    The text of the graph does not determine its code, which is not kept on disk therefore.
+    """
+    return not any(from_outside(type(op)) for op in graph.all_ops())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from convc.backends.identity import compiler, foreign_ops
+from convc.backends.identity import compiler
 from convc.backends.store import Store
 from convc.ir.errors import ConvcError, warn
 from convc.ir.graph import Graph
@@ -74,12 +74,11 @@ def cache_key(graph: Graph, options: Mapping[str, Any]) -> str:
     """The key of a compiled model: a SHA-256 hash, in hexadecimal, of all that determines it.
 
     The hash covers the graph, whose shapes are static, the content of its constants, the options, which are
-    JSON-compatible, the compiler, and the source of ops that are not convc's own.
+    JSON-compatible, and the compiler. The ops of the graph must be convc's own (``is_own``).
     """
     digest = hashlib.sha256(f"{FORMAT}\n{compiler()}\n".encode())
     digest.update(json.dumps(options, sort_keys=True).encode())
     digest.update(f"\n{print_graph(graph)}\n{graph.output_names}\n".encode())
     for constant in graph.all_constants():
         digest.update(f"{constant.digest}\n".encode())
-    digest.update(foreign_ops(graph).encode())
     return digest.hexdigest()

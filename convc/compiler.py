@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convc.backends.backend import Backend, Options, backend_of
+from convc.backends.identity import is_own
 from convc.backends.store import store
 from convc.ir.errors import ConvcError, NotConstantError, ShapeError
 from convc.ir.graph import Graph
@@ -218,7 +219,7 @@ class Recipe:
 
     def models(self, graph: Graph, cache: bool) -> list[CompiledModel]:
         """The graph, of static shapes, compiled for each target. With ``cache`` the cache on disk is used."""
-        disk = store() if cache and self.dump_dir is None else None  # a dump needs the passes to run
+        disk = store() if cache and self.dump_dir is None and is_own(graph) else None  # a dump needs the passes to run
         models = []
         for unit in self.backend.units(self.options):
 

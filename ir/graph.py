@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -225,6 +225,13 @@ class Graph:
         """The constants of the graph and of the graphs among the attributes of its nodes."""
         inner = [c for n in self.nodes for body in n.op.bodies() for c in body.all_constants()]
         return [*self.constants.values(), *inner]
+
+    def all_ops(self) -> Iterator[Op]:
+        """The op of each node, and those of the graphs among its attributes, in order."""
+        for node in self.nodes:
+            yield node.op
+            for body in node.op.bodies():
+                yield from body.all_ops()
 
     def constant_of(self, value: Value) -> np.ndarray | None:
         """The array behind a value, or ``None`` when it is computed or its data is absent."""

@@ -21,7 +21,7 @@ from convc.ir.graph import Graph
 from convc.runtime.cpu.plan import Plan
 
 from ..group import Group
-from ..identity import foreign_ops
+from ..identity import is_own
 from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
@@ -71,7 +71,8 @@ def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: S
     """
     shared = {d.name: parallel and is_worth_sharing(d.group, target) for d in found}
     symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
-    there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
+    kept = {d.name for d in found if is_own(d.group.body)}
+    there = {name: k for name, symbol in symbols.items() if name in kept and (k := find(store, symbol))}
     if len(there) == len(found):
         return there
     from .codegen import made
@@ -81,13 +82,13 @@ def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: S
         for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
             new[name] = kernel
     finally:  # what was made before an error or an interrupt need not be made again
-        keep(store, new.values())
+        keep(store, [k for name, k in new.items() if name in kept])
     return {d.name: there.get(d.name) or new[d.name] for d in found}  # in one order, whatever the cache had
 
 
 def symbol_of(group: Group, target: Target, shared: bool) -> str:
     """The name of the function of a group's kernel: readable, and with a hash of what determines the kernel."""
     machine = [target.mcpu, target.triple, target.threads, target.without, sorted(target.features)]
-    text = json.dumps([group.key, machine, shared, foreign_ops(group.body)])
+    text = json.dumps([group.key, machine, shared])
     readable = re.sub(r"\W", "_", group.name, flags=re.ASCII)[:40]
     return f"convc_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from ..identity import compiler
 from ..store import Store
@@ -27,35 +27,30 @@ class Compiled:
     parallel: bool
     code: bytes
 
-    def file(self) -> list[bytes]:
-        """The kernel as a file of the cache, in chunks: a line of JSON, and the object file."""
-        head = asdict(replace(self, code=b"")) | {"code": hashlib.sha256(self.code).hexdigest()}
-        return [json.dumps(head).encode() + b"\n", self.code]
+    def record(self) -> bytes:
+        """The kernel as a record of the cache: a line of JSON, and the object file."""
+        head = asdict(self)
+        del head["code"]
+        return json.dumps(head).encode() + b"\n" + self.code
 
     @staticmethod
-    def of(file: bytes, symbol: str) -> Compiled | None:
-        """The kernel of a file of the cache; ``None`` when the file is damaged, or is that of another kernel."""
-        line, _, code = file.partition(b"\n")
-        try:
-            head = json.loads(line)
-            if head.pop("code") != hashlib.sha256(code).hexdigest() or head["symbol"] != symbol:
-                return None
-            return Compiled(**head, code=code)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return None
+    def of(record: bytes) -> Compiled:
+        """The kernel of a record."""
+        head, _, code = record.partition(b"\n")
+        return Compiled(**json.loads(head), code=code)
 
 
 def find(store: Store | None, symbol: str) -> Compiled | None:
     """The kernel of a name, when the store has it, compiled by this compiler."""
-    data = store.read(_file(symbol)) if store else None
-    return None if data is None else Compiled.of(data, symbol)
+    record = store.read(_file(symbol)) if store else None
+    return None if record is None else Compiled.of(record)
 
 
 def keep(store: Store | None, kernels: Iterable[Compiled]) -> None:
     """Write kernels to the store, if there is one, and what LLVM knows of the machine."""
     if store:
         facts().keep(store)
-        store.write({_file(k.symbol): k.file() for k in kernels})
+        store.keep({_file(k.symbol): k.record() for k in kernels})
 
 
 def _file(symbol: str) -> str:

@@ -33,7 +33,7 @@ class Facts:
     def keep(self, files: Store) -> None:
         """Write what is known to the cache, when some of it is new."""
         if self._new:
-            files.write({_file(): [json.dumps(self._known).encode()]})
+            files.keep({_file(): json.dumps(self._known).encode()})
             self._new = False
 
     def _fact(self, key: str, ask: Callable[[], list[str]]) -> Any:
@@ -47,12 +47,8 @@ class Facts:
 def facts() -> Facts:
     """The facts, of which the cache may know some."""
     files = store()
-    try:
-        known = json.loads((files.read(_file()) if files else None) or b"{}")
-        texts = [t for value in known.values() for t in value]
-        return Facts(known if all(isinstance(t, str) for t in texts) and len(known.get("system", "ab")) == 2 else {})
-    except (ValueError, AttributeError, TypeError):
-        return Facts({})
+    record = files.read(_file()) if files else None
+    return Facts(json.loads(record) if record else {})
 
 
 def _file() -> str:

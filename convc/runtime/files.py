@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from convc.ir.errors import warn
 
 _temporary: set[str] = set()
 """The temporary files and folders that exist now."""
@@ -33,11 +36,12 @@ def remove_temporary() -> None:
             os.unlink(path)
 
 
-def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> None:
+def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview, mode: int = 0o666) -> None:
     """Write chunks to a file atomically, so that an interrupted write never leaves half a file.
 
     The data goes to a temporary file in the same folder, which is then renamed. A symbolic link is followed. A device
-    or a pipe is written to directly. Raises ``OSError``, and ``ValueError`` for a malformed path or what is none.
+    or a pipe is written to directly. ``mode`` are the permissions of a new file, less those that the umask takes away.
+    Raises ``OSError``, and ``ValueError`` for a malformed path or what is none.
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError("a path is a text or a pathlib.Path")
@@ -48,15 +52,12 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
         with target.open("wb") as f:
             f.writelines(chunks)
         return
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".convc-", suffix=".part")
-    aside = Path(name)
+    aside = target.parent / f".convc-{secrets.token_hex(8)}.part"
+    name = str(aside)
     _temporary.add(name)
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(name, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as f:
             f.writelines(chunks)
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
         aside.replace(target)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -68,10 +69,17 @@ def write_aside(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> No
 def cache_folder() -> Path | None:
     """The folder of compiled models and tuning databases: ``$CONVC_CACHE``, by default ``~/.cache/convc``.
 
-    It is ``None`` when the variable is one of the words ``NO_CACHE``, whatever their case.
+    It is ``None`` when the variable is one of the words ``NO_CACHE``, whatever their case. It is also ``None``, with a
+    warning, when the user has no home folder.
     """
     folder = os.environ.get("CONVC_CACHE", "~/.cache/convc").strip()
-    return None if folder.lower() in NO_CACHE else Path(os.path.expanduser(folder))
+    if folder.lower() in NO_CACHE:
+        return None
+    path = os.path.expanduser(folder)
+    if path.startswith("~"):
+        warn(f"convc has no cache: there is no home folder for '{folder}'. Set CONVC_CACHE to a folder, or to off")
+        return None
+    return Path(path)
 
 
 NO_CACHE = ("", "off", "0", "no", "false", "none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from support.tolerances import assert_close
 import convc
 from convc.backends.cpu import codegen
 from convc.backends.cpu.compiled import Compiled
+from convc.backends.cpu.facts import facts
+from convc.backends.cpu.target import host_target
+from convc.backends.store import NAMES
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import f32
@@ -39,10 +42,12 @@ def network(seed: int = 0, last: Any = None) -> Graph:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of compiled kernels."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of compiled kernels, and of what LLVM says of processors, which it is asked for again."""
     monkeypatch.setenv("CONVC_CACHE", str(tmp_path))
-    return tmp_path / "compiled"
+    facts.cache_clear()
+    yield tmp_path / "compiled"
+    facts.cache_clear()
 
 
 @pytest.fixture
@@ -143,10 +148,28 @@ def test_an_artifact_is_the_same_whatever_the_cache_had(folder: Path, tmp_path: 
     assert (tmp_path / "mixed").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
-def test_a_file_says_all(folder: Path) -> None:
+def test_a_record_says_all() -> None:
     kernel = Compiled("convc_k", "rule", 12, 34, True, b"code\nof it")
-    assert Compiled.of(b"".join(kernel.file()), "convc_k") == kernel
-    assert Compiled.of(b"".join(kernel.file()), "convc_other") is None
+    assert Compiled.of(kernel.record()) == kernel
+
+
+def test_what_llvm_knows_is_checked_for_damage(folder: Path) -> None:
+    """A feature that the processor lacks would end the process."""
+    convc.compile(network())
+    (file,) = folder.glob("llvm-*.json")
+    file.write_bytes(file.read_bytes().replace(b'"avx2"', b'"amx2"').replace(b'"neon"', b'"nein"'))
+    facts.cache_clear()
+    found = host_target().features
+    facts.cache_clear()
+    file.unlink()
+    assert found == host_target().features
+
+
+def test_files_have_names_of_the_cache(folder: Path) -> None:
+    """Only these are deleted to make room."""
+    convc.compile(network(), cache=True, threads=2, target="x86-64-v2")
+    assert {p.suffix for p in folder.iterdir() if NAMES.fullmatch(p.name)} == {".o", ".json", ".convc"}
+    assert [p.name for p in folder.iterdir() if not NAMES.fullmatch(p.name)] == ["lock"]
 
 
 def test_hostile_names_of_kernels_are_symbols(folder: Path) -> None:

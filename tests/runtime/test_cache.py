@@ -5,13 +5,13 @@ Other processes find its entries, its size is bounded, and damaged entries are d
 
 from __future__ import annotations
 
-import importlib
+import fcntl
 import importlib.metadata
 import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from convc import CompileError
 from convc.backends import identity
 from convc.backends.cpu import build
 from convc.backends.identity import compiler
-from convc.backends.store import Store, store
+from convc.backends.store import NAMES, Store, store
 from convc.cache import cache_key, keep, load
 from convc.ir.builder import Builder
 from convc.ir.graph import Graph
 from convc.ir.op import REGISTRY, f32
+from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.binary import Add
 from convc.ir.ops.unary import Abs, Relu
 from convc.runtime.artifact import read_artifact, write_artifact
@@ -197,6 +198,71 @@ def test_the_folder(value: str | None, found: str | None, monkeypatch: pytest.Mo
     assert cache_folder() == (found and Path(found))
 
 
+def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home folder, as in a container, gets no folder named ~."""
+    monkeypatch.setenv("CONVC_CACHE", "~no such user/convc")
+    with pytest.warns(UserWarning, match="there is no home folder for '~no such user/convc'"):
+        assert cache_folder() is None
+
+
+@pytest.mark.parametrize(("why", "match"), [("owner", "belongs to another user"), ("mode", "every user may write")])
+def test_a_folder_that_others_write_to_is_not_used(
+    why: str, match: str, folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are code, so that the owner could run code as this user."""
+    want = convc.compile(network())(X)
+    before = [p.stat().st_mtime_ns for p in sorted(folder.iterdir())]
+    if why == "mode":
+        folder.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(folder, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.warns(UserWarning, match=match):
+        np.testing.assert_array_equal(convc.compile(network())(X), want)
+    assert len(compilations) == 2
+    assert [p.stat().st_mtime_ns for p in sorted(folder.iterdir())] == before
+
+
+def test_others_may_not_write_whatever_the_umask(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        convc.compile(network())(X)
+    finally:
+        os.umask(before)
+    assert [p for p in [folder.parent, folder, *folder.iterdir()] if p.stat().st_mode & 0o002] == []
+    assert len(files(folder)) == 1
+
+
+def test_a_source_that_changes_meanwhile(
+    folder: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has loaded the old source must not keep its code as that of the new one."""
+    convc.compile(network())(X)
+    times = identity._times()
+    monkeypatch.setattr(identity, "_times", lambda: times | {next(iter(times)): 0})
+    with pytest.warns(UserWarning, match="source has changed since this process loaded it"):
+        convc.compile(network())(X)
+    assert len(compilations) == 2
+
+
+def test_a_source_that_changed_before_the_cache_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert identity.is_current()
+    identity._times_at_first.cache_clear()
+    monkeypatch.setattr(identity, "LOADED", 0)
+    assert not identity.is_current()
+    monkeypatch.undo()
+    identity._times_at_first.cache_clear()
+    assert identity.is_current()
+
+
+def test_files_of_editors_are_no_source(tmp_path: Path) -> None:
+    (tmp_path / ".#tiles.py").symlink_to("me@here.1234")  # what Emacs makes while a file is edited
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "tiles.py").write_text("")
+    assert [path for path, _ in identity._sources(str(tmp_path))] == [str(tmp_path / "inner" / "tiles.py")]
+
+
 @pytest.mark.parametrize("off", ["cache=False", "no folder", "dump"])
 def test_switched_off(off: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if off == "no folder":
@@ -242,6 +308,60 @@ def test_the_oldest_are_deleted(folder: Path, compilations: list[int]) -> None:
     assert len(compilations) == 2
     convc.compile(network())(X[:3])
     assert len(compilations) == 3
+
+
+def test_files_of_others_are_left_alone(folder: Path) -> None:
+    """A folder of the name may have been there before, and hold what has nothing to do with convc."""
+    convc.compile(network())(X)
+    (folder / "mine.o").write_bytes(bytes(5000))
+    (folder / f"{0:064x}.convc").mkdir()
+    (folder / "folder").mkdir()
+    ours = {p for p in folder.iterdir() if NAMES.fullmatch(p.name) and p.is_file()}
+    assert len(ours) >= 3
+    Store(folder, 1000).write({"new": [b"x" * 1000]})
+    assert {p.name for p in folder.iterdir()} == {"mine.o", f"{0:064x}.convc", "folder", "lock", "new"}
+
+
+def test_unfinished_files_count(folder: Path) -> None:
+    """Processes that are killed again and again while they write do not exceed the bound."""
+    folder.mkdir()
+    (folder / ".convc-0123.part").write_bytes(bytes(600))
+    cache = Store(folder, 1000)
+    cache.write({"a": [bytes(500)]})
+    assert not (folder / "a").exists()
+    cache.write({"a": [bytes(400)]})
+    assert (folder / "a").exists()
+
+
+def test_the_lock_is_free_although_a_fork_has_it_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, copies = fcntl.flock, []
+
+    def forking(f: Any, how: int) -> None:
+        lock(f, how)
+        if not how & fcntl.LOCK_UN:
+            copies.append(os.dup(f.fileno()))  # as a process has that was forked now by another thread
+
+    monkeypatch.setattr(fcntl, "flock", forking)
+    monkeypatch.setattr("convc.backends.store.PATIENCE", 0.0)
+    for name in ("a", "b"):
+        Store(folder, 1000).write({name: [b"x"]})
+        assert (folder / name).exists()
+    for copy in copies:
+        os.close(copy)
+
+
+def test_a_damaged_record_is_none(tmp_path: Path) -> None:
+    cache = Store(tmp_path, 1000)
+    cache.keep({"a": b"some content"})
+    assert cache.read("a") == b"some content"
+    whole = cache.path("a").read_bytes()
+    for i in range(len(whole)):
+        cache.path("a").write_bytes(whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :])
+        assert cache.read("a") is None
+        cache.path("a").write_bytes(whole[:i])
+        assert cache.read("a") is None
+    cache.path("b").write_bytes(whole)
+    assert cache.read("b") is None, "it was written under another name"
 
 
 def test_what_is_larger_than_the_bound_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,33 +427,27 @@ def test_a_part_of_another_version_is_foreign(folder: Path, compilations: list[i
     assert load(cache, file.stem, None) is None
 
 
-OWN_OP = """
-from dataclasses import dataclass
-from convc.ir.ops._elementwise import Elementwise
+def scaled(factor: float) -> Any:
+    """An op from outside, whose class does not tell the factor."""
 
-@dataclass(frozen=True)
-class Scaled(Elementwise):
-    name = {name!r}
-    def scalar(self, k, *xs):
-        return xs[0] * k.like({factor}, xs[0])
-"""
+    @dataclass(frozen=True)
+    class Scaled(Elementwise):
+        name = "own_scaled"
+
+        def scalar(self, k: Any, *xs: Any) -> Any:
+            return xs[0] * k.like(factor, xs[0])
+
+    return Scaled()
 
 
-def test_an_op_from_outside_is_found_while_its_source_is_the_same(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A key covers the source of an op that is not convc's own, so a changed op is compiled anew."""
-    monkeypatch.syspath_prepend(tmp_path)
-    keys = []
-    for module, factor in (("own_op_a", 2), ("own_op_b", 3)):
-        (tmp_path / f"{module}.py").write_text(OWN_OP.format(name="own_scaled", factor=factor))
-        scaled = importlib.import_module(module).Scaled
-        monkeypatch.delitem(REGISTRY, "own_scaled")
-        model = convc.compile(network(op=scaled(), size=2), cache=True)
-        assert model(np.ones(2, np.float32)).tolist() == [2 * factor] * 2
-        keys.append({p.name for p in folder.rglob("*.convc")})
-    assert len(keys[0]) == 1
-    assert len(keys[1]) == 2
+def test_what_an_op_from_outside_computes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may depend on anything, here on a variable around the class, which no key covers."""
+    for factor in (2, 3):
+        model = convc.compile(network(op=scaled(factor)), cache=True)
+        assert model(X[:3]).tolist() == ((X[:3] + 1) * np.float32(factor)).tolist()
+    del REGISTRY["own_scaled"]
+    assert {p.name.split("_")[1] for p in folder.glob("*.o")} == {"program"}
+    assert not files(folder)
 
 
 @pytest.mark.parametrize(
