@@ -20,6 +20,7 @@ from .assumptions import Assumption
 from .errors import GraphError, plural
 from .limits import check_made
 from .op import Op
+from .sizes import Named, names
 from .types import TensorType, type_of
 
 
@@ -46,6 +47,18 @@ class Node:
     def output(self) -> Value:
         """The first output; most ops have one."""
         return self.outputs[0]
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the sizes of its results, and those among its attributes, are all known."""
+        return all(v.type.is_static for v in self.outputs) and not any(self.op.named_sizes())
+
+    @cached_property
+    def flops(self) -> int:
+        """The number of floating-point operations, at typical values of open sizes."""
+        sizes = [n for v in (*self.inputs, *self.outputs) for d in v.type.shape for n in names(d)]
+        op = self.op.at({n.name: n.typical for n in sizes}) if sizes else self.op
+        return op.flops([v.type.at_typical() for v in self.inputs], [v.type.at_typical() for v in self.outputs])
 
     def describe(self) -> str:
         """The node's op, output and operands, as errors name it."""
@@ -206,13 +219,24 @@ class Graph:
         return frozenset(v.name for v in self.outputs)
 
     @cached_property
+    def named_sizes(self) -> Mapping[str, Named]:
+        """What is known of each named size, by its name. All named sizes are those of inputs."""
+        found: dict[str, Named] = {}
+        for v in self.inputs:
+            for d in v.type.shape:
+                for n in names(d):
+                    found.setdefault(n.name, n)
+        return MappingProxyType(found)
+
+    @cached_property
     def at_load(self) -> frozenset[str]:
         """The names of the values that depend on constants only and are not returned: they are computed once, when the
-        model is loaded.
+        model is loaded. No open size is known then.
         """
         known = set(self.constants)
         for n in self.nodes:
-            if all(v.name in known for v in n.inputs) and not any(v.name in self.output_set for v in n.outputs):
+            returned = any(v.name in self.output_set for v in n.outputs)
+            if all(v.name in known for v in n.inputs) and not returned and n.is_static:
                 known.update(v.name for v in n.outputs)
         return frozenset(known - set(self.constants))
 

@@ -19,7 +19,7 @@ import numpy as np
 from .dtypes import FLOATS
 from .errors import UnsupportedOpError
 from .layout import Layout
-from .sizes import Dim, Size
+from .sizes import Dim, Named, Size, names
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -167,6 +167,14 @@ class Op:
         """The result of an op without operands that follows from known sizes, which is a constant then."""
         return None
 
+    def named_sizes(self) -> Iterator[Named]:
+        """The named sizes among the op's attributes. A name may come several times."""
+        for f in fields(self):
+            yield from _names(getattr(self, f.name))
+        for body in self.bodies():
+            for n in body.nodes:
+                yield from n.op.named_sizes()
+
     def at(self, values: Mapping[str, Dim]) -> Op:
         """The op with named sizes among its attributes replaced by other sizes."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -189,6 +197,14 @@ def _at(value: Any, values: Mapping[str, Dim]) -> Any:
         moved = tuple(_at(v, values) for v in value)
         return moved if any(a is not b for a, b in zip(moved, value, strict=True)) else value
     return value
+
+
+def _names(value: Any) -> Iterator[Named]:
+    if isinstance(value, Size):
+        yield from names(value)
+    elif isinstance(value, tuple):
+        for v in value:
+            yield from _names(v)
 
 
 def sample(op: Op, *inputs: TensorType | np.ndarray, **options: Any) -> Case:

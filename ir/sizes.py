@@ -27,11 +27,20 @@ MOST = (1 << 31) - 1
 """No size of an axis is larger than this."""
 TYPICAL = 224
 """The typical value of a named size of which nothing is said."""
+FIRST_AXIS = 1
+"""The typical value of a named size on the first of several axes: most often, one image at a time is computed."""
+ON_AXES = {4: 224, 5: 64}
+"""The typical value of a named size on another axis of a tensor of this rank: an image, or a volume or clip."""
+ON_AXIS = 128
+"""The typical value of a named size on any other axis, such as the length of a sequence."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A named size. It lies between ``least`` and ``most``, and cost models take it to be ``typical``."""
+    """A named size. It lies between ``least`` and ``most``, and cost models take it to be ``typical``.
+
+    A graph has one of each name. What is known of it besides the name does not count in comparisons.
+    """
 
     name: str
     least: int = field(default=0, compare=False)
@@ -251,6 +260,11 @@ def named(name: str, least: int = 0, most: int = MOST, typical: int = TYPICAL) -
     return Size.of(Named(name, least, most, typical))
 
 
+def on_axis(name: str, axis: int, rank: int) -> Size:
+    """A named size of an axis of an input, with a typical value for such an axis."""
+    return named(name, typical=FIRST_AXIS if axis == 0 and rank > 1 else ON_AXES.get(rank, ON_AXIS))
+
+
 def at(size: Dim, values: Mapping[str, Dim]) -> Dim:
     """A size with names replaced by other sizes."""
     return size.at(values) if isinstance(size, Size) else size
@@ -259,6 +273,16 @@ def at(size: Dim, values: Mapping[str, Dim]) -> Dim:
 def typical(size: Dim) -> int:
     """The value of a size for the typical values of its names."""
     found = at(size, {n.name: n.typical for n in names(size)})
+    assert isinstance(found, int)
+    return found
+
+
+def _expected(size: Dim) -> int:
+    """The value of a size by which questions are answered: the typical one, with many in place of a typical 1.
+
+    What is inferred for one image must hold for several.
+    """
+    found = at(size, {n.name: TYPICAL if n.typical == 1 else n.typical for n in names(size)})
     assert isinstance(found, int)
     return found
 
@@ -483,12 +507,15 @@ decider: ContextVar[Decider | None] = ContextVar("decider", default=None)
 
 
 def at_least(a: Dim, b: Dim) -> bool:
-    """Whether ``a >= b``, by what is known, else as it is for typical sizes, which is then assumed."""
+    """Whether ``a >= b``, by what is known, else as it is for typical sizes, which is then assumed.
+
+    A size that is typically 1 counts as many here (``_expected``), and in ``equal``.
+    """
     difference = _undivided(a - b)
     low, high = bounds(difference)
     if low >= 0 or high < 0 or not isinstance(difference, Size):
         return low >= 0
-    return _answer((difference, ">="), (_size(-difference - 1), ">="), typical(difference) >= 0)
+    return _answer((difference, ">="), (_size(-difference - 1), ">="), _expected(difference) >= 0)
 
 
 def _undivided(size: Dim) -> Dim:
@@ -517,7 +544,7 @@ def _undivided(size: Dim) -> Dim:
 
 def equal(a: Dim, b: Dim) -> bool:
     """Whether ``a == b``, by what is known, else as it is for typical sizes, which is then assumed."""
-    return _equal(a - b, typical(a - b) == 0)
+    return _equal(a - b, _expected(a - b) == 0)
 
 
 def same(a: Dim, b: Dim) -> bool:

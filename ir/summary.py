@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .errors import ShapeError, plural
+from .errors import plural
 from .graph import Graph
 
 
@@ -82,10 +82,7 @@ def summarize(graph: Graph) -> Summary:
             if v.name in graph.constants and v.name not in counted and v.type.rank:
                 counted.add(v.name)
                 types.append(v.type)
-        try:
-            flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
-        except ShapeError:
-            flops = None
+        flops = node.flops if node.is_static or not node.flops else None
         output = " ".join(str(v.type) for v in node.outputs)
         parameters, nbytes = sum(t.numel for t in types), sum(t.nbytes for t in types)
         layers.append(Layer(node.output.name, node.op.name, output, parameters, flops, nbytes))

@@ -2,7 +2,8 @@
 
 The grammar; blanks separate tokens, and so do ``// comments``, which begin a line or follow a blank:
 
-    graph   := "graph" "@" ident "(" [value ("," value)*] ")" "{" assume* stmt* return "}"
+    graph   := "graph" "@" ident "(" [input ("," input)*] ")" "{" assume* stmt* return "}"
+    input   := value | string (("least" | "most" | "typical") integer)*    what is known of a named size
     value   := "%" ident ":" type
     type    := dtype "[" [size ("," size)*] "]" ["{" layout "}"]
     size    := product (("+" | "-") product)*          an expression over named sizes (``sizes.py``)
@@ -41,7 +42,7 @@ from .graph import Constant, Graph, Initializer, Node, Value
 from .layout import Layout
 from .limits import check, check_type, current, guarded
 from .op import REGISTRY, Op
-from .sizes import RELATIONS, Dim, Size, largest, least, named, spelt, statement
+from .sizes import MOST, RELATIONS, Dim, Named, Size, largest, least, named, spelt, statement
 from .types import TensorType
 
 INLINE_LIMIT = 8
@@ -69,7 +70,8 @@ def _ident(name: str) -> str:
 
 def print_graph(graph: Graph, indent: str = "") -> str:
     """The text form of a graph."""
-    lines = [f"graph @{_ident(graph.name)}({', '.join(_typed(v) for v in graph.inputs)}) {{"]
+    known = [] if indent else [text for n in graph.named_sizes.values() if (text := _known(n))]
+    lines = [f"graph @{_ident(graph.name)}({', '.join([*known, *map(_typed, graph.inputs)])}) {{"]
     lines += [f"{indent}  {_assumed(a, about)}" for a, about in graph.assumptions.items()]
     lines += [f"{indent}  {_typed(Value(name, c.type))} = const {_data(c)}" for name, c in graph.constants.items()]
     lines += [f"{indent}  {print_node(n, indent + '  ')}" for n in graph.nodes]
@@ -117,6 +119,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "PairsOfSizes": ("a list of pairs of sizes", lambda v: isinstance(v, tuple) and all(map(_KINDS["Sizes"][1], v))),
 }
 """For each annotation of a field of an op, its meaning in words, and a test whether a value has that type."""
+_FACTS = ("least", "most", "typical")
+"""What may be known of a named size."""
 _OF_SIZES = ("Dim", "Sizes", "PairsOfSizes")
 """The annotations of attributes that may hold open sizes."""
 
@@ -145,6 +149,13 @@ def _is_default(op: Op, f: dataclasses.Field[Any]) -> bool:
     if f.default is dataclasses.MISSING:
         return False
     return type(value) is type(f.default) and value == f.default
+
+
+def _known(size: Named) -> str:
+    """What is known of a named size, in words; nothing where nothing is."""
+    usual = Named(size.name)
+    facts = [f"{fact} {n}" for fact in _FACTS if (n := getattr(size, fact)) != getattr(usual, fact)]
+    return " ".join([json.dumps(size.name), *facts]) if facts else ""
 
 
 def _typed(v: Value) -> str:
@@ -206,6 +217,8 @@ class _Parser:
         self.pos = 0
         self.kind = ""
         self.token = ""
+        self.sizes_known: dict[str, Size] = {}
+        """The named sizes of which something is known, by name."""
         self.advance()
 
     def advance(self) -> str:
@@ -316,7 +329,8 @@ class _Parser:
 
     def factor(self, depth: int) -> Dim:
         if self.kind == "string":
-            return named(self.string())
+            name = self.string()
+            return self.sizes_known.get(name) or named(name)
         if self.kind == "number":
             return self.integer()
         if self.accept("-"):
@@ -368,6 +382,21 @@ class _Parser:
         self.expect(":")
         return Value(name, self.type())
 
+    def input(self) -> Value | None:
+        """An input, or ``None`` after what is known of a named size."""
+        if self.kind != "string":
+            return self.typed()
+        name = self.string()
+        known: dict[str, int] = {}
+        while self.token in _FACTS:
+            fact = self.advance()
+            known[fact] = self.integer()
+        size = Named(name, **known)
+        if not 0 <= size.least <= size.typical <= size.most <= MOST:
+            self.error(f"size '{name}' is at least {size.least}, typically {size.typical} and at most {size.most}")
+        self.sizes_known[name] = Size.of(size)
+        return None
+
     def check_depth(self, depth: int) -> None:
         if depth > current().depth:  # counting lines takes as long as the text is
             check("depth", depth, f"line {self.line()}: the text")
@@ -378,7 +407,7 @@ class _Parser:
         self.expect("@")
         name = self.ident()
         self.expect("(")
-        inputs = self.listed(")", self.typed)
+        inputs = [v for v in self.listed(")", self.input) if v is not None]
         self.expect("{")
         assumed: dict[Assumption, str] = {}
         while self.accept("assume"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .dtypes import DTYPES, FLOATS, SMALL, described, dtype_names, dtype_of, numpy_dtype, tvm_dtype
 from .errors import GraphError, ShapeError
 from .layout import Layout
-from .sizes import Dim, Size, bounds, named, same
+from .sizes import Dim, Size, bounds, on_axis, same, typical
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TensorType:
     ``float32[1, 64, 56, 56]{NCHW16c}``.
 
     A size may be open: an expression over named sizes, as in ``float32[n, 64, (h + 1)//2, w]`` (``sizes.py``). A string
-    in the shape becomes the size of that name.
+    in the shape becomes the size of that name, with a typical value for its axis (``on_axis``).
     """
 
     dtype: str
@@ -32,7 +32,7 @@ class TensorType:
             raise GraphError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         shape: tuple[Dim | str, ...] = self.shape
         if any(isinstance(d, str) for d in shape):
-            object.__setattr__(self, "shape", tuple(named(d) if isinstance(d, str) else d for d in shape))
+            object.__setattr__(self, "shape", tuple(_sized(shape)))
         if any(bounds(d)[1] < 0 for d in self.shape):
             raise ShapeError(f"negative size in shape {list(self.shape)}")
         if self.layout is not None and self.layout.rank != len(self.shape):
@@ -61,6 +61,16 @@ class TensorType:
                     f"size {d} in shape {self} is open here; fix it with shapes={{...}} (--shape on the command line)"
                 )
         return self.shape  # type: ignore[return-value]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known to have no elements. With open sizes it may turn out to have none."""
+        return 0 in self.shape
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is known to have one element."""
+        return all(d == 1 for d in self.shape)
 
     @property
     def numel(self) -> int:
@@ -107,6 +117,12 @@ class TensorType:
         """The shape in memory, with the layout's blocks and padding."""
         return self.layout.physical_shape(self.sizes) if self.layout else self.sizes
 
+    def at_typical(self) -> TensorType:
+        """The type at typical values of its open sizes, for cost models."""
+        if self.is_static:
+            return self
+        return self.with_shape([d if isinstance(d, int) else max(typical(d), 1) for d in self.shape])
+
     def with_shape(self, shape: Sequence[Dim | str]) -> TensorType:
         return replace(self, shape=tuple(shape))  # type: ignore[arg-type]
 
@@ -118,6 +134,11 @@ class TensorType:
 
     def __str__(self) -> str:
         return described(self.dtype, self.shape, self.layout)
+
+
+def _sized(shape: Sequence[Dim | str]) -> Iterator[Dim]:
+    for axis, d in enumerate(shape):
+        yield on_axis(d, axis, len(shape)) if isinstance(d, str) else d
 
 
 def type_of(array: np.ndarray) -> TensorType:

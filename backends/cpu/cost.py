@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from convc.ir.graph import Node
 from convc.ir.layout import round_up
+from convc.ir.ops._window import kernel_of
 from convc.ir.ops._winograd import Matrix, matrices
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.winograd_conv import WinogradConv, taps, transformed
@@ -49,8 +50,7 @@ GATHER_CYCLES = 3.0
 
 def direct_cycles(node: Node, machine: Machine, bandwidth: float) -> float:
     """Cycles that a direct convolution takes when it reads weights at ``bandwidth`` bytes per cycle."""
-    flops = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs])
-    return max(flops / (machine.flops_per_cycle * DIRECT_EFFICIENCY), node.inputs[1].type.nbytes / bandwidth)
+    return max(node.flops / (machine.flops_per_cycle * DIRECT_EFFICIENCY), node.inputs[1].type.nbytes / bandwidth)
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class _Sizes:
 
     @staticmethod
     def of(x: TensorType, out: TensorType, op: WinogradConv, machine: Machine) -> _Sizes:
+        x, out = x.at_typical(), out.at_typical()
         inner, block = (t.layout.block(1) if t.layout else machine.block for t in (x, out))
         phases = math.prod(op.strides)
         # few row-major channels fill one vector in the transform, but are multiplied one by one
@@ -187,7 +188,7 @@ def winograd_candidates(node: Node) -> list[WinogradConv]:
     if not isinstance(node.op, Conv) or node.op.exact or node.op.group != 1 or node.output.type.rank != 4:
         return []
     strides, pads, dilations = node.op.geometry(2)
-    kernel = node.inputs[1].type.sizes[2:]
+    kernel = kernel_of(node.inputs[1].type)
     window = taps(kernel, strides)
     if dilations != (1, 1) or max(window) == 1 or any(s > r for s, r in zip(strides, kernel, strict=True)):
         return []
@@ -205,6 +206,6 @@ def is_worth_sharing(group: Group, target: Target) -> bool:
 
 def kernel_cycles(group: Group, machine: Machine) -> float:
     """An estimate of a kernel's cycles on one core: its arithmetic, plus reads and writes of cache."""
-    flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in group.body.nodes)
-    moved = sum(v.type.nbytes for v in (*group.body.inputs, *group.body.outputs))
+    flops = sum(n.flops for n in group.body.nodes)
+    moved = sum(v.type.at_typical().nbytes for v in (*group.body.inputs, *group.body.outputs))
     return flops / machine.flops_per_cycle + moved / machine.cache_bytes_per_cycle

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from convc.ir.data_layouts import spatial_letters
 from convc.ir.graph import Graph, Node
 from convc.ir.layout import Layout
+from convc.ir.ops._axes import size_of
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.conv_bytes import ConvBytes
 from convc.ir.ops.select_channels import joins_channels
@@ -59,7 +60,7 @@ class Blocks:
 
     def data(self, t: TensorType) -> Layout:
         """The layout of data: ``NCHW16c`` and the like."""
-        return Layout(f"NC{spatial_letters(t)}{self.size(t.sizes[1])}c")
+        return Layout(f"NC{spatial_letters(t)}{self.size(size_of(t, 1))}c")
 
     def takes(self, node: Node) -> bool:
         """Whether a node is a convolution that the blocked schedules compute.
@@ -68,8 +69,8 @@ class Blocks:
         """
         if not isinstance(node.op, Conv) or node.output.type.dtype in ("f16", "bf16"):
             return False
-        group, block = node.op.group, self.size(node.output.type.sizes[1])
-        divides = node.inputs[0].type.sizes[1] // group % block == 0 and node.output.type.sizes[1] // group % block == 0
+        group, block = node.op.group, self.size(size_of(node.output.type, 1))
+        divides = all(size_of(v.type, 1) // group % block == 0 for v in (node.inputs[0], node.output))
         return group == 1 or is_depthwise(node) or divides or is_narrow(node, block)
 
     def reads_plain(self, node: Node) -> bool:
@@ -78,18 +79,18 @@ class Blocks:
 
     def worth(self, node: Node) -> float:
         """What a convolution loses by being row-major, in bytes of layout conversion (see ``FLOPS_PER_BYTE``)."""
-        return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / FLOPS_PER_BYTE
+        return node.flops / FLOPS_PER_BYTE
 
     def weight(self, node: Node) -> Layout:
         """The layout of a weight: outputs innermost, inputs blocked as the data is."""
-        inputs, outputs = (self.size(v.type.sizes[1]) for v in (node.inputs[0], node.output))
+        inputs, outputs = (self.size(size_of(v.type, 1)) for v in (node.inputs[0], node.output))
         inputs = inputs // 4 if isinstance(node.op, ConvBytes) else inputs
         inner = "" if reads_plain(node) or is_depthwise(node) or is_narrow(node, outputs) else f"{inputs}i"
         return Layout(f"OI{spatial_letters(node.output.type)}{inner}{outputs}o")
 
     def bias(self, node: Node) -> Layout:
         """The layout of a bias, padded as the outputs are."""
-        return Layout(f"A{self.size(node.output.type.sizes[1])}a")
+        return Layout(f"A{self.size(size_of(node.output.type, 1))}a")
 
     def matrix(self, t: TensorType, *, transposed: bool) -> Layout | None:
         """The layout of a float32 constant matrix, in panels of ``full`` output columns; ``None`` for other dtypes.
@@ -103,7 +104,10 @@ class Blocks:
 
 def reads_plain(node: Node) -> bool:
     """Whether a convolution reads row-major data: a single group of at most ``FEW_CHANNELS`` input channels."""
-    return isinstance(node.op, Conv) and node.op.group == 1 and node.inputs[0].type.sizes[1] <= FEW_CHANNELS
+    if not isinstance(node.op, Conv) or node.op.group != 1:
+        return False
+    channels = node.inputs[0].type.shape[1]
+    return isinstance(channels, int) and channels <= FEW_CHANNELS
 
 
 def is_narrow(node: Node, block: int) -> bool:
@@ -112,7 +116,7 @@ def is_narrow(node: Node, block: int) -> bool:
     Each group has more than one channel, as many inputs as outputs, and a whole number of groups fills a block.
     """
     group: int = getattr(node.op, "group", 1)
-    channels, outputs = node.inputs[0].type.sizes[1], node.output.type.sizes[1]
+    channels, outputs = size_of(node.inputs[0].type, 1), size_of(node.output.type, 1)
     wide = channels // group
     narrow = 1 < wide < block and block % wide == 0 and not reads_plain(node)
     return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow

@@ -81,7 +81,7 @@ def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SE
 def _timing(kernel: Kernel, times: Sequence[float]) -> Timing:
     body = kernel.group.body
     seconds = float(np.mean(times))
-    flops = sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in body.nodes)
+    flops = sum(n.flops for n in body.nodes)
     size = sum(v.type.nbytes for v in (*body.inputs, *body.outputs))
     inputs = " ".join(str(v.type) for v in body.inputs[:2])
     return Timing(

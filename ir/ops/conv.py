@@ -131,7 +131,7 @@ def _export_conv(op: Conv, n: ExportNode) -> None:
 def is_depthwise(node: Node) -> bool:
     """Whether the convolution is depthwise with one output channel per input channel."""
     group: int = getattr(node.op, "group", 1)
-    return group > 1 and group == node.inputs[0].type.sizes[1] == node.output.type.sizes[1]
+    return group > 1 and group == node.inputs[0].type.shape[1] == node.output.type.shape[1]
 
 
 def conv_geometry(n: ImportNode, x: Value, w: Value) -> tuple[Ints, Pads, Ints, int]:

@@ -32,7 +32,7 @@ class ConvBytes(Conv):
         x, w = types
         if (x.dtype, w.dtype, x.rank, self.group) != ("u8", "i32", 4, 1) or not 0 <= self.zero <= 255:
             raise ShapeError(f"takes uint8 data [N, C, H, W] and weights of int32 in one group, not {x} and {w}")
-        quads = TensorType("f32", (x.shape[0], -(-x.sizes[1] // 4), *x.shape[2:]), x.layout)
+        quads = TensorType("f32", (x.shape[0], -(-x.shape[1] // 4), *x.shape[2:]), x.layout)
         return super().infer(quads, w.with_dtype("f32")).with_dtype("i32")
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -31,4 +31,4 @@ class Fused(Op):
         return (self.body,)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return sum(n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes)
+        return sum(n.flops for n in self.body.nodes)

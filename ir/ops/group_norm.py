@@ -69,7 +69,7 @@ class GroupNorm(Op):
         return 8 * inputs[0].numel
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
-        per_group = inputs[0].sizes[1] // self.num_groups
+        per_group = inputs[0].shape[1] // self.num_groups
         return layout.rank == inputs[0].rank and per_group % layout.block(1) == 0
 
     @classmethod

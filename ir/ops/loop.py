@@ -16,7 +16,7 @@ it has written the next one. A GPU's list of launches has no loops, so there eve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from ..builder import Builder
 from ..counted import is_trim
 from ..errors import ShapeError
-from ..graph import Graph, Value
+from ..graph import Graph
 from ..limits import check
 from ..onnx_io import ExportNode, export, exports, onnx_dtype
 from ..op import Case, Op, f32, i64, sample
@@ -93,27 +93,7 @@ class Loop(Op):
         return (self.body,)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return self.steps * sum(
-            n.op.flops([v.type for v in n.inputs], [v.type for v in n.outputs]) for n in self.body.nodes
-        )
-
-    def on_types(self, *types: TensorType) -> Loop:
-        """The loop on operands of other sizes, such as those that replace dynamic ones."""
-        elements = [t.with_shape(t.shape[1:]) for t in types[self.states : self.captured]]
-        inputs = [*types[: self.states], *elements, *types[self.captured :]]
-        b = Builder(self.body.name)
-        b.reserve([v.name for v in self.body.values()])
-        b.constants = dict(self.body.constants)
-        env: dict[str, Value] = {}
-        for v, t in zip(self.body.inputs, inputs, strict=True):
-            env[v.name] = Value(v.name, t)
-        b.inputs = list(env.values())
-        for n in self.body.nodes:
-            operands = [env.get(v.name, v) for v in n.inputs]
-            op = n.op.on_types(*(v.type for v in operands)) if isinstance(n.op, Loop) else n.op
-            env.update({v.name: v for v in b.reinfer(replace(n, op=op), operands)})
-        outputs = [env.get(v.name, v) for v in self.body.outputs]
-        return replace(self, body=b.finish(outputs, self.body.output_names))
+        return self.steps * sum(n.flops for n in self.body.nodes)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -45,14 +45,24 @@ class Slice(Op):
             shape[axis] = _kept(shape[axis], start, end, step)
         return x.with_shape(shape)
 
-    def ranges(self, x: TensorType) -> list[range | None]:
-        """The positions that are kept of each axis; ``None`` keeps all."""
-        kept: list[range | None] = [None] * x.rank
-        for axis, begin, stop, step in self._cuts(x.rank):
-            size, start, end = size_of(x, axis), int(begin), int(stop)
-            if not _keeps_all(size, start, end, step):
-                kept[axis] = range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
-        return kept
+    def places(self, x: TensorType, axis: int) -> range | None:
+        """The positions that are kept of an axis, counted from the front; ``None`` keeps all.
+
+        Raises ``ShapeError`` when they depend on sizes that are open.
+        """
+        if self.keeps(x, axis):
+            return None
+        begin, stop, step = self._cut(x.rank, axis)
+        size, start, end = size_of(x, axis), int(begin), int(stop)
+        return range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
+
+    def keeps(self, x: TensorType, axis: int) -> bool:
+        """Whether all positions of an axis are kept, whatever an open size will be."""
+        return _keeps_all(x.shape[axis], *self._cut(x.rank, axis))
+
+    def _cut(self, rank: int, axis: int) -> tuple[Dim, Dim, int]:
+        """Start, end and step of an axis."""
+        return next((tuple(cut) for a, *cut in self._cuts(rank) if a == axis), (0, END, 1))
 
     def _cuts(self, rank: int) -> list[tuple[int, Dim, Dim, int]]:
         """Axis, start, end and step of each axis that is cut."""
@@ -67,7 +77,7 @@ class Slice(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-        kept = self.ranges(x.type)
+        kept = [self.places(x.type, axis) for axis in range(x.type.rank)]
 
         def element(*i: Any) -> Any:
             return x(*(j if r is None else j * r.step + r.start for j, r in zip(i, kept, strict=True)))
@@ -76,12 +86,12 @@ class Slice(Op):
 
     def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
         (x,), (axis,) = inputs, axes
-        return (axis,) if axis is not None and self.ranges(x)[axis] is None else None
+        return (axis,) if axis is not None and self.keeps(x, axis) else None
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank and all(
-            r is None or (r.step == 1 and r.start % layout.block(a) == 0)
-            for a, r in enumerate(self.ranges(inputs[0]))
+            (places := self.places(inputs[0], a)) is None or (places.step == 1 and places.start % layout.block(a) == 0)
+            for a in range(layout.rank)
             if layout.block(a) > 1
         )
 

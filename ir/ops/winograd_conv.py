@@ -12,7 +12,8 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..op import Op
 from ..types import TensorType
-from ._window import Ints, Pads, full_pads, out_size
+from ._axes import size_of
+from ._window import Ints, Pads, full_pads, kernel_of, out_size
 from ._winograd import choose, combine, combine_points, combine_powers, matrices
 
 
@@ -60,8 +61,8 @@ class WinogradWeight(Op):
         if w.rank != 4 or w.layout is not None:
             raise ShapeError(f"takes a row-major O I H W weight, not {w}")
         order = "OHWI" if self.by_channel else "HWOI"
-        channels = math.prod(self.strides) * phase_channels(w.sizes[1], self.strides, self.inner, self.plain)
-        elements = transformed(self.tile, w.sizes[2:], self.strides)
+        channels = math.prod(self.strides) * phase_channels(size_of(w, 1), self.strides, self.inner, self.plain)
+        elements = transformed(self.tile, kernel_of(w), self.strides)
         return TensorType(w.dtype, (w.shape[0], channels, *elements), Layout(f"{order}{self.inner}i{self.block}o"))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
@@ -127,7 +128,7 @@ class WinogradConv(Op):
         if x.rank != 4 or u.rank != 4 or u.layout is None or u.shape[2:] != elements:
             raise ShapeError(f"takes N C H W data and an O P {' '.join(map(str, elements))} weight, not {x} and {u}")
         block = u.layout.block(0)
-        wide = phase_channels(x.sizes[1], self.strides, u.layout.block(1), x.layout is None)
+        wide = phase_channels(size_of(x, 1), self.strides, u.layout.block(1), x.layout is None)
         channels = math.prod(self.strides) * wide
         if channels != u.shape[1] or (bias and bias[0].shape != u.shape[:1]):
             raise ShapeError(

@@ -71,8 +71,12 @@ def _can_hold(node: Node, layouts: DataLayouts) -> bool:
     rank = node.output.type.rank
     if rank < 3 or rank > 5 or len(node.outputs) != 1:
         return False
-    if not all(v.type.numel for v in (*node.inputs, *node.outputs)):
+    if any(v.type.is_empty for v in (*node.inputs, *node.outputs)):
         return False  # without elements there is nothing to hold in blocks
+    if not all(
+        isinstance(v.type.shape[1], int) for v in (node.output, *(x for x in node.inputs if x.type.rank == rank))
+    ):
+        return False  # channels lie in blocks
     if isinstance(node.op, Conv | ConvTranspose):
         return layouts.takes(node)
     if not node.op.held_as(node.output.type.dtype):
@@ -96,7 +100,7 @@ def _is_data(v: Value, node: Node) -> bool:
 
 def _is_padded_alike(v: Value, node: Node, data: Layout) -> bool:
     """Whether a broadcast operand has one value per channel, which must be padded as the blocks of channels are."""
-    return data.block(1) > 1 and v.type.rank == node.output.type.rank and v.type.sizes[1] != 1
+    return data.block(1) > 1 and v.type.rank == node.output.type.rank and v.type.shape[1] != 1
 
 
 def _choose(graph: Graph, layouts: DataLayouts) -> set[str]:
@@ -121,11 +125,11 @@ def _choose(graph: Graph, layouts: DataLayouts) -> set[str]:
             if v.name in graph.constants or layouts.reads_plain(node) or not _is_data(v, node):
                 continue
             moves = [n.op.reads_any_layout() and n.op.injective for n in (node, producer) if n is not None]
-            bytes_moved = v.type.nbytes * (FUSED_CONVERSION if any(moves) else 1.0)
+            bytes_moved = v.type.at_typical().nbytes * (FUSED_CONVERSION if any(moves) else 1.0)
             tie("n:" + producer.output.name if producer else "plain", name, bytes_moved)
         for v in node.outputs:
             if v.name in graph.output_set:
-                tie(name, "plain", float(v.type.nbytes))
+                tie(name, "plain", float(v.type.at_typical().nbytes))
     if not cut.out_degree("held"):
         return set()
     _, (side, _) = nx.minimum_cut(cut, "held", "plain")

@@ -76,5 +76,7 @@ def _contiguous(node: Node) -> tuple[int, range] | None:
     if not isinstance(node.op, Slice) or len(node.op.axes) != 1:
         return None
     axis = axis_of(node.op.axes[0], node.inputs[0].type.rank)
-    kept = node.op.ranges(node.inputs[0].type)[axis]
+    if not node.is_static or not isinstance(node.inputs[0].type.shape[axis], int):
+        return None
+    kept = node.op.places(node.inputs[0].type, axis)
     return None if kept is None or kept.step != 1 or not kept else (axis, kept)

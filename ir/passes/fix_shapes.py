@@ -10,6 +10,7 @@ from ..assumptions import Assumption, check_assumptions
 from ..builder import Builder
 from ..errors import ShapeError, lacking
 from ..graph import Constant, Graph, Node, Value
+from ..ops.fused import Fused
 from ..ops.loop import Loop
 from ..rewrite import rebuild
 from ..shapes import Bound, mismatch
@@ -72,6 +73,11 @@ def with_sizes(graph: Graph, values: Mapping[str, Dim]) -> Graph:
     if not any(n.name in values for v in graph.values() for d in v.type.shape for n in names(d)):
         return graph
     check_assumptions(graph.assumptions, values)
+    return _moved(graph, values, fold=True)
+
+
+def _moved(graph: Graph, values: Mapping[str, Dim], fold: bool) -> Graph:
+    """``fold`` makes constants of tensors that follow from known sizes, which a kernel cannot hold."""
 
     def moved(v: Value) -> Value:
         return Value(v.name, v.type.with_shape([at(d, values) for d in v.type.shape]))
@@ -88,9 +94,10 @@ def with_sizes(graph: Graph, values: Mapping[str, Dim]) -> Graph:
     )
 
     def visit(b: Builder, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
-        op = node.op.on_types(*(v.type for v in operands)) if isinstance(node.op, Loop) else node.op
-        op = op.at(values)
-        if (array := op.known()) is not None:
+        op = node.op.at(values)
+        if isinstance(op, Loop | Fused):
+            op = replace(op, body=_moved(op.body, values, fold and not isinstance(op, Fused)))
+        if fold and (array := op.known()) is not None:
             constant = Constant.of(array)
             b.constants[node.output.name] = constant
             return (Value(node.output.name, constant.type),)

@@ -27,16 +27,17 @@ def fold_constants(graph: Graph) -> Graph:
     folding = Folding()
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        if not any(v.type.numel for v in node.outputs):
+        if not all(v.type.is_static for v in node.outputs):
+            return None
+        if all(v.type.is_empty for v in node.outputs):
             return [b.constant(np.zeros(v.type.sizes, v.type.numpy_dtype), v.name) for v in node.outputs]
-        arrays = [b.constant_of(v) if v.type.numel else np.zeros(v.type.sizes, v.type.numpy_dtype) for v in inputs]
         size = sum(v.type.nbytes for v in node.outputs)
         # onnx's reference is wrong for some poolings and normalizations, but right for pointwise ops and data movement
         plain = (node.op.elementwise or node.op.injective) and not isinstance(node.op, Relayout)
-        if not plain or not inputs or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
+        if not plain or not inputs or not node.is_static:
             return None
-        known = [a for a in arrays if a is not None]
-        if len(known) < len(arrays):
+        known = [a for v in inputs if (a := _array(b, v)) is not None]
+        if len(known) < len(inputs) or size > max(LIMIT, sum(v.type.nbytes for v in inputs)):
             return None
         folding.add(node.describe(), sum(a.nbytes for a in known), size)
         try:
@@ -46,3 +47,10 @@ def fold_constants(graph: Graph) -> Graph:
         return [b.constant(a, v.name) for a, v in zip(made, node.outputs, strict=True)]
 
     return rebuild(graph, visit)
+
+
+def _array(b: Builder, v: Value) -> np.ndarray | None:
+    """The elements of a value that is constant, as one without elements is; ``None`` for others."""
+    if v.type.is_static and v.type.is_empty:
+        return np.zeros(v.type.sizes, v.type.numpy_dtype)
+    return b.constant_of(v)

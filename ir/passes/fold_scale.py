@@ -13,6 +13,7 @@ from ..ops.batch_norm import BatchNorm
 from ..ops.binary import Add, Mul
 from ..ops.conv import Conv
 from ..rewrite import Match, Report, apply_rules
+from ..sizes import Dim
 
 
 def fold_scale(graph: Graph, report: Report | None = None) -> Graph:
@@ -105,7 +106,7 @@ def _match(graph: Graph, node: Node, op: type) -> Match | str | None:
             continue
         if other.name not in graph.constants or not graph.constants[other.name].has_data:
             return f"'{other.name}' is not constant"
-        c = per_channel(graph.constants[other.name].array, conv.output.type.rank, conv.output.type.sizes[1])
+        c = per_channel(graph.constants[other.name].array, conv.output.type.rank, conv.output.type.shape[1])
         if c is None or node.output.type != conv.output.type:
             return f"'{other.name}' of shape {list(other.type.shape)} is not one value an output channel"
         if any(graph.constant_of(v) is None for v in conv.inputs[1:]):
@@ -133,11 +134,11 @@ def _keeps_digits(scaled: np.ndarray, dtype: np.dtype) -> bool:
     return bool(np.isfinite(held).all() and (off <= eps * most).all())
 
 
-def per_channel(array: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
+def per_channel(array: np.ndarray, rank: int, channels: Dim) -> np.ndarray | None:
     """The values of a constant, one per channel (axis 1) of data of this rank; ``None`` when it varies along other
     axes.
     """
-    if array.ndim > rank:
+    if array.ndim > rank or not isinstance(channels, int):
         return None
     shape = (1,) * (rank - array.ndim) + array.shape
     if any(size != 1 for axis, size in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):

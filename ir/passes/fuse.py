@@ -20,6 +20,7 @@ from ..ops.loop import Loop
 from ..ops.relayout import Relayout
 from ..ops.select_channels import joins_channels
 from ..ops.transpose import Transpose
+from ..sizes import at, names
 from ..types import TensorType
 
 MAX_GROUP = 24
@@ -112,13 +113,26 @@ def _takes_elements(node: Node, held: TensorType, computed: bool) -> bool:
     """
     if not node.op.injective or len(node.outputs) != 1:
         return False
-    once = node.output.type.numel <= held.numel and (node.op.elementwise or not _computes(node))
+    once = _is_no_larger(node.output.type, held) and (node.op.elementwise or not _computes(node))
     return once or not computed
+
+
+def _is_no_larger(type: TensorType, than: TensorType) -> bool:
+    """Whether a tensor has no more elements than another, for typical open sizes and for twice these."""
+    found = {n.name: n.typical for t in (type, than) for d in t.shape for n in names(d)}
+    for times in (1, 2) if found else (1,):
+        one, other = (
+            t.with_shape([at(d, {name: times * n for name, n in found.items()}) for d in t.shape]).numel
+            for t in (type, than)
+        )
+        if one > other:
+            return False
+    return True
 
 
 def _computes(node: Node) -> bool:
     """Whether a node does more than move elements."""
-    return node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) > 0
+    return node.flops > 0
 
 
 def _moves(node: Node) -> bool:
@@ -179,7 +193,7 @@ def _takes_singly(node: Node, x: Value) -> bool:
     ):
         return False
     _, pads, _ = node.op.geometry(2)
-    return node.inputs[1].type.sizes[2:] == (1, 1) and not any(map(any, pads))
+    return node.inputs[1].type.shape[2:] == (1, 1) and not any(map(any, pads))
 
 
 def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> list[Node]:
@@ -204,4 +218,4 @@ def _fused(graph: Graph, members: Sequence[Node]) -> Node:
 
 
 def _immediate(graph: Graph, v: Value) -> bool:
-    return v.name in graph.constants and v.type.numel == 1 and graph.constants[v.name].has_data
+    return v.name in graph.constants and v.type.is_single and graph.constants[v.name].has_data

@@ -67,7 +67,7 @@ def _steps(b: Builder, op: Loop, inputs: Sequence[Value]) -> list[Value]:
         for x, backwards in zip(scanned, op.scans, strict=True):
             at = op.steps - 1 - step if backwards else step
             piece = b.emit(Slice((0,), (at,), (at + 1,)), x) if op.steps > 1 else x
-            elements.append(b.emit(Reshape(x.type.sizes[1:], True), piece))
+            elements.append(b.emit(Reshape(x.type.shape[1:], True), piece))
         env = known | dict(zip(taken, [*state, *elements, *captured], strict=True))
         for n in op.body.nodes:
             made = b.emit(n.op, *(env[v.name] for v in n.inputs), names=[v.name for v in n.outputs])
@@ -75,7 +75,7 @@ def _steps(b: Builder, op: Loop, inputs: Sequence[Value]) -> list[Value]:
         results = [env[v.name] for v in op.body.outputs]
         state = results[: op.states]
         for stack, value in zip(stacks, results[op.states :], strict=True):
-            stack.append(b.emit(Reshape((1, *value.type.sizes), True), value))
+            stack.append(b.emit(Reshape((1, *value.type.shape), True), value))
     stacked = [s[::-1] if backwards else s for s, backwards in zip(stacks, op.stacks, strict=True)]
     return [*state, *(b.emit(Concat(0), *s) if len(s) > 1 else s[0] for s in stacked)]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..builder import Builder
 from ..graph import Graph, Node, Value
+from ..ops._axes import size_of
 from ..ops._elementwise import Elementwise
 from ..ops._pool import Pool
 from ..ops.concat import Concat
@@ -115,9 +116,9 @@ class _Mover:
         """
         if v.name in self.views:
             return self.views[v.name].channels
-        if v.type.rank < 3 or v.type.sizes[1] > MOST_CHANNELS:
+        size = v.type.shape[1] if v.type.rank > 2 else None
+        if not isinstance(size, int) or size > MOST_CHANNELS:
             return None
-        size = v.type.sizes[1]
         if v.name not in self.numbered:
             self.numbered[v.name] = self.total
             self.starts.append(self.total)
@@ -175,7 +176,7 @@ class _Mover:
         key = channels.tobytes()
         if key not in self.made:
             operands, local = self.located(channels)
-            if local != list(range(sum(v.type.sizes[1] for v in operands))):
+            if local != list(range(sum(map(_channels, operands)))):
                 self.made[key] = b.emit(SelectChannels(tuple(local)), *operands, names=[name])
             else:
                 self.made[key] = operands[0] if len(operands) == 1 else b.emit(Concat(1), *operands, names=[name])
@@ -184,7 +185,7 @@ class _Mover:
     def is_simple(self, channels: np.ndarray) -> bool:
         """Whether an order of channels has few enough pieces to be compiled into code."""
         operands, local = self.located(channels)
-        return sum(map(len, interleaved(local, [v.type.sizes[1] for v in operands]))) <= MAX_RUNS
+        return sum(map(len, interleaved(local, list(map(_channels, operands))))) <= MAX_RUNS
 
     def located(self, channels: np.ndarray) -> tuple[list[Value], list[int]]:
         """The operands that hold these channels, in order of appearance, and the channels counted one operand after
@@ -193,9 +194,13 @@ class _Mover:
         owners = np.searchsorted(self.starts, channels, side="right") - 1
         used = list(dict.fromkeys(owners.tolist()))
         operands = [self.sources[o] for o in used]
-        offsets = np.cumsum([0, *(v.type.sizes[1] for v in operands)])
+        offsets = np.cumsum([0, *map(_channels, operands)])
         shift = {o: int(offset) - self.starts[o] for o, offset in zip(used, offsets, strict=False)}
         return operands, [c + shift[o] for c, o in zip(channels.tolist(), owners.tolist(), strict=True)]
+
+
+def _channels(v: Value) -> int:
+    return size_of(v.type, 1)
 
 
 def _joined(op: Concat | SelectChannels, rank: int, parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -208,12 +213,15 @@ def _joined(op: Concat | SelectChannels, rank: int, parts: Sequence[np.ndarray |
 
 
 def _sliced(op: Slice, x: TensorType, channels: np.ndarray) -> np.ndarray | None:
-    ranges = op.ranges(x)
     end = 1 + channels.ndim
-    if any(r is not None for r in (ranges[0], *ranges[end:])):
-        return None
-    kept = [np.arange(s) if r is None else np.array(r, int) for r, s in zip(ranges, x.sizes, strict=True)]
-    chosen: np.ndarray = channels[np.ix_(*kept[1:end])]
+    kept = []
+    for axis in range(x.rank):
+        if 1 <= axis < end:
+            places = op.places(x, axis)
+            kept.append(np.arange(channels.shape[axis - 1]) if places is None else np.array(places, int))
+        elif not op.keeps(x, axis):
+            return None
+    chosen: np.ndarray = channels[np.ix_(*kept)]
     return chosen
 
 
@@ -221,7 +229,8 @@ def _reshaped(x: TensorType, out: TensorType, channels: np.ndarray) -> np.ndarra
     spatial = x.shape[1 + channels.ndim :]
     end = out.rank - len(spatial)
     keeps = end >= 2 and out.shape[0] == x.shape[0] and out.shape[end:] == spatial
-    return channels.reshape(out.sizes[1:end]) if keeps else None
+    middle = [d for d in out.shape[1:end] if isinstance(d, int)]
+    return channels.reshape(middle) if keeps and len(middle) == end - 1 else None
 
 
 def _transposed(op: Transpose, channels: np.ndarray) -> np.ndarray | None:
@@ -232,7 +241,10 @@ def _transposed(op: Transpose, channels: np.ndarray) -> np.ndarray | None:
 
 def _gathered(op: Gather, x: TensorType, channels: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
     axis = op.axis % x.rank
-    if not 1 <= axis <= channels.ndim or (indices < -x.sizes[axis]).any() or (indices >= x.sizes[axis]).any():
+    if not 1 <= axis <= channels.ndim:
+        return None
+    size = channels.shape[axis - 1]
+    if (indices < -size).any() or (indices >= size).any():
         return None
     taken: np.ndarray = channels.take(indices, axis - 1)
     return taken

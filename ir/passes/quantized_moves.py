@@ -67,7 +67,7 @@ class QuantizedConcat:
         if joined is None or not isinstance(joined.op, Concat):
             return None
         held = [graph.producers.get(v.name) for v in joined.inputs]
-        if node.inputs[1].type.numel != 1 or not all(n is not None and isinstance(n.op, Dequantize) for n in held):
+        if not node.inputs[1].type.is_single or not all(n is not None and isinstance(n.op, Dequantize) for n in held):
             return "not all that it joins was quantized, or it has several scales"
         return Match(node, (joined,), joined)
 

@@ -196,7 +196,7 @@ class Product:
 
 def _number(graph: Graph, value: Value) -> float | None:
     """The one element of a constant that has one; ``None`` for others."""
-    array = graph.constant_of(value) if value.type.is_static and value.type.numel == 1 else None
+    array = graph.constant_of(value) if value.type.is_single else None
     return None if array is None or not value.type.is_float else float(array.reshape(-1)[0])
 
 

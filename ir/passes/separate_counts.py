@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..counted import is_trim
 from ..errors import GraphError
 from ..graph import Graph
@@ -23,4 +25,4 @@ def separate_counts(graph: Graph) -> Graph:
     counts = [trims[v.name].inputs[1] for v in graph.outputs if v.name in trims]
     names = [*graph.output_names, *(f"count {i}" for i in range(len(counts)))]
     nodes = tuple(n for n in graph.nodes if n.output.name not in trims)
-    return Graph(graph.name, graph.inputs, nodes, (*outputs, *counts), graph.constants, tuple(names))
+    return replace(graph, nodes=nodes, outputs=(*outputs, *counts), output_names=tuple(names))

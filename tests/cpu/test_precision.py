@@ -40,7 +40,7 @@ def computed(model: onnx.ModelProto) -> list[list[str]]:
     """The names of the ops of each kernel that do more than move and convert elements."""
 
     def computes(n: Node) -> bool:
-        return n.op.flops([v.type for v in n.inputs], [n.output.type]) > 0
+        return n.flops > 0
 
     found = [[n.op.name for n in nodes if computes(n)] for nodes in kernels(model)]
     return [names for names in found if names]

@@ -284,7 +284,7 @@ def _noise(node: Node) -> float:
         or (isinstance(node.op, Cast) and not rounds(node))
     ):
         return 0.0
-    terms = node.op.flops([v.type for v in node.inputs], [v.type for v in node.outputs]) / max(out.numel, 1)
+    terms = node.flops / max(out.numel, 1)
     if node.op.normalises_rows or isinstance(node.op, Cumulative):  # an element may depend on all others
         terms = node.inputs[0].type.numel
     widest = WINOGRAD if isinstance(node.op, Conv) and out.dtype == "f32" else 1

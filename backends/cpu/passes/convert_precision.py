@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from convc.ir.assumptions import Assumptions
 from convc.ir.builder import Builder, infer_types
 from convc.ir.dtypes import numpy_dtype
 from convc.ir.errors import ShapeError
@@ -88,7 +89,7 @@ class _Converter:
         moved = [v for v in node.inputs if v.type.dtype in NARROW]
         if all(v.name in self.known for v in moved) or not any(v.name in self.used for v in node.outputs):
             return True
-        return FEW * sum(v.type.numel for v in node.outputs) <= sum(v.type.numel for v in moved)
+        return FEW * _elements(node.outputs) <= _elements(moved)
 
     def cast(self, node: Node, op: Cast, x: Value) -> Value:
         """A conversion that the graph spells out. One to float32 does nothing where the operand is held in it."""
@@ -114,6 +115,10 @@ class _Converter:
         return self.made[key]
 
 
+def _elements(values: Sequence[Value]) -> int:
+    return sum(v.type.at_typical().numel for v in values)
+
+
 def _used(graph: Graph) -> set[str]:
     """The names of the values of which, once they are moved, something is computed."""
     used: set[str] = set()
@@ -136,7 +141,8 @@ def _takes(node: Node, dtype: str) -> bool:
         return t.with_dtype(dtype) if t.dtype in NARROW else t
 
     try:
-        made = infer_types(node.op, [Value(v.name, replaced(v.type)) for v in node.inputs])
+        with Assumptions().noted("another dtype"):  # what inference assumes of sizes does not depend on dtypes
+            made = infer_types(node.op, [Value(v.name, replaced(v.type)) for v in node.inputs])
     except ShapeError:
         return False
     return made == tuple(replaced(v.type) for v in node.outputs)

@@ -239,7 +239,7 @@ def _constant(b: Builder, v: Value, bits: tuple[int, int]) -> Whole:
 
 def _less(b: Builder, x: Whole, y: Whole) -> Whole:
     """The difference of two values."""
-    if (y.low, y.high) == (0, 0) and y.value.type.numel == 1 and y.value.type.rank <= x.value.type.rank:
+    if (y.low, y.high) == (0, 0) and y.value.type.is_single and y.value.type.rank <= x.value.type.rank:
         return x
     return Whole(b.emit(Sub(), x.value, y.value), x.low - y.high, x.high - y.low)
 

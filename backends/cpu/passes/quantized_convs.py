@@ -41,7 +41,7 @@ class DequantizedConv:
             return "only images in one group are multiplied as bytes"
         if graph.constant_of(weight.inputs[0]) is None or not all(_is_known(graph, n) for n in (data, weight)):
             return "its weight or a zero point is computed"
-        if data.inputs[1].type.numel != 1 or not _is_by_output(weight):
+        if not data.inputs[1].type.is_single or not _is_by_output(weight):
             return "its data has several scales, or its weight one for each input channel"
         return Match(node, data=(data, weight))
 
@@ -51,7 +51,7 @@ class DequantizedConv:
         assert isinstance(op, Conv)
         (x, s, x_zero), (w, t, w_zero) = (_operands(b, n, env) for n in (data, weight))
         total = b.emit(ConvInteger(op.strides, op.pads, op.dilations), x, w, x_zero, w_zero)
-        scale = b.emit(Mul(), b.emit(Reshape(()), s), t if t.type.numel == 1 else b.emit(Reshape((-1, 1, 1)), t))
+        scale = b.emit(Mul(), b.emit(Reshape(()), s), t if t.type.is_single else b.emit(Reshape((-1, 1, 1)), t))
         y = b.emit(Mul(), b.emit(Cast("f32"), total), scale)
         for bias in conv.inputs[2:]:
             y = b.emit(Add(), y, b.emit(Reshape((-1, 1, 1)), env(bias)))
@@ -68,7 +68,7 @@ def _is_by_output(dequantize: Node) -> bool:
     """Whether a weight has a single scale, or one per output."""
     op, (w, scale, *_) = dequantize.op, dequantize.inputs
     assert isinstance(op, Dequantize)
-    return scale.type.numel == 1 or (not op.block_size and op.axis % w.type.rank == 0)
+    return scale.type.is_single or (not op.block_size and op.axis % w.type.rank == 0)
 
 
 def _operands(b: Builder, dequantize: Node, env: Callable[[Value], Value]) -> tuple[Value, Value, Value]:
