@@ -9,7 +9,10 @@ from convc.ir.graph import Graph, Node, Value
 from convc.ir.op import REGISTRY
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
+from convc.ir.sizes import Dim, Size, typical
 from convc.ir.text import print_graph
+
+from .extents import extents_of, generalised
 
 HEAVY = 8
 """An epilogue of more operations per element than this is heavy."""
@@ -23,11 +26,13 @@ class Group:
 
     @staticmethod
     def of(node: Node) -> Group:
-        """The group of a node, with its values renamed so that equal kernels have equal text."""
-        if isinstance(node.op, Fused):
-            return Group(canonical(node.op.body))
-        inputs = dict.fromkeys(node.inputs)
-        return Group(canonical(Graph("k", tuple(inputs), (node,), node.outputs)))
+        """The group of a node, with its values and open sizes renamed so that equal kernels have equal text."""
+        return Group(canonical(generalised(_body(node))[0]))
+
+    @cached_property
+    def extents(self) -> tuple[Size, ...]:
+        """The open sizes of the group, which its kernel takes as arguments."""
+        return extents_of(self.body)
 
     @property
     def anchor(self) -> Node:
@@ -45,18 +50,31 @@ class Group:
 
     @cached_property
     def key(self) -> str:
-        """The text of the group, equal for kernels that compute the same.
+        """The text of the group, equal for kernels that compute the same and that are scheduled for the same sizes.
 
         A class of ops whose name another class has taken, as when a cell of a notebook runs twice, is told apart by its
         identity in this process.
         """
         replaced = [str(id(type(op))) for op in self.body.all_ops() if REGISTRY.get(op.name) is not type(op)]
-        return " ".join([print_graph(self.body), *replaced])
+        typicals = [f"{size}={typical(size)}" for size in self.extents]
+        return " ".join([print_graph(self.body), *typicals, *replaced])
 
     @property
     def name(self) -> str:
         """A readable name made of the names of the ops."""
         return "_".join(n.op.name for n in self.body.nodes)[:48]
+
+
+def extents_given(node: Node) -> tuple[Dim, ...]:
+    """The sizes that a node passes as extents to the kernel of its group."""
+    return generalised(_body(node))[1]
+
+
+def _body(node: Node) -> Graph:
+    """The body of a node's group."""
+    if isinstance(node.op, Fused):
+        return node.op.body
+    return Graph("k", tuple(dict.fromkeys(node.inputs)), (node,), node.outputs)
 
 
 def canonical(body: Graph) -> Graph:

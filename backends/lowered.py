@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,16 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
+from convc.ir.assumptions import Assumptions
 from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError, ConvcError, plural
 from convc.ir.graph import Constant, Node, Value
 from convc.ir.lowering import WIDE, Operand, TensorExpressions
 from convc.ir.op import from_outside
+from convc.ir.sizes import Size
 from convc.ir.types import TensorType
 
+from .extents import Variables
 from .group import Group
 from .guards import keep_nans
 from .intrinsics import opaque
@@ -31,11 +34,18 @@ def lowered(group: Group, computes: Computes | None = None) -> Lowered:
 
     Raises ``CompileError`` when a node is lowered to another shape or dtype than its type says.
     """
+    variables = Variables(tirx)
+    extents = [variables.add(size) for size in group.extents]
+    with variables.used(), Assumptions().noted(""):
+        return replace(_lowered(group, computes), extents=extents)
+
+
+def _lowered(group: Group, computes: Computes | None) -> Lowered:
     k = TensorExpressions(te, tirx, topi, tvm.sym.Analyzer(), tvm.ir.Range.from_min_extent, keep_nans)
     operands: dict[str, Operand] = {}
     args = []
     for i, v in enumerate(group.body.inputs):
-        tensor = te.placeholder(v.type.physical_shape, v.type.tvm_dtype, f"a{i}")
+        tensor = te.placeholder(v.type.extents, v.type.tvm_dtype, f"a{i}")
         operands[v.name] = k.operand(tensor, v.type)
         args.append(tensor)
     for name, constant in group.body.constants.items():
@@ -70,15 +80,16 @@ def _number(constant: Constant) -> float | int | bool:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A group as tensor expressions: arguments, outputs, and the operand of every value."""
+    """A group as tensor expressions: arguments, outputs, the operand of every value, and variables for the extents."""
 
     args: list[Any]
     outputs: list[Any]
     operands: dict[str, Operand]
+    extents: Sequence[Any] = ()
 
     def schedule(self) -> Any:
         """A fresh TIR schedule of the group, whose only function is called ``main``."""
-        func = te.create_prim_func([*self.args, *self.outputs])
+        func = te.create_prim_func([*self.extents, *self.args, *self.outputs])
         # TVM adds no root block around a single block without loops, such as a sort
         if func.body.block.name_hint != "root":
             root = s_tir.SBlock([], [], [], "root", func.body)
@@ -112,6 +123,9 @@ def _computed(node: Node, compute: Callable[[], Any]) -> list[Any]:
 
 def _check(node: Node, value: Value, tensor: Any) -> None:
     """Raise ``CompileError`` when a tensor's shape or dtype is not that of the value it was lowered from."""
-    shape = tuple(int(s) for s in tensor.shape)
-    if shape != value.type.physical_shape or str(tensor.dtype) != value.type.tvm_dtype:
-        raise CompileError(f"{node.describe()} was lowered to {tensor.dtype}{list(shape)}, not {value.type}")
+    shape, stated = list(tensor.shape), value.type.extents
+    fits = len(shape) == len(stated) and all(
+        isinstance(d, Size) or int(s) == d for s, d in zip(shape, stated, strict=True)
+    )
+    if not fits or str(tensor.dtype) != value.type.tvm_dtype:
+        raise CompileError(f"{node.describe()} was lowered to {tensor.dtype}{shape}, not {value.type}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,6 @@ def assign_offsets(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     return offsets, max((o + t.nbytes for o, t in zip(offsets, lifetimes, strict=True)), default=0)
 
 
-def aligned(offset: int) -> int:
+def aligned(offset: Any) -> Any:
     """The next multiple of ``ALIGNMENT``."""
     return -(-offset // ALIGNMENT) * ALIGNMENT

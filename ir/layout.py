@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from .sizes import Dim
+
 _LOGICAL_ORDER = "ABNOCIDHW"
 _TOKEN = re.compile(r"([A-Z])|(\d+)([a-z])")
 
@@ -80,7 +82,7 @@ class Layout:
                 outer[axis] = outer[axis] * block + i
         return tuple(outer[a] for a in range(self.rank))
 
-    def is_padded(self, shape: Sequence[int]) -> bool:
+    def is_padded(self, shape: Sequence[Dim]) -> bool:
         """Whether a tensor of this logical shape has zero padding in memory."""
         return any(block and shape[axis] % block for axis, block in self.dims)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .sizes import MOST, Dim, Dims, Size
 from .types import TensorType
 
 WIDE = ("int32", "int64", "uint32", "uint64")
@@ -29,7 +30,7 @@ class Operand:
     type: TensorType
 
     def __call__(self, *index: Any) -> Any:
-        if 0 in self.type.sizes:
+        if 0 in self.type.shape:
             return self.k.const(0, self.type.tvm_dtype)
         if self.type.layout is None:
             return self.tensor(*index) if index else self.tensor()
@@ -41,8 +42,8 @@ class Operand:
         return self(*(0 if size == 1 else i for size, i in zip(self.type.shape, tail, strict=True)))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.type.sizes
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
 
     @property
     def is_computed(self) -> bool:
@@ -80,14 +81,14 @@ class TensorExpressions:
 
     def simplify(self, expr: Any) -> Any:
         """An index expression, simplified by the known ranges of its variables."""
-        return expr if isinstance(expr, int) else self._analyzer.simplify(expr)
+        return expr if isinstance(expr, Dims) else self._analyzer.simplify(expr)
 
-    def _bind(self, var: Any, extent: int) -> None:
+    def _bind(self, var: Any, extent: Dim) -> None:
         self._analyzer.bind(var, self._range(0, extent))
 
-    def reduce_axis(self, extent: int, name: str = "r") -> Any:
+    def reduce_axis(self, extent: Dim, name: str = "r") -> Any:
         """A reduction axis over ``[0, extent)``. An extent beyond int32 belongs to a tensor without elements."""
-        extent = min(extent, 0x7FFFFFFF)
+        extent = extent if isinstance(extent, Size) else min(extent, MOST)
         axis = self.te.reduce_axis((0, extent), name)
         self._bind(axis.var, extent)
         return axis
@@ -126,11 +127,11 @@ class TensorExpressions:
         inputs. With ``guard``, ``element`` is not evaluated in the padding: this is for operands without padding, which
         end where the padding begins.
         """
-        masked = (mask or guard) and out.layout is not None and out.layout.is_padded(out.sizes)
+        masked = (mask or guard) and out.layout is not None and out.layout.is_padded(out.shape)
         choose = self.guarded if guard else self.select
 
         def body(*position: Any) -> Any:
-            for var, extent in zip(position, out.physical_shape, strict=True):
+            for var, extent in zip(position, out.extents, strict=True):
                 self._bind(var, extent)
             index = position if out.layout is None else out.layout.logical_index(position)
             value = self._kept(element(*index))
@@ -138,13 +139,13 @@ class TensorExpressions:
                 return value
             inside = [
                 i < size
-                for i, size, axis in zip(index, out.sizes, range(out.rank), strict=True)
+                for i, size, axis in zip(index, out.shape, range(out.rank), strict=True)
                 if size % out.layout.block(axis)
             ]
             return choose(self.tirx.all(*inside), value, self.const(0, out.tvm_dtype))
 
         self._names += 1
-        return self.te.compute(out.physical_shape, body, name=name or f"t{self._names}")
+        return self.te.compute(out.extents, body, name=name or f"t{self._names}")
 
     def is_zero(self, expr: Any) -> bool:
         """Whether a scalar expression folds to the constant zero."""

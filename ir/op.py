@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ import numpy as np
 from .dtypes import FLOATS
 from .errors import UnsupportedOpError
 from .layout import Layout
-from .sizes import Dim, Named, Size, names
+from .sizes import Dim, Named, Size, at, names
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -177,8 +177,12 @@ class Op:
 
     def at(self, values: Mapping[str, Dim]) -> Op:
         """The op with named sizes among its attributes replaced by other sizes."""
+        return self.mapped(lambda size: at(size, values))
+
+    def mapped(self, change: Callable[[Size], Dim]) -> Op:
+        """The op with each open size among its attributes replaced by what ``change`` makes of it."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: new for name, old in found.items() if (new := _at(old, values)) is not old}
+        moved = {name: new for name, old in found.items() if (new := _mapped(old, change)) is not old}
         return replace(self, **moved) if moved else self
 
     # -- tests ----------------------------------------------------------------------------------------------------
@@ -189,12 +193,12 @@ class Op:
         return iter(())
 
 
-def _at(value: Any, values: Mapping[str, Dim]) -> Any:
-    """An attribute with named sizes replaced. An attribute without any is returned as it is."""
+def _mapped(value: Any, change: Callable[[Size], Dim]) -> Any:
+    """An attribute with open sizes replaced. An attribute without any is returned as it is."""
     if isinstance(value, Size):
-        return value.at(values)
+        return change(value)
     if isinstance(value, tuple):
-        moved = tuple(_at(v, values) for v in value)
+        moved = tuple(_mapped(v, change) for v in value)
         return moved if any(a is not b for a, b in zip(moved, value, strict=True)) else value
     return value
 

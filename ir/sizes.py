@@ -15,8 +15,8 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
-from typing import ClassVar, Protocol, Union
+from functools import cached_property, reduce, wraps
+from typing import Any, ClassVar, Protocol, Union
 
 from .errors import ShapeError
 
@@ -126,6 +126,33 @@ class Extreme:
 Spelling = Callable[[str], str]
 """How the names of sizes are written."""
 
+expressions: ContextVar[Callable[[Size], Any] | None] = ContextVar("expressions", default=None)
+"""What makes an expression of TVM of a size, while kernels are lowered (``backends/extents.py``)."""
+
+
+def _expression(size: Size) -> Any:
+    make = expressions.get()
+    if make is None:
+        raise TypeError(f"size {size} is open here, where no kernel is lowered")
+    return make(size)
+
+
+def _with_expressions(operation: Any) -> Any:
+    """An operator of two sizes that also takes an expression of TVM as its right operand."""
+    plain = getattr(operator, operation.__name__.replace("__r", "__"))
+    reflected = operation.__name__.startswith("__r")
+
+    @wraps(operation)
+    def combined(self: Size, other: Any) -> Any:
+        if isinstance(other, Dims):
+            return operation(self, other)
+        if expressions.get() is None:
+            return NotImplemented
+        return plain(other, _expression(self)) if reflected else plain(_expression(self), other)
+
+    return combined
+
+
 Atom = Named | Quotient | Extreme
 Monomial = tuple[Atom, ...]
 """A product of atoms, in the order of their text. An atom that is there twice is squared."""
@@ -180,7 +207,13 @@ class Size:
         return _text(self.terms)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Size) and self.terms == other.terms
+        if isinstance(other, Dims):
+            return isinstance(other, Size) and self.terms == other.terms
+        return NotImplemented
+
+    def __tvm_ffi_value__(self) -> Any:
+        """The size as an expression of TVM, which asks for it wherever it takes a size."""
+        return _expression(self)
 
     def __str__(self) -> str:
         return self._text
@@ -199,45 +232,59 @@ class Size:
     def __neg__(self) -> Dim:
         return self * -1
 
+    @_with_expressions
     def __add__(self, other: Dim) -> Dim:
-        return _sum([*self.terms, *_terms(other)]) if isinstance(other, Dims) else NotImplemented
+        return _sum([*self.terms, *_terms(other)])
 
-    __radd__ = __add__
+    @_with_expressions
+    def __radd__(self, other: Dim) -> Dim:
+        return _sum([*_terms(other), *self.terms])
 
+    @_with_expressions
     def __sub__(self, other: Dim) -> Dim:
-        return self + -other if isinstance(other, Dims) else NotImplemented
+        return self + -other
 
+    @_with_expressions
     def __rsub__(self, other: Dim) -> Dim:
         return -self + other
 
+    @_with_expressions
     def __mul__(self, other: Dim) -> Dim:
-        if not isinstance(other, Dims):
-            return NotImplemented
         return _sum((_sorted((*m, *n)), c * d) for m, c in self.terms for n, d in _terms(other))
 
-    __rmul__ = __mul__
+    @_with_expressions
+    def __rmul__(self, other: Dim) -> Dim:
+        return self * other
 
+    @_with_expressions
     def __floordiv__(self, other: Dim) -> Dim:
-        return _quotient(self, other) if isinstance(other, Dims) else NotImplemented
+        return _quotient(self, other)
 
+    @_with_expressions
     def __rfloordiv__(self, other: Dim) -> Dim:
         return _quotient(other, self)
 
+    @_with_expressions
     def __mod__(self, other: Dim) -> Dim:
         return self - other * (self // other)
 
+    @_with_expressions
     def __rmod__(self, other: Dim) -> Dim:
         return other - self * (other // self)
 
+    @_with_expressions
     def __lt__(self, other: Dim) -> bool:
         return not at_least(self, other)
 
+    @_with_expressions
     def __le__(self, other: Dim) -> bool:
         return at_least(other, self)
 
+    @_with_expressions
     def __gt__(self, other: Dim) -> bool:
         return not at_least(other, self)
 
+    @_with_expressions
     def __ge__(self, other: Dim) -> bool:
         return at_least(self, other)
 

@@ -123,6 +123,11 @@ class TensorType:
             return self
         return self.with_shape([d if isinstance(d, int) else max(typical(d), 1) for d in self.shape])
 
+    @property
+    def extents(self) -> tuple[Dim, ...]:
+        """The shape in memory, as ``physical_shape``, in which sizes may be open."""
+        return self.layout.physical_shape(self.shape) if self.layout else self.shape
+
     def with_shape(self, shape: Sequence[Dim | str]) -> TensorType:
         return replace(self, shape=tuple(shape))  # type: ignore[arg-type]
 

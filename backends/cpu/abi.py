@@ -45,9 +45,9 @@ def address_of(data: Any) -> Any:
     return tirx.call_extern("int64", _ADDRESS, data)
 
 
-def pointer(base: Any, offset: int, dtype: str = "void") -> Any:
-    """The pointer to the address ``offset`` bytes after ``base``."""
-    return pointer_to(base + tirx.const(offset, "int64"), dtype)
+def pointer(base: Any, offset: Any, dtype: str = "void") -> Any:
+    """The pointer to the address ``offset`` bytes after ``base``. The offset is an expression of 64 bits."""
+    return pointer_to(base + offset, dtype)
 
 
 def pointer_to(address: Any, dtype: str) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import tvm
@@ -21,7 +20,9 @@ from tvm import s_tir, tirx
 from tvm.ir import GlobalVar, PointerType, PrimType
 
 from convc.ir.errors import CompileError
+from convc.ir.sizes import Dim
 
+from ..extents import Variables
 from ..flatten import flatten_buffers
 from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
@@ -29,7 +30,8 @@ from ..network import MAX_ELEMENTS
 from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
-from .parallel import ParallelLoops, take_memory
+from .overlap import overlap_tiles
+from .parallel import ParallelLoops, elements, is_scalar, take_memory
 from .target import Target
 from .vector_math import definitions
 
@@ -45,8 +47,8 @@ class Lowered:
     """
 
     functions: Mapping[GlobalVar, Any]
-    scratch: int
-    part: int
+    scratch: Dim
+    part: Dim
     parallel: bool
 
 
@@ -66,6 +68,11 @@ def _block_passes() -> Any:
             body_pass("convc.NoScopes", _without_scopes),
         ]
     )
+
+
+def overlap_pass() -> Any:
+    """The pass that makes the last tile along each open axis end where the axis does."""
+    return tirx.transform.prim_func_pass(lambda func, *_: overlap_tiles(func), opt_level=0, name="convc.Overlap")
 
 
 def _loop_passes() -> Any:
@@ -129,6 +136,7 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
     host = target.tvm.with_host(target.tvm)
     module = tirx.transform.BindTarget(host)(tvm.IRModule({symbol: func}))
     module = _block_passes()(module)
+    module = overlap_pass()(module)
     most = max(_allocated(module[symbol].body), default=0)
     if most > MAX_ELEMENTS:
         raise CompileError(
@@ -139,12 +147,10 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
 
 
 def _allocated(body: Any) -> list[int]:
-    """The numbers of elements of the tensors that a statement allocates, in integers that do not overflow."""
-    found: list[int] = []
-    tvm_ffi.structural_walk(
-        body, (tirx.AllocBuffer, lambda s: found.append(prod(int(n) for n in s.buffer.shape))), order="pre"
-    )
-    return found
+    """The numbers of elements of the tensors of constant size that a statement allocates, as they are."""
+    sizes: list[Dim] = []
+    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda s: sizes.append(elements(s.buffer))), order="pre")
+    return [size for size in sizes if isinstance(size, int)]
 
 
 def _functions(symbol: str, func: Any) -> Lowered:
@@ -153,11 +159,13 @@ def _functions(symbol: str, func: Any) -> Lowered:
     A subroutine takes tensors as pointers, of which it may assume that they are apart. The exported function reads them
     from memory. Allocations use the scratch memory, and parallel loops run on the pool.
     """
-    pointers = [tirx.Var(p.name, PointerType(PrimType(p.dtype))) for p in func.params]
+    tensors = [p for p in func.params if not is_scalar(p)]
+    extents = Variables(tirx, {p.name: p for p in func.params if is_scalar(p)})
+    pointers = [tirx.Var(p.name, PointerType(PrimType(p.dtype))) for p in tensors]
     scratch, context = tirx.Var("scratch", "int64"), tirx.Var("context", "int64")
-    declared: list[Any] = [tirx.DeclBuffer(p, data=q) for p, q in zip(func.params, pointers, strict=True)]
-    loops = ParallelLoops(symbol, context)
-    body, size = take_memory(loops.handed_out(func.body), scratch)
+    declared: list[Any] = [tirx.DeclBuffer(p, data=q) for p, q in zip(tensors, pointers, strict=True)]
+    loops = ParallelLoops(symbol, context, extents)
+    body, size = take_memory(loops.handed_out(func.body), scratch, extents)
     body, closures = loops.with_closures(body, scratch, size)
     names = used(func.body)
     if bytes_too := [name for name in names if name in BYTES]:
@@ -165,21 +173,22 @@ def _functions(symbol: str, func: Any) -> Lowered:
     if floats := [name for name in names if name not in bytes_too]:
         body = importing(definitions(floats), body)
     subroutine = tirx.PrimFunc(
-        [*pointers, scratch, context], tirx.SeqStmt([*declared, body, DONE]), ret_type=STATUS, attrs=func.attrs
+        [*pointers, scratch, *extents.variables.values(), context], tirx.SeqStmt([*declared, body, DONE]), ret_type=STATUS, attrs=func.attrs
     )
     functions = {GlobalVar(n): f.with_attr("global_symbol", n) for n, f in loops.parts.items()}
     inner = GlobalVar(f"{symbol}_body")
-    exported = _exported(symbol, inner, [p.dtype for p in func.params])
+    exported = _exported(symbol, inner, [p.dtype for p in tensors], len(extents.variables))
     return Lowered(
         {GlobalVar(symbol): exported, inner: subroutine} | functions, size + closures, loops.part, bool(functions)
     )
 
 
-def _exported(symbol: str, inner: GlobalVar, dtypes: Sequence[str]) -> Any:
-    """The C function that calls a subroutine with the addresses that it reads: tensors, and scratch memory last."""
+def _exported(symbol: str, inner: GlobalVar, dtypes: Sequence[str], extents: int) -> Any:
+    """The C function that calls a subroutine with what it reads: addresses of tensors and scratch memory, extents."""
     arguments, context = tirx.Var("arguments", "int64"), tirx.Var("context", "int64")
     pointers = [pointer_to(read(arguments, i), dtype) for i, dtype in enumerate(dtypes)]
-    call = tvm.ir.Call(inner, [*pointers, read(arguments, len(dtypes)), context], ret_ty="int32")
+    numbers = [tirx.Cast("int32", read(arguments, len(dtypes) + 1 + i)) for i in range(extents)]
+    call = tvm.ir.Call(inner, [*pointers, read(arguments, len(dtypes)), *numbers, context], ret_ty="int32")
     body = importing(READ_DEFINITION, tirx.SeqStmt([tirx.Evaluate(call), DONE]))
     return tirx.PrimFunc([arguments, context], body, ret_type=STATUS).with_attr("global_symbol", symbol)
 

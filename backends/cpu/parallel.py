@@ -6,7 +6,6 @@ The body of a loop becomes a function of its own, a *part*, which the thread poo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import tvm
@@ -15,7 +14,9 @@ from tvm import tirx
 from tvm.ir import PrimType
 
 from convc.ir.errors import CompileError
+from convc.ir.sizes import Dim, Size, largest, product
 
+from ..extents import Variables, size_of
 from ..memory import aligned
 from .abi import (
     ADDRESS_DEFINITION,
@@ -34,11 +35,12 @@ from .abi import (
 class ParallelLoops:
     """The parallel loops of one kernel. Each becomes a function that a thread calls for a range of the loop."""
 
-    def __init__(self, kernel: str, context: Any) -> None:
+    def __init__(self, kernel: str, context: Any, extents: Variables) -> None:
         self.kernel = kernel
         self.context = context
+        self.extents = extents
         self.parts: dict[str, Any] = {}
-        self.part = 0
+        self.part: Dim = 0
         """The number of bytes that a thread needs while it works on a part."""
         self.most = 0
         """The number of values in the largest closure."""
@@ -48,14 +50,14 @@ class ParallelLoops:
         """The statement with its parallel loops launched on the pool."""
         return tvm_ffi.structural_map(body, (tirx.For, self._visit))
 
-    def with_closures(self, body: Any, scratch: Any, at: int) -> tuple[Any, int]:
+    def with_closures(self, body: Any, scratch: Any, at: Dim) -> tuple[Any, int]:
         """The statement with memory for closures, and the size of that memory in bytes.
 
         The memory begins ``at`` bytes after the beginning of the scratch memory.
         """
         if not self.parts:
             return body, 0
-        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, at, "int64"))
+        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, self.extents.wide().of(at), "int64"))
         body = importing(READ_DEFINITION, importing(ADDRESS_DEFINITION, tirx.SeqStmt([held, body])))
         return body, aligned(8 * self.most)
 
@@ -65,15 +67,15 @@ class ParallelLoops:
         name = f"{self.kernel}_part{len(self.parts)}"
         outer = list(tirx.analysis.undefined_vars(loop, []))
         values = [read(self.context, CONTEXT.index("parts")), *map(_as_integer, outer)]
-        self.parts[name], part = _part(loop, outer)
-        self.part, self.most = max(self.part, part), max(self.most, len(values))
+        self.parts[name], part = _part(loop, outer, self.extents)
+        self.part, self.most = largest(self.part, part), max(self.most, len(values))
         stores = [tirx.BufferStore(self.closure, v, [i]) for i, v in enumerate(values)]
         closure, extent = address_of(self.closure.data), tirx.Cast("int64", loop.extent)
         launch = tirx.Evaluate(tirx.call_extern("void", f"{name}_launch", self.context, closure, extent))
         return importing(_launch_definition(name), tirx.SeqStmt([*stores, launch]))
 
 
-def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
+def _part(loop: Any, outer: Sequence[Any], extents: Variables) -> tuple[Any, Dim]:
     """The function ``f(closure, begin, end, worker)`` that runs a range of a loop.
 
     It is returned with the bytes of memory that each worker needs. The closure holds the address of the memory of all
@@ -81,20 +83,22 @@ def _part(loop: Any, outer: Sequence[Any]) -> tuple[Any, int]:
     """
     closure, begin, end, worker = params = [tirx.Var(n, "int64") for n in ("closure", "begin", "end", "worker")]
     memory = tirx.Var("memory", "int64")
-    body, size = take_memory(loop.body, memory)
+    body, size = take_memory(loop.body, memory, extents)
     # TVM must know that the range lies in the loop's: for unknown indices its simplifier makes literals that overflow
     first, count = (
         tirx.min(tirx.max(tirx.Cast(str(loop.loop_var.ty.dtype), n), 0), loop.extent) for n in (begin, end - begin)
     )
     first = loop.min + first
     inner = tirx.For(loop.loop_var, first, count, tirx.ForKind.SERIAL, body, None, loop.annotations)
-    bound = [(memory, read(closure, 0) + worker * tirx.const(size, "int64"))] if size else []
+    bound: list[tuple[Any, Any]] = []
     declared: list[Any] = []
     for i, v in enumerate(outer, 1):
-        if _is_scalar(v):
+        if is_scalar(v):
             bound.append((v, _from_integer(read(closure, i), str(v.ty.dtype))))
         else:
             declared.append(tirx.DeclBuffer(v, data=pointer_to(read(closure, i), v.dtype)))
+    if isinstance(size, Size) or size:
+        bound.append((memory, read(closure, 0) + worker * extents.wide().of(size)))
     binds = [tirx.Bind(v, value) for v, value in bound]
     body = importing(READ_DEFINITION, tirx.SeqStmt([*binds, *declared, inner, DONE]))
     return tirx.PrimFunc(params, body, ret_type=STATUS), size
@@ -116,13 +120,14 @@ define void @{part}_launch(i64 %context, i64 %closure, i64 %extent) alwaysinline
 }}"""
 
 
-def _is_scalar(v: Any) -> bool:
+def is_scalar(v: Any) -> bool:
+    """Whether a variable of TVM is a number, and not a tensor."""
     return isinstance(v.ty, PrimType)
 
 
 def _as_integer(v: Any) -> Any:
     """A variable as a 64-bit integer: the value of a scalar, or the address of a tensor."""
-    if not _is_scalar(v):
+    if not is_scalar(v):
         return address_of(v.data)
     dtype = tvm.DataType(str(v.ty.dtype))
     if dtype.lanes > 1:
@@ -138,17 +143,22 @@ def _from_integer(value: Any, dtype: str) -> Any:
     return tirx.reinterpret(dtype, tirx.Cast(f"int{tvm.DataType(dtype).bits}", value))
 
 
-def take_memory(body: Any, base: Any) -> tuple[Any, int]:
+def take_memory(body: Any, base: Any, extents: Variables) -> tuple[Any, Dim]:
     """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
-    size = 0
+    size: Dim = 0
 
     def visit(s: Any) -> Any:
         nonlocal size
         if s.buffer.scope() != "global":
             return s
         dtype = tvm.DataType(s.buffer.dtype)
-        made = tirx.DeclBuffer(s.buffer, data=pointer(base, size, s.buffer.dtype))
-        size = aligned(size + prod(int(n) for n in s.buffer.shape) * -(-dtype.bits * dtype.lanes // 8))
+        made = tirx.DeclBuffer(s.buffer, data=pointer(base, extents.wide().of(size), s.buffer.dtype))
+        size = aligned(size + elements(s.buffer) * -(-dtype.bits * dtype.lanes // 8))
         return made
 
     return tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit)), size
+
+
+def elements(buffer: Any) -> Dim:
+    """The number of elements of a buffer."""
+    return product(size_of(n, tirx) for n in buffer.shape)

@@ -21,6 +21,7 @@ from ...group import Group
 from ...lowered import lowered
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
+from ..overlap import in_tiles, run_together
 from ..target import Target
 from ..tiles import CACHE_PARTS, LATENCY, bands, register_tile, tile_size, tile_worth
 from .blocks import (
@@ -194,11 +195,12 @@ def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy:
     owo, owi = sch.split(ow, [None, columns])
     oco, oci = sch.split(oc, [None, blocks])
     sch.reorder(n, band, oco, oho, owo, *reduction, oci, ohi, owi, o)
-    sch.parallel(sch.fuse(n, band, oco, oho))
     store_tile(sch, conv, out, owo, axes=4, heavy=heavy)
     keep_in_registers(sch, conv, (oci, ohi, owi), o)
     if partial is not None:
         sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
+    run_together(sch, (n, band, oco, oho))  # last, since TVM knows less of the parts of a fused index
+    if partial is not None:
         *_, oci, ohi, owi, o, rc, rh, rw, ri = sch.get_loops(partial)
         sch.reorder(rc, rh, rw, ri, oci, ohi, owi, o)
         keep_in_registers(sch, partial, (oci, ohi, owi), o)

@@ -22,7 +22,7 @@ def padded(k: TensorExpressions, x: Operand, pads: Sequence[tuple[int, int]], fi
     if not (top or bottom or left or right):
         return x.tensor
     h, w = x.shape[2:]
-    shape = list(x.type.physical_shape)
+    shape = list(x.type.extents)
     shape[2:4] = [h + top + bottom, w + left + right]
 
     def element(n: Any, c: Any, i: Any, j: Any, *lane: Any) -> Any:

@@ -1,0 +1,162 @@
+"""Tiles of a constant size along axes of open extents: the last tile overlaps the one before it.
+
+Loops are scheduled as if such an extent were a whole number of tiles (``in_tiles``). When blocks have become plain
+loops, each tile that would reach past the end is moved back, so that it ends there (``overlap_tiles``). Its first
+elements are then computed twice, with the same results. So the extent must be at least one tile, and a kernel must not
+overwrite what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+
+from convc.ir.errors import CompileError
+
+from ..guards import found
+
+TILES = "convc.tiles"
+"""The attribute of a function that lists, for each axis in tiles: the variable for their number, the size, the extent."""
+TOGETHER = "convc_together"
+"""The annotation of a parallel loop that says how many loops, which lie directly inside one another, it stands for."""
+
+
+def in_tiles(sch: Any, blocks: Sequence[str], sizes: Mapping[int, int]) -> Any:
+    """A schedule in which some axes of some blocks are as long as a whole number of tiles.
+
+    ``sizes`` gives the size of a tile by the position of the axis. Axes of constant extent stay as they are.
+    """
+    func = sch.mod["main"]
+    axes: dict[int, tuple[Any, int, Any]] = {}
+
+    def visit(stmt: Any) -> Any:
+        if isinstance(stmt, tirx.SeqStmt):
+            return tirx.SeqStmt([visit(s) for s in stmt.seq])
+        loops, realize = _nest(stmt)
+        if realize is None or realize.block.name_hint not in blocks:
+            return stmt
+        iters, longer = list(realize.block.iter_vars), {}
+        for at, size in sizes.items():
+            extent = iters[at].dom.extent
+            if isinstance(extent, tirx.IntImm):
+                continue
+            count, _, _ = axes.setdefault(at, (tirx.Var(f"tiles{at}", "int32"), size, extent))
+            iters[at] = _longer(iters[at], count * size)
+            longer[at] = (realize.iter_values[at], count * size)
+        made: Any = s_tir.SBlockRealize(realize.iter_values, realize.predicate, _with(realize.block, iter_vars=iters))
+        for loop in reversed(loops):
+            extent = next((w for v, w in longer.values() if v.same_as(loop.loop_var)), loop.extent)
+            made = tirx.For(loop.loop_var, loop.min, extent, loop.kind, made, loop.thread_binding, loop.annotations)
+        return made
+
+    root = func.body
+    body = s_tir.SBlockRealize(root.iter_values, root.predicate, _with(root.block, body=visit(root.block.body)))
+    if not axes:
+        return sch
+    counts = [count for count, _, _ in axes.values()]
+    made = tirx.PrimFunc([*counts, *func.params], body, func.ret_type, func.attrs)
+    made = made.with_attr(TILES, [[count, tirx.const(size, "int32"), extent] for count, size, extent in axes.values()])
+    return s_tir.Schedule(tvm.IRModule({"main": made}), error_render_level="fast")
+
+
+def run_together(sch: Any, loops: Sequence[Any]) -> None:
+    """Make one parallel loop of several that lie directly inside one another.
+
+    Extents that are open are not fused before ``overlap_tiles``, which must see the index of each loop.
+    """
+    extents = [sch.get(loop).extent for loop in loops]
+    if all(isinstance(e, tirx.IntImm) for e in extents):
+        sch.parallel(sch.fuse(*loops))
+        return
+    kept = [loop for loop, e in zip(loops, extents, strict=True) if not isinstance(e, tirx.IntImm) or e.value != 1]
+    sch.annotate(kept[0], TOGETHER, len(kept))
+    sch.parallel(kept[0])
+
+
+def overlap_tiles(func: Any) -> Any:
+    """The function, of plain loops, with the last tile along each axis moved back to end where the axis does."""
+    tiles = func.attrs.get(TILES, []) if func.attrs else []
+    body = func.body
+    for count, size, extent in tiles:
+        body = _with_starts(body, count, int(size), extent)
+
+    def counted(var: Any) -> Any:
+        whole = next(((s, e) for c, s, e in tiles if var.same_as(c)), None)
+        return var if whole is None else tirx.floordiv(whole[1] + (whole[0] - 1), whole[0])
+
+    body = tvm_ffi.structural_map(body, (tirx.Var, counted)) if tiles else body
+    body = tvm_ffi.structural_map(body, (tirx.For, _fused))
+    params = [p for p in func.params if not any(p.same_as(count) for count, _, _ in tiles)]
+    made = tirx.PrimFunc(params, body, func.ret_type, func.attrs)
+    return made.without_attr(TILES) if tiles else made
+
+
+def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
+    """The statement whose loops over the tiles of an axis know where each tile begins."""
+
+    def visit(loop: Any) -> Any:
+        if not loop.extent.same_as(count):
+            return loop
+        start = tirx.Var(f"{loop.loop_var.name}_start", "int32")
+
+        def moved(e: Any) -> Any:
+            factor = e.b.value if isinstance(e.b, tirx.IntImm) else 0
+            if not e.a.same_as(loop.loop_var) or not factor or factor % size:
+                return e
+            return start * (factor // size) if factor != size else start
+
+        inner = tvm_ffi.structural_map(loop.body, (tirx.Mul, moved)) if size > 1 else loop.body
+        if size > 1 and any(v.same_as(loop.loop_var) for v in found(inner, tirx.Var)):
+            raise CompileError(f"the index {loop.loop_var} of a tile is used for more than its elements")
+        first = tirx.Bind(start, tirx.min(loop.loop_var * size, extent - size))
+        inner = tirx.SeqStmt([first, inner]) if size > 1 else inner
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, inner, loop.thread_binding, loop.annotations)
+
+    return tvm_ffi.structural_map(body, (tirx.For, visit))
+
+
+def _fused(loop: Any) -> Any:
+    """A loop that stands for several as one loop over all of their iterations."""
+    if TOGETHER not in loop.annotations:
+        return loop
+    index, rest = tirx.Var("together", "int32"), loop
+    binds, loops = [], []
+    for _ in range(int(loop.annotations[TOGETHER])):
+        while not isinstance(rest, tirx.For):  # where a tile begins
+            *before, rest = rest.seq
+            loops.append(before)
+        loops.append(rest)
+        rest = rest.body
+    total: Any = 1
+    position = index
+    for item in reversed(loops):
+        if isinstance(item, list):
+            binds = [*item, *binds]
+            continue
+        binds = [tirx.Bind(item.loop_var, tirx.floormod(position, item.extent)), *binds]
+        position, total = tirx.floordiv(position, item.extent), total * item.extent
+    annotations = {k: v for k, v in loop.annotations.items() if k != TOGETHER}
+    body = tirx.SeqStmt([*binds, rest])
+    return tirx.For(index, tirx.const(0, "int32"), total, loop.kind, body, loop.thread_binding, annotations)
+
+
+def _nest(stmt: Any) -> tuple[list[Any], Any]:
+    """The loops around a block that lie directly inside one another, and the block."""
+    loops = []
+    while isinstance(stmt, tirx.For):
+        loops.append(stmt)
+        stmt = stmt.body
+    return loops, stmt if isinstance(stmt, s_tir.SBlockRealize) else None
+
+
+def _longer(axis: Any, extent: Any) -> Any:
+    return tirx.IterVar(tvm.ir.Range.from_min_extent(0, extent), axis.var, axis.iter_type, axis.thread_tag)
+
+
+def _with(b: Any, **changed: Any) -> Any:
+    names = ("iter_vars", "reads", "writes", "name_hint", "body", "init", "alloc_buffers", "match_buffers")
+    return s_tir.SBlock(*(changed.get(name, getattr(b, name)) for name in (*names, "annotations")))

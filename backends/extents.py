@@ -1,0 +1,167 @@
+"""Open sizes in kernels: names of their own, which become variables in the code.
+
+The sizes of a kernel are *extents*: numbers that it takes as arguments. A group of a graph with open sizes is made
+general before it is compiled: each open size of its operands and attributes gets a name of the kernel's own, and the
+other sizes follow from these by inference. Kernels at different depths of a network are then the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from convc.ir.assumptions import Assumptions
+from convc.ir.builder import infer_types
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.sizes import Dim, Extreme, Named, Quotient, Size, bounds, expressions, largest, least, named, typical
+from convc.ir.types import TensorType
+
+
+def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
+    """A body with names of its own for its open sizes, and the size that each of these names stands for.
+
+    Equal sizes have one name. What inference asks of the sizes was answered for the graph that the body is from.
+    """
+    found: dict[Size, Size] = {}
+
+    def renamed(size: Dim) -> Dim:
+        if not isinstance(size, Size):
+            return size
+        if size not in found:
+            low, high = bounds(size)
+            found[size] = named(f"e{len(found)}", max(low, 0), high, typical(size))
+        return found[size]
+
+    def opened(t: TensorType) -> TensorType:
+        return t.with_shape([renamed(d) for d in t.shape])
+
+    values = {v.name: Value(v.name, opened(v.type)) for v in body.inputs}
+    values |= {name: Value(name, c.type) for name, c in body.constants.items()}
+    nodes = []
+    for n in body.nodes:
+        op, inputs = n.op.mapped(renamed), tuple(values[v.name] for v in n.inputs)
+        with Assumptions().noted(""):
+            types = infer_types(op, inputs)
+        outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
+        values |= {v.name: v for v in outputs}
+        nodes.append(Node(op, inputs, outputs))
+    if not found:
+        return body, ()
+    inputs, outputs = ([values[v.name] for v in some] for some in (body.inputs, body.outputs))
+    made = replace(body, inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), assumptions={})
+    return made, tuple(found)
+
+
+def extents_of(body: Graph) -> tuple[Size, ...]:
+    """The named sizes of a general body, in the order in which its kernel takes them."""
+    found: dict[str, Named] = {}
+    sizes: list[Dim] = [d for v in body.inputs for d in v.type.shape]
+
+    def noted(size: Dim) -> Dim:
+        sizes.append(size)
+        return size
+
+    for n in body.nodes:
+        n.op.mapped(noted)
+    for size in sizes:
+        if isinstance(size, Size) and isinstance(size.atom, Named):
+            found.setdefault(size.atom.name, size.atom)
+    return tuple(Size.of(found[name]) for name in sorted(found, key=lambda name: int(name[1:])))
+
+
+@dataclass
+class Variables:
+    """The variables of a kernel's extents, and expressions of them for sizes."""
+
+    tirx: Any
+    variables: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "int32"
+    _made: dict[Size, Any] = field(default_factory=dict)
+
+    def add(self, size: Size) -> Any:
+        """The variable for a named size."""
+        name = str(size)
+        self.variables[name] = self.tirx.Var(name, "int32")
+        return self.variables[name]
+
+    def wide(self) -> Variables:
+        """Expressions of 64 bits of the same variables, for numbers of bytes."""
+        return Variables(self.tirx, {name: v.astype("int64") for name, v in self.variables.items()}, "int64")
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """In this block, sizes become expressions of the variables where TVM takes them."""
+        token = expressions.set(self.of)
+        try:
+            yield
+        finally:
+            expressions.reset(token)
+
+    def of(self, size: Dim) -> Any:
+        """The expression of a size."""
+        if not isinstance(size, Size):
+            return self.tirx.const(size, self.dtype)
+        if size not in self._made:
+            self._made[size] = self._sum(size)
+        return self._made[size]
+
+    def _sum(self, size: Size) -> Any:
+        total: Any = None
+        for monomial, c in size.terms:
+            term: Any = None
+            for atom in monomial:
+                term = self._atom(atom) if term is None else term * self._atom(atom)
+            if term is None:
+                term = self.tirx.const(c, self.dtype)
+            elif c != 1:
+                term = term * c
+            total = term if total is None else total + term
+        return total
+
+    def _atom(self, atom: Named | Quotient | Extreme) -> Any:
+        if isinstance(atom, Named):
+            return self.variables[atom.name]
+        if isinstance(atom, Quotient):
+            return self.tirx.floordiv(self.of(atom.numerator), self.of(atom.denominator))
+        combine = self.tirx.max if atom.largest else self.tirx.min
+        first, *others = map(self.of, atom.sizes)
+        for other in others:
+            first = combine(first, other)
+        return first
+
+
+def size_of(expression: Any, tirx: Any) -> Dim:
+    """The size that an integer expression of extents stands for.
+
+    Raises ``ValueError`` for an expression that is no size.
+    """
+    operators: dict[type, Callable[[Dim, Dim], Dim]] = {
+        tirx.Add: lambda a, b: a + b,
+        tirx.Sub: lambda a, b: a - b,
+        tirx.Mul: lambda a, b: a * b,
+        tirx.FloorDiv: lambda a, b: a // b,
+        tirx.Div: lambda a, b: a // b,
+        tirx.FloorMod: lambda a, b: a % b,
+        tirx.Min: least,
+        tirx.Max: largest,
+    }
+
+    def visit(e: Any) -> Dim:
+        if isinstance(e, int | np.integer):
+            return int(e)
+        if isinstance(e, tirx.IntImm):
+            return int(e.value)
+        if isinstance(e, tirx.Var):
+            return named(e.name)
+        if isinstance(e, tirx.Cast):
+            return visit(e.value)
+        if type(e) in operators:
+            return operators[type(e)](visit(e.a), visit(e.b))
+        raise ValueError(f"{e} is no size")
+
+    with Assumptions().noted(""):
+        return visit(expression)
