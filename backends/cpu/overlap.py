@@ -8,6 +8,7 @@ overwrite what it reads.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from tvm import s_tir, tirx
 
 from convc.ir.errors import CompileError
 
+from ..blocks import all_blocks
 from ..guards import found
 
 TILES = "convc.tiles"
@@ -61,6 +63,12 @@ def in_tiles(sch: Any, blocks: Sequence[str], sizes: Mapping[int, int]) -> Any:
     made = tirx.PrimFunc([*counts, *func.params], body, func.ret_type, func.attrs)
     made = made.with_attr(TILES, [[count, tirx.const(size, "int32"), extent] for count, size, extent in axes.values()])
     return s_tir.Schedule(tvm.IRModule({"main": made}), error_render_level="fast")
+
+
+def results_of(sch: Any, anchor: str) -> list[str]:
+    """The names of a block and of all blocks behind it."""
+    names = [sch.get(b).name_hint for b in all_blocks(sch)]
+    return names[names.index(anchor) :]
 
 
 def run_together(sch: Any, loops: Sequence[Any]) -> None:
@@ -110,13 +118,21 @@ def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
             return start * (factor // size) if factor != size else start
 
         inner = tvm_ffi.structural_map(loop.body, (tirx.Mul, moved)) if size > 1 else loop.body
-        if size > 1 and any(v.same_as(loop.loop_var) for v in found(inner, tirx.Var)):
+        if size > 1 and _decides(inner, loop.loop_var):
             raise CompileError(f"the index {loop.loop_var} of a tile is used for more than its elements")
         first = tirx.Bind(start, tirx.min(loop.loop_var * size, extent - size))
         inner = tirx.SeqStmt([first, inner]) if size > 1 else inner
         return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, inner, loop.thread_binding, loop.annotations)
 
     return tvm_ffi.structural_map(body, (tirx.For, visit))
+
+
+def _decides(body: Any, index: Any) -> bool:
+    """Whether an index stands in what a statement stores, or in its conditions; prefetches may use it."""
+    stores = [[s.value, *s.indices] for s in found(body, tirx.BufferStore)]
+    conditions = [s.condition for s in found(body, tirx.IfThenElse)]
+    used = [v for e in itertools.chain(conditions, *stores) for v in found(e, tirx.Var)]
+    return any(v.same_as(index) for v in used)
 
 
 def _fused(loop: Any) -> Any:

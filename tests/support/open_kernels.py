@@ -24,7 +24,7 @@ class OpenKernel:
         target = target or host_target()
         self.node, self.group = node, Group.of(node)
         func, self.rule = schedule(self.group, target, shared=False)
-        self.lowered = lower(func, "kernel", target)
+        self.lowered = lower(func, "convc_kernel", target)
         self.module = generate(self.lowered, target)
         self._code = MachineCode([object_of(self.module)], target)
 
@@ -42,7 +42,7 @@ class OpenKernel:
             *addresses, scratch.ctypes.data + -scratch.ctypes.data % 64, *extents
         )
         context = (ctypes.c_int64 * 5)(0, 0, 1, 0, 0)
-        self._code.function("kernel")(ctypes.addressof(arguments), ctypes.addressof(context))
+        self._code.function("convc_kernel")(ctypes.addressof(arguments), ctypes.addressof(context))
         return results
 
 

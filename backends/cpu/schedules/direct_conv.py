@@ -14,6 +14,7 @@ from convc.ir.layout import round_up
 from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.conv_bytes import ConvBytes
+from convc.ir.sizes import Dim
 from convc.ir.types import TensorType
 
 from ...blocks import find_block, inline_epilogue
@@ -21,7 +22,7 @@ from ...group import Group
 from ...lowered import lowered
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
-from ..overlap import in_tiles, run_together
+from ..overlap import in_tiles, results_of, run_together
 from ..target import Target
 from ..tiles import CACHE_PARTS, LATENCY, bands, register_tile, tile_size, tile_worth
 from .blocks import (
@@ -42,7 +43,7 @@ from .select_channels import is_aligned
 def direct_conv(group: Group, target: Target) -> Any:
     """The schedule of 2-D convolutions with results in whole blocks ``NCHW{b}c`` per group; ``None`` for others."""
     node = group.anchor
-    out = node.output.type
+    out = node.output.type.at_typical()
     block = block_of_planes(out)
     if not isinstance(node.op, Conv) or block is None or is_depthwise(node):
         return None
@@ -58,7 +59,9 @@ def direct_conv(group: Group, target: Target) -> Any:
     if algorithm.blocks_a_group()[1] not in (None, count):
         blocks = 1  # blocks of outputs of different groups read different inputs
     sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
-    cut = bands_of(node, out.sizes[2] // rows, target)
+    high, _ = node.output.type.shape[2:]
+    cut = bands_of(node, out.sizes[2] // rows, target) if isinstance(high, int) else 1
+    sch = in_tiles(sch, results_of(sch, "conv"), {2: rows, 3: columns})
     sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue, exact=node.op.exact)
     update, axes = update_of(sch, "conv")
     tilings = (
@@ -130,7 +133,7 @@ class DirectConv:
         if op.group == 1:
             return 0, None
         block = out.layout.block(1)
-        return self.node.inputs[1].type.sizes[1] // block, out.sizes[1] // op.group // block
+        return self.node.inputs[1].type.shape[1] // block, out.sizes[1] // op.group // block
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
@@ -140,8 +143,8 @@ class DirectConv:
         blocked = x.type.layout is not None
         channels = w.shape[1]
         by_bytes = isinstance(op, ConvBytes)
-        inner = (x.type.physical_shape[-1] // (4 if by_bytes else 1)) if blocked else channels
-        width = round_up(outs[0].sizes[3], self.columns)
+        inner = (x.type.extents[-1] // (4 if by_bytes else 1)) if blocked else channels
+        width = whole(outs[0].shape[3], self.columns)
         around = widened(pads, x.shape[3], (width - 1) * sw + (w.shape[3] - 1) * dw + 1)
         source = bytes_of(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
         # where the last block is not full, channels are summed one by one, since its padding would only cost time;
@@ -168,15 +171,20 @@ class DirectConv:
         return finished(k, element, width, outs[0], bias)
 
 
-def finished(k: TensorExpressions, element: Any, width: int, out: TensorType, bias: Sequence[Operand]) -> Any:
+def whole(width: Dim, columns: int) -> Dim:
+    """The number of columns to compute so that register tiles are whole; of an open width, the last tile overlaps."""
+    return round_up(width, columns) if isinstance(width, int) else width
+
+
+def finished(k: TensorExpressions, element: Any, width: Dim, out: TensorType, bias: Sequence[Operand]) -> Any:
     """The block ``conv`` of ``element``, ``width`` pixels wide, cropped to the result, plus a bias if there is one."""
-    shape = list(out.physical_shape)
+    shape = list(out.extents)
     shape[3] = width
     y = te.compute(shape, element, name="conv")
     result = k.operand(y, out)
     if bias:
         return k.compute(out, lambda n, c, *i: result(n, c, *i) + bias[0](c), "bias", guard=bias[0].type.layout is None)
-    return y if width == out.sizes[3] else k.compute(out, lambda *i: result(*i), "crop")
+    return y if width == out.shape[3] else k.compute(out, lambda *i: result(*i), "crop")
 
 
 def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool, exact: bool) -> Any:

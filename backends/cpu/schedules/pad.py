@@ -8,11 +8,17 @@ from typing import Any
 from tvm import te
 
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.sizes import Dim
 
 
-def widened(pads: Sequence[tuple[int, int]], width: int, wanted: int) -> Sequence[tuple[int, int]]:
-    """The pads with the right one grown until the padded input is at least ``wanted`` wide."""
+def widened(pads: Sequence[tuple[int, int]], width: Dim, wanted: Dim) -> Sequence[tuple[int, int]]:
+    """The pads with the right one grown until the padded input is at least ``wanted`` wide.
+
+    An open width is not grown: what is computed of it is as wide as the result.
+    """
     (left, right) = pads[1]
+    if not isinstance(width, int) or not isinstance(wanted, int):
+        return pads
     return pads[0], (left, max(right, wanted - left - width))
 
 

@@ -38,7 +38,7 @@ def select_channels(group: Group, target: Target) -> Any:
 
 def is_aligned(node: Node, block: int) -> bool:
     """Whether each block of channels comes whole from one block of an operand."""
-    sizes = [v.type.sizes[1] for v in node.inputs]
+    sizes = [v.type.shape[1] for v in node.inputs]
     channels = node.op.channels if isinstance(node.op, SelectChannels) else range(sum(sizes))
     runs = runs_of(channels, sizes)
     ends = all(run.count % block == 0 for run in runs[:-1])
