@@ -173,7 +173,10 @@ def _functions(symbol: str, func: Any) -> Lowered:
     if floats := [name for name in names if name not in bytes_too]:
         body = importing(definitions(floats), body)
     subroutine = tirx.PrimFunc(
-        [*pointers, scratch, *extents.variables.values(), context], tirx.SeqStmt([*declared, body, DONE]), ret_type=STATUS, attrs=func.attrs
+        [*pointers, scratch, *extents.variables.values(), context],
+        tirx.SeqStmt([*declared, body, DONE]),
+        ret_type=STATUS,
+        attrs=func.attrs,
     )
     functions = {GlobalVar(n): f.with_attr("global_symbol", n) for n, f in loops.parts.items()}
     inner = GlobalVar(f"{symbol}_body")

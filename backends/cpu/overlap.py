@@ -22,7 +22,8 @@ from ..blocks import all_blocks
 from ..guards import found
 
 TILES = "convc.tiles"
-"""The attribute of a function that lists, for each axis in tiles: the variable for their number, the size, the extent."""
+"""The attribute of a function that lists, for each axis in tiles, the variable for their number, their size, and the
+extent of the axis."""
 TOGETHER = "convc_together"
 """The annotation of a parallel loop that says how many loops, which lie directly inside one another, it stands for."""
 
