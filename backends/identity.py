@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -26,7 +28,27 @@ def compiler() -> str:
         for file in sorted(Path(path) for path, _ in _sources(str(folder))):
             digest.update(f"{package}/{file.relative_to(folder)}\n".encode())
             digest.update(file.read_bytes())
-    return " ".join([digest.hexdigest(), *(f"{p} {_version(p)}" for p in _PACKAGES)])
+    return " ".join([digest.hexdigest(), *(f"{p} {v}" for p, v in _versions(_PACKAGES).items())])
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of packages by their names, ``none`` for those that are not installed.
+
+    They stand in the names of the folders that installers leave (``numpy-2.1.0.dist-info``). The module
+    ``importlib.metadata``, which reads these folders, takes long to load and is asked about the others only.
+    """
+    found: dict[str, str] = {}
+    for place in sys.path:
+        with suppress(OSError):
+            for name in os.listdir(place or "."):
+                if m := re.fullmatch(r"([\w.]+)-([\w.+!]+)\.dist-info", name):
+                    found.setdefault(_normal(m[1]), m[2])
+    return {p: found.get(_normal(p)) or _version(p) for p in packages}
+
+
+def _normal(package: str) -> str:
+    """The name of a package as PEP 503 normalizes it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def is_current() -> bool:
@@ -69,6 +91,8 @@ def _sources(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _version(package: str) -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

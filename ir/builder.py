@@ -181,6 +181,13 @@ class Builder:
         self._add(Node(node.op, tuple(inputs), outputs))
         return outputs
 
+    def again(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Add a node of a sound graph again: the node itself when its inputs are the same, else on its new inputs."""
+        if tuple(inputs) != node.inputs:
+            return self.reinfer(node, inputs)
+        self._add(node)
+        return node.outputs
+
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
         if is_trim(node):

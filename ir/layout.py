@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from .sizes import Dim
@@ -30,24 +30,14 @@ class Layout:
     name: str
 
     def __post_init__(self) -> None:
-        if "".join(m.group(0) for m in _TOKEN.finditer(self.name)) != self.name or not self.name:
-            raise ValueError(f"malformed layout {self.name!r}")
-        if re.search(rf"[^{_LOGICAL_ORDER}\da-z]|(?<!\d)0+[a-z]", self.name):
-            raise ValueError(f"malformed layout {self.name!r}: axes are {', '.join(_LOGICAL_ORDER)}, blocks at least 1")
-        axes = [m.group(1) for m in _TOKEN.finditer(self.name) if m.group(1)]
-        blocks = [m.group(3) for m in _TOKEN.finditer(self.name) if m.group(3)]
-        if len(set(axes)) != len(axes) or any(b.upper() not in axes for b in blocks) or len(set(blocks)) != len(blocks):
-            raise ValueError(f"malformed layout {self.name!r}: each axis once, each block on a named axis, once")
-
-    @cached_property
-    def dims(self) -> tuple[tuple[int, int], ...]:
-        """For each dimension in memory: (logical axis, block); block is 0 for the outer part of an axis."""
-        order = {a: i for i, a in enumerate(sorted((c for c in self.name if c.isupper()), key=_LOGICAL_ORDER.index))}
-        return tuple(
-            (order[(m.group(1) or m.group(3)).upper()], int(m.group(2) or 0)) for m in _TOKEN.finditer(self.name)
-        )
+        _dims(self.name)
 
     @property
+    def dims(self) -> tuple[tuple[int, int], ...]:
+        """For each dimension in memory: (logical axis, block); block is 0 for the outer part of an axis."""
+        return _dims(self.name)
+
+    @cached_property
     def rank(self) -> int:
         """The number of logical axes."""
         return sum(1 for _, block in self.dims if not block)
@@ -88,6 +78,22 @@ class Layout:
 
     def __str__(self) -> str:
         return self.name
+
+
+@lru_cache(maxsize=1024)
+def _dims(name: str) -> tuple[tuple[int, int], ...]:
+    """What ``Layout.dims`` of this name is. Raises ``ValueError`` when the name is malformed."""
+    tokens = list(_TOKEN.finditer(name))
+    if "".join(m.group(0) for m in tokens) != name or not name:
+        raise ValueError(f"malformed layout {name!r}")
+    if re.search(rf"[^{_LOGICAL_ORDER}\da-z]|(?<!\d)0+[a-z]", name):
+        raise ValueError(f"malformed layout {name!r}: axes are {', '.join(_LOGICAL_ORDER)}, blocks at least 1")
+    axes = [m.group(1) for m in tokens if m.group(1)]
+    blocks = [m.group(3) for m in tokens if m.group(3)]
+    if len(set(axes)) != len(axes) or any(b.upper() not in axes for b in blocks) or len(set(blocks)) != len(blocks):
+        raise ValueError(f"malformed layout {name!r}: each axis once, each block on a named axis, once")
+    order = {a: i for i, a in enumerate(sorted(axes, key=_LOGICAL_ORDER.index))}
+    return tuple((order[(m.group(1) or m.group(3)).upper()], int(m.group(2) or 0)) for m in tokens)
 
 
 def round_up(size: int, multiple: int) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from math import prod
 from typing import TYPE_CHECKING
 
 from .dtypes import dtype_names
@@ -156,7 +155,11 @@ def check_made(type: TensorType, what: str) -> None:
 
 
 def _nbytes(type: TensorType) -> int:
-    return prod([d for d in type.shape if isinstance(d, int) and d > 0]) * type.numpy_dtype.itemsize
+    n = type.numpy_dtype.itemsize
+    for d in type.shape:
+        if isinstance(d, int) and d > 0:
+            n *= d
+    return n
 
 
 class Folding:

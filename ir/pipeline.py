@@ -23,7 +23,7 @@ from .passes.recognise_variance import recognise_variance
 from .passes.separate_counts import separate_counts
 from .passes.share import share
 from .text import print_graph
-from .verify import verify
+from .verify import Verified, verify
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class Pipeline:
         """
         if dump_dir is not None:
             _dump(graph, dump_dir, "00_input")
+        verified = Verified()
         for i, step in enumerate(self.passes, 1):
             graph = with_bodies(step.run, graph)
-            verify(graph, step.name)
+            verify(graph, step.name, verified=verified)
             if dump_dir is not None:
                 _dump(graph, dump_dir, f"{i:02}_{step.name}")
         return graph

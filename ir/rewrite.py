@@ -64,7 +64,7 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
         inputs = tuple(env.get(v.name, v) for v in node.inputs)
         made = visit(b, node, inputs)
         if made is None:
-            made = b.reinfer(node, inputs)
+            made = b.again(node, inputs)
         for old, new in zip(node.outputs, made, strict=True):
             if old != new:
                 env[old.name] = new
@@ -125,7 +125,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], report: Report | None = Non
             elif node.output.name in dropped:
                 return node.outputs  # its only readers are rewritten
             else:
-                made = b.reinfer(node, inputs)
+                made = b.again(node, inputs)
             env.update({old.name: new for old, new in zip(node.outputs, made, strict=True)})
             return made
 

@@ -31,12 +31,19 @@ class TensorType:
         if self.dtype not in DTYPES:
             raise GraphError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         shape: tuple[Dim | str, ...] = self.shape
+        for d in shape:
+            if type(d) is not int or d < 0:
+                self._complete(shape)
+                break
+        if self.layout is not None and self.layout.rank != len(self.shape):
+            raise ShapeError(f"layout {self.layout} does not fit rank {len(self.shape)}")
+
+    def _complete(self, shape: tuple[Dim | str, ...]) -> None:
+        """Make sizes of strings in the shape. Raises ``ShapeError`` for a size that is negative."""
         if any(isinstance(d, str) for d in shape):
             object.__setattr__(self, "shape", tuple(_sized(shape)))
         if any(bounds(d)[1] < 0 for d in self.shape):
             raise ShapeError(f"negative size in shape {list(self.shape)}")
-        if self.layout is not None and self.layout.rank != len(self.shape):
-            raise ShapeError(f"layout {self.layout} does not fit rank {len(self.shape)}")
 
     @property
     def rank(self) -> int:
@@ -156,6 +163,8 @@ def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
 
     Open sizes are assumed to be equal where they meet, and not to be 1.
     """
+    if shapes and all(s == shapes[0] for s in shapes):
+        return tuple(shapes[0])
     rank = max((len(s) for s in shapes), default=0)
     out: list[Dim] = []
     for axis in range(-rank, 0):

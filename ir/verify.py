@@ -7,17 +7,39 @@ from collections.abc import Mapping
 from .assumptions import Assumption, Assumptions
 from .builder import infer_types
 from .errors import GraphError, plural
-from .graph import Graph, Node, Value
+from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
 
 
-def verify(graph: Graph, stage: str = "", outer: Mapping[Assumption, str] | None = None) -> None:
+class Verified:
+    """The nodes and constants that the verifier found sound, so that it need not look at them again after each pass.
+
+    They are immutable, and known by their identity. What a node's types were derived under counts as part of it.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[frozenset[Assumption], dict[int, Node | Constant]] = {}
+
+    def under(self, assumed: Mapping[Assumption, str]) -> dict[int, Node | Constant]:
+        """What was found sound under these assumptions, by ``id``, which stays in use as long as this object lives."""
+        return self._found.setdefault(frozenset(assumed), {})
+
+
+def verify(
+    graph: Graph,
+    stage: str = "",
+    outer: Mapping[Assumption, str] | None = None,
+    verified: Verified | None = None,
+) -> None:
     """Raises ``GraphError`` when the graph is malformed, naming the node and the stage that made it.
 
-    What inference assumes of open sizes must be among the graph's assumptions, or those of the graph around it.
+    What inference assumes of open sizes must be among the graph's assumptions, or those of the graph around it. Nodes
+    in ``verified`` are not derived again, and those that are found sound join it.
     """
     where = f" after {stage}" if stage else ""
     assumed = {**(outer or {}), **graph.assumptions}
+    verified = Verified() if verified is None else verified
+    sound = verified.under(assumed)
     defined: dict[str, Value] = {}
 
     def define(value: Value) -> None:
@@ -38,25 +60,18 @@ def verify(graph: Graph, stage: str = "", outer: Mapping[Assumption, str] | None
         check_type(v.type, f"input '{v.name}'")
         define(v)
     for name, constant in graph.constants.items():
-        check_type(constant.type, f"constant '{name}'")
+        if id(constant) not in sound:
+            check_type(constant.type, f"constant '{name}'")
+            sound[id(constant)] = constant
         define(Value(name, constant.type))
     for node in graph.nodes:
         for v in node.inputs:
             use(v, node)
-        found = Assumptions(assumed)
-        with found.noted(""):
-            derived = infer_types(node.op, node.inputs)
-        for body in node.op.bodies():
-            verify(body, stage, assumed)
-        stated = tuple(v.type for v in node.outputs)
-        if derived != stated:
-            raise GraphError(
-                f"{node.describe()} gives {', '.join(map(str, derived))}, not {', '.join(map(str, stated))} as "
-                f"stated{where}"
-            )
-        if len(found.made) > len(assumed):
-            (*_, missing) = found.made
-            raise GraphError(f"{node.describe()} needs {missing}, which the graph does not assume{where}")
+        if id(node) not in sound:
+            _check_types(node, assumed, where)
+            for body in node.op.bodies():
+                verify(body, stage, assumed, verified)
+            sound[id(node)] = node
         for v in node.outputs:
             define(v)
     for v in graph.outputs:
@@ -65,3 +80,17 @@ def verify(graph: Graph, stage: str = "", outer: Mapping[Assumption, str] | None
         raise GraphError(
             f"{plural(len(graph.outputs), 'output')} with {plural(len(graph.output_names), 'name')}{where}"
         )
+
+
+def _check_types(node: Node, assumed: Mapping[Assumption, str], where: str) -> None:
+    """Raises ``GraphError`` when a node's types are not those that its op gives under these assumptions."""
+    found = Assumptions(assumed)
+    with found.noted(""):
+        derived = infer_types(node.op, node.inputs)
+    stated = tuple(v.type for v in node.outputs)
+    if derived != stated:
+        gives, says = (", ".join(map(str, types)) for types in (derived, stated))
+        raise GraphError(f"{node.describe()} gives {gives}, not {says} as stated{where}")
+    if len(found.made) > len(assumed):
+        (*_, missing) = found.made
+        raise GraphError(f"{node.describe()} needs {missing}, which the graph does not assume{where}")

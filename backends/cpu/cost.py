@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from convc.ir.graph import Node
 from convc.ir.layout import round_up
@@ -113,15 +114,15 @@ class _Sizes:
         elements = math.prod(transformed(op.tile, op.kernel, op.strides))
         high, wide = op.tiles(out)
         tiles = out.sizes[0] * high * wide
-        (ath, _, bth), (atw, _, btw) = (
-            matrices(m, r) for m, r in zip(op.tile, taps(op.kernel, op.strides), strict=True)
+        (points_h, into_h, back_h), (points_w, into_w, back_w) = (
+            _transforms(m, r) for m, r in zip(op.tile, taps(op.kernel, op.strides), strict=True)
         )
         pixels = math.prod(
             t * m + r - 1 for t, m, r in zip((high, wide), op.tile, taps(op.kernel, op.strides), strict=True)
         )
         gathered = GATHER_CYCLES * out.sizes[0] * pixels * round_up(channels, inner) if x.layout is None else 0.0
-        into = len(btw) * _steps(bth) + len(bth) * _steps(btw)
-        back = len(btw) * _steps(ath) + len(ath) * _steps(atw)
+        into = points_w * into_h + points_h * into_w
+        back = points_w * back_h + op.tile[0] * back_w
         return _Sizes(
             elements,
             high,
@@ -138,6 +139,13 @@ class _Sizes:
     def tile_bytes(self) -> float:
         """Bytes of one transformed tile and its products."""
         return 4.0 * self.elements * (self.channels + self.outputs)
+
+
+@lru_cache(maxsize=256)
+def _transforms(m: int, r: int) -> tuple[int, float, float]:
+    """The number of points on an axis, and the vector operations to transform one input line and one result line."""
+    at, _, bt = matrices(m, r)
+    return len(bt), _steps(bt), _steps(at)
 
 
 def _steps(matrix: Matrix) -> float:

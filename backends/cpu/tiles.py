@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from convc.ir.layout import round_up
 
 from .machine import SPARE, Machine
@@ -27,6 +29,7 @@ def idle(pieces: int, threads: int) -> float:
     return -(-pieces // threads) * threads / pieces
 
 
+@lru_cache(maxsize=4096)
 def tile_size(count: int, most: int, side: int = 1) -> int:
     """The number of accumulators along one axis of ``count`` elements, at most ``most``, that wastes least time.
 

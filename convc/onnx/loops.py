@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from convc.ir.errors import ConvcError, LimitError, ModelFileError, plural
 from convc.ir.graph import Graph, Node, Value
@@ -272,6 +271,8 @@ def _count(
     outputs = (condition, *(after[i] for i in held))
     names = tuple(f"condition {i}" for i in range(len(outputs)))
     graph = Graph("condition", (number, *(before[i] for i in held)), part.nodes, outputs, constants, names)
+    from onnx.reference import ReferenceEvaluator  # here, since loading it takes long
+
     evaluator = ReferenceEvaluator(to_onnx(graph))
     values: list[Any] = [b.constant_of(s.state[i]) for i in held]
     step = 0

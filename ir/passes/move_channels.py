@@ -78,7 +78,7 @@ class _Mover:
             made = self.reordered(b, node, inputs)
             if made is not None:
                 return made
-        return b.reinfer(node, [self.value(b, v) for v in inputs])
+        return b.again(node, [self.value(b, v) for v in inputs])
 
     def viewed(self, b: Builder, node: Node, view: _View) -> Sequence[Value]:
         """The output of ``node`` as a view, which is computed when a node needs it, or at once where the graph returns

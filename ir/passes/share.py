@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,8 +14,9 @@ from ..rewrite import rebuild
 
 def share(graph: Graph) -> Graph:
     """``%a = tanh(%x); %b = tanh(%x)`` keeps one of the two; so do constants of equal type and content."""
+    glances = Counter(c.glance for c in graph.constants.values())
     first: dict[Constant, str] = {}
-    same = {name: first.setdefault(c, name) for name, c in graph.constants.items()}
+    same = {name: first.setdefault(c, name) for name, c in graph.constants.items() if glances[c.glance] > 1}
     swap = {name: Value(to, graph.constants[to].type) for name, to in same.items() if to != name}
     if swap:
         nodes = tuple(replace(n, inputs=tuple(swap.get(v.name, v) for v in n.inputs)) for n in graph.nodes)

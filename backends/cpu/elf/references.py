@@ -34,10 +34,10 @@ class References:
         self._absolute = self._type == family.absolute
 
         reach = self._check()
-        self._stubs = np.unique(self._target[reach[Reach.STUB] & self._imported])
-        self._entries = np.unique(np.concatenate([self._target[reach[Reach.ENTRY]], self._stubs]))
+        self._stubs = _distinct(self._target[reach[Reach.STUB] & self._imported])
+        self._entries = _distinct(np.concatenate([self._target[reach[Reach.ENTRY]], self._stubs]))
         """The symbols that have a stub and an entry in the global offset table, in the order of these."""
-        imports = np.unique(self._target[self._imported])
+        imports = _distinct(self._target[self._imported])
         weak = (inputs.symbols["info"][imports] >> 4 == elf.STB_WEAK).tolist()
         self.imports = [Import(*pair) for pair in zip(inputs.names(imports), weak, strict=True)]
         """The symbols that the loader looks up."""
@@ -56,7 +56,7 @@ class References:
         """Refuse what cannot be resolved, and return which relocations reach their symbols in each way."""
         known, sections = self._family.relocations, self._inputs.sections
         reach = {way: np.zeros(len(self._type), bool) for way in Reach}
-        for number in np.unique(self._type).tolist():
+        for number in _distinct(self._type).tolist():
             these = self._type == number
             if number not in known:
                 self._refuse(these, "is of a type that convc does not link")
@@ -88,7 +88,7 @@ class References:
         entry = self.got.address + 8 * np.searchsorted(self._entries, self._target)
         stub = self.plt.address + len(self._family.stub) * np.searchsorted(self._stubs, self._target)
         reaches = {Reach.SYMBOL: symbol, Reach.STUB: np.where(self._imported, stub, symbol), Reach.ENTRY: entry}
-        for number in np.unique(self._type[~self._absolute]).tolist():
+        for number in _distinct(self._type[~self._absolute]).tolist():
             r = self._family.relocations[number]
             at = np.flatnonzero(self._type == number)
             values = r.values(reaches[r.reach][at], self._addend[at], place[at])
@@ -135,3 +135,9 @@ class References:
         made = made[np.argsort(made["offset"])]
         ours = made["type"] == self._family.base
         return made[ours], made[~ours]
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The numbers in ascending order, each once. ``np.unique`` would load ``numpy.ma``, which takes long."""
+    ascending = np.sort(numbers)
+    return ascending[np.flatnonzero(np.diff(ascending, prepend=ascending[:1] - 1))]

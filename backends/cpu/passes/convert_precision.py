@@ -78,7 +78,7 @@ class _Converter:
         stated = [v.type.dtype for v in node.inputs]
         held = [v.type.dtype for v in inputs]
         if not set(NARROW) & set(stated) or (held == stated and self.stays(node)):
-            return self.b.reinfer(node, inputs)
+            return self.b.again(node, inputs)
         wanted = [WIDE if dtype in NARROW else dtype for dtype in stated] if _takes(node, WIDE) else stated
         return self.b.reinfer(node, [self.converted(v, dtype) for v, dtype in zip(inputs, wanted, strict=True)])
 

@@ -80,7 +80,7 @@ class _Rewriter:
             return self.cast(b, node.op, node, inputs[0])
         if isinstance(node.op, Add) and (joined := self.joined(b, inputs)):
             return [joined]
-        made = b.reinfer(node, inputs)
+        made = b.again(node, inputs)
         if isinstance(node.op, Sub) and node.output.type.dtype == "i32":
             self.subtract(b, made[0], inputs)
         if isinstance(node.op, Add) and node.output.type.dtype == "i32":

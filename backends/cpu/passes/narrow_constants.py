@@ -27,7 +27,7 @@ def narrow_constants(graph: Graph) -> Graph:
         return narrowed[v.name]
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        return b.reinfer(node, [wide(b, v) if v.name in b.constants else v for v in inputs])
+        return b.again(node, [wide(b, v) if v.name in b.constants else v for v in inputs])
 
     return rebuild(graph, visit)
 
