@@ -9,7 +9,7 @@ overwrite what it reads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tvm
@@ -60,16 +60,36 @@ def in_tiles(sch: Any, blocks: Sequence[str], sizes: Mapping[int, int]) -> Any:
     body = s_tir.SBlockRealize(root.iter_values, root.predicate, _with(root.block, body=visit(root.block.body)))
     if not axes:
         return sch
+    body = _with_larger_buffers(body, blocks, {at: count * size for at, (count, size, _) in axes.items()})
     counts = [count for count, _, _ in axes.values()]
     made = tirx.PrimFunc([*counts, *func.params], body, func.ret_type, func.attrs)
     made = made.with_attr(TILES, [[count, tirx.const(size, "int32"), extent] for count, size, extent in axes.values()])
     return s_tir.Schedule(tvm.IRModule({"main": made}), error_render_level="fast")
 
 
+def _with_larger_buffers(root: Any, blocks: Sequence[str], wholes: Mapping[int, Any]) -> Any:
+    """The root block in which what these blocks write for one another has room for whole tiles."""
+    written = [r.source for b in found(root, s_tir.SBlock) if b.name_hint in blocks for r in b.writes]
+    larger = {}
+    for buffer in root.block.alloc_buffers:
+        if any(buffer.same_as(w) for w in written):
+            shape = [wholes.get(at, extent) for at, extent in enumerate(buffer.shape)]
+            larger[buffer] = tirx.decl_buffer(shape, buffer.dtype, buffer.name)
+
+    def replaced(var: Any) -> Any:
+        return next((new for old, new in larger.items() if var.same_as(old)), var)
+
+    return tvm_ffi.structural_map(root, (tirx.Var, replaced)) if larger else root
+
+
 def results_of(sch: Any, anchor: str) -> list[str]:
     """The names of a block and of all blocks behind it."""
     names = [sch.get(b).name_hint for b in all_blocks(sch)]
     return names[names.index(anchor) :]
+
+
+BORDERS = "convc_borders"
+"""The annotation of a loop over tiles of which only those at a border of the data need to test where they read."""
 
 
 def run_together(sch: Any, loops: Sequence[Any]) -> None:
@@ -86,6 +106,17 @@ def run_together(sch: Any, loops: Sequence[Any]) -> None:
     sch.parallel(kept[0])
 
 
+def test_at_borders(sch: Any, loop: Any) -> None:
+    """Let the tiles of the innermost loop over tiles test where they read only if they lie at a border.
+
+    Loops of constant extent over tiles are cut where the border begins and ends.
+    """
+    if isinstance(sch.get(loop).extent, tirx.IntImm):
+        sch.annotate(loop, "pragma_loop_partition_hint", 1)
+    else:
+        sch.annotate(loop, BORDERS, 1)
+
+
 def overlap_tiles(func: Any) -> Any:
     """The function, of plain loops, with the last tile along each axis moved back to end where the axis does."""
     tiles = func.attrs.get(TILES, []) if func.attrs else []
@@ -98,6 +129,7 @@ def overlap_tiles(func: Any) -> Any:
         return var if whole is None else tirx.floordiv(whole[1] + (whole[0] - 1), whole[0])
 
     body = tvm_ffi.structural_map(body, (tirx.Var, counted)) if tiles else body
+    body = tvm_ffi.structural_map(body, (tirx.For, _with_interior))
     body = tvm_ffi.structural_map(body, (tirx.For, _fused))
     params = [p for p in func.params if not any(p.same_as(count) for count, _, _ in tiles)]
     made = tirx.PrimFunc(params, body, func.ret_type, func.attrs)
@@ -134,6 +166,65 @@ def _decides(body: Any, index: Any) -> bool:
     conditions = [s.condition for s in found(body, tirx.IfThenElse)]
     used = [v for e in itertools.chain(conditions, *stores) for v in found(e, tirx.Var)]
     return any(v.same_as(index) for v in used)
+
+
+def _with_interior(loop: Any) -> Any:
+    """A loop over tiles with code without tests for the tiles that do not lie at a border."""
+    if BORDERS not in loop.annotations:
+        return loop
+    annotations = {k: v for k, v in loop.annotations.items() if k != BORDERS}
+    *before, tile = loop.body.seq if isinstance(loop.body, tirx.SeqStmt) and _binds(loop.body.seq[0]) else [loop.body]
+    before, tile = ([*before], tile) if len(before) < 2 else (before[:1], tirx.SeqStmt([*before[1:], tile]))
+    inside = {i.loop_var: int(i.extent) for i in found(tile, tirx.For) if isinstance(i.extent, tirx.IntImm)}
+    known = tvm.sym.Analyzer()
+    tests: dict[str, Any] = {}
+    for call in found(tile, tvm.ir.Call):
+        if _chooses(call):
+            for test in _conjuncts(call.args[0]):
+                worst = known.simplify(_worst(test, inside, known))
+                tests[str(worst)] = worst >= 0
+    if not tests:
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, loop.thread_binding, annotations)
+    plain = tvm_ffi.structural_map(tile, (tvm.ir.Call, lambda call: call.args[1] if _chooses(call) else call))
+    both = tirx.IfThenElse(tirx.all(*tests.values()), plain, tile)
+    body = tirx.SeqStmt([*before, both]) if before else both
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations)
+
+
+def _binds(stmt: Any) -> bool:
+    return isinstance(stmt, tirx.Bind)
+
+
+def _chooses(call: Any) -> bool:
+    """Whether a call reads only where a test of positions holds."""
+    return getattr(call.op, "name", "") == "tirx.if_then_else" and not found(call.args[0], tvm.ir.TensorLoad)
+
+
+def _conjuncts(test: Any) -> Iterator[Any]:
+    if isinstance(test, tirx.And):
+        yield from _conjuncts(test.a)
+        yield from _conjuncts(test.b)
+    else:
+        yield test
+
+
+def _worst(test: Any, inside: Mapping[Any, int], known: Any) -> Any:
+    """The least that an inequality of positions leaves above 0, over the loops inside a tile."""
+    less, more = (test.a, test.b) if isinstance(test, tirx.LT | tirx.LE) else (test.b, test.a)
+    if not isinstance(test, tirx.LT | tirx.LE | tirx.GT | tirx.GE):
+        raise CompileError(f"a tile tests {test}, which is no inequality")
+    rest = more - less - (1 if isinstance(test, tirx.LT | tirx.GT) else 0)
+    for var, extent in inside.items():
+        first, second = (_put(rest, var, tirx.const(i, "int32")) for i in (0, 1))
+        slope = known.simplify(second - first)
+        if not isinstance(slope, tirx.IntImm):
+            raise CompileError(f"a tile tests {test}, which is not linear in {var}")
+        rest = first if slope.value >= 0 else _put(rest, var, tirx.const(extent - 1, "int32"))
+    return rest
+
+
+def _put(expression: Any, var: Any, value: Any) -> Any:
+    return tvm_ffi.structural_map(expression, (tirx.Var, lambda v: value if v.same_as(var) else v))
 
 
 def _fused(loop: Any) -> Any:

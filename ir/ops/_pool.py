@@ -13,6 +13,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode
 from ..op import Op
+from ..sizes import Dim
 from ..types import TensorType
 from ._window import (
     Ints,
@@ -83,9 +84,9 @@ class Pool(Op):
         """
         strides, pads, dilations = self.geometry()
         reach = tuple(
-            (begin, max((count - 1) * s + d * (size - 1) + 1 - begin - extent, 0))
-            for count, s, d, size, (begin, _), extent in zip(
-                out.sizes[2:], strides, dilations, self.kernel, pads, x.shape[2:], strict=True
+            (begin, self._reach((count - 1) * s + d * (size - 1) + 1 - begin - extent, end, s))
+            for count, s, d, size, (begin, end), extent in zip(
+                out.shape[2:], strides, dilations, self.kernel, pads, x.shape[2:], strict=True
             )
         )
         padded = pad_spatial(k, x, reach, fill)
@@ -95,6 +96,10 @@ class Pool(Op):
             return padded(*index[:2], *at)
 
         return read
+
+    def _reach(self, needed: Dim, end: int, stride: int) -> int:
+        """How far windows reach past the end of the data: what is needed, or where that is open, the most it can be."""
+        return max(needed, 0) if isinstance(needed, int) else end + (stride - 1 if self.ceil_mode else 0)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return outputs[0].numel * math.prod(self.kernel)

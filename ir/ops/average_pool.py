@@ -53,7 +53,7 @@ class AveragePool(Pool):
         """
         certain, counts = 1, []
         for j, size, number, i, s, (begin, end), d in zip(
-            self.kernel, x.shape[2:], out.sizes[2:], index[2:], *self.geometry(), strict=True
+            self.kernel, x.shape[2:], out.shape[2:], index[2:], *self.geometry(), strict=True
         ):
             low, high = (-begin, size + end) if self.count_include_pad else (0, size)
             if -begin >= low and (number - 1) * s - begin + d * (j - 1) < high:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tvm import tirx
+
 from convc.ir.types import TensorType
 
 from ...blocks import find_block
@@ -27,13 +29,14 @@ def inline_selection(sch: Any, anchor: Any) -> bool:
 def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
     """Let a padding block copy its inside without a test for each pixel.
 
-    The loops over the plane are cut where the border begins and ends. ``blocked`` says that the innermost loop is a
+    Loops of constant extent over the plane are cut where the border begins and ends. ``blocked`` says that the innermost loop is a
     block of channels, which is vectorised.
     """
     loops = sch.get_loops(pad)
     plane = loops[-3:-1] if blocked else loops[-2:]
     for loop in plane:
-        sch.annotate(loop, "pragma_loop_partition_hint", 1)
+        if isinstance(sch.get(loop).extent, tirx.IntImm):
+            sch.annotate(loop, "pragma_loop_partition_hint", 1)
     if blocked:
         sch.vectorize(loops[-1])
 

@@ -21,7 +21,7 @@ def depthwise_conv(group: Group, target: Target) -> Any:
     fast as from a padded copy. 5x5, 240 channels, 28x28: 90%.
     """
     node = group.anchor
-    out = node.output.type
+    out = node.output.type.at_typical()
     block = block_of_planes(out)
     if not isinstance(node.op, Conv) or block is None or not is_depthwise(node):
         return None

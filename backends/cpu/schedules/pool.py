@@ -23,7 +23,7 @@ def pool(group: Group, target: Target) -> Any:
     3x3, stride 2, 64 channels, 112x112 pixels: 80 GB/s, as much as the last-level cache gives (Zen 4).
     """
     node = group.anchor
-    out = node.output.type
+    out = node.output.type.at_typical()
     block = block_of_planes(out)
     if type(node.op) not in REDUCTIONS or block is None:
         return None

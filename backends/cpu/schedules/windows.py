@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tvm import tirx
+
 from ...blocks import find_block, inline_epilogue
+from ..overlap import in_tiles, results_of, run_together, test_at_borders
 from ..target import Target
 from ..tiles import bands, register_tile
 from .blocks import keep_in_registers, store_tile
@@ -28,6 +31,7 @@ def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Targe
     padded in memory, which would cost more than the sums do: the loops over tiles are cut where the border begins and
     ends, and only tiles at a border test where they read.
     """
+    sch = in_tiles(sch, results_of(sch, name), {2: rows, 3: columns})
     anchor = sch.get_sblock(name)
     pad = find_block(sch, "pad")
     if pad is not None:
@@ -36,12 +40,14 @@ def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Targe
     n, c, oh, ow, v, rh, rw = sch.get_loops(anchor)
     taps = int(sch.get(rh).extent) * int(sch.get(rw).extent)
     oho, ohi = sch.split(oh, [None, rows])
-    band, oho = sch.split(oho, [bands(int(sch.get(oho).extent), target.threads), None])
+    high = sch.get(oho).extent
+    band, oho = sch.split(oho, [bands(int(high), target.threads) if isinstance(high, tirx.IntImm) else 1, None])
     owo, owi = sch.split(ow, [None, columns])
     sch.reorder(n, band, c, oho, owo, rh, rw, ohi, owi, v)
-    sch.parallel(sch.fuse(n, band, c))
-    for loop in (oho, owo):
-        sch.annotate(loop, "pragma_loop_partition_hint", 1)
+    run_together(sch, (n, band, c))
+    if isinstance(high, tirx.IntImm):
+        sch.annotate(oho, "pragma_loop_partition_hint", 1)
+    test_at_borders(sch, owo)
     store_tile(sch, anchor, out, owo, axes=3, heavy=heavy)
     keep_in_registers(sch, anchor, (ohi, owi), v)
     if taps <= MAX_WINDOW:
