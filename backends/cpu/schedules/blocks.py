@@ -29,8 +29,8 @@ def inline_selection(sch: Any, anchor: Any) -> bool:
 def schedule_pad(sch: Any, pad: Any, *, blocked: bool) -> None:
     """Let a padding block copy its inside without a test for each pixel.
 
-    Loops of constant extent over the plane are cut where the border begins and ends. ``blocked`` says that the innermost loop is a
-    block of channels, which is vectorised.
+    Loops of constant extent over the plane are cut where the border begins and ends. ``blocked`` says that the
+    innermost loop is a block of channels, which is vectorised.
     """
     loops = sch.get_loops(pad)
     plane = loops[-3:-1] if blocked else loops[-2:]
