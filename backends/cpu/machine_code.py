@@ -31,10 +31,16 @@ class MachineCode:
 
     @cached_property
     def _loaded(self) -> Library:
-        return Library(self.library)
+        try:
+            return Library(self.library)
+        except OSError as e:
+            raise ArtifactError(f"this process may not load the code that was compiled: {e}") from None
 
     def function(self, name: str) -> Function:
-        """The function of this name. Raises ``LookupError`` when there is none."""
+        """The function of this name.
+
+        Raises ``LookupError`` when there is none, and ``ArtifactError`` when the dynamic loader refuses the code.
+        """
         return self._loaded.function(name)
 
     def address(self, name: str) -> int:

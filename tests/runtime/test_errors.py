@@ -151,6 +151,23 @@ def test_no_temporary_folders(relu: convc.CompiledModel, tmp_path: Path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["m.convc"]
 
 
+def test_code_that_the_system_refuses_to_map(saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where files in memory are not allowed, and those in the temporary folder may not be executed."""
+
+    def refused(path: str) -> Any:
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr("convc.runtime.cpu.code._memory_file", lambda: None)
+    monkeypatch.setattr("ctypes.CDLL", refused)
+    b = Builder("net")
+    model = convc.compile(b.finish([b.emit(Relu(), b.input("x", f32[3]))]), threads=1, cache=False)
+    with raises(ArtifactError, "failed to map segment", "set TMPDIR"):
+        model(np.ones(3, np.float32))
+    (tmp_path / "m.convc").write_bytes(saved)
+    with raises(ArtifactError, f"'{tmp_path / 'm.convc'}' cannot be loaded", "set TMPDIR"):
+        convc.load(tmp_path / "m.convc")
+
+
 def test_missing_artifact(tmp_path: Path) -> None:
     with raises(ArtifactError, "m.so", "No such file"):
         convc.load(tmp_path / "m.so")

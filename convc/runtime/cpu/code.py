@@ -74,7 +74,10 @@ def _load(code: bytes | memoryview) -> ctypes.CDLL:
     with temporary_folder() as folder:
         library = folder / f"model{'.dylib' if sys.platform == 'darwin' else '.so'}"
         library.write_bytes(code)
-        return ctypes.CDLL(str(library))
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError as e:
+            raise OSError(f"{e}. It must lie in a folder whose files may be executed: set TMPDIR to one") from None
 
 
 def _memory_file() -> int | None:
