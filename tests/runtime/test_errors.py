@@ -160,9 +160,9 @@ def test_code_that_the_system_refuses_to_map(saved: bytes, tmp_path: Path, monke
     monkeypatch.setattr("convc.runtime.cpu.code._memory_file", lambda: None)
     monkeypatch.setattr("ctypes.CDLL", refused)
     b = Builder("net")
-    model = convc.compile(b.finish([b.emit(Relu(), b.input("x", f32[3]))]), threads=1, cache=False)
+    graph = b.finish([b.emit(Relu(), b.input("x", f32[3]))])
     with raises(ArtifactError, "failed to map segment", "set TMPDIR"):
-        model(np.ones(3, np.float32))
+        convc.compile(graph, threads=1, cache=False)(np.ones(3, np.float32))
     (tmp_path / "m.convc").write_bytes(saved)
     with raises(ArtifactError, f"'{tmp_path / 'm.convc'}' cannot be loaded", "set TMPDIR"):
         convc.load(tmp_path / "m.convc")
