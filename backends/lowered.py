@@ -24,6 +24,7 @@ from .extents import Variables
 from .group import Group
 from .guards import keep_nans
 from .intrinsics import opaque
+from .schedule import Schedule
 
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
@@ -94,7 +95,7 @@ class Lowered:
         if func.body.block.name_hint != "root":
             root = s_tir.SBlock([], [], [], "root", func.body)
             func = func.with_body(s_tir.SBlockRealize([], True, root))
-        return tvm.s_tir.Schedule(tvm.IRModule({"main": func}), error_render_level="fast")
+        return Schedule(func)
 
 
 def _computed(node: Node, compute: Callable[[], Any]) -> list[Any]:

@@ -17,6 +17,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from ...schedule import Scheduled
+
 MOST_TILES = 64
 """A panel passed over by more register tiles than this is not prefetched: waiting for it once then costs next to
 nothing.
@@ -88,7 +90,7 @@ def prefetch_panels(
         return _with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
 
     body = _with_definition(tvm_ffi.structural_map(func.body, (tirx.For, insert)))
-    return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
+    return Scheduled(func.with_body(body))
 
 
 def _fetch(load: Any, axes: Sequence[Any], values: Sequence[Any]) -> Any:

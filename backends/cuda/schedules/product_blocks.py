@@ -14,6 +14,7 @@ from tvm import s_tir, tirx
 from ...blocks import all_blocks, inline_epilogue
 from ...group import Group
 from ...lowered import lowered
+from ...schedule import Schedule
 from ..gpu import Gpu
 from .cost import Choice
 from .product import Product, Side, Tiled
@@ -102,7 +103,7 @@ def within_result(sch: Any, product: Product) -> Any:
 
     func = sch.mod["main"]
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlockRealize, visit), order="post")
-    return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
+    return Schedule(func.with_body(body))
 
 
 def bring_in(sch: Any, factor: Any, loop: Any, side: Side, threads: tuple[int, ...]) -> None:

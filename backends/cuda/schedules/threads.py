@@ -9,6 +9,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from ...blocks import elements
+from ...schedule import Schedule
 from ..gpu import Gpu
 
 THREADS = 256
@@ -133,7 +134,7 @@ def with_threads(sch: Any, *, distinct: bool = False) -> Any:
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlockRealize, visit))
     if body.same_as(func.body):
         return sch
-    return s_tir.Schedule(tvm.IRModule({"main": func.with_body(body)}), error_render_level="fast")
+    return Schedule(func.with_body(body))
 
 
 def _threads(loop: Any, distinct: bool) -> Any:
