@@ -114,10 +114,10 @@ def reader(
 def _of_onnx(
     source: Any, given: Mapping[str, tuple[StatedSize, ...]], values: Values, outputs: tuple[str, ...], complete: bool
 ) -> Reader:
-    model, folder = read_model(source)
+    model, outside = read_model(source)
     check_model(model)
     if complete:
-        check_all(model, folder, Choices(outputs=outputs))
+        check_all(model, outside, Choices(outputs=outputs))
     fixed = {name: [int(size) for size in s] for name, s in given.items() if all(isinstance(d, int) for d in s)}
     # a weight that is also an input becomes an input when its shape is given
     choices = Choices({**dict.fromkeys(given, ()), **fixed}, values, outputs)
@@ -133,7 +133,7 @@ def _of_onnx(
     def whole() -> Graph | None:
         """The graph with open sizes; ``None`` where inference needs some of them."""
         try:
-            return import_model(model, folder, Choices(fixed, values, outputs), surveyed=complete)
+            return import_model(model, outside, Choices(fixed, values, outputs), surveyed=complete)
         except ConvcError:
             return None
 
@@ -142,7 +142,7 @@ def _of_onnx(
         if is_open(inputs) and not more and (found := whole()) is not None:
             with suppress(ConvcError):  # sizes for which it was not inferred, or an error that importing says better
                 return fix_shapes(found, sizes)
-        return import_model(model, folder, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
+        return import_model(model, outside, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
     return Reader(
         model.graph.name or "main",

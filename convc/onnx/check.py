@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from onnx import defs
 
 from convc.ir.errors import ModelFileError, plural
@@ -17,14 +18,22 @@ from convc.ir.onnx_io import SIGNATURES, ImportNode
 
 def check_text(message: Any, where: str = "the model") -> None:
     """Raises ``ModelFileError`` when a text field of a message is not UTF-8, for which protobuf gives bytes."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING:
+    for name, is_text in _texts(message.DESCRIPTOR):
+        value = getattr(message, name)
+        if is_text:
             for text in [value] if isinstance(value, str | bytes) else value:
                 if isinstance(text, bytes):
-                    raise ModelFileError(f"{where} is damaged: its {field.name} is not text: {text[:80]!r}")
-        elif field.type == field.TYPE_MESSAGE:
-            for inner in [value] if hasattr(value, "ListFields") else value:
-                check_text(inner, f"{where}'s {field.name}" if where.count("'s") < 3 else where)
+                    raise ModelFileError(f"{where} is damaged: its {name} is not text: {text[:80]!r}")
+        elif not hasattr(value, "DESCRIPTOR") or message.HasField(name):
+            for inner in [value] if hasattr(value, "DESCRIPTOR") else value:
+                check_text(inner, f"{where}'s {name}" if where.count("'s") < 3 else where)
+
+
+@cache
+def _texts(descriptor: Any) -> list[tuple[str, bool]]:
+    """The names of a message's fields that are text, or messages, and which of them are text."""
+    kinds = {f.name: f.type for f in descriptor.fields if f.type in (f.TYPE_STRING, f.TYPE_MESSAGE)}
+    return [(name, kind == FieldDescriptor.TYPE_STRING) for name, kind in kinds.items()]
 
 
 def check_model(model: onnx.ModelProto) -> None:

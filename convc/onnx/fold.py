@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,6 +18,7 @@ from convc.ir.types import type_of
 from .bounds import folded_bytes
 from .shape_arithmetic import compute_sizes
 from .tensors import read_tensor
+from .wire import Outside
 
 FOLD_LIMIT = 1 << 28
 """Constants of more bytes than this are not computed while importing."""
@@ -29,11 +29,12 @@ Operators that ops import too say so by ``imports(..., folds=True)``.
 """
 
 
-def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding: Folding) -> list[Value] | None:
+def fold(n: ImportNode, opsets: Mapping[str, int], outside: Outside, folding: Folding) -> list[Value] | None:
     """The outputs of a node as constants or as tensors of sizes, when it is ``Shape`` or ``Size`` or reads only such
     tensors; else ``None``.
 
-    ``folder`` is the model's folder. ``folding`` counts the bytes; ``LimitError`` is raised when they exceed a limit.
+    ``outside`` holds what is not in the model's own message. ``folding`` counts the bytes; ``LimitError`` is raised
+    when they exceed a limit.
     """
     proto = n.proto
     if (sizes := compute_sizes(n)) is not None:
@@ -43,7 +44,7 @@ def fold(n: ImportNode, opsets: Mapping[str, int], folder: Path | None, folding:
     ):
         return None
     if proto.op_type == "Constant" and (value := next((a.t for a in proto.attribute if a.name == "value"), None)):
-        return [n.constant(read_tensor(value, folder), proto.output[0])]
+        return [n.constant(read_tensor(value, outside), proto.output[0])]
     present = {name: v for name, v in zip(proto.input, n.inputs, strict=True) if v is not None}
     arrays = {name: n.builder.constant_of(v) for name, v in present.items()}
     if any(a is None for a in arrays.values()):

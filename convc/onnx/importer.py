@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -30,7 +31,6 @@ from convc.ir.rewrite import drop_dead
 from convc.ir.sizes import Size
 from convc.ir.verify import verify
 
-from ..files import read_bytes
 from ..runtime.foreign import foreign
 from .bodies import Attributes, body_of, schema_body
 from .check import check_model, check_node
@@ -42,6 +42,7 @@ from .scope import Scope, describe
 from .sequences import SEQUENCES, Call, Item, kind_of, tensors_of, with_names
 from .survey import survey
 from .tensors import read_tensor
+from .wire import Outside, read_apart
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -66,52 +67,59 @@ def load_onnx(
         return import_model(*read_model(source), Choices(shapes or {}, values or {}, tuple(outputs or ())))
 
 
-def import_model(model: onnx.ModelProto, folder: Path | None, choices: Choices, surveyed: bool = False) -> Graph:
-    """The graph of a model that was read. ``folder`` holds its external data. Raises the errors of ``load_onnx``.
+def import_model(model: onnx.ModelProto, outside: Outside, choices: Choices, surveyed: bool = False) -> Graph:
+    """The graph of a model that was read. ``outside`` holds what is not in it. Raises the errors of ``load_onnx``.
 
     ``surveyed`` says that ``check_all`` was called before.
     """
     with guarded():
         if not surveyed:
-            check_all(model, folder, choices)
-        graph = _Importer(model, folder, choices).run()
+            check_all(model, outside, choices)
+        graph = _Importer(model, outside, choices).run()
         verify(graph, "import")
         return graph
 
 
-def check_all(model: onnx.ModelProto, folder: Path | None, choices: Choices) -> None:
+def check_all(model: onnx.ModelProto, outside: Outside, choices: Choices) -> None:
     """Raises the errors of ``load_onnx`` that do not depend on sizes and values of inputs."""
     check_model(model)
-    survey(model, folder, chosen_outputs(model, choices.outputs), model_opsets(model))
+    survey(model, outside.folder, chosen_outputs(model, choices.outputs), model_opsets(model))
 
 
-def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
-    """The parsed model, and the folder in which its external data must lie. External data is not read yet."""
+def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Outside]:
+    """The parsed model, and what is outside of it: large weights, and the folder of external data, which is not read
+    yet.
+    """
     if isinstance(source, onnx.ModelProto):
-        return source, None
+        return source, Outside()
     folder = None
-    given: str | os.PathLike[str] | bytes = source
-    name = "the given bytes"
-    if not isinstance(source, bytes):
-        path = Path(source)
-        name = f"'{path}'"
-        try:
-            folder = path.resolve().parent
-            source = read_bytes(path, "file_bytes")
-        except (OSError, ValueError) as e:
-            what = foreign(given)
-            raise ModelFileError(f"cannot read {name}: {what or getattr(e, 'strerror', None) or e}") from None
-    if not source:
-        raise ModelFileError(f"{name}: the file is empty")
-    check("file_bytes", len(source), name)
+    name = "the given bytes" if isinstance(source, bytes) else f"'{Path(source)}'"
     try:
-        model = onnx.ModelProto.FromString(source)
+        if isinstance(source, bytes):
+            data, weights = _read(BytesIO(source), name)
+        else:
+            folder = Path(source).resolve().parent
+            with open(source, "rb") as file:
+                data, weights = _read(file if file.seekable() else BytesIO(file.read()), name)
+    except (OSError, ValueError) as e:
+        what = foreign(source)
+        raise ModelFileError(f"cannot read {name}: {what or getattr(e, 'strerror', None) or e}") from None
+    if not data:
+        raise ModelFileError(f"{name}: the file is empty")
+    try:
+        model = onnx.ModelProto.FromString(data)
     except (DecodeError, RuntimeError, ValueError) as e:
-        what = foreign(given)
+        what = foreign(source)
         raise ModelFileError(f"{name}: not an ONNX model{f': {what}' if what else f', or truncated ({e})'}") from None
-    if not model.HasField("graph") and (what := foreign(given)):
+    if not model.HasField("graph") and (what := foreign(source)):
         raise ModelFileError(f"{name}: not an ONNX model: {what}")
-    return model, folder
+    return model, Outside(folder, weights)
+
+
+def _read(file: BinaryIO, name: str) -> tuple[bytes, dict[bytes, np.ndarray]]:
+    """The content of a file by ``read_apart``. Raises ``LimitError``, before reading, when it is too long."""
+    check("file_bytes", file.seek(0, os.SEEK_END), name)
+    return read_apart(file)
 
 
 _SIMPLE = frozenset(
@@ -137,9 +145,9 @@ def _misfit(n: ImportNode) -> str:
 
 
 class _Importer:
-    def __init__(self, model: onnx.ModelProto, folder: Path | None, choices: Choices) -> None:
+    def __init__(self, model: onnx.ModelProto, outside: Outside, choices: Choices) -> None:
         self.model = model
-        self.folder = folder
+        self.outside = outside
         self.choices = choices
         self.functions = Functions(model.functions)
         self.builder = Builder(model.graph.name or "main")
@@ -206,7 +214,7 @@ class _Importer:
         return scope
 
     def tensor(self, proto: onnx.TensorProto) -> Value:
-        return self.builder.constant(read_tensor(proto, self.folder), proto.name)
+        return self.builder.constant(read_tensor(proto, self.outside), proto.name)
 
     def count(self) -> None:
         """Count one more node, or one more step of a loop. Raises ``LimitError`` when there are too many."""
@@ -259,7 +267,7 @@ class _Importer:
         for name, item in zip(proto.input, items, strict=True):
             if not isinstance(item, Value | None):
                 raise n.error(f"input '{name}' is {kind_of(item)}; {proto.op_type} takes tensors")
-        if (folded := fold(n, scope.opsets, self.folder, self.folding)) is not None:
+        if (folded := fold(n, scope.opsets, self.outside, self.folding)) is not None:
             return folded
         if (importer := importer_of(key)) is not None:
             return self.convert(n, importer)

@@ -13,25 +13,38 @@ from convc.ir.dtypes import dtype_names, numpy_dtype
 from convc.ir.errors import ConvcError, ModelFileError
 from convc.ir.onnx_io import dtype_from_onnx
 
+from .wire import Outside
+
 _PACKED = {"i4": 2, "u4": 2, "f4e2m1": 2, "i2": 4, "u2": 4}
 """The number of elements that share a byte, for dtypes of fewer than 8 bits."""
 
 
-def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
-    """The values of a tensor. ``folder`` is the model's folder, or ``None`` when the model did not come from a file.
+def read_tensor(proto: onnx.TensorProto, outside: Outside) -> np.ndarray:
+    """The values of a tensor. ``outside`` holds those that are not in the message.
 
     Raises ``ModelFileError``, naming the tensor, when its data is damaged or missing, or lies outside the folder once
     links are resolved.
     """
     dtype, shape = _described(proto)
     if proto.data_location == onnx.TensorProto.EXTERNAL:
-        return _external(proto, dtype, shape, folder)
+        return _external(proto, dtype, shape, outside.folder)
     try:
+        data = outside.weights.get(proto.raw_data)
+        if data is not None and not proto.HasField("segment"):
+            return _of_bytes(data, proto.data_type, dtype, shape)
         return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
     except Exception as e:  # a damaged tensor raises whatever numpy does
         raise ModelFileError(
             f"tensor '{proto.name}' is damaged: its data does not fill its shape {list(shape)} of {dtype_names(dtype)}"
         ) from e
+
+
+def _of_bytes(data: np.ndarray, code: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of a tensor whose data is given as it lies in a file."""
+    if dtype in _PACKED:
+        packed = onnx.TensorProto(data_type=code, dims=shape, raw_data=data.tobytes())
+        return np.asarray(numpy_helper.to_array(packed))
+    return data.view(numpy_dtype(dtype)).reshape(shape)
 
 
 def check_external(proto: onnx.TensorProto, folder: Path | None) -> None:
@@ -80,8 +93,7 @@ def _external(
             return np.zeros(0, numpy_dtype(dtype))
         if together == 1:
             return np.fromfile(path, numpy_dtype(dtype), count, offset=offset).reshape(shape)
-        packed = np.fromfile(path, np.uint8, stored, offset=offset).tobytes()
-        return numpy_helper.to_array(onnx.TensorProto(data_type=proto.data_type, dims=shape, raw_data=packed))
+        return _of_bytes(np.fromfile(path, np.uint8, stored, offset=offset), proto.data_type, dtype, shape)
     except OSError as e:
         raise ModelFileError(f"{what} cannot be read: {e.strerror or e}") from None
     except (ValueError, RuntimeError, OverflowError) as e:
