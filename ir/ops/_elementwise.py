@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..dtypes import DTYPES, FLOATS, dtype_names
@@ -15,7 +14,6 @@ from ..op import Op
 from ..types import TensorType, broadcast
 
 
-@dataclass(frozen=True)
 class Elementwise(Op):
     """``y[i] = scalar(x0[i], x1[i], ...)`` with numpy's broadcasting; operands share one dtype out of ``dtypes``."""
 

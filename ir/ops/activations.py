@@ -29,7 +29,6 @@ NO_F64 = {"oracle": "reference", "note": "ONNX Runtime has few activations in fl
 NO_F16 = {"oracle": "reference", "note": "ONNX Runtime has few activations in float16"}
 
 
-@dataclass(frozen=True)
 class Activation(Elementwise):
     """An activation ``y = f(x)`` of floats."""
 
@@ -71,7 +70,6 @@ class LeakyRelu(Activation):
 
 
 @onnx_op("PRelu")
-@dataclass(frozen=True)
 class PRelu(Elementwise):
     """``x`` where positive, else ``slope x``: operands x and slope, which is broadcast to x; ONNX PRelu-16."""
 
@@ -218,7 +216,6 @@ class HardSigmoid(Activation):
 
 
 @onnx_op("HardSwish")
-@dataclass(frozen=True)
 class HardSwish(Activation):
     """``x`` times ``x / 6 + 0.5`` within 0 and 1; ONNX HardSwish-22."""
 
@@ -286,7 +283,6 @@ class Gelu(Activation):
 
 
 @onnx_op("Mish")
-@dataclass(frozen=True)
 class Mish(Activation):
     """``x tanh(softplus(x))``; ONNX Mish-22."""
 
@@ -298,7 +294,6 @@ class Mish(Activation):
 
 
 @onnx_op("Softsign")
-@dataclass(frozen=True)
 class Softsign(Activation):
     """``x / (1 + abs(x))``; ONNX Softsign-22."""
 

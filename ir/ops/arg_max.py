@@ -76,7 +76,6 @@ def import_arg_extreme(op: type[ArgExtreme], n: ImportNode) -> Any:
 
 
 @onnx_op("ArgMax", read=import_arg_extreme)
-@dataclass(frozen=True)
 class ArgMax(ArgExtreme):
     """The index of the largest element; ONNX ArgMax-13."""
 
@@ -85,7 +84,6 @@ class ArgMax(ArgExtreme):
 
 
 @onnx_op("ArgMin", read=import_arg_extreme)
-@dataclass(frozen=True)
 class ArgMin(ArgExtreme):
     """The index of the smallest element; ONNX ArgMin-13."""
 

@@ -20,7 +20,6 @@ from .reshape import Reshape
 from .unary import SPECIAL
 
 
-@dataclass(frozen=True)
 class Binary(Elementwise):
     """A binary op ``y = f(a, b)`` with broadcasting."""
 
@@ -59,7 +58,6 @@ def aligned(n: ImportNode) -> tuple[Value, Value]:
     return a, n.emit(Reshape((*b.type.sizes, *[1] * trailing)), b) if trailing else b
 
 
-@dataclass(frozen=True)
 class Variadic(Binary):
     """A binary op whose ONNX operator takes any number of operands, which the importer combines two at a time."""
 
@@ -73,7 +71,6 @@ def import_variadic(op: type[Variadic], n: ImportNode) -> Any:
 
 
 @onnx_op("Add", "Sum", read=import_variadic, folds=True)
-@dataclass(frozen=True)
 class Add(Variadic):
     """``a + b``; ONNX Add-14, and Sum-13."""
 
@@ -84,7 +81,6 @@ class Add(Variadic):
 
 
 @onnx_op("Sub", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Sub(Binary):
     """``a - b``; ONNX Sub-14."""
 
@@ -95,7 +91,6 @@ class Sub(Binary):
 
 
 @onnx_op("Mul", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Mul(Binary):
     """``a * b``; ONNX Mul-14."""
 
@@ -106,7 +101,6 @@ class Mul(Binary):
 
 
 @onnx_op("Div", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Div(Binary):
     """``a / b``. Integers are truncated towards zero, and the result is 0 where b is 0; ONNX Div-14."""
 
@@ -192,7 +186,6 @@ def _export_mod(op: Mod, n: ExportNode) -> None:
 
 
 @onnx_op("Pow", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Pow(Binary):
     """``a ** b`` in the dtype of a, for b of any numeric dtype; ONNX Pow-15."""
 
@@ -231,7 +224,6 @@ class Pow(Binary):
 
 
 @onnx_op("Max", read=import_variadic, folds=True)
-@dataclass(frozen=True)
 class Max(Variadic):
     """The larger of a and b, NaN where one of them is NaN; ONNX Max-13."""
 
@@ -243,7 +235,6 @@ class Max(Variadic):
 
 
 @onnx_op("Min", read=import_variadic, folds=True)
-@dataclass(frozen=True)
 class Min(Variadic):
     """The smaller of a and b, NaN where one of them is NaN; ONNX Min-13."""
 

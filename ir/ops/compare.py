@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..dtypes import COMPUTED, FLOATS, INTEGERS
@@ -16,7 +15,6 @@ from .binary import import_binary
 from .unary import SPECIAL
 
 
-@dataclass(frozen=True)
 class Comparison(Elementwise):
     """A comparison of two operands, for example ``y = a < b``."""
 
@@ -43,7 +41,6 @@ class Comparison(Elementwise):
 
 
 @onnx_op("Equal", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Equal(Comparison):
     """``a == b``; ONNX Equal-19."""
 
@@ -62,7 +59,6 @@ class Equal(Comparison):
 
 
 @onnx_op("Greater", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Greater(Comparison):
     """``a > b``; ONNX Greater-13."""
 
@@ -73,7 +69,6 @@ class Greater(Comparison):
 
 
 @onnx_op("GreaterOrEqual", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class GreaterOrEqual(Comparison):
     """``a >= b``; ONNX GreaterOrEqual-16."""
 
@@ -84,7 +79,6 @@ class GreaterOrEqual(Comparison):
 
 
 @onnx_op("Less", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Less(Comparison):
     """``a < b``; ONNX Less-13."""
 
@@ -95,7 +89,6 @@ class Less(Comparison):
 
 
 @onnx_op("LessOrEqual", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class LessOrEqual(Comparison):
     """``a <= b``; ONNX LessOrEqual-16."""
 

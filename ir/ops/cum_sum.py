@@ -70,7 +70,6 @@ def _export_cumulative(op: Cumulative, n: ExportNode) -> None:
 
 
 @onnx_op("CumSum", read=import_cumulative, folds=True)
-@dataclass(frozen=True)
 class CumSum(Cumulative):
     """``y[i] = x[0] + ... + x[i]``; ONNX CumSum-14."""
 
@@ -87,7 +86,6 @@ class CumSum(Cumulative):
 
 
 @onnx_op("CumProd", read=import_cumulative)
-@dataclass(frozen=True)
 class CumProd(Cumulative):
     """``y[i] = x[0] * ... * x[i]``; ONNX CumProd-26."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from ..types import TensorType
 
 
 @onnx_op("Det")
-@dataclass(frozen=True)
 class Det(Op):
     """The determinants of stacks of square matrices ``... M M``; ONNX Det-22.
 

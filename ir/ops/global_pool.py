@@ -18,7 +18,6 @@ from ._reducers import maximum
 from .lp_pool import check_order, onnx_order
 
 
-@dataclass(frozen=True)
 class GlobalPool(Op):
     """A pooling of each channel of each sample to one element: ``N C spatial`` to ``N C 1...1``, in any layout."""
 
@@ -42,7 +41,6 @@ class GlobalPool(Op):
 
 
 @onnx_op("GlobalAveragePool")
-@dataclass(frozen=True)
 class GlobalAveragePool(GlobalPool):
     """``y[n,c] = mean of x[n,c]``; ONNX GlobalAveragePool-22."""
 
@@ -80,7 +78,6 @@ class GlobalAveragePool(GlobalPool):
 
 
 @onnx_op("GlobalMaxPool")
-@dataclass(frozen=True)
 class GlobalMaxPool(GlobalPool):
     """``y[n,c] = max of x[n,c]``, NaN where any element is NaN; ONNX GlobalMaxPool-22."""
 

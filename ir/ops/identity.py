@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ..lowering import TensorExpressions
@@ -13,7 +12,6 @@ from ._elementwise import ALL_DTYPES, Elementwise
 
 
 @onnx_op("Identity")
-@dataclass(frozen=True)
 class Identity(Elementwise):
     """``y = x``; ONNX Identity-16. A compiled graph has it only where it returns an input or a constant."""
 

@@ -18,7 +18,6 @@ from ._elementwise import Elementwise
 from .binary import import_binary
 
 
-@dataclass(frozen=True)
 class Logical(Elementwise):
     """A binary op ``y = f(a, b)`` of booleans."""
 
@@ -32,7 +31,6 @@ class Logical(Elementwise):
 
 
 @onnx_op("And", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class And(Logical):
     """``a and b``; ONNX And-7."""
 
@@ -43,7 +41,6 @@ class And(Logical):
 
 
 @onnx_op("Or", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Or(Logical):
     """``a or b``; ONNX Or-7."""
 
@@ -54,7 +51,6 @@ class Or(Logical):
 
 
 @onnx_op("Xor", read=import_binary, folds=True)
-@dataclass(frozen=True)
 class Xor(Logical):
     """``a != b``; ONNX Xor-7."""
 
@@ -65,7 +61,6 @@ class Xor(Logical):
 
 
 @onnx_op("Not", folds=True)
-@dataclass(frozen=True)
 class Not(Elementwise):
     """``not x``; ONNX Not-1."""
 
@@ -80,7 +75,6 @@ class Not(Elementwise):
         yield sample(cls(), boolean[3, 20])
 
 
-@dataclass(frozen=True)
 class Bitwise(Elementwise):
     """A binary op ``y = f(a, b)`` on each bit of integers."""
 
@@ -94,7 +88,6 @@ class Bitwise(Elementwise):
 
 
 @onnx_op("BitwiseAnd")
-@dataclass(frozen=True)
 class BitwiseAnd(Bitwise):
     """``a & b``; ONNX BitwiseAnd-18."""
 
@@ -105,7 +98,6 @@ class BitwiseAnd(Bitwise):
 
 
 @onnx_op("BitwiseOr")
-@dataclass(frozen=True)
 class BitwiseOr(Bitwise):
     """``a | b``; ONNX BitwiseOr-18."""
 
@@ -116,7 +108,6 @@ class BitwiseOr(Bitwise):
 
 
 @onnx_op("BitwiseXor")
-@dataclass(frozen=True)
 class BitwiseXor(Bitwise):
     """``a ^ b``; ONNX BitwiseXor-18."""
 
@@ -127,7 +118,6 @@ class BitwiseXor(Bitwise):
 
 
 @onnx_op("BitwiseNot")
-@dataclass(frozen=True)
 class BitwiseNot(Elementwise):
     """``~x``; ONNX BitwiseNot-18."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..dtypes import FLOATS, dtype_names
@@ -21,7 +20,6 @@ DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 
 
 @onnx_op("MatMul")
-@dataclass(frozen=True)
 class MatMul(Op):
     """The product ``numpy.matmul(a, b)``; ONNX MatMul-13.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from .cast import Cast
 
 
 @onnx_op("NonZero", folds=True)
-@dataclass(frozen=True)
 class NonZero(Op):
     """The index of each element that is not zero, one per column, in row-major order; ONNX NonZero-13.
 

@@ -152,7 +152,6 @@ def _export_quantize(op: Quantize, n: ExportNode) -> None:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Dequantize(_Linear):
     """``(x - zero) * scale`` in the dtype of the scale; ONNX DequantizeLinear-23 from small dtypes and integers of up
     to 32 bits.

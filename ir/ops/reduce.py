@@ -130,7 +130,6 @@ def _for_sums(wide: TensorType, count: int) -> TensorType:
 
 
 @onnx_op("ReduceSum", read=import_reduce, folds=True)
-@dataclass(frozen=True)
 class ReduceSum(Reduce):
     """The sum of elements; ONNX ReduceSum-13."""
 
@@ -149,7 +148,6 @@ class ReduceSum(Reduce):
 
 
 @onnx_op("ReduceMean", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceMean(Reduce):
     """The mean of elements, truncated toward zero for integers; ONNX ReduceMean-18."""
 
@@ -169,7 +167,6 @@ class ReduceMean(Reduce):
 
 
 @onnx_op("ReduceProd", read=import_reduce, folds=True)
-@dataclass(frozen=True)
 class ReduceProd(Reduce):
     """The product of elements; ONNX ReduceProd-18."""
 
@@ -179,7 +176,6 @@ class ReduceProd(Reduce):
 
 
 @onnx_op("ReduceMax", read=import_reduce, folds=True)
-@dataclass(frozen=True)
 class ReduceMax(Reduce):
     """The maximum of elements, NaN where any element is NaN; ONNX ReduceMax-20."""
 
@@ -198,7 +194,6 @@ class ReduceMax(Reduce):
 
 
 @onnx_op("ReduceMin", read=import_reduce, folds=True)
-@dataclass(frozen=True)
 class ReduceMin(Reduce):
     """The minimum of elements, NaN where any element is NaN; ONNX ReduceMin-20."""
 
@@ -215,7 +210,6 @@ class ReduceMin(Reduce):
 
 
 @onnx_op("ReduceL1", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceL1(Reduce):
     """The sum of absolute values; ONNX ReduceL1-18."""
 
@@ -228,7 +222,6 @@ class ReduceL1(Reduce):
 
 
 @onnx_op("ReduceSumSquare", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceSumSquare(Reduce):
     """The sum of squares; ONNX ReduceSumSquare-18."""
 
@@ -245,7 +238,6 @@ class ReduceSumSquare(Reduce):
         yield sample(cls(()), f32[2, 3])
 
 
-@dataclass(frozen=True)
 class _InFloats(Reduce):
     """A reduction with real results: integers are reduced in float64, and the result is truncated."""
 
@@ -256,7 +248,6 @@ class _InFloats(Reduce):
 
 
 @onnx_op("ReduceL2", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceL2(_InFloats):
     """The square root of the sum of squares; ONNX ReduceL2-18."""
 
@@ -272,7 +263,6 @@ class ReduceL2(_InFloats):
 
 
 @onnx_op("ReduceLogSum", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceLogSum(_InFloats):
     """The logarithm of the sum; ONNX ReduceLogSum-18."""
 
@@ -285,7 +275,6 @@ class ReduceLogSum(_InFloats):
 
 
 @onnx_op("ReduceLogSumExp", read=import_reduce)
-@dataclass(frozen=True)
 class ReduceLogSumExp(_InFloats):
     """``log(sum(exp(x)))``, computed from ``x - max(x)`` so that nothing overflows; ONNX ReduceLogSumExp-18."""
 

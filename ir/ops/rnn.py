@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from ._recurrent import Layer, Recurrent, export_recurrent, import_recurrent, lo
 
 
 @onnx_op("RNN", read=import_recurrent)
-@dataclass(frozen=True)
 class RNN(Recurrent):
     """``h' = f(gate + h R)``; ONNX RNN-22. See ``Recurrent`` for the operands; there is no extra vector."""
 

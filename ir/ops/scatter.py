@@ -130,7 +130,6 @@ def _import_scatter_elements(n: ImportNode) -> Any:
 
 
 @onnx_op("ScatterND")
-@dataclass(frozen=True)
 class ScatterND(_Scatter):
     """``y = x``, then ``y[*indices[i]] <- updates[i]`` at every ``i``; ONNX ScatterND-18.
 

@@ -102,7 +102,6 @@ def _export_normalization(op: Normalization, n: ExportNode) -> None:
 
 
 @onnx_op("Softmax", read=import_normalization)
-@dataclass(frozen=True)
 class Softmax(Normalization):
     """``exp(x - max) / sum(exp(x - max))``; ONNX Softmax-13."""
 
@@ -119,7 +118,6 @@ class Softmax(Normalization):
 
 
 @onnx_op("LogSoftmax", read=import_normalization)
-@dataclass(frozen=True)
 class LogSoftmax(Normalization):
     """``x - max - log(sum(exp(x - max)))``; ONNX LogSoftmax-13."""
 
@@ -142,7 +140,6 @@ class LogSoftmax(Normalization):
 
 
 @onnx_op("Hardmax", read=import_normalization)
-@dataclass(frozen=True)
 class Hardmax(Normalization):
     """1 at the first largest element, else 0; NaN counts as the largest; ONNX Hardmax-13."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..lowering import TensorExpressions
@@ -13,7 +12,6 @@ from . import _math
 from .unary import SPECIAL, Unary
 
 
-@dataclass(frozen=True)
 class Transcendental(Unary):
     """An op ``y = f(x)``, where f is the function in ``_math`` of the name of the op.
 
@@ -38,7 +36,6 @@ class Transcendental(Unary):
 
 
 @onnx_op("Exp", folds=True)
-@dataclass(frozen=True)
 class Exp(Transcendental):
     """``e**x``; ONNX Exp-13."""
 
@@ -48,7 +45,6 @@ class Exp(Transcendental):
 
 
 @onnx_op("Log", folds=True)
-@dataclass(frozen=True)
 class Log(Transcendental):
     """The natural logarithm; ONNX Log-13."""
 
@@ -57,7 +53,6 @@ class Log(Transcendental):
 
 
 @onnx_op("Sigmoid")
-@dataclass(frozen=True)
 class Sigmoid(Transcendental):
     """``1 / (1 + e**-x)``; ONNX Sigmoid-13."""
 
@@ -65,7 +60,6 @@ class Sigmoid(Transcendental):
 
 
 @onnx_op("Tanh")
-@dataclass(frozen=True)
 class Tanh(Transcendental):
     """The hyperbolic tangent; ONNX Tanh-13."""
 
@@ -73,7 +67,6 @@ class Tanh(Transcendental):
 
 
 @onnx_op("Erf")
-@dataclass(frozen=True)
 class Erf(Transcendental):
     """The error function; ONNX Erf-13."""
 
@@ -82,14 +75,12 @@ class Erf(Transcendental):
 
 
 @onnx_op("Softplus")
-@dataclass(frozen=True)
 class Softplus(Transcendental):
     """``log(1 + e**x)``; ONNX Softplus-22."""
 
     name = "softplus"
 
 
-@dataclass(frozen=True)
 class FromLibrary(Transcendental):
     """A function that is rare in networks: that of the C library of the name of the op."""
 
@@ -100,7 +91,6 @@ class FromLibrary(Transcendental):
 
 
 @onnx_op("Sin")
-@dataclass(frozen=True)
 class Sin(FromLibrary):
     """The sine; ONNX Sin-22."""
 
@@ -108,7 +98,6 @@ class Sin(FromLibrary):
 
 
 @onnx_op("Cos")
-@dataclass(frozen=True)
 class Cos(FromLibrary):
     """The cosine; ONNX Cos-22."""
 
@@ -116,7 +105,6 @@ class Cos(FromLibrary):
 
 
 @onnx_op("Tan")
-@dataclass(frozen=True)
 class Tan(FromLibrary):
     """The tangent; ONNX Tan-22."""
 
@@ -125,7 +113,6 @@ class Tan(FromLibrary):
 
 
 @onnx_op("Asin")
-@dataclass(frozen=True)
 class Asin(FromLibrary):
     """The inverse sine; ONNX Asin-22."""
 
@@ -134,7 +121,6 @@ class Asin(FromLibrary):
 
 
 @onnx_op("Acos")
-@dataclass(frozen=True)
 class Acos(FromLibrary):
     """The inverse cosine; ONNX Acos-22."""
 
@@ -143,7 +129,6 @@ class Acos(FromLibrary):
 
 
 @onnx_op("Atan")
-@dataclass(frozen=True)
 class Atan(FromLibrary):
     """The inverse tangent; ONNX Atan-22."""
 
@@ -151,7 +136,6 @@ class Atan(FromLibrary):
 
 
 @onnx_op("Sinh")
-@dataclass(frozen=True)
 class Sinh(FromLibrary):
     """The hyperbolic sine; ONNX Sinh-22."""
 
@@ -160,7 +144,6 @@ class Sinh(FromLibrary):
 
 
 @onnx_op("Cosh")
-@dataclass(frozen=True)
 class Cosh(FromLibrary):
     """The hyperbolic cosine; ONNX Cosh-22."""
 
@@ -169,7 +152,6 @@ class Cosh(FromLibrary):
 
 
 @onnx_op("Asinh")
-@dataclass(frozen=True)
 class Asinh(FromLibrary):
     """The inverse hyperbolic sine; ONNX Asinh-22."""
 
@@ -177,7 +159,6 @@ class Asinh(FromLibrary):
 
 
 @onnx_op("Acosh")
-@dataclass(frozen=True)
 class Acosh(FromLibrary):
     """The inverse hyperbolic cosine; ONNX Acosh-22."""
 
@@ -186,7 +167,6 @@ class Acosh(FromLibrary):
 
 
 @onnx_op("Atanh")
-@dataclass(frozen=True)
 class Atanh(FromLibrary):
     """The inverse hyperbolic tangent; ONNX Atanh-22."""
 

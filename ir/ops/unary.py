@@ -19,7 +19,6 @@ SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5
 """What a function of floats must get right besides ordinary numbers."""
 
 
-@dataclass(frozen=True)
 class Unary(Elementwise):
     """A unary op ``y = f(x)``."""
 
@@ -32,7 +31,6 @@ class Unary(Elementwise):
 
 
 @onnx_op("Relu", folds=True)
-@dataclass(frozen=True)
 class Relu(Unary):
     """``max(x, 0)``; NaN stays NaN; ONNX Relu-14."""
 
@@ -50,7 +48,6 @@ class Relu(Unary):
 
 
 @onnx_op("Abs", folds=True)
-@dataclass(frozen=True)
 class Abs(Unary):
     """The absolute value; ONNX Abs-13."""
 
@@ -70,7 +67,6 @@ class Abs(Unary):
 
 
 @onnx_op("Neg", folds=True)
-@dataclass(frozen=True)
 class Neg(Unary):
     """``-x``; ONNX Neg-13."""
 
@@ -89,7 +85,6 @@ class Neg(Unary):
 
 
 @onnx_op("Sign", folds=True)
-@dataclass(frozen=True)
 class Sign(Unary):
     """The sign of x as -1, 0 or 1; NaN stays NaN; ONNX Sign-13."""
 
@@ -113,7 +108,6 @@ class Sign(Unary):
 
 
 @onnx_op("Ceil", folds=True)
-@dataclass(frozen=True)
 class Ceil(Unary):
     """The next integer up; ONNX Ceil-13."""
 
@@ -125,7 +119,6 @@ class Ceil(Unary):
 
 
 @onnx_op("Floor", folds=True)
-@dataclass(frozen=True)
 class Floor(Unary):
     """The next integer down; ONNX Floor-13."""
 
@@ -137,7 +130,6 @@ class Floor(Unary):
 
 
 @onnx_op("Round", folds=True)
-@dataclass(frozen=True)
 class Round(Unary):
     """The nearest integer, halves to the even one; ONNX Round-22."""
 
@@ -149,7 +141,6 @@ class Round(Unary):
 
 
 @onnx_op("Sqrt", folds=True)
-@dataclass(frozen=True)
 class Sqrt(Unary):
     """The square root; NaN below zero; ONNX Sqrt-13."""
 
@@ -161,7 +152,6 @@ class Sqrt(Unary):
 
 
 @onnx_op("Reciprocal", folds=True)
-@dataclass(frozen=True)
 class Reciprocal(Unary):
     """``1 / x``; ONNX Reciprocal-13."""
 
@@ -174,7 +164,6 @@ class Reciprocal(Unary):
 
 
 @onnx_op("IsNaN")
-@dataclass(frozen=True)
 class IsNaN(Unary):
     """Whether x is not a number; ONNX IsNaN-20."""
 

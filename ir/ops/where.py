@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ..dtypes import dtype_names
@@ -16,7 +15,6 @@ from ._elementwise import ALL_DTYPES, Elementwise
 
 
 @onnx_op("Where", folds=True)
-@dataclass(frozen=True)
 class Where(Elementwise):
     """a where the condition holds, else b; the operands condition, a and b are broadcast; ONNX Where-16."""
 
