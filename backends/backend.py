@@ -154,7 +154,8 @@ def describe(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) 
 
 def port(name: str, made: Value, counted: int | None = None) -> Port:
     """The port for an input or output, of the physical shape that the code reads or writes."""
-    return Port(name, made.type.physical_shape, str(made.type.numpy_dtype), counted)
+    shape = tuple(size if isinstance(size, int) else str(size) for size in made.type.extents)
+    return Port(name, shape, str(made.type.numpy_dtype), counted)
 
 
 def weights(final: Graph) -> dict[str, np.ndarray]:

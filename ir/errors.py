@@ -68,6 +68,10 @@ class InputError(ConvcError):
     """A compiled model was called with wrong inputs: a name, shape or dtype."""
 
 
+class SizeError(InputError):
+    """A compiled model was called with sizes that its code does not take, though the network may take them."""
+
+
 class DeviceError(ConvcError):
     """A GPU cannot be used: no driver, no device, code for another architecture, or a failure while it ran."""
 

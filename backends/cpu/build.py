@@ -56,7 +56,7 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     groups = [d for d in found if d.loop is None]
     parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
     made = _kernels(groups, target, parallel, store)
-    plan, network = Calls({n: made[d.name] for d in groups for n in d.nodes}).plan(graph)
+    plan, network = Calls({n: [made[d.name]] for d in groups for n in d.nodes}).plan(graph)
     sources = [name for name in SOURCES if plan.parallel or name != "pool"]
     objects = [*(k.code for k in made.values()), *(carried(name, target, store) for name in sources)]
     rules = {d.name: "loop" if d.loop is not None else made[d.name].rule for d in found}

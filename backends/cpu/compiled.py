@@ -17,7 +17,8 @@ class Compiled:
     """A compiled kernel: its function, the rule that scheduled it, the memory that it needs, and its object file.
 
     ``scratch`` is the size of its scratch memory in bytes. ``part`` is the number of bytes for each thread that works
-    on one of its parallel loops, and ``parallel`` tells whether it has any.
+    on one of its parallel loops, and ``parallel`` tells whether it has any. ``needs`` and ``cost`` say when it is
+    called, where a group has several (``planning.py``).
     """
 
     symbol: str
@@ -26,6 +27,8 @@ class Compiled:
     part: int
     parallel: bool
     code: bytes
+    needs: tuple[tuple[int, int], ...] = ()
+    cost: int = 0
 
     def record(self) -> bytes:
         """The kernel as a record of the cache: a line of JSON, and the object file."""
@@ -36,8 +39,10 @@ class Compiled:
     @staticmethod
     def of(record: bytes) -> Compiled:
         """The kernel of a record."""
-        head, _, code = record.partition(b"\n")
-        return Compiled(**json.loads(head), code=code)
+        line, _, code = record.partition(b"\n")
+        head = json.loads(line)
+        needs = tuple((size, least) for size, least in head.pop("needs"))
+        return Compiled(**head, needs=needs, code=code)
 
 
 def find(store: Store | None, symbol: str) -> Compiled | None:

@@ -21,12 +21,12 @@ from tvm.ir import GlobalVar, PointerType, PrimType
 
 from convc.ir.errors import CompileError
 from convc.ir.sizes import Dim
+from convc.runtime.offsets import MAX_ELEMENTS
 
 from ..extents import Variables
 from ..flatten import flatten_buffers
 from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
-from ..network import MAX_ELEMENTS
 from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read

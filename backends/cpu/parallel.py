@@ -15,9 +15,9 @@ from tvm.ir import PrimType
 
 from convc.ir.errors import CompileError
 from convc.ir.sizes import Dim, Size, largest, product
+from convc.runtime.offsets import aligned
 
 from ..extents import Variables, size_of
-from ..memory import aligned
 from .abi import (
     ADDRESS_DEFINITION,
     CONTEXT,

@@ -2,159 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Protocol
 
+from convc.ir.assumptions import Assumption
+from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
+from convc.ir.limits import check, current
 from convc.ir.ops.loop import Loop
-from convc.runtime.cpu.plan import Base, Call, Packing, Plan, Repeat, Varying
+from convc.ir.sizes import MOST, Dim, Named, Size, Sizes, spelt
+from convc.runtime.cpu.plan import Assumed, Base, Block, Call, Plan, Repeat, Tensor, Variant, Varying, tensor
 from convc.runtime.cpu.plan import Place as At
+from convc.runtime.cpu.sized import Planner
+from convc.runtime.expressions import Count
+from convc.runtime.offsets import aligned
 from convc.runtime.place import Place
 
-from ..memory import aligned
-from ..network import Network, computed, nbytes, operands
+from ..backend import port
+from ..network import Live, Network, elements, nbytes, operands
 
-WORKSPACE, PACKED = (int(base) for base in (Base.WORKSPACE, Base.PACKED))
+PACKED = int(Base.PACKED)
 
 
 class Kernel(Protocol):
-    """What plans need to know of a kernel.
+    """What plans need to know of a function that computes a group.
 
     ``scratch`` is the size of its scratch memory in bytes, and ``part`` what each thread needs for its parallel loops.
+    ``needs`` are sizes with the least value of each for which the function may be called, and ``cost`` is what it costs
+    in comparison with other functions of the group. Where they depend on the extents of a call, they are expressions
+    over the names ``e0``, ``e1``, ....
     """
 
     @property
     def symbol(self) -> str: ...
     @property
-    def scratch(self) -> int: ...
+    def scratch(self) -> Dim: ...
     @property
-    def part(self) -> int: ...
+    def part(self) -> Dim: ...
+    @property
+    def needs(self) -> Sequence[tuple[Dim, int]]: ...
+    @property
+    def cost(self) -> Dim: ...
     @property
     def parallel(self) -> bool: ...
 
 
 class Calls:
-    """The calls of a network, given the kernel of each node of it and of the bodies of its loops.
+    """The calls of a network, given the kernels of each node of it and of the bodies of its loops.
 
-    The nodes of a loop need no kernel: a loop is planned as calls of the kernels of its body.
+    A node has one kernel or several, of which a call runs the one that its sizes allow and that costs the least.
+    ``extents`` are what the functions are given after the addresses, as plain numbers: sizes over the names of the
+    graph. The nodes of a loop need no kernel: a loop is planned as calls of the kernels of its body.
     """
 
-    def __init__(self, kernels: Mapping[Node, Kernel]) -> None:
+    def __init__(self, kernels: Mapping[Node, Sequence[Kernel]], extents: Mapping[Node, Sizes] | None = None) -> None:
         self._kernels = kernels
-        self._loops: dict[Node, _Loop] = {}
-
-    def network(self, graph: Graph) -> Network:
-        """The memory of a graph, which has these kernels."""
-        return Network(graph, {n.output.name: self._scratch(n) for n in computed(graph)})
+        self._extents = extents or {}
+        self._variants: dict[tuple[Variant, ...], int] = {}
+        self._names: dict[str, str] = {}
 
     def plan(self, graph: Graph) -> tuple[Plan, Network]:
-        """The plan of a graph, and its memory. Raises ``LimitError`` when it needs too much."""
-        network = self.network(graph)
-        kernels = self._kernels.values()
-        return (
-            Plan(
-                self._calls(network, network.run, _in_call(graph)),
-                aligned(network.workspace),
-                network.packed,
-                network.loading,
-                self._packing(network),
-                max((k.part for k in kernels), default=0),
-                any(k.parallel for k in kernels),
-            ),
-            network,
+        """The plan of a graph, and the network that it is of.
+
+        Raises ``LimitError`` when it needs too much memory, as far as that is known before a call, and
+        ``CompileError`` when a size follows from no input.
+        """
+        network, sizes, limits = Network(graph), _named_sizes(graph), current()
+        self._names = {n.name: f"s{i}" for i, n in enumerate(sizes)}
+        run = self._block(network.run, network.in_call, network, lambda _, place: _in_call(graph, place))
+        reads = [tuple(str(p.at) for p in network.arguments(n) if p.base == "weight") for n in network.load]
+        read = {n.output.name: names for n, names in zip(network.load, reads, strict=True)}
+
+        def at_load(node: Node, place: Place) -> At:
+            if place.base == "weight":
+                return Base.PORTS + read[node.output.name].index(str(place.at)), 0
+            return _in_call(graph, place)
+
+        load = self._block(network.load, network.at_load, network, at_load)
+        plan = Plan(
+            kernels=tuple(self._variants),
+            run=run,
+            load=load,
+            reads=tuple(reads),
+            copies=tuple(network.copies),
+            packed=network.packed,
+            parallel=any(k.parallel for kernels in self._kernels.values() for k in kernels),
+            inputs=tuple(tuple(map(self._count, v.type.extents)) for v in graph.inputs),
+            outputs=tuple(tuple(map(self._count, v.type.extents)) for v in graph.outputs),
+            names=tuple(self._names),
+            assumptions=tuple(self._assumed(graph, sizes)),
+            tensor_bytes=limits.tensor_bytes,
+            workspace_bytes=limits.workspace_bytes,
         )
+        _check_memory(plan, graph)
+        return plan, network
 
-    def _packing(self, network: Network) -> tuple[Packing, ...]:
-        steps = [Packing((name,), copied_to=at) for name, at in network.copies]
-        for node in network.load:
-            names = [str(place.at) for place in network.arguments(node) if place.base == "weight"]
+    def _count(self, size: Dim) -> Count:
+        """A size as a plan writes it. Raises ``CompileError`` when it follows from no input."""
+        return spelt(size, self._name) if isinstance(size, Size) else size
 
-            def at(place: Place, names: Sequence[str] = names) -> At:
-                if place.base == "weight":
-                    return Base.PORTS + names.index(str(place.at)), 0
-                return PACKED, int(place.at)
+    def _name(self, name: str) -> str:
+        if name not in self._names:
+            raise CompileError(f"size {name} is that of no input's axis: fix the sizes with shapes={{...}} (--shape)")
+        return self._names[name]
 
-            steps.append(Packing(tuple(names), self._calls(network, [node], at)))
-        return tuple(steps)
+    def _assumed(self, graph: Graph, sizes: Sequence[Named]) -> Iterator[Assumed]:
+        made = dict(graph.assumptions)
+        for n in sizes:
+            size = Size.of(n)
+            for known, bound in ((n.least > 0, size - n.least), (n.most < MOST, n.most - size)):
+                if known and isinstance(bound, Size):
+                    made.setdefault(Assumption(bound, ">="), "")
+        for a, about in made.items():
+            yield Assumed(self._count(a.size), a.relation, str(a), about)
 
-    def _calls(self, network: Network, nodes: Sequence[Node], at: Callable[[Place], At]) -> tuple[Call | Repeat, ...]:
-        made: list[Call | Repeat] = []
-        for n in nodes:
-            arguments, scratch = [at(place) for place in network.arguments(n)], at(network.scratch(n))
+    def _block(
+        self, nodes: Sequence[Node], lives: Sequence[Live], network: Network, at: Callable[[Node, Place], At]
+    ) -> Block:
+        """The calls of nodes, whose values have the given lifetimes. ``at`` gives the places of a node's arguments."""
+        calls: list[Call | Repeat] = []
+        for i, n in enumerate(nodes):
+            arguments = [at(n, place) for place in network.arguments(n)]
             if isinstance(n.op, Loop):
-                made.append(self._repeat(n, n.op, arguments, scratch))
+                calls.append(self._repeat(n, n.op, arguments, len(lives) + i))
             else:
-                made.append(Call(self._kernels[n].symbol, (*arguments, scratch)))
-        return tuple(made)
+                calls.append(self._call(n, arguments))
+        return Block(tuple(calls), tuple(map(self._tensor, lives)))
 
-    def _scratch(self, node: Node) -> int:
-        return self._loop(node).scratch if isinstance(node.op, Loop) else self._kernels[node].scratch
+    def _call(self, node: Node, arguments: Sequence[At]) -> Call:
+        number = self._variants.setdefault(tuple(map(_variant, self._kernels[node])), len(self._variants))
+        given = tuple(map(self._count, self._extents.get(node, ())))
+        return Call(number, tuple(arguments), len(node.outputs), given, node.describe() if given else "")
 
-    def _loop(self, node: Node) -> _Loop:
-        if node not in self._loops:
-            assert isinstance(node.op, Loop)
-            self._loops[node] = _Loop.of(node.op, self.network(node.op.body))
-        return self._loops[node]
+    def _tensor(self, live: Live) -> Tensor:
+        size = self._count(elements(live.value))
+        name = "" if isinstance(size, int) else live.value.name
+        return Tensor(size, live.value.type.numpy_dtype.itemsize, live.first, live.last, name)
 
-    def _repeat(self, node: Node, op: Loop, arguments: Sequence[At], scratch: At) -> Repeat:
+    def _repeat(self, node: Node, op: Loop, arguments: Sequence[At], scratch: int) -> Repeat:
         """The calls of a loop, whose body captures all its constants.
 
-        A state has two places, the result of the loop and one in the scratch memory. Each step reads one and writes the
-        other, so that the last step writes the result. The first step reads the initial state where it is.
+        A state has two places, the result of the loop and one in the scratch memory, which is the tensor ``scratch``.
+        Each step reads one and writes the other, so that the last step writes the result. The first step reads the
+        initial state where it is.
         """
-        loop, read = self._loop(node), operands(node)
+        read = operands(node)
         place = {v.name: a for v, a in zip(read, arguments, strict=False)}
         given, results = [place[v.name] for v in node.inputs], arguments[len(read) :]
-        bases = [_fixed((PACKED, 0)), _fixed(_after(scratch, loop.states_size))]
+        bases, states, size = [], [], 0
+        for v in op.body.inputs[: op.states]:
+            states.append(tensor(scratch, size))
+            size = aligned(size + index(nbytes(v)))
         for i, v in enumerate(op.body.inputs):
             if i < op.states:
-                odd, even = _alternate(results[i], _after(scratch, loop.states[i]), op.steps)
+                odd, even = _alternate(results[i], states[i], op.steps)
                 bases.append(Varying(given[i], even, odd, 0))  # what the step before wrote
             elif i < op.captured:
                 bases.append(_element(given[i], v, op.scans[i - op.states], op.steps))
             else:
-                bases.append(_fixed(given[i]))
+                bases.append(Varying(given[i], given[i], given[i], 0))
         for i, v in enumerate(op.body.outputs):
             if i < op.states:
-                even, odd = _alternate(results[i], _after(scratch, loop.states[i]), op.steps)
+                even, odd = _alternate(results[i], states[i], op.steps)
                 bases.append(Varying(even, even, odd, 0))
             else:
                 bases.append(_element(results[i], v, op.stacks[i - op.states], op.steps))
-        return Repeat(op.steps, tuple(bases), self._calls(loop.network, loop.network.run, _in_call(op.body)))
+        body = Network(op.body)
+        block = self._block(body.run, body.in_call, body, lambda _, place: _in_call(op.body, place))
+        return Repeat(op.steps, tuple(bases), block, size)
 
 
-@dataclass(frozen=True)
-class _Loop:
-    """The memory of a loop: that of its body, and in its scratch memory the offset of the other place of each state."""
-
-    network: Network
-    states: tuple[int, ...]
-    states_size: int
-
-    @staticmethod
-    def of(op: Loop, network: Network) -> _Loop:
-        offsets, size = [], 0
-        for v in op.body.inputs[: op.states]:
-            offsets.append(size)
-            size = aligned(size + nbytes(v))
-        return _Loop(network, tuple(offsets), size)
-
-    @property
-    def scratch(self) -> int:
-        return self.states_size + self.network.workspace
+def _named_sizes(graph: Graph) -> list[Named]:
+    """The named sizes that are sizes of inputs, each once."""
+    atoms = [d.atom for v in graph.inputs for d in v.type.extents if isinstance(d, Size)]
+    return list({a.name: a for a in atoms if isinstance(a, Named)}.values())
 
 
-def _in_call(graph: Graph) -> Callable[[Place], At]:
-    """The function that gives the place of a value of a graph by the bases of a call."""
+def _variant(kernel: Kernel) -> Variant:
+    needs = tuple((_of_extents(size), least) for size, least in kernel.needs)
+    scratch, part, cost = map(_of_extents, (kernel.scratch, kernel.part, kernel.cost))
+    return Variant(kernel.symbol, scratch, part, needs, cost)
 
-    def at(place: Place) -> At:
-        if place.base in ("input", "output"):
-            first = Base.PORTS + (len(graph.inputs) if place.base == "output" else 0)
-            return first + int(place.at), 0
-        return (PACKED if place.base == "packed" else WORKSPACE), int(place.at)
 
-    return at
+def _of_extents(size: Dim) -> Count:
+    """A size over the names of extents as a plan writes it."""
+    return spelt(size, str) if isinstance(size, Size) else size
+
+
+def _in_call(graph: Graph, place: Place) -> At:
+    """The place of a value of a graph by the bases of a call."""
+    at = int(place.at)
+    if place.base in ("input", "output"):
+        return Base.PORTS + (len(graph.inputs) if place.base == "output" else 0) + at, 0
+    return (PACKED, at) if place.base == "packed" else tensor(at)
 
 
 def _alternate(result: At, other: At, steps: int) -> tuple[At, At]:
@@ -162,16 +203,20 @@ def _alternate(result: At, other: At, steps: int) -> tuple[At, At]:
     return (result, other) if steps % 2 else (other, result)
 
 
-def _fixed(at: At) -> Varying:
-    return Varying(at, at, at, 0)
-
-
-def _after(at: At, nbytes: int) -> At:
-    return at[0], at[1] + nbytes
-
-
 def _element(at: At, element: Value, backwards: int, steps: int) -> Varying:
     """The place of an element of a tensor along whose first axis a loop goes, forwards or backwards."""
-    stride = nbytes(element)
-    first = _after(at, (steps - 1) * stride) if backwards else at
+    stride = index(nbytes(element))
+    base, offset = at
+    assert isinstance(offset, int)
+    first = (base, offset + (steps - 1) * stride) if backwards else at
     return Varying(first, first, first, -stride if backwards else stride)
+
+
+def _check_memory(plan: Plan, graph: Graph) -> None:
+    """Raise ``LimitError`` when packing the weights, or a call of fixed sizes, needs too much memory."""
+    inputs, outputs = ([port(v.name, v) for v in values] for values in (graph.inputs, graph.outputs))
+    planner = Planner(plan, inputs, outputs)
+    loading = plan.packed + max((c.workspace for c in planner.packing()), default=0)
+    check("constant_bytes", loading, f"'{graph.name}', its weights as the code reads them,")
+    if not plan.names:
+        planner.at(tuple(p.sizes for p in inputs))

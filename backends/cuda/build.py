@@ -10,12 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from convc.ir.graph import Graph, Node
+from convc.ir.limits import check
 from convc.runtime.cuda.plan import Plan, Start
+from convc.runtime.offsets import Lifetime, assign_offsets
 from convc.runtime.place import Place
 
 from ..group import Group
 from ..kernels import Kernel, ask, distinct
-from ..network import Network, check_sizes
+from ..network import Live, Network, check_sizes
 from .arch import Architecture
 from .gpu import Gpu
 from .launch import DeviceCode
@@ -95,20 +97,26 @@ def variant(graph: Graph, gpu: Gpu, ready: Callable[[str, str], object] = lambda
 
 
 def _plan(graph: Graph, codes: Mapping[str, DeviceCode], modules: Mapping[str, int]) -> Plan:
-    network = Network(graph, {name: code.scratch for name, code in codes.items()})
+    network = Network(graph)
 
-    def starts(nodes: Sequence[Node]) -> tuple[Start, ...]:
+    def starts(nodes: Sequence[Node], values: Sequence[Live], start: Place) -> tuple[tuple[Start, ...], int]:
+        """The launches of nodes whose values lie after a place, and the size of all values and scratch memory."""
         found = []
-        for n in nodes:
-            arguments, scratch = network.arguments(n), network.scratch(n)
+        scratch = [Lifetime(codes[n.output.name].scratch, i, i) for i, n in enumerate(nodes)]
+        offsets, size = assign_offsets([*(v.lifetime() for v in values), *scratch])
+        for n, scratch_at in zip(nodes, offsets[len(values) :], strict=True):
+            arguments = [start.after(offsets[int(p.at)]) if p.base == "value" else p for p in network.arguments(n)]
             for launch in codes[n.output.name].launches:
-                places = tuple(_place(i, arguments, scratch) for i in launch.arguments)
+                places = tuple(_place(i, arguments, start.after(scratch_at)) for i in launch.arguments)
                 module = modules[n.output.name]
                 found.append(Start(module, launch.kernel, launch.grid, launch.block, launch.shared, places))
-        return tuple(found)
+        return tuple(found), size
 
-    copies, load, run = tuple(network.copies), starts(network.load), starts(network.run)
-    return Plan(network.workspace, network.packed, network.loading, copies, load, run)
+    load, loading = starts(network.load, network.at_load, Place("packed", network.packed))
+    run, workspace = starts(network.run, network.in_call, Place("workspace", 0))
+    check("workspace_bytes", workspace, f"a call of '{graph.name}'")
+    check("constant_bytes", network.packed + loading, f"'{graph.name}', its weights as the code reads them,")
+    return Plan(workspace, network.packed, network.packed + loading, tuple(network.copies), load, run)
 
 
 def _place(argument: int, arguments: Sequence[Place], scratch: Place) -> Place:

@@ -17,10 +17,10 @@ from tvm import s_tir, tirx
 from tvm.ir import GlobalVar
 
 from convc.ir.errors import CompileError
+from convc.runtime.offsets import aligned
 
 from ..flatten import flatten_buffers
 from ..intrinsics import used
-from ..memory import aligned
 from ..zero_bits import zero_bits
 from .device_math import definitions
 from .gpu import Gpu

@@ -2,7 +2,8 @@
 
     code of each part | weights, each aligned to 64 bytes | description (JSON) | its length and offset, SHA-256, magic
 
-A part is a model compiled for one target and one shape of each input; most artifacts have one. The code for a CPU is a
+A part is a model compiled for one target, and for one shape of each input or for open sizes; most artifacts have one.
+The code for a CPU is a
 shared library. The code for GPUs is a sequence of modules for each architecture. Parts share equal weights.
 
 The hash covers all bytes before it. It is checked before any other part of the file is used, so that a truncated or
@@ -31,6 +32,7 @@ import numpy as np
 
 from convc.ir.dtypes import dtype_of, numpy_dtype
 from convc.ir.errors import ArtifactError
+from convc.ir.shapes import StatedSize
 
 from ..version import __version__
 from .description import Description, Part, Port
@@ -41,7 +43,7 @@ from .processors import available_processors
 
 _MARK = b"convc-artifact-"
 """The beginning of the magic of every format version."""
-FORMAT = 6
+FORMAT = 7
 """The format version that is written and read."""
 MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
@@ -267,8 +269,9 @@ def _part(
     return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping, source)
 
 
-def _port(name: str, shape: Sequence[int], dtype: str, counted: int | None = None) -> Port:
-    if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in shape):
+def _port(name: str, shape: Sequence[StatedSize], dtype: str, counted: int | None = None) -> Port:
+    fits = (isinstance(size, str) or (isinstance(size, int) and size >= 0) for size in shape)
+    if not isinstance(name, str) or not all(fits):
         raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
     if counted is not None and counted not in range(len(shape)):
         raise TypeError(f"axis {counted!r} of {name!r} does not exist")

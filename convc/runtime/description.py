@@ -17,7 +17,7 @@ from convc.ir.shapes import StatedSize
 class Port:
     """One input or output of a model: its name, its shape, and the name of its numpy dtype.
 
-    A size is an integer, or a string when it is dynamic. All sizes of a compiled model are integers.
+    A size is an integer, or a string when it is open: the name of a size, or how it follows from named sizes.
     """
 
     name: str

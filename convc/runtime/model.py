@@ -20,7 +20,7 @@ from .dlpack import as_numpy
 
 
 class Model(ABC):
-    """A compiled network, for one shape of each input or for several.
+    """A compiled network, for one shape of each input, for several, or for any.
 
     It is called with one array per input, in order, and returns one array, or a tuple when there are several outputs.
     An input is a numpy array, an object that supports DLPack (``__dlpack__``), which is read without a copy when it is
@@ -127,7 +127,7 @@ class Model(ABC):
 
 
 class CompiledModel(Model):
-    """Machine code with its weights, for one shape of each input."""
+    """Machine code with its weights, for one shape of each input, or for sizes that are open."""
 
     _kind = "CompiledModel"
 
@@ -145,7 +145,7 @@ class CompiledModel(Model):
         self.kernels = tuple(kernels)
         """The kernels, each with the name of the schedule rule that made it; empty for a model loaded from a file."""
         self._output_names = [p.name for p in self.outputs]
-        self._ports = [(p.sizes, np.dtype(p.dtype)) for p in self.inputs]
+        self._ports = [(None if p.is_open else p.sizes, np.dtype(p.dtype)) for p in self.inputs]
         self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
 
     @property
@@ -178,7 +178,7 @@ class CompiledModel(Model):
         if len(arrays) != len(ports):
             raise self._wrong_count(len(arrays))
         for array, (shape, dtype) in zip(arrays, ports, strict=True):
-            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+            if type(array) is not np.ndarray or array.dtype != dtype or (array.shape != shape and shape is not None):
                 arrays = self._read(arrays)
                 break
         results = self._compute(arrays)
@@ -190,7 +190,10 @@ class CompiledModel(Model):
 
     @abstractmethod
     def _compute(self, arrays: Sequence[Any]) -> list[Any]:
-        """Run the code on inputs of the right shapes and dtypes; returns all that it writes (``Description.made``)."""
+        """Run the code on inputs of the right dtypes, and shapes as far as these are fixed.
+
+        Returns all that the code writes (``Description.made``). Raises ``InputError`` for open sizes that do not fit.
+        """
 
     @abstractmethod
     def _code(self) -> bytes | memoryview:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convc.ir.errors import InputError
-from convc.ir.shapes import Bound, mismatch
+from convc.ir.shapes import Bound, StatedSize, described, mismatch
 
 from .description import Part, Port
 from .model import CompiledModel, Model, any_array, check_dtype
@@ -61,7 +61,7 @@ class ModelSet(ManySizes):
     def __init__(self, models: Sequence[CompiledModel], here: Sequence[CompiledModel]) -> None:
         """``here`` holds the models that run on this machine, one for each shape of the inputs."""
         self._models = tuple(models)
-        self._by_shapes = {tuple(p.sizes for p in m.inputs): m for m in here}
+        self._by_shapes = {tuple(p.shape for p in m.inputs): m for m in here}
         self.name = models[0].name
         self._inputs, self._outputs = (
             tuple(map(joined, zip(*ports, strict=True)))
@@ -80,18 +80,22 @@ class ModelSet(ManySizes):
 
     def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
         shapes = tuple(tuple(map(int, array.shape)) for array in arrays)
-        if shapes not in self._by_shapes:
-            given = _named(self._input_names, shapes)
-            held = "; ".join(_named(self._input_names, s) for s in self._by_shapes) or "none that this processor runs"
-            raise InputError(f"the model was not compiled for {given}; it holds {held}")
-        return self._by_shapes[shapes], arrays
+        if shapes in self._by_shapes:
+            return self._by_shapes[shapes], arrays
+        for stated, model in self._by_shapes.items():
+            bound: Bound = {}
+            if not any(mismatch("", s, shape, bound) for s, shape in zip(stated, shapes, strict=True)):
+                return model, arrays
+        given = _named(self._input_names, shapes)
+        held = "; ".join(_named(self._input_names, s) for s in self._by_shapes) or "none that this processor runs"
+        raise InputError(f"the model was not compiled for {given}; it holds {held}")
 
     def _parts(self) -> Sequence[Part]:
         return [m.part() for m in self._models]
 
 
-def _named(names: Sequence[str], shapes: Shapes) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in zip(names, shapes, strict=True))
+def _named(names: Sequence[str], shapes: Sequence[Sequence[StatedSize]]) -> str:
+    return ", ".join(f"{name} {described(shape)}" for name, shape in zip(names, shapes, strict=True))
 
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -9,7 +9,8 @@ class Place(NamedTuple):
     """The place of a value in memory.
 
     For ``base`` ``input`` or ``output``, ``at`` is its number. In the ``packed`` weights or the ``workspace`` of a
-    call, ``at`` is a byte offset. For a ``weight`` that is not packed, ``at`` is its name in the model.
+    call, ``at`` is a byte offset; before that is known, a ``value`` in the workspace has a number. For a ``weight``
+    that is not packed, ``at`` is its name in the model.
     """
 
     base: str

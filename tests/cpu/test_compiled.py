@@ -25,7 +25,7 @@ from convc.ir.graph import Graph
 from convc.ir.op import f32
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Abs, Relu
-from convc.runtime.cpu.plan import Base
+from convc.runtime.cpu.plan import Base, Call, Plan
 
 X = np.linspace(-1, 1, 3 * 9 * 9, dtype=np.float32).reshape(1, 3, 9, 9)
 
@@ -141,15 +141,20 @@ def test_an_error_loses_nothing(folder: Path, generated: list[str], monkeypatch:
 
 def test_an_artifact_is_the_same_whatever_the_cache_had(folder: Path, tmp_path: Path) -> None:
     convc.compile(network(), cache=False).save(tmp_path / "alone")
-    kernels = [c.kernel for c in convc.compile(network()).plan.calls]  # type: ignore[attr-defined]
+    kernels = symbols(convc.compile(network()).plan)  # type: ignore[attr-defined]
     for file in folder.glob(f"{kernels[0]}-*.o"):
         file.unlink()  # its kernel comes first, and is compiled last now
     convc.compile(network()).save(tmp_path / "mixed")
     assert (tmp_path / "mixed").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
+def symbols(plan: Plan) -> list[str]:
+    """The functions of a call, in order."""
+    return [plan.kernels[c.kernel][0].symbol for c in plan.run.calls if isinstance(c, Call)]
+
+
 def test_a_record_says_all() -> None:
-    kernel = Compiled("convc_k", "rule", 12, 34, True, b"code\nof it")
+    kernel = Compiled("convc_k", "rule", 12, 34, True, b"code\nof it", ((5, 3),), 6)
     assert Compiled.of(kernel.record()) == kernel
 
 
@@ -175,9 +180,11 @@ def test_files_have_names_of_the_cache(folder: Path) -> None:
 def test_hostile_names_of_kernels_are_symbols(folder: Path) -> None:
     """The symbols of an artifact are those of its plan."""
     model = convc.compile(network())
-    calls = model.plan.calls  # type: ignore[attr-defined]
-    assert all(c.kernel.isidentifier() and c.kernel.startswith("convc_") for c in calls)
-    assert {base for c in calls for base, _ in c.arguments} == set(range(Base.PORTS + 2)) - {0}
+    plan = model.plan  # type: ignore[attr-defined]
+    assert all(name.isidentifier() and name.startswith("convc_") for name in symbols(plan))
+    bases = {base for c in plan.run.calls for base, _ in c.arguments}
+    tensors = {-1 - i for i in range(len(plan.run.tensors))}
+    assert bases == {*tensors, Base.PACKED, Base.PORTS, Base.PORTS + 1}
 
 
 def test_files_are_as_others_are(folder: Path) -> None:

@@ -18,7 +18,6 @@ from support.tolerances import MODEL_ATOL, MODEL_RTOL, assert_close
 
 import convc
 from convc.backends.in_place import replaceable
-from convc.backends.memory import ALIGNMENT, Lifetime, assign_offsets
 from convc.cli.footprint import footprint
 from convc.ir.builder import Builder
 from convc.ir.graph import Node, Value
@@ -29,7 +28,8 @@ from convc.ir.ops.fused import Fused
 from convc.ir.ops.unary import Relu
 from convc.ir.text import parse_graph
 from convc.runtime.cpu.memory import HUGE_PAGE, Arena, address_of
-from convc.runtime.cpu.plan import Plan
+from convc.runtime.cpu.model import CpuModel, calls_of
+from convc.runtime.offsets import ALIGNMENT, Lifetime, assign_offsets
 
 LIFETIMES = st.lists(
     st.builds(
@@ -130,19 +130,28 @@ CLOSURE = ALIGNMENT
 """Bytes of scratch memory that a kernel hands to the thread pool: where its tensors lie."""
 
 
-def deep(layers: int) -> convc.CompiledModel:
+def deep(layers: int) -> CpuModel:
     b = Builder("deep")
     x = b.input("x", f32[1, 64, 32, 32])
     w = b.constant(np.full((64, 64, 1, 1), 1 / 64, np.float32), "w")
     for _ in range(layers):
         x = b.emit(Relu(), b.emit(Conv(), x, w))
-    return convc.compile(b.finish([x], ["y"]), threads=1)
+    return on_cpu(convc.compile(b.finish([x], ["y"]), threads=1))
+
+
+def on_cpu(model: convc.Model) -> CpuModel:
+    assert isinstance(model, CpuModel)
+    return model
 
 
 def test_a_deeper_network_takes_no_more_workspace() -> None:
-    few, many = (Plan.of(deep(n).description.details["plan"]) for n in (4, 12))
-    assert few.workspace == many.workspace <= 2 * 4 * 64 * 32 * 32 + CLOSURE
-    assert few.packed == many.packed
+    few, many = deep(4), deep(12)
+    assert workspace(few) == workspace(many) <= 2 * 4 * 64 * 32 * 32 + CLOSURE
+    assert few.plan.packed == many.plan.packed
+
+
+def workspace(model: CpuModel) -> int:
+    return calls_of(model.description, model.plan).workspace
 
 
 def residual(blocks: int) -> convc.Graph:
@@ -157,10 +166,9 @@ def residual(blocks: int) -> convc.Graph:
 
 def test_a_residual_sum_lies_over_its_operand() -> None:
     graph = residual(3)
-    model = convc.compile(graph, threads=1, precision="strict")
-    workspace = Plan.of(model.description.details["plan"]).workspace
+    model = on_cpu(convc.compile(graph, threads=1, precision="strict"))
     # the sum, what the convolution before makes, and a kernel's closure
-    assert workspace == 2 * 4 * 64 * 32 * 32 + CLOSURE
+    assert workspace(model) == 2 * 4 * 64 * 32 * 32 + CLOSURE
     x = np.random.default_rng(1).standard_normal((1, 64, 32, 32)).astype(np.float32)
     want = run_onnxruntime(convc.to_onnx(graph), {"x": x})[0]
     assert_close(model(x), want, tolerance=(MODEL_RTOL, MODEL_ATOL))

@@ -18,7 +18,6 @@ from support.malformed import raises
 
 import convc
 from convc import ArtifactError
-from convc.backends.memory import ALIGNMENT
 from convc.ir.builder import Builder
 from convc.ir.graph import Constant, Graph
 from convc.ir.op import f32
@@ -31,6 +30,7 @@ from convc.reader import as_graph
 from convc.runtime.artifact import MAGIC, is_artifact, read_artifact, write_artifact
 from convc.runtime.cpu.program import Space
 from convc.runtime.description import Port
+from convc.runtime.offsets import ALIGNMENT
 
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
 CHANNELS = 256
@@ -439,9 +439,9 @@ def test_an_artifact_of_another_format_names_the_convc_that_made_it(tmp_path: Pa
     convc.compile(parse_graph(RELU), threads=1).save(path)
     whole = path.read_bytes()
     assert whole.endswith(MAGIC + bytes(16 - len(MAGIC)))
-    path.write_bytes(whole.replace(b"convc-artifact-6", b"convc-artifact-5"))
+    path.write_bytes(whole.replace(b"convc-artifact-7", b"convc-artifact-6"))
     with raises(
-        ArtifactError, "m.convc", f"convc {convc.__version__}, in format 5", "reads format 6", "build it again"
+        ArtifactError, "m.convc", f"convc {convc.__version__}, in format 6", "reads format 7", "build it again"
     ):
         convc.load(path)
     for mark in (b"convc-artifact-9", b"convc-artifact-12", b"convc-artifact-7" + bytes(16)):  # of a later convc

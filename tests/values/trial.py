@@ -63,14 +63,14 @@ class Trial:
         made = self.model.description.made
         inputs, outputs = ([Guarded(p.nbytes, at_end, poison) for p in ports] for ports in (self.model.inputs, made))
         space = self._program._new_space()
-        plan = self.model.plan
-        workspace = Guarded(plan.workspace + plan.part, at_end, poison)
+        calls = space.ready.sized.calls
+        workspace = Guarded(calls.workspace + calls.part, at_end, poison)
         for i, g in enumerate((*inputs, *outputs), Base.PORTS):
             space.bases[i] = g.address
         space.bases[Base.WORKSPACE] = workspace.address
-        context = (ctypes.c_int64 * len(space.context))(*space.context)
-        context[PARTS] = workspace.address + plan.workspace
-        addresses = (ctypes.addressof(space.arguments), ctypes.addressof(context))
+        context = (ctypes.c_int64 * len(space.ready.context))(*space.ready.context)
+        context[PARTS] = workspace.address + calls.workspace
+        addresses = (ctypes.addressof(space.ready.arguments), ctypes.addressof(context))
         return _Place(inputs, outputs, workspace, addresses, (space, context))
 
     def __call__(self, arrays: Sequence[np.ndarray], number: int = 0) -> list[np.ndarray]:

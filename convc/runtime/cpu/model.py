@@ -19,6 +19,7 @@ from .code import Code, Library
 from .host import family_of, host
 from .plan import Plan
 from .program import Program
+from .sized import Encoded, Planner
 
 
 class CpuModel(CompiledModel):
@@ -53,7 +54,7 @@ class CpuModel(CompiledModel):
             raise InputError(str(e)) from None
         """The number of threads that a call may use."""
         self.plan = Plan.of(description.details["plan"])
-        """What a call runs, the memory that it needs, and how the weights are packed."""
+        """What a call runs, the tensors that it needs, and how the weights are packed, whatever the sizes are."""
         self._lock = threading.Lock()
         self._running: Program | None = None
 
@@ -85,10 +86,13 @@ class CpuModel(CompiledModel):
         """The memory in bytes that the model takes once a thread has called it.
 
         It includes the packed weights, the workspace of one caller, and the original weights unless they are mapped
-        from a file.
+        from a file. Where sizes are open, the workspace is the largest of the sizes called so far.
         """
         kept = 0 if self._artifact else sum(w.nbytes for w in self._weights.values())
-        return self.plan.packed + self.plan.workspace + self.threads * self.plan.part + kept
+        if self._running or self.plan.names:
+            return self.plan.packed + (self._running.most if self._running else 0) + kept
+        calls = calls_of(self.description, self.plan)
+        return self.plan.packed + calls.workspace + self.threads * calls.part + kept
 
     def _compute(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return (self._running or self.program)(arrays)
@@ -96,6 +100,11 @@ class CpuModel(CompiledModel):
     def _code(self) -> bytes:
         assert self._link is not None
         return self._link()
+
+
+def calls_of(description: Description, plan: Plan) -> Encoded:
+    """The calls of a model of fixed sizes, which tell what memory they need."""
+    return Planner(plan, description.inputs, description.made).at(tuple(p.sizes for p in description.inputs)).calls
 
 
 def lacks(description: Description) -> str:
@@ -116,13 +125,18 @@ def facts(description: Description) -> list[tuple[str, str]]:
     """Facts about a model for CPUs, as names and values to be printed."""
     details, plan = description.details, Plan.of(description.details["plan"])
     threads = details["threads"] or "as many as there are" if plan.parallel else 1
-    per_thread = f", and {plan.part:,} for each thread of it" if plan.part else ""
+    if plan.names:
+        caller = f"and for each calling thread what the sizes ask for ({', '.join(plan.names)})"
+    else:
+        calls = calls_of(description, plan)
+        per_thread = f", and {calls.part:,} for each thread of it" if calls.part else ""
+        caller = f"{calls.workspace:,} for each calling thread{per_thread}"
     return [
         ("processor", f"{details['mcpu']} ({details['triple']})"),
         ("needs", ", ".join(details["features"])),
         ("here", lacks(description) or "it can run on this machine"),
         ("threads", str(threads)),
-        ("memory", f"{plan.packed:,} bytes of packed weights, {plan.workspace:,} for each calling thread{per_thread}"),
+        ("memory", f"{plan.packed:,} bytes of packed weights, {caller}"),
     ]
 
 

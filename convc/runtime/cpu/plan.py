@@ -1,18 +1,24 @@
-"""The plan of a network on a CPU: the calls of its kernels, the memory that they need, and how weights are packed.
+"""The plan of a network on a CPU: the calls of its kernels, the tensors that they work on, and how weights are packed.
 
-Every address is a *place*: the number of a base and an offset in bytes. The bases of a call are 0, which makes a place
-an address or a plain number, then those that ``Base`` names, and after these the inputs and the outputs.
+A plan holds for all sizes that a model takes. Numbers in it may be expressions (``Count``) over the model's named sizes
+``s0``, ``s1``, ..., which follow from the shapes of the inputs. ``sized.py`` makes of it what is run for one
+combination of sizes.
+
+An address is a *place*: the number of a base and an offset in bytes. Base 0 makes a place a plain number. Then come
+those that ``Base`` names, and after these the inputs and the outputs. A negative base stands for a tensor of the
+workspace (``tensor``).
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-Place = tuple[int, int]
+from ..expressions import Count
+
+Place = tuple[int, Count]
 
 
 class Base(IntEnum):
@@ -27,12 +33,61 @@ class Base(IntEnum):
     """The first input. In a step of packing these are the weights that it reads."""
 
 
+def tensor(index: int, offset: Count = 0) -> Place:
+    """The place of a tensor of a block, by its number.
+
+    After the tensors of the block come the scratch memories of its calls, one for each.
+    """
+    return -1 - index, offset
+
+
+class Tensor(NamedTuple):
+    """A tensor in the workspace that is live from one call of its block to another, both included.
+
+    ``elements`` counts the padding of its layout. ``name`` is that of the value, for messages; a tensor of fixed size
+    needs none.
+    """
+
+    elements: Count
+    itemsize: int
+    first: int
+    last: int
+    name: str = ""
+
+
+class Variant(NamedTuple):
+    """A function that computes a kernel.
+
+    What it needs are numbers, or expressions over the extents of the call, ``e0``, ``e1``, ...: ``scratch`` bytes of
+    scratch memory, and ``part`` bytes for each thread that works on its parallel loops. Of the variants all of whose
+    ``needs`` are met, that are sizes with the least value of each, the one of the least ``cost`` is called, and of
+    equals the first.
+    """
+
+    symbol: str
+    scratch: Count = 0
+    part: Count = 0
+    needs: tuple[tuple[Count, int], ...] = ()
+    cost: Count = 0
+
+
+Kernel = tuple[Variant, ...]
+
+
 @dataclass(frozen=True)
 class Call:
-    """A call of a kernel, with the places of its arguments: tensors that it reads and writes, and scratch memory."""
+    """A call of a kernel, given by its number, with the places of the tensors that it reads and then writes.
 
-    kernel: str
+    The function is given their addresses, that of its scratch memory, and the ``extents`` as plain numbers. ``results``
+    is the number of tensors that it writes: it is not called when none of them has elements. ``about`` names the node,
+    for messages, where there are extents.
+    """
+
+    kernel: int
     arguments: tuple[Place, ...]
+    results: int = 1
+    extents: tuple[Count, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,50 +100,72 @@ class Varying:
     first: Place
     even: Place
     odd: Place
-    stride: int
+    stride: Count
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Calls that are made again in each of ``steps`` steps.
+    """A block that is run again in each of ``steps`` steps.
 
-    ``bases`` are the bases of its calls after base 0, as addresses that vary with the step.
+    ``bases`` are the bases of its calls after ``WORKSPACE``, as addresses that vary with the step. The scratch memory
+    of the loop is ``states`` bytes and, behind them, the workspace of the block.
     """
 
-    steps: int
+    steps: Count
     bases: tuple[Varying, ...]
-    calls: tuple[Call | Repeat, ...]
+    block: Block
+    states: Count
 
 
 @dataclass(frozen=True)
-class Packing:
-    """One step of packing the weights at load: calls that read some weights and write packed ones.
+class Block:
+    """Calls in order, and the tensors that lie in their workspace. The calls' numbers are the steps of lifetimes."""
 
-    Where there are no calls, the one weight is copied to the offset ``copied_to``. In the calls, the base ``WORKSPACE``
-    is that of the packed weights too.
+    calls: tuple[Call | Repeat, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
+
+
+class Assumed(NamedTuple):
+    """That ``size >= 0``, ``size == 0`` or ``size != 0``, as ``relation`` says, was assumed for ``about``.
+
+    ``statement`` says it for people.
     """
 
-    weights: tuple[str, ...]
-    calls: tuple[Call | Repeat, ...] = ()
-    copied_to: int = 0
+    size: Count
+    relation: str
+    statement: str
+    about: str
+
+
+Shape = tuple[Count, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a call runs, the memory that it needs, and how the weights are packed.
 
-    All sizes are in bytes. ``workspace`` is what each calling thread needs. ``packed`` is the size of the packed
-    weights, and ``loading`` that size plus what only loading needs, behind them. ``part`` is what each thread needs
-    while it works on a parallel loop. ``parallel`` tells whether the code has parallel loops.
+    Packing makes ``copies`` of weights, by name and offset in the packed weights, and then runs the block ``load``,
+    whose workspace lies behind them. ``reads`` has for each of its calls the names of the weights that are its ports.
+    ``packed`` is the size of the packed weights in bytes. ``parallel`` tells whether the code has parallel loops.
+
+    ``names`` are the named sizes. The shapes of the ``inputs`` say what they are, and those of the ``outputs`` are all
+    that the code writes. ``assumptions`` must hold of the sizes. Of open sizes it is checked at a call that a tensor
+    has at most ``tensor_bytes``, and the workspace ``workspace_bytes``.
     """
 
-    calls: tuple[Call | Repeat, ...]
-    workspace: int
+    kernels: tuple[Kernel, ...]
+    run: Block
+    load: Block
+    reads: tuple[tuple[str, ...], ...]
+    copies: tuple[tuple[str, int], ...]
     packed: int
-    loading: int
-    packing: tuple[Packing, ...]
-    part: int = 0
-    parallel: bool = True
+    parallel: bool
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    names: tuple[str, ...] = ()
+    assumptions: tuple[Assumed, ...] = ()
+    tensor_bytes: int = 1 << 33
+    workspace_bytes: int = 1 << 35
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Plan:
@@ -96,54 +173,82 @@ class Plan:
 
         Raises ``LookupError``, ``TypeError``, ``ValueError`` or ``AttributeError`` when the JSON is damaged.
         """
-        packing = tuple(Packing(tuple(p["weights"]), _calls(p["calls"]), p["copied_to"]) for p in raw["packing"])
-        return Plan(**(dict(raw) | {"calls": _calls(raw["calls"]), "packing": packing}))
+        made = dict(raw)
+        made["kernels"] = tuple(tuple(_variant(*v) for v in kernel) for kernel in raw["kernels"])
+        made |= {key: _block(raw[key]) for key in ("run", "load")}
+        made |= {key: tuple(tuple(map(_count, shape)) for shape in raw[key]) for key in ("inputs", "outputs")}
+        made["reads"] = tuple(tuple(map(str, names)) for names in raw["reads"])
+        made["copies"] = tuple((str(name), _natural(at)) for name, at in raw["copies"])
+        made["names"] = tuple(map(str, raw["names"]))
+        made["assumptions"] = tuple(Assumed(_count(a[0]), *map(str, a[1:])) for a in raw["assumptions"])
+        plan = Plan(**made)
+        for number in (plan.packed, plan.tensor_bytes, plan.workspace_bytes):
+            _natural(number)
+        if len(plan.reads) != len(plan.load.calls):
+            raise ValueError("the weights of a step of packing are missing")
+        _check(plan.run, len(plan.kernels), Base.PORTS + len(plan.inputs) + len(plan.outputs))
+        _check(plan.load, len(plan.kernels), Base.PORTS + max(map(len, plan.reads), default=0))
+        return plan
 
 
-def _calls(raw: Sequence[Mapping[str, Any]]) -> tuple[Call | Repeat, ...]:
-    return tuple(_repeat(c) if "steps" in c else Call(c["kernel"], tuple(map(_place, c["arguments"]))) for c in raw)
+# -- from JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _repeat(raw: Mapping[str, Any]) -> Repeat:
-    bases = tuple(Varying(_place(b["first"]), _place(b["even"]), _place(b["odd"]), b["stride"]) for b in raw["bases"])
-    return Repeat(raw["steps"], bases, _calls(raw["calls"]))
+def _count(raw: Any) -> Count:
+    if not isinstance(raw, int | str):
+        raise TypeError(f"{raw!r} is no size")
+    return raw
 
 
-def _place(raw: Sequence[int]) -> Place:
+def _natural(raw: Any) -> int:
+    if not isinstance(raw, int) or raw < 0:
+        raise ValueError(f"{raw!r} is no amount")
+    return raw
+
+
+def _place(raw: Sequence[Any]) -> Place:
     base, offset = raw
-    return base, offset
+    if not isinstance(base, int):
+        raise TypeError(f"{base!r} is no base")
+    return base, _count(offset)
 
 
-class Encoded:
-    """Calls in the form that ``convc_run`` takes (``backends/cpu/program.c``)."""
-
-    def __init__(self, calls: Sequence[Call | Repeat], address: Callable[[str], int]) -> None:
-        """``address`` gives the address of the kernel of a name."""
-        words = list(_words(calls, address))
-        self.words = (ctypes.c_int64 * len(words))(*words)
-        self.room = _room(calls)
-        """The number of integers that ``convc_run`` needs room for."""
-
-    def arguments(self, bases: ctypes.Array[ctypes.c_int64], room: ctypes.Array[ctypes.c_int64]) -> Any:
-        """The arguments of ``convc_run``, for bases and room that live as long."""
-        words, at, free = map(ctypes.addressof, (self.words, bases, room))
-        return (ctypes.c_int64 * 4)(words, len(self.words), at, free)
+def _variant(symbol: Any, scratch: Any, part: Any, needs: Any, cost: Any) -> Variant:
+    met = tuple((_count(size), int(least)) for size, least in needs)
+    return Variant(str(symbol), _count(scratch), _count(part), met, _count(cost))
 
 
-def _words(calls: Sequence[Call | Repeat], address: Callable[[str], int]) -> Iterator[int]:
-    for call in calls:
+def _tensor(elements: Any, itemsize: Any, first: Any, last: Any, name: Any) -> Tensor:
+    return Tensor(_count(elements), _natural(itemsize), _natural(first), _natural(last), str(name))
+
+
+def _block(raw: Mapping[str, Any]) -> Block:
+    tensors = tuple(_tensor(*t) for t in raw["tensors"])
+    return Block(tuple(map(_call, raw["calls"])), tensors)
+
+
+def _call(raw: Mapping[str, Any]) -> Call | Repeat:
+    if "steps" in raw:
+        bases = tuple(
+            Varying(_place(b["first"]), _place(b["even"]), _place(b["odd"]), _count(b["stride"])) for b in raw["bases"]
+        )
+        return Repeat(_count(raw["steps"]), bases, _block(raw["block"]), _count(raw["states"]))
+    arguments, extents = tuple(map(_place, raw["arguments"])), tuple(map(_count, raw["extents"]))
+    return Call(_natural(raw["kernel"]), arguments, _natural(raw["results"]), extents, str(raw["about"]))
+
+
+def _check(block: Block, kernels: int, bases: int) -> None:
+    """Raise ``ValueError`` when calls name kernels, bases or tensors that do not exist."""
+    tensors, steps = len(block.tensors), len(block.calls)
+    if not all(t.first <= t.last < steps for t in block.tensors):
+        raise ValueError("a tensor outlives its calls")
+    for call in block.calls:
         if isinstance(call, Call):
-            yield from (address(call.kernel), len(call.arguments))
-            for place in call.arguments:
-                yield from place
+            places = list(call.arguments)
+            if call.kernel >= kernels or call.results > len(places):
+                raise ValueError("a call is of no kernel")
         else:
-            body = list(_words(call.calls, address))
-            yield from (0, len(call.bases), call.steps, len(body))
-            for v in call.bases:
-                yield from (*v.first, *v.even, *v.odd, v.stride)
-            yield from body
-
-
-def _room(calls: Sequence[Call | Repeat]) -> int:
-    sizes = [len(c.arguments) if isinstance(c, Call) else len(c.bases) + 1 + _room(c.calls) for c in calls]
-    return max(sizes, default=0)
+            places = [place for v in call.bases for place in (v.first, v.even, v.odd)]
+            _check(call.block, kernels, Base.PORTS + len(call.bases))
+        if not all(-tensors - steps <= base < bases for base, _ in places):
+            raise ValueError("a call is given what does not exist")

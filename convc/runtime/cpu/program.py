@@ -1,22 +1,27 @@
 """Running machine code on a CPU.
 
 Weights are packed once, each calling thread has its own workspace, and the code reads inputs and writes outputs at the
-addresses that it is given.
+addresses that it is given. What is called for inputs of some shapes is planned when they are first met, and kept.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..description import Port
+from ..offsets import aligned
 from .code import RUN, Code
 from .memory import Arena, address_of
-from .plan import Base, Encoded, Plan
+from .plan import Base, Plan
 from .pool import pool_of
+from .sized import Encoded, Planner, Sized
+from .sizes import Shapes
 
 SMALL = 8192
 """Arrays of at most this many bytes are copied to and from fixed memory.
@@ -25,6 +30,10 @@ For them, copying takes less time than numpy takes to give the array's address.
 """
 RELEASE = 16 << 20
 """``release`` is called each time this many bytes of weights have been read."""
+KEPT = 128
+"""The number of combinations of sizes whose plans a program keeps."""
+KEPT_HERE = 8
+"""The number of combinations of sizes that each thread can call without setting anything up."""
 
 
 class Program:
@@ -43,30 +52,53 @@ class Program:
     ) -> None:
         """Pack the weights.
 
-        ``threads`` is the number of threads that a call may use. ``release`` is called from time to time, when the
-        weights that were read so far are no longer needed. ``trace`` is the address of the function that traced code
-        calls between kernels.
+        ``outputs`` are all that the code writes. ``threads`` is the number of threads that a call may use. ``release``
+        is called from time to time, when the weights that were read so far are no longer needed. ``trace`` is the
+        address of the function that traced code calls between kernels. Raises ``ValueError`` for a damaged plan.
         """
         self._code = code
         self._run_calls = code.function(RUN)
-        threads = threads if plan.parallel else 1
+        self.threads = threads = threads if plan.parallel else 1
         self.pool = pool = pool_of(code) if plan.parallel else None
         settings = (pool.launch, pool.address, threads) if pool else (0, 0, 1)
 
         def context(parts: int) -> ctypes.Array[ctypes.c_int64]:
             return (ctypes.c_int64 * 5)(*settings, parts, trace)
 
-        self._packed = _pack(code, plan, weights, context, threads, release)
-        calls = Encoded(plan.calls, code.address)
+        self._planner = Planner(plan, inputs, outputs, code.address)
+        self._packed = _pack(code, plan, self._planner.packing(), weights, context, threads, release)
+        self._plans: OrderedDict[Shapes, Sized] = OrderedDict()
+        self._lock = threading.Lock()
+        self.most = 0
+        """The most bytes of workspace that any sizes called so far need."""
+        fixed = None if any(p.is_open for p in inputs) else self.sized(tuple(p.sizes for p in inputs))
+        self._is_open = fixed is None
 
         def space() -> Space:
-            return Space(plan, calls, threads, self._packed.address, inputs, outputs, context)
+            return Space(self._packed.address, inputs, outputs, threads, context, fixed)
 
         self._new_space = space
         self._local = Local(space)
 
+    def sized(self, shapes: Shapes) -> Sized:
+        """What is called for inputs of these shapes. It is planned unless it is among those called last.
+
+        Raises ``InputError``, ``SizeError`` or ``LimitError`` for shapes that cannot be called.
+        """
+        with self._lock:
+            if found := self._plans.get(shapes):
+                self._plans.move_to_end(shapes)
+                return found
+        made = self._planner.at(shapes)  # by several threads at the same time, where they need it
+        with self._lock:
+            self.most = max(self.most, made.calls.workspace + self.threads * made.calls.part)
+            self._plans[shapes] = made
+            while len(self._plans) > KEPT:
+                self._plans.popitem(last=False)
+        return made
+
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Run the network on arrays of the right shapes and dtypes, with any strides."""
+        """Run the network on arrays of the right dtypes, with any strides. Shapes that are fixed must be right."""
         space = self._local.space
         if space.busy:  # a signal handler calls the model that its thread is calling
             space = self._new_space()
@@ -77,6 +109,8 @@ class Program:
             space.busy = False
 
     def _run(self, space: Space, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if self._is_open and (shapes := tuple([array.shape for array in arrays])) != space.shapes:
+            space.take(shapes, self.sized)
         bases = space.bases
         for array, (i, kept) in zip(arrays, space.inputs, strict=True):
             if kept is not None:
@@ -102,34 +136,62 @@ class Space:
     """The workspace of one calling thread, and what it passes to the code.
 
     Small inputs and outputs are copied through arrays at fixed addresses. The addresses of the others are set anew in
-    each call.
+    each call. All sizes share the memory.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        calls: Encoded,
-        threads: int,
         packed: int,
         inputs: Sequence[Port],
         outputs: Sequence[Port],
+        threads: int,
         context: Context,
+        fixed: Sized | None,
     ) -> None:
+        """``fixed`` is what is called where no size is open. Otherwise ``take`` chooses before the first call."""
         self.busy = False
         """Whether a call uses the space at the moment."""
-        self.workspace = Arena(plan.workspace + threads * plan.part)
-        kept = [np.empty(p.sizes, p.dtype) if p.nbytes <= SMALL else None for p in (*inputs, *outputs)]
-        bases = [0, packed, self.workspace.address, *(0 if k is None else address_of(k) for k in kept)]
-        self.bases = (ctypes.c_int64 * len(bases))(*bases)
-        self.room = (ctypes.c_int64 * calls.room)()
-        self.arguments = calls.arguments(self.bases, self.room)
-        self.context = context(self.workspace.address + plan.workspace)
-        self.addresses = (ctypes.addressof(self.arguments), ctypes.addressof(self.context))
-        numbered = list(enumerate(kept, Base.PORTS))
-        self.inputs = numbered[: len(inputs)]
-        made = zip(numbered[len(inputs) :], outputs, strict=True)
-        self.outputs = [(i, k, p.sizes, np.dtype(p.dtype)) for (i, k), p in made]
+        self.workspace, self._capacity = Arena(0), 0
+        self._ports, self._read = (*inputs, *outputs), len(inputs)
+        self._threads, self._context = threads, context
+        self._small = [np.empty(SMALL if p.is_open else min(p.nbytes, SMALL), np.uint8) for p in self._ports]
+        self._small_at = [address_of(a) for a in self._small]
+        self.bases = (ctypes.c_int64 * (Base.PORTS + len(self._ports)))(0, packed)
         self.copies: dict[int, np.ndarray] = {}
+        self._ready: OrderedDict[Shapes, Ready] = OrderedDict()
+        self.shapes: Shapes | None = None
+        """The shapes of the inputs that the next call takes."""
+        if fixed is not None:
+            self.take(fixed.inputs, lambda _: fixed)
+
+    def take(self, shapes: Shapes, sized: Callable[[Shapes], Sized]) -> None:
+        """Prepare a call for inputs of these shapes. ``sized`` gives what is called for them, and may raise errors."""
+        ready = self._ready.get(shapes) or self._prepared(sized(shapes))
+        self._ready[shapes] = ready
+        self._ready.move_to_end(shapes)
+        while len(self._ready) > KEPT_HERE:
+            self._ready.popitem(last=False)
+        for i, (kept, at) in enumerate(zip(ready.kept, self._small_at, strict=True), Base.PORTS):
+            if kept is not None:
+                self.bases[i] = at
+        self.copies.clear()
+        self.shapes, self.ready, self.addresses = shapes, ready, ready.addresses
+        numbered = list(enumerate(ready.kept, Base.PORTS))
+        self.inputs = numbered[: self._read]
+        made = zip(numbered[self._read :], ready.sized.outputs, self._ports[self._read :], strict=True)
+        self.outputs = [(i, k, shape, np.dtype(p.dtype)) for (i, k), shape, p in made]
+
+    def _prepared(self, sized: Sized) -> Ready:
+        calls = sized.calls
+        needed = calls.workspace + self._threads * calls.part
+        if needed > self._capacity or not self.bases[Base.WORKSPACE]:
+            self._ready.clear()  # they refer to the old memory
+            self._capacity = max(needed, self._capacity + self._capacity // 4)
+            self.workspace = Arena(self._capacity)
+            self.bases[Base.WORKSPACE] = self.workspace.address
+        context = self._context(self.workspace.address + calls.workspace)
+        shaped = zip(self._small, self._ports, (*sized.inputs, *sized.outputs), strict=True)
+        return Ready(sized, calls, self.bases, context, [_view(small, p, shape) for small, p, shape in shaped])
 
     def copy(self, i: int, array: np.ndarray) -> int:
         """Copy an input that is not contiguous. Returns the address of the copy."""
@@ -137,6 +199,34 @@ class Space:
             self.copies[i] = np.empty(array.shape, array.dtype)
         self.copies[i][...] = array
         return address_of(self.copies[i])
+
+
+class Ready:
+    """What a thread passes to the code for inputs of some shapes.
+
+    ``kept`` has an array in fixed memory for each small input and output, and ``None`` for the others.
+    """
+
+    def __init__(
+        self,
+        sized: Sized,
+        calls: Encoded,
+        bases: ctypes.Array[ctypes.c_int64],
+        context: ctypes.Array[ctypes.c_int64],
+        kept: Sequence[np.ndarray | None],
+    ) -> None:
+        self.sized, self.kept = sized, kept
+        self.room = (ctypes.c_int64 * calls.room)()
+        self.arguments = calls.arguments(bases, self.room)
+        self.context = context
+        self.addresses = (ctypes.addressof(self.arguments), ctypes.addressof(self.context))
+
+
+def _view(memory: np.ndarray, port: Port, shape: tuple[int, ...]) -> np.ndarray | None:
+    """An array of this shape in the memory, or ``None`` when it is too large."""
+    dtype = np.dtype(port.dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    return memory[:nbytes].view(dtype).reshape(shape) if nbytes <= SMALL else None
 
 
 class Local(threading.local):
@@ -153,29 +243,38 @@ class Local(threading.local):
 def _pack(
     code: Code,
     plan: Plan,
+    calls: Sequence[Encoded],
     weights: Mapping[str, np.ndarray],
     context: Context,
     threads: int,
     release: Callable[[], None],
 ) -> Arena:
-    """Pack the weights for the code by running the steps of the plan. Returns the memory that holds them."""
-    arena, parts = Arena(plan.loading), Arena(threads * plan.part)
+    """Pack the weights: copy some, and make calls that read others. Returns the memory of the packed weights."""
+    behind = aligned(plan.packed)
+    arena = Arena(behind + max((c.workspace for c in calls), default=0))
+    parts = Arena(threads * max((c.part for c in calls), default=0))
     run, record, held = code.function(RUN), context(parts.address), 0
-    for step in plan.packing:
-        read = [np.ascontiguousarray(weights[name]) for name in step.weights]
-        if step.calls:
-            calls = Encoded(step.calls, code.address)
-            at = [0, arena.address, arena.address, *map(address_of, read)]
-            room = (ctypes.c_int64 * calls.room)()
-            bases = (ctypes.c_int64 * len(at))(*at)
-            arguments = calls.arguments(bases, room)
-            run(ctypes.addressof(arguments), ctypes.addressof(record))
-        else:
-            ctypes.memmove(arena.address + step.copied_to, address_of(read[0]), read[0].nbytes)
-        held += sum(a.nbytes for a in read)
+
+    def read(names: Sequence[str]) -> list[np.ndarray]:
+        nonlocal held
         if held >= RELEASE:
             release()
             held = 0
+        found = [np.ascontiguousarray(weights[name]) for name in names]
+        held += sum(a.nbytes for a in found)
+        return found
+
+    for name, offset in plan.copies:
+        (weight,) = read([name])
+        if offset + weight.nbytes > plan.packed:
+            raise ValueError("a weight is copied beyond the packed weights")
+        ctypes.memmove(arena.address + offset, address_of(weight), weight.nbytes)
+    for call, names in zip(calls, plan.reads, strict=True):
+        arrays = read(names)
+        at = [0, arena.address, arena.address + behind, *map(address_of, arrays)]
+        room, bases = (ctypes.c_int64 * call.room)(), (ctypes.c_int64 * len(at))(*at)
+        arguments = call.arguments(bases, room)
+        run(ctypes.addressof(arguments), ctypes.addressof(record))
     release()
     arena.release(plan.packed)
     return arena

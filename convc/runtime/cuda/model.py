@@ -169,6 +169,8 @@ def load(path: str | os.PathLike[str], artifact: Artifact, threads: int | None, 
     try:
         for held in artifact.description.details["architectures"].values():
             Plan.of(held["plan"])
+        if any(p.is_open for p in (*artifact.description.inputs, *artifact.description.outputs)):
+            raise ValueError("code for GPUs has fixed sizes")
     except (LookupError, TypeError, ValueError, AttributeError) as e:
         lacks = f": it lacks '{e.args[0]}'" if isinstance(e, KeyError) else ""
         raise ArtifactError(f"'{path}' has a damaged description{lacks}") from e
