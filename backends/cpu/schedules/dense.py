@@ -18,6 +18,7 @@ from convc.ir.types import TensorType
 from ...blocks import inline_epilogue
 from ...group import Group
 from ...lowered import lowered
+from ..overlap import in_tiles, results_of, run_together
 from ..target import Target
 from ..tiles import CACHE_PARTS, tile_size
 from .blocks import keep_in_registers, store_tile, sum_in_chunks, update_of
@@ -35,7 +36,7 @@ def dense(group: Group, target: Target) -> Any:
     if not isinstance(node.op, Gemm | MatMul) or node.inputs[1].type.layout is None:
         return None
     algorithm = Dense(node, 1)
-    rows = node.output.type.sizes[-2]
+    *batch, rows, _ = node.output.type.at_typical().sizes
     vectors = -(-algorithm.panel // target.lanes())
     count = algorithm.columns // algorithm.panel
     side = MOST_PANELS if rows == 1 else 2
@@ -45,12 +46,13 @@ def dense(group: Group, target: Target) -> Any:
     algorithm = Dense(node, tile)
     resident = node.inputs[1].type.nbytes <= target.cache_bytes // CACHE_PARTS
     sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
+    rank = node.output.type.rank
+    sch = in_tiles(sch, results_of(sch, "dense"), {rank - 2: tile})
     sch = schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
     if rows == 1 or resident:
         return sch  # one row reads a stream that hardware prefetches; a resident weight comes from memory only once
-    rank = node.output.type.rank
     block, axes = update_of(sch, "dense")
-    tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(node.output.type.sizes[:-2])]
+    tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(batch)]
     tilings.append(Tiling(axes + rank - 2, tile, -(-rows // tile)))
     steps = [(panels + p) * algorithm.panel for p in range(panels)]
     return prefetch_panels(sch, block, group.argument(node.inputs[1]), axes + rank - 1, axes + rank + 1, tilings, steps)
@@ -61,7 +63,7 @@ class Dense:
     """``Y[..., m, n] = sum over k of X[..., m, k] * W[n // panel, k, n % panel]``, padded to whole tiles and panels.
 
     n runs up to a whole number of panels and m up to a whole number of tiles. For the rows past the end, the last row
-    is computed again.
+    is computed again. Where the number of rows is open, the last tile overlaps the one before it instead.
     """
 
     node: Node
@@ -78,25 +80,27 @@ class Dense:
     @property
     def columns(self) -> int:
         """Columns of all panels, the padding of the last one included."""
-        return round_up(self.node.output.type.sizes[-1], self.panel)
+        columns = self.node.output.type.shape[-1]
+        assert isinstance(columns, int)  # a weight in panels has a constant size
+        return round_up(columns, self.panel)
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *c = xs
         inner = x.shape[-1]
         step = STEP if inner % STEP == 0 else inner
         ro, ri = k.reduce_axis(inner // step, "ro"), k.reduce_axis(step, "ri")
-        m = outs[0].sizes[-2]
-        rows = round_up(m, self.tile)
+        *batch, m, _ = outs[0].shape
+        rows = round_up(m, self.tile) if isinstance(m, int) else m
 
         def element(*index: Any) -> Any:
-            *batch, i, n = index
+            *at, i, n = index
             row = i if rows == m else k.tirx.min(i, m - 1)
             rk = ro * step + ri
-            return te.sum(x.tensor(*batch, row, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=[ro, ri])
+            return te.sum(x.tensor(*at, row, rk) * w.tensor(n // self.panel, rk, n % self.panel), axis=[ro, ri])
 
-        y = k.operand(te.compute((*outs[0].sizes[:-2], rows, self.columns), element, name="dense"), outs[0])
+        y = k.operand(te.compute((*batch, rows, self.columns), element, name="dense"), outs[0])
         cropped = y
-        if (rows, self.columns) != outs[0].sizes[-2:]:
+        if (rows, self.columns) != outs[0].shape[-2:]:
             cropped = k.operand(k.compute(outs[0], lambda *i: y(*i), "crop"), outs[0])
         op = self.node.op
         return op.scale_and_add(k, cropped, c, outs[0]) if isinstance(op, Gemm) else cropped.tensor
@@ -122,11 +126,12 @@ def schedule(sch: Any, tile: int, panels: int, panel: int, *, resident: bool, he
     jo, js, ji = sch.split(j, [None, panels, panel])
     order = (*batch, io, jo) if resident else (jo, *batch, io)
     sch.reorder(*order, *reduction, ii, js, ji)
-    sch.parallel(sch.fuse(*order))
-    store_tile(sch, anchor, out, sch.get_loops(anchor)[0], axes=2, heavy=heavy)
+    store_tile(sch, anchor, out, order[-1], axes=2, heavy=heavy)
     keep_in_registers(sch, anchor, (ii, js), ji)
     if partial is not None:
         sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
+    run_together(sch, order)
+    if partial is not None:
         *_, ii, j, ro, ri = sch.get_loops(partial)
         js, ji = sch.split(j, [panels, panel])
         sch.reorder(ro, ri, ii, js, ji)

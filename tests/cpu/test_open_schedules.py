@@ -1,0 +1,83 @@
+"""Schedule rules on open sizes: one kernel gives what a kernel of each size gives, and what ONNX Runtime gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from emulator.check import assert_padding_is_zero, logical, physical, plain, random_inputs
+from support.open_kernels import OpenKernel
+from support.oracles import run_onnxruntime
+from support.tolerances import assert_close
+
+from convc.ir.assumptions import Assumptions
+from convc.ir.builder import infer_types
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.layout import Layout
+from convc.ir.op import Op
+from convc.ir.ops.gemm import Gemm
+from convc.ir.ops.matmul import MatMul
+from convc.ir.sizes import Dim, at, named
+from convc.ir.types import TensorType
+from convc.onnx.export import to_onnx
+
+Operands = Sequence[tuple[Sequence[Dim], str | None]]
+"""The shape and the layout of each operand."""
+
+ONE, EIGHT = named("n", typical=1), named("n", typical=8)
+TOKENS = named("t", typical=50)
+
+
+def node_of(op: Op, operands: Operands, **sizes: int) -> Node:
+    """A node of these operands, with some of their sizes put in."""
+    inputs = [
+        Value(f"x{i}", TensorType("f32", tuple(at(d, sizes) for d in shape), Layout(layout) if layout else None))
+        for i, (shape, layout) in enumerate(operands)
+    ]
+    with Assumptions().noted(""):
+        types = infer_types(op, tuple(inputs))
+    return Node(op, tuple(inputs), tuple(Value(f"y{i}", t) for i, t in enumerate(types)))
+
+
+def check(rule: str, op: Op, operands: Operands, *sizes: dict[str, int], exact: bool = True) -> None:
+    """Compile a node once, by this rule, and compare its result at each of the sizes.
+
+    With ``exact``, the results must have the bits of those of a kernel of that size.
+    """
+    kernel = OpenKernel(node_of(op, operands))
+    assert kernel.rule == rule
+    for values in sizes:
+        node = node_of(op, operands, **values)
+        graph = Graph("g", node.inputs, (node,), node.outputs)
+        feeds = random_inputs(graph)
+        arrays = [physical(x, v.type) for x, v in zip(feeds, node.inputs, strict=True)]
+        (got,) = kernel(values, arrays)
+        if exact:
+            (same,) = OpenKernel(node)({}, arrays)
+            np.testing.assert_array_equal(got, same, err_msg=f"{op.name} at {values}")
+        (want,) = run_onnxruntime(to_onnx(plain(graph)), {v.name: x for v, x in zip(node.inputs, feeds, strict=True)})
+        assert_close(logical(got, node.output.type), want, f"{op.name} at {values}")
+        assert_padding_is_zero(got, node.output.type, f"{op.name} at {values}")
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "sizes"),
+    [
+        pytest.param(MatMul(), [((ONE, 256), None), ((256, 100), "BA32b")], [1, 3, 8], id="one row"),
+        pytest.param(MatMul(), [((EIGHT, 256), None), ((256, 100), "BA32b")], [8, 9, 23], id="rows"),
+        pytest.param(MatMul(), [((EIGHT, 2048), None), ((2048, 64), "BA32b")], [8, 11], id="sums in chunks"),
+        pytest.param(MatMul(), [((ONE, 17, 256), None), ((256, 96), "BA32b")], [1, 3], id="batch"),
+        pytest.param(MatMul(), [((ONE * 49, 64), None), ((64, 64), "BA32b")], [1, 2], id="rows of windows"),
+        pytest.param(
+            Gemm(trans_b=True), [((ONE, 256), None), ((100, 256), "AB32a"), ((100,), None)], [1, 5], id="bias"
+        ),
+    ],
+)
+def test_dense(op: Op, operands: Operands, sizes: Sequence[int]) -> None:
+    check("dense", op, operands, *({"n": n} for n in sizes))
+
+
+def test_dense_of_open_batch_and_rows() -> None:
+    operands = [((ONE, TOKENS, 64), None), ((64, 96), "BA32b")]
+    check("dense", MatMul(), operands, {"n": 1, "t": 50}, {"n": 3, "t": 31})
