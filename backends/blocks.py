@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from convc.ir.lowering import ONCE
+from convc.ir.sizes import Dim, product
+
+from .extents import size_of
 from .guards import found
 
 
@@ -63,10 +66,10 @@ def inline_cheap(sch: Any, *, repeat: bool = True) -> None:
     """
     for block in all_blocks(sch):
         consumers = sch.get_consumers(block)
-        if not consumers or not is_pointwise(sch, block):
+        if not consumers or not is_pointwise(sch, block) or ONCE in sch.get(block).annotations:
             continue
         pointwise = len(consumers) == 1 and is_pointwise(sch, consumers[0])
-        cheap = pointwise and (repeat or elements(sch, block) == elements(sch, consumers[0]))
+        cheap = pointwise and (repeat or _size(sch, block) == _size(sch, consumers[0]))
         if (cheap or moves_data(sch, block)) and _growth(sch, block, consumers) <= LARGE:
             sch.compute_inline(block)
 
@@ -87,6 +90,10 @@ def _growth(sch: Any, block: Any, consumers: Sequence[Any]) -> int:
 
 
 def elements(sch: Any, block: Any) -> int:
-    """How many elements a block computes."""
+    """How many elements a block computes. Raises ``ShapeError`` where that is open."""
+    return int(_size(sch, block))
+
+
+def _size(sch: Any, block: Any) -> Dim:
     axes = sch.get(block).iter_vars
-    return math.prod(int(iv.dom.extent) for iv in axes if iv.iter_type == tirx.IterVar.DataPar)
+    return product(size_of(iv.dom.extent, tirx) for iv in axes if iv.iter_type == tirx.IterVar.DataPar)

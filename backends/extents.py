@@ -95,7 +95,8 @@ class Variables:
     @contextmanager
     def used(self) -> Iterator[None]:
         """In this block, sizes become expressions of the variables where TVM takes them."""
-        token = expressions.set(self.of)
+        wide = self.wide()
+        token = expressions.set(lambda size, dtype: (wide if "64" in dtype else self).of(size).astype(dtype))
         try:
             yield
         finally:

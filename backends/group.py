@@ -12,6 +12,7 @@ from convc.ir.ops.fused import Fused
 from convc.ir.sizes import Dim, Size, typical
 from convc.ir.text import print_graph
 
+from .coalesce import coalesced
 from .extents import extents_of, generalised
 
 HEAVY = 8
@@ -73,8 +74,8 @@ def extents_given(node: Node) -> tuple[Dim, ...]:
 def _body(node: Node) -> Graph:
     """The body of a node's group."""
     if isinstance(node.op, Fused):
-        return node.op.body
-    return Graph("k", tuple(dict.fromkeys(node.inputs)), (node,), node.outputs)
+        return coalesced(node.op.body)
+    return coalesced(Graph("k", tuple(dict.fromkeys(node.inputs)), (node,), node.outputs))
 
 
 def canonical(body: Graph) -> Graph:

@@ -11,7 +11,7 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
-from convc.ir.assumptions import Assumptions
+from convc.ir.assumptions import NoAssumptions
 from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError, ConvcError, plural
 from convc.ir.graph import Constant, Node, Value
@@ -37,7 +37,7 @@ def lowered(group: Group, computes: Computes | None = None) -> Lowered:
     """
     variables = Variables(tirx)
     extents = [variables.add(size) for size in group.extents]
-    with variables.used(), Assumptions().noted(""):
+    with variables.used(), NoAssumptions().noted(""):
         return replace(_lowered(group, computes), extents=extents)
 
 

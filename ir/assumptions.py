@@ -74,6 +74,18 @@ class Assumptions:
             decider.reset(token)
 
 
+class NoAssumptions(Assumptions):
+    """Answers for code that must hold for all sizes: that a size is not 0 is taken for granted, since code for a tensor
+    without elements runs no iteration, and other questions are open.
+    """
+
+    def known(self, size: Size, relation: str) -> bool:
+        return relation != "==" and bounds(size + (relation == ">="))[0] >= 0
+
+    def assume(self, size: Size, relation: str) -> None:
+        raise ShapeError(f"{statement(size, relation)} is open here; fix the sizes with shapes={{...}} (--shape)")
+
+
 def check_assumptions(made: Mapping[Assumption, str], values: Mapping[str, Dim]) -> None:
     """Raise ``ShapeError``, naming the sizes, for values of which something that was assumed does not hold."""
     for assumption, about in made.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .lowering import Operand, TensorExpressions
+from .sizes import Dim, Dims
 from .types import TensorType
 
 LANES = 8
@@ -56,7 +57,7 @@ def loop_nest(
         for what, some in (("in", tensors), ("out", [_Shaped(k, t) for t in outs]))
     ]
     made = k.te.extern(
-        [list(t.sizes) for t in outs],
+        [list(t.shape) for t in outs],
         tensors,
         lambda ins, results: body([Memory(k, b) for b in ins], [Memory(k, b) for b in results]),
         name,
@@ -71,7 +72,7 @@ class _Shaped:
     """The shape and dtype of a tensor that does not exist yet, under the names of the fields of TVM's tensors."""
 
     def __init__(self, k: TensorExpressions, type: TensorType) -> None:
-        self.shape, self.dtype = list(type.sizes), type.tvm_dtype
+        self.shape, self.dtype = list(type.shape), type.tvm_dtype
 
 
 def block(k: TensorExpressions, *statements: Any) -> Any:
@@ -85,9 +86,9 @@ def loop(k: TensorExpressions, extent: Any, body: Callable[[Any], Any], *, paral
     return _for(k, extent, kind, body)
 
 
-def vector_loop(k: TensorExpressions, extent: int, body: Callable[[Any], Any]) -> Any:
+def vector_loop(k: TensorExpressions, extent: Dim, body: Callable[[Any], Any]) -> Any:
     """The loop of ``body(i)`` for independent iterations, in vectors where the extent allows it."""
-    if extent % LANES:
+    if not isinstance(extent, int) or extent % LANES:
         return loop(k, extent, body)
     vectorized = k.tirx.ForKind.VECTORIZED
     return loop(k, extent // LANES, lambda o: _for(k, LANES, vectorized, lambda i: body(o * LANES + i)))
@@ -100,5 +101,5 @@ def when(k: TensorExpressions, condition: Any, yes: Any, no: Any = None) -> Any:
 
 def _for(k: TensorExpressions, extent: Any, kind: Any, body: Callable[[Any], Any]) -> Any:
     var = k.tirx.Var("i", "int32")
-    count = k.const(extent, "int32") if isinstance(extent, int) else extent
+    count = k.const(extent, "int32") if isinstance(extent, Dims) else extent
     return k.tirx.For(var, k.const(0, "int32"), count, kind, body(var))

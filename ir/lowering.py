@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .sizes import MOST, Dim, Dims, Size
+from .sizes import MOST, Dim, Dims, Size, expression
 from .types import TensorType
 
+ONCE = "convc.once"
+"""The annotation of a tensor that is not computed again wherever it is read."""
 WIDE = ("int32", "int64", "uint32", "uint64")
 """The integers that TVM and LLVM take never to overflow."""
 
@@ -67,7 +69,7 @@ class TensorExpressions:
         tirx: Any,
         topi: Any,
         analyzer: Any,
-        make_range: Callable[[int, int], Any],
+        make_range: Callable[[int, Dim], Any],
         kept: Callable[[Any], Any],
     ) -> None:
         """``kept`` gives an element in a form that TVM does not simplify to one of another value."""
@@ -93,13 +95,13 @@ class TensorExpressions:
         self._bind(axis.var, extent)
         return axis
 
-    def const(self, value: float, dtype: str) -> Any:
-        """A scalar constant of a TVM dtype, which may be infinite."""
-        return self.tirx.const(value, dtype)
+    def const(self, value: float | Size, dtype: str) -> Any:
+        """A scalar constant of a TVM dtype, which may be infinite; an open size is an expression of this dtype."""
+        return expression(value, dtype) if isinstance(value, Size) else self.tirx.const(value, dtype)
 
-    def like(self, value: float, expr: Any) -> Any:
+    def like(self, value: float | Size, expr: Any) -> Any:
         """A scalar constant of the dtype that a scalar expression has."""
-        return self.tirx.const(value, self.dtype(expr))
+        return self.const(value, self.dtype(expr))
 
     def dtype(self, expr: Any) -> str:
         """The TVM dtype of a scalar expression."""
@@ -119,13 +121,20 @@ class TensorExpressions:
         return {"add": operator.add, "sub": operator.sub, "mul": operator.mul}[name](a, b)
 
     def compute(
-        self, out: TensorType, element: Callable[..., Any], name: str = "", *, mask: bool = False, guard: bool = False
+        self,
+        out: TensorType,
+        element: Callable[..., Any],
+        name: str = "",
+        *,
+        mask: bool = False,
+        guard: bool = False,
+        once: bool = False,
     ) -> Any:
         """The tensor of type ``out`` whose element at a logical index is ``element(*index)``.
 
         ``mask`` writes zeros into the padding of the layout; it is not needed where ``element`` gives zero for zero
         inputs. With ``guard``, ``element`` is not evaluated in the padding: this is for operands without padding, which
-        end where the padding begins.
+        end where the padding begins. With ``once``, each element is computed once, and not again wherever it is read.
         """
         masked = (mask or guard) and out.layout is not None and out.layout.is_padded(out.shape)
         choose = self.guarded if guard else self.select
@@ -145,7 +154,8 @@ class TensorExpressions:
             return choose(self.tirx.all(*inside), value, self.const(0, out.tvm_dtype))
 
         self._names += 1
-        return self.te.compute(out.extents, body, name=name or f"t{self._names}")
+        attrs = {ONCE: True} if once else None
+        return self.te.compute(out.extents, body, name=name or f"t{self._names}", attrs=attrs)
 
     def is_zero(self, expr: Any) -> bool:
         """Whether a scalar expression folds to the constant zero."""

@@ -126,15 +126,16 @@ class Extreme:
 Spelling = Callable[[str], str]
 """How the names of sizes are written."""
 
-expressions: ContextVar[Callable[[Size], Any] | None] = ContextVar("expressions", default=None)
-"""What makes an expression of TVM of a size, while kernels are lowered (``backends/extents.py``)."""
+expressions: ContextVar[Callable[[Size, str], Any] | None] = ContextVar("expressions", default=None)
+"""What makes an expression of TVM of a size and a dtype, while kernels are lowered (``backends/extents.py``)."""
 
 
-def _expression(size: Size) -> Any:
+def expression(size: Size, dtype: str = "int32") -> Any:
+    """An expression of a dtype of TVM for a size, while kernels are lowered."""
     make = expressions.get()
     if make is None:
         raise TypeError(f"size {size} is open here, where no kernel is lowered")
-    return make(size)
+    return make(size, dtype)
 
 
 def _with_expressions(operation: Any) -> Any:
@@ -148,7 +149,7 @@ def _with_expressions(operation: Any) -> Any:
             return operation(self, other)
         if expressions.get() is None:
             return NotImplemented
-        return plain(other, _expression(self)) if reflected else plain(_expression(self), other)
+        return plain(other, expression(self)) if reflected else plain(expression(self), other)
 
     return combined
 
@@ -213,7 +214,7 @@ class Size:
 
     def __tvm_ffi_value__(self) -> Any:
         """The size as an expression of TVM, which asks for it wherever it takes a size."""
-        return _expression(self)
+        return expression(self)
 
     def __str__(self) -> str:
         return self._text

@@ -32,6 +32,7 @@ from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
 from .overlap import overlap_tiles
 from .parallel import ParallelLoops, elements, is_scalar, take_memory
+from .strips import strip_mine
 from .target import Target
 from .vector_math import definitions
 
@@ -70,9 +71,13 @@ def _block_passes() -> Any:
     )
 
 
-def overlap_pass() -> Any:
-    """The pass that makes the last tile along each open axis end where the axis does."""
-    return tirx.transform.prim_func_pass(lambda func, *_: overlap_tiles(func), opt_level=0, name="convc.Overlap")
+def open_pass() -> Any:
+    """The pass that makes the last tile along each open axis end where the axis does, and vectors along such axes."""
+
+    def lowered(func: Any, *_: Any) -> Any:
+        return strip_mine(overlap_tiles(func))
+
+    return tirx.transform.prim_func_pass(lowered, opt_level=0, name="convc.OpenExtents")
 
 
 def _loop_passes() -> Any:
@@ -136,7 +141,7 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
     host = target.tvm.with_host(target.tvm)
     module = tirx.transform.BindTarget(host)(tvm.IRModule({symbol: func}))
     module = _block_passes()(module)
-    module = overlap_pass()(module)
+    module = open_pass()(module)
     most = max(_allocated(module[symbol].body), default=0)
     if most > MAX_ELEMENTS:
         raise CompileError(

@@ -228,8 +228,8 @@ def _put(expression: Any, var: Any, value: Any) -> Any:
 
 
 def _fused(loop: Any) -> Any:
-    """A loop that stands for several as one loop over all of their iterations."""
-    if TOGETHER not in loop.annotations:
+    """A loop that stands for several as one loop over all of their iterations, if it is shared out among threads."""
+    if TOGETHER not in loop.annotations or loop.kind != tirx.ForKind.PARALLEL:
         return loop
     index, rest = tirx.Var("together", "int32"), loop
     binds, loops = [], []

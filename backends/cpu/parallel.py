@@ -57,8 +57,9 @@ class ParallelLoops:
         """
         if not self.parts:
             return body, 0
-        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, self.extents.wide().of(at), "int64"))
-        body = importing(READ_DEFINITION, importing(ADDRESS_DEFINITION, tirx.SeqStmt([held, body])))
+        place = tirx.Bind(tirx.Var("place", "int64"), self.extents.wide().of(at))
+        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, place.var, "int64"))
+        body = importing(READ_DEFINITION, importing(ADDRESS_DEFINITION, tirx.SeqStmt([place, held, body])))
         return body, aligned(8 * self.most)
 
     def _visit(self, loop: Any) -> Any:
@@ -146,17 +147,23 @@ def _from_integer(value: Any, dtype: str) -> Any:
 def take_memory(body: Any, base: Any, extents: Variables) -> tuple[Any, Dim]:
     """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
     size: Dim = 0
+    places: list[Any] = []  # TVM finds common parts of expressions in statements, not in what a tensor is declared by
 
     def visit(s: Any) -> Any:
         nonlocal size
         if s.buffer.scope() != "global":
             return s
         dtype = tvm.DataType(s.buffer.dtype)
-        made = tirx.DeclBuffer(s.buffer, data=pointer(base, extents.wide().of(size), s.buffer.dtype))
+        place = extents.wide().of(size)
+        if isinstance(size, Size):
+            places.append(tirx.Bind(tirx.Var("place", "int64"), place))
+            place = places[-1].var
+        made = tirx.DeclBuffer(s.buffer, data=pointer(base, place, s.buffer.dtype))
         size = aligned(size + elements(s.buffer) * -(-dtype.bits * dtype.lanes // 8))
         return made
 
-    return tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit)), size
+    body = tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit))
+    return (tirx.SeqStmt([*places, body]) if places else body), size
 
 
 def elements(buffer: Any) -> Dim:

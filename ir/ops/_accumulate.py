@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lowering import Operand, TensorExpressions
+from ..sizes import Dim, product
 from ..types import TensorType
 from ._reducers import WIDER
 
@@ -45,16 +46,16 @@ def root(k: TensorExpressions, x: Any, p: int) -> Any:
     return k.tirx.sqrt(x) if p == 2 else k.tirx.pow(x, k.like(1 / p, x))
 
 
-def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read, name: str = "mean") -> Operand:
+def mean(k: TensorExpressions, stat: TensorType, extents: Sequence[Dim], read: Read, name: str = "mean") -> Operand:
     """The mean of ``read`` over ``extents`` for each element of the statistic, whose type is ``stat``.
 
     It is NaN over nothing.
     """
-    if not math.prod(extents):
+    if 0 in extents:
         return k.operand(k.compute(stat, lambda *_: k.const(math.nan, stat.tvm_dtype), name), stat)
     axes = [k.reduce_axis(extent) for extent in extents]
     total = k.operand(k.compute(stat, lambda *i: k.te.sum(read(i, axes), axis=axes), f"{name}_sum"), stat)
-    count = k.const(math.prod(extents), stat.tvm_dtype)
+    count = k.const(product(extents), stat.tvm_dtype)
     return k.operand(k.compute(stat, lambda *i: total(*i) / count, name), stat)
 
 
@@ -74,7 +75,7 @@ class Moments:
         return (x - self.mean(*at)) - self.rest(*at)
 
 
-def moments(k: TensorExpressions, stat: TensorType, extents: Sequence[int], read: Read) -> Moments:
+def moments(k: TensorExpressions, stat: TensorType, extents: Sequence[Dim], read: Read) -> Moments:
     """Mean and variance in three passes, so that nothing cancels.
 
     Differences from the rounded mean are exact where data lies far from zero (P. Sterbenz, Floating-Point Computation,

@@ -9,6 +9,7 @@ from typing import Any
 from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
+from ..sizes import MOST, Dim, bounds, largest
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -49,20 +50,21 @@ def check_asked(x: TensorType, axis: int, indices: TensorType) -> None:
         )
 
 
-def data_index(k: TensorExpressions, index: Any, size: int) -> Any:
+def data_index(k: TensorExpressions, index: Any, size: Dim) -> Any:
     """An index that was read from a tensor, made safe to read at. A negative index counts from the end.
 
     ONNX leaves an index out of range undefined; here it reads the nearest element instead of foreign memory. The axis
     must have elements, or the result none (``check_asked``).
     """
     wrapped = k.select(index < 0, index + k.like(size, index), index)
-    return data_number(k, wrapped, 0, max(size - 1, 0))
+    return data_number(k, wrapped, 0, largest(size - 1, 0))
 
 
-def data_number(k: TensorExpressions, value: Any, low: int, high: int) -> Any:
+def data_number(k: TensorExpressions, value: Any, low: Dim, high: Dim) -> Any:
     """An integer that was read from a tensor, clamped to bounds, in the narrower of its dtype and int32.
 
     It is clamped in its own dtype first, since a conversion would cut off its high bits.
     """
     clamped = k.tirx.max(k.tirx.min(value, k.like(high, value)), k.like(low, value))
-    return clamped.astype("int32") if max(-low, high) <= 0x7FFFFFFF else clamped
+    fits = max(-bounds(low)[0], bounds(high)[1]) <= MOST
+    return clamped.astype("int32") if fits else clamped

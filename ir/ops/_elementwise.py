@@ -46,7 +46,7 @@ class Elementwise(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         # an unpadded operand that has more than one channel must not be read in the padding of the result
-        short = any(x.type.layout != outs[0].layout and set(x.type.sizes) - {1} for x in xs)
+        short = any(x.type.layout != outs[0].layout and set(x.shape) - {1} for x in xs)
         padded = all(x.type.layout == outs[0].layout for x in xs)
         zero = padded and k.is_zero(self.scalar(k, *(k.const(0, x.dtype) for x in xs)))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..loops import Memory, block, loop, when
 from ..lowering import TensorExpressions
+from ..sizes import Dim
 
 COUNT, TAKEN, _PLACE, _BELOW, _HELD = range(5)
 """The columns of ``Heap.state``.
@@ -32,7 +33,7 @@ class Heap:
     state: Memory
     row: Any
     above: Callable[[Any, Any], Any]
-    most: int
+    most: Dim
 
     def build(self) -> Any:
         """Build a heap of the first ``COUNT`` items."""
@@ -73,4 +74,8 @@ class Heap:
             when(k, self.above(items(row, below), items(row, at)), swap, state.store(n, row, _PLACE)),
         )
         level = block(k, state.store(2 * at + one, row, _BELOW), when(k, below < n, step))
-        return block(k, state.store(start, row, _PLACE), loop(k, self.most.bit_length(), lambda _: level))
+        return block(k, state.store(start, row, _PLACE), loop(k, self._levels(), lambda _: level))
+
+    def _levels(self) -> Any:
+        """The number of levels of the full heap."""
+        return self.most.bit_length() if isinstance(self.most, int) else 32 - self.k.tirx.clz(self.most)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..lowering import Operand, TensorExpressions
+from ..sizes import Dim
 from ..types import TensorType
 from ._elementwise import infinity
 
@@ -50,7 +51,7 @@ def _extreme(k: TensorExpressions, value: Any, axes: Sequence[Any], largest: boo
 
 def reduce_over(
     k: TensorExpressions,
-    shape: Sequence[int],
+    shape: Sequence[Dim],
     axes: Sequence[int],
     out: TensorType,
     reducer: Reducer,

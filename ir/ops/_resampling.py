@@ -7,7 +7,7 @@ time, so that rounding and fractions are exact: no float error decides which pix
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -20,9 +20,10 @@ from ..layout import Layout
 from ..lowering import TensorExpressions
 from ..onnx_io import ExportNode
 from ..op import Op
-from ..sizes import Dim, Sizes
+from ..sizes import Dim, Size, Sizes, bounds, largest, least, typical
 from ..types import TensorType
-from ._axes import Ints, axes_of, axis_of, size_of
+from ._axes import Ints, axes_of, axis_of
+from ._ratio import Ratio
 
 POLICIES = ("stretch", "not_larger", "not_smaller")
 CROP = "tf_crop_and_resize"
@@ -33,22 +34,27 @@ class Line:
     """Positions along one axis: output index ``o`` of ``out`` lies at ``(step * o + offset) / unit`` in ``size``."""
 
     axis: int
-    size: int
-    out: int
-    scale: Fraction
-    step: int
-    offset: int
-    unit: int
+    size: Dim
+    out: Dim
+    scale: Fraction | None
+    """``None`` where it is the ratio of open sizes."""
+    step: Dim
+    offset: Dim
+    unit: Dim
 
     def rounded(self, k: TensorExpressions, o: Any, shift: Fraction = Fraction(0), *, up: bool = False) -> Any:
         """The position plus ``shift``, which is above -1, rounded down or ``up``."""
         parts, lifted = shift.denominator, int(shift < 0)
         extra = (shift.numerator + lifted * parts) * self.unit + (self.unit * parts - 1 if up else 0)
-        return k.tirx.truncdiv(self._above(o) * parts + extra, self.unit * parts) - (self.lift + lifted)
+        above = self._above(k, o) * parts
+        found = k.tirx.truncdiv(above + self._as(k, extra, above), self._as(k, self.unit * parts, above))
+        return found - self._as(k, self.lift + lifted, found)
 
     def fraction(self, k: TensorExpressions, o: Any, dtype: str) -> Any:
         """The distance of the position from its floor, as a float of a TVM dtype."""
-        return k.tirx.truncmod(self._above(o), self.unit).astype(dtype) * (1.0 / self.unit)
+        above = self._above(k, o)
+        rest = k.tirx.truncmod(above, self._as(k, self.unit, above)).astype(dtype)
+        return rest * (1.0 / self.unit) if isinstance(self.unit, int) else rest / k.like(self.unit, rest)
 
     def clamped(self, k: TensorExpressions, i: Any) -> Any:
         """A position in the input: the nearest there is."""
@@ -56,23 +62,55 @@ class Line:
 
     def outside(self, k: TensorExpressions, o: Any) -> Any:
         """Whether the position lies before the input's first element or behind its last."""
-        above, zero = self._above(o), self.lift * self.unit
-        return k.tirx.any(above < zero, above > zero + (self.size - 1) * self.unit)
+        above, zero = self._above(k, o), self.lift * self.unit
+        last = zero + (self.size - 1) * self.unit
+        return k.tirx.any(above < self._as(k, zero, above), above > self._as(k, last, above))
 
     @property
-    def lift(self) -> int:
+    def lift(self) -> Dim:
         """A whole number that makes every position positive, so that divisions may truncate.
 
         TVM simplifies floored divisions of a sum wrongly where two axes have one; it does not change truncated
         divisions.
         """
-        return max(0, -(min(self.offset, self.offset + self.step * (self.out - 1)) // self.unit))
+        first = self.offset if self._rises else least(self.offset, self.offset + self.step * (self.out - 1))
+        if bounds(first + self.unit)[0] >= 0:
+            return 0 if bounds(first)[0] >= 0 else 1
+        return largest(0, -(first // self.unit))
 
-    def _above(self, o: Any) -> Any:
+    @property
+    def growth(self) -> Fraction:
+        """The scale, or what it typically is."""
+        return Fraction(typical(self.out), max(typical(self.size), 1)) if self.scale is None else self.scale
+
+    def table(self, k: TensorExpressions, position: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """``position``, an integer for each output index, computed once for each where it takes divisions."""
+        if not self.is_open:
+            return position
+        type = TensorType("i32", (self.out,))
+        near = lambda o: k.tirx.max(k.tirx.min(position(o), 1 << 30), -(1 << 30)).astype("int32")  # noqa: E731
+        return k.operand(k.compute(type, near, "places", once=True), type)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether positions follow from open sizes, so that they take 64 bits and divisions by no constant."""
+        return not all(isinstance(d, int) for d in (self.size, self.out, self.step, self.offset, self.unit))
+
+    @property
+    def _rises(self) -> bool:
+        return bounds(self.step)[0] >= 0 and self.out != 0
+
+    def _above(self, k: TensorExpressions, o: Any) -> Any:
         """The position plus ``lift``, times ``unit``."""
-        offset = self.offset + self.lift * self.unit
-        largest = 4 * (abs(self.step) * self.out + abs(offset) + self.size * self.unit)
-        return (o if largest < 1 << 31 else o.astype("int64")) * self.step + offset
+        offset, step = self.offset + self.lift * self.unit, self.step
+        most = self.is_open or 4 * (abs(step) * self.out + abs(offset) + self.size * self.unit) >= 1 << 31
+        o = o.astype("int64") if most else o
+        return o * self._as(k, step, o) + self._as(k, offset, o)
+
+    @staticmethod
+    def _as(k: TensorExpressions, number: Dim, expr: Any) -> Any:
+        """A number for use with an expression; an open one in its dtype, since products may be large."""
+        return number if isinstance(number, int) else k.like(number, expr)
 
 
 @dataclass(frozen=True)
@@ -121,18 +159,18 @@ class Resampling(Op):
             shape[axis] = out
         return x.with_shape(shape)
 
-    def lines(self, x: TensorType) -> list[Line]:
-        """The positions along each resized axis."""
+    def lines(self, x: TensorType, out: TensorType) -> list[Line]:
+        """The positions along each resized axis, for the types of operand and result."""
         axes = [axis_of(a, x.rank) for a in self.axes]
-        sizes = [size_of(x, a) for a in axes]
-        scales, outs = self._extents(sizes)
+        sizes, outs = ([t.shape[a] for a in axes] for t in (x, out))
+        scales = [rational(s) for s in self.scales] or self._extents(sizes)[0]
         found = []
-        for i, (axis, size, scale, made) in enumerate(zip(axes, sizes, scales, outs, strict=True)):
-            out = int(made)
+        for i, (axis, size, made) in enumerate(zip(axes, sizes, outs, strict=True)):
+            scale = scales[i] if scales else None
             roi = [rational(r) for r in self.roi[i :: len(axes)]] or [Fraction(0), Fraction(1)]
-            step, offset = _POSITIONS[self.coordinates](size, out, scale, roi[0], roi[1])
-            unit = math.lcm(step.denominator, offset.denominator)
-            found.append(Line(axis, size, out, scale, int(step * unit), int(offset * unit), unit))
+            along = Along(size, made, Ratio.of(made, size) if scale is None else Ratio.of(scale), *map(Ratio.of, roi))
+            step, offset = _POSITIONS[self.coordinates](along)
+            found.append(Line(axis, size, made, scale, *_in_units(step, offset)))
         return found
 
     def _extents(self, sizes: Sequence[Dim]) -> tuple[list[Fraction], list[Dim]]:
@@ -190,40 +228,68 @@ def rational(x: float) -> Fraction:
     return simple if np.float32(float(simple)) == np.float32(x) else Fraction(float(np.float32(x)))
 
 
-_HALF = Fraction(1, 2)
-_Position = tuple[Fraction, Fraction]
+_HALF = Ratio.of(Fraction(1, 2))
+_Position = tuple[Ratio, Ratio]
 """The slope and the intercept of a position as a function of the output index."""
 
 
-def _half_pixel(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    return 1 / scale, _HALF / scale - _HALF
+@dataclass(frozen=True)
+class Along:
+    """What is known of an axis that is resized: its sizes, its scale, and the part of it that is taken."""
+
+    size: Dim
+    out: Dim
+    scale: Ratio
+    start: Ratio
+    end: Ratio
+
+    @property
+    def many(self) -> Dim:
+        """Whether there is more than one output, as 0 or 1."""
+        return least(largest(self.out - 1, 0), 1)
+
+    @property
+    def intervals(self) -> Dim:
+        """The number of intervals between outputs, at least 1."""
+        return largest(self.out - 1, 1)
 
 
-def _half_pixel_symmetric(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    centre = Fraction(size, 2) * (1 - out / (scale * size)) if size else Fraction(0)
-    return 1 / scale, centre + _HALF / scale - _HALF
+def _half_pixel(a: Along) -> _Position:
+    return a.scale.inverse, _HALF * a.scale.inverse - _HALF
 
 
-def _pytorch_half_pixel(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    return _half_pixel(size, out, scale, start, end) if out > 1 else (Fraction(0), Fraction(0))
+def _half_pixel_symmetric(a: Along) -> _Position:
+    wanted = a.scale * Ratio.of(a.size)
+    centre = _HALF * Ratio.of(a.size) * (Ratio.of(1) - Ratio.of(a.out) * wanted.inverse) if a.size != 0 else Ratio.of(0)
+    return a.scale.inverse, centre + _HALF * a.scale.inverse - _HALF
 
 
-def _align_corners(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
+def _pytorch_half_pixel(a: Along) -> _Position:
+    step, offset = _half_pixel(a)
+    return step * Ratio.of(a.many), offset * Ratio.of(a.many)
+
+
+def _align_corners(a: Along) -> _Position:
     # the width may be a fraction, as in ONNX's text and tests; ONNX Runtime rounds it first
-    return ((size - 1) / (scale * size - 1) if out > 1 else Fraction(0)), Fraction(0)
+    width = a.scale * Ratio.of(a.size) - Ratio.of(1)
+    if isinstance(a.out, Size):  # with one output the slope does not matter
+        width = Ratio.of(largest(width.numerator, 1), width.denominator)
+    return (Ratio.of(a.size - 1) * width.inverse if a.out != 1 else Ratio.of(0)), Ratio.of(0)
 
 
-def _asymmetric(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    return 1 / scale, Fraction(0)
+def _asymmetric(a: Along) -> _Position:
+    return a.scale.inverse, Ratio.of(0)
 
 
-def _crop(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    last = size - 1
-    return ((end - start) * last / (out - 1), start * last) if out > 1 else (Fraction(0), (start + end) / 2 * last)
+def _crop(a: Along) -> _Position:
+    last, many = Ratio.of(a.size - 1), Ratio.of(a.many)
+    middle = (a.start + a.end) * _HALF * last
+    step = (a.end - a.start) * last * Ratio.of(1, a.intervals)
+    return step * many, a.start * last * many + middle * (Ratio.of(1) - many)
 
 
-def _half_pixel_for_nn(size: int, out: int, scale: Fraction, start: Fraction, end: Fraction) -> _Position:
-    return 1 / scale, _HALF / scale
+def _half_pixel_for_nn(a: Along) -> _Position:
+    return a.scale.inverse, _HALF * a.scale.inverse
 
 
 _POSITIONS = {
@@ -235,6 +301,12 @@ _POSITIONS = {
     CROP: _crop,
     "tf_half_pixel_for_nn": _half_pixel_for_nn,
 }
+
+
+def _in_units(step: Ratio, offset: Ratio) -> tuple[Dim, Dim, Dim]:
+    """Step and offset in parts of a common unit, and the number of these parts in 1."""
+    unit = step.common(offset)
+    return step.numerator * (unit // step.denominator), offset.numerator * (unit // offset.denominator), unit
 
 
 def export_resampling(op: Resampling, n: ExportNode, **attrs: Any) -> None:

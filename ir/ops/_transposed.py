@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..sizes import Dim
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -15,7 +17,7 @@ class Axis:
     position.
     """
 
-    size: int
+    size: Dim
     kernel: int
     stride: int
     dilation: int

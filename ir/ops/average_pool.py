@@ -10,6 +10,7 @@ from typing import Any
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, f16, f32, f64, sample
+from ..sizes import bounds
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._pool import Pool, export_pool, pool_geometry
@@ -56,7 +57,7 @@ class AveragePool(Pool):
             self.kernel, x.shape[2:], out.shape[2:], index[2:], *self.geometry(), strict=True
         ):
             low, high = (-begin, size + end) if self.count_include_pad else (0, size)
-            if -begin >= low and (number - 1) * s - begin + d * (j - 1) < high:
+            if -begin >= low and bounds(high - ((number - 1) * s - begin + d * (j - 1)))[0] > 0:
                 certain *= j
                 continue
             start = s * i - begin

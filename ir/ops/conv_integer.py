@@ -59,7 +59,7 @@ class ConvInteger(Op):
 
         def from_zero(data: Operand, zero: Operand) -> Operand:
             def element(*i: Any) -> Any:
-                at = [i[0] if zero.type.numel > 1 else 0] * zero.type.rank
+                at = [i[0] if not zero.type.is_single else 0] * zero.type.rank
                 return data(*i).astype("int32") - zero(*at).astype("int32")
 
             wide = data.type.with_dtype("i32")

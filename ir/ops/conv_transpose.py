@@ -78,7 +78,7 @@ class ConvTranspose(Op):
 
     def axes(self, x: TensorType, w: TensorType) -> list[Axis]:
         """The contributions to each output position, for each spatial axis."""
-        axes = zip(x.sizes[2:], w.sizes[2:], *self.geometry(x.rank - 2), strict=True)
+        axes = zip(x.shape[2:], kernel_of(w), *self.geometry(x.rank - 2), strict=True)
         return [Axis(size, kernel, s, d, pad[0]) for size, kernel, s, pad, d, _ in axes]
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:

@@ -45,7 +45,7 @@ class Cumulative(Op):
         wide = accumulator(out)
 
         def turned(i: Sequence[Any]) -> Sequence[Any]:
-            return (*i[:axis], out.sizes[axis] - 1 - i[axis], *i[axis + 1 :]) if self.reverse else i
+            return (*i[:axis], out.shape[axis] - 1 - i[axis], *i[axis + 1 :]) if self.reverse else i
 
         given = k.compute(wide, lambda *i: x(*turned(i)).astype(wide.tvm_dtype), "given")
         made = k.operand(getattr(k.topi, self.topi)(given, axis, exclusive=self.exclusive), wide)

@@ -97,10 +97,10 @@ class DeformConv(Op):
         x, w, offset, *rest = xs
         batch, channels, *_ = x.shape
         count = w.shape[2] * w.shape[3]
-        spatial = acc.sizes[2:]
+        spatial = acc.shape[2:]
         linear = GridSample("linear", "zeros")
         points = acc.with_shape((batch, self.offset_group, count, *spatial))
-        tapped = points.with_shape((*points.sizes, 2))
+        tapped = points.with_shape((*points.shape, 2))
         indices, weights = [], []
         for axis, size in enumerate(x.shape[2:]):
             place = self.place(k, offset, points, w.shape[3], axis)
@@ -126,7 +126,7 @@ class DeformConv(Op):
     def place(self, k: TensorExpressions, offset: Operand, points: TensorType, width: int, axis: int) -> Operand:
         """The position along an axis that each tap of each window reads, in elements."""
         strides, pads, dilations = self.geometry()
-        count = points.sizes[2]
+        count = points.shape[2]
 
         def element(n: Any, g: Any, r: Any, *o: Any) -> Any:
             window = r % width if axis else r // width

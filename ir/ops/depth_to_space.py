@@ -40,7 +40,7 @@ class DepthToSpace(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-        b, channels = self.blocksize, outs[0].sizes[1]
+        b, channels = self.blocksize, outs[0].shape[1]
 
         def element(n: Any, c: Any, h: Any, w: Any) -> Any:
             block = h % b * b + w % b

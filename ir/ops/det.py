@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, f64, sample
-from ..sizes import same
+from ..sizes import product, same
 from ..types import TensorType
 
 
@@ -34,25 +33,25 @@ class Det(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, out = xs[0], outs[0]
-        size, count = x.shape[-1], math.prod(x.shape[:-2])
+        size, count = x.shape[-1], product(x.shape[:-2])
         flat = TensorType("f64", (count, size, size))
 
         def given(b: Any, i: Any, j: Any) -> Any:
-            batch = [b // math.prod(x.shape[a + 1 : -2]) % x.shape[a] for a in range(x.type.rank - 2)]
+            batch = [b // product(x.shape[a + 1 : -2]) % x.shape[a] for a in range(x.type.rank - 2)]
             return x(*batch, i, j).astype("float64")
 
         matrices = k.operand(k.compute(flat, given), flat)
         results = flat.with_shape((count,))
 
         def body(ins: Sequence[Memory], made: Sequence[Memory]) -> Any:
-            return loop(k, count, lambda b: _eliminate(k, b, size, ins[0], *made), parallel=count > 1)
+            return loop(k, count, lambda b: _eliminate(k, b, size, ins[0], *made), parallel=count != 1)
 
         kept = [results, flat, TensorType("i32", (count,)), results]
         y = loop_nest(k, kept, [matrices], body, self.name)[0]
 
         def result(*i: Any) -> Any:
             b = 0
-            for j, d in zip(i, out.sizes, strict=True):
+            for j, d in zip(i, out.shape, strict=True):
                 b = b * d + j
             return y(b).astype(out.tvm_dtype)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports, onnx_op
 from ..op import Case, Op, f16, f32, f64, sample
+from ..sizes import product
 from ..types import TensorType
 from ._accumulate import accumulator, mean, power, root, rounded
 from ._reducers import maximum
@@ -49,7 +49,7 @@ class GlobalAveragePool(GlobalPool):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         acc = accumulator(outs[0])
-        if len(x.shape) == 3 or not x.type.numel:
+        if len(x.shape) == 3 or x.type.is_empty:
             return rounded(k, mean(k, acc, x.shape[2:], lambda i, r: x(*i[:2], *r).astype(acc.tvm_dtype)), outs[0])
         # first each row is summed, then the sums of rows, so that rounding errors grow with the lengths and not their
         # product
@@ -66,7 +66,7 @@ class GlobalAveragePool(GlobalPool):
             return k.te.sum(sums(n, c, *axes, 0), axis=axes)
 
         summed = k.operand(k.compute(acc, total, "mean_sum"), acc)
-        count = k.const(math.prod(x.shape[2:]), acc.tvm_dtype)
+        count = k.const(product(x.shape[2:]), acc.tvm_dtype)
         means = k.operand(k.compute(acc, lambda *i: summed(*i) / count, "mean"), acc)
         return rounded(k, means, outs[0])
 

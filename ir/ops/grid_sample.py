@@ -15,7 +15,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, f64, sample
-from ..sizes import same_shape
+from ..sizes import Dim, bounds, same_shape
 from ..types import TensorType
 
 MODES = {"nearest": "nearest", "linear": "linear", "cubic": "cubic", "bilinear": "linear", "bicubic": "cubic"}
@@ -61,7 +61,7 @@ class GridSample(Op):
         real = "f64" if "f64" in (x.type.dtype, grid.type.dtype) else "f32"
         count = {"nearest": 1, "linear": 2, "cubic": 4}[self.mode]
         points = TensorType(real, (grid.shape[0], *grid.shape[1:-1]))
-        tapped = points.with_shape((*points.sizes, count))
+        tapped = points.with_shape((*points.shape, count))
         # positions and weights are computed once for all channels
         indices, weights = [], []
         for axis, size in enumerate(x.shape[2:]):
@@ -89,7 +89,7 @@ class GridSample(Op):
     def _tensor(k: TensorExpressions, type: TensorType, element: Callable[..., Any]) -> Operand:
         return k.operand(k.compute(type, lambda *i: element(*i).astype(type.tvm_dtype)), type)
 
-    def place(self, k: TensorExpressions, g: Any, size: int) -> Any:
+    def place(self, k: TensorExpressions, g: Any, size: Dim) -> Any:
         """The position along an axis, in elements, of a coordinate of the grid, brought into range by the rule of the
         padding.
         """
@@ -103,19 +103,21 @@ class GridSample(Op):
             return k.tirx.min(k.tirx.max(p, c(0)), c(size - 1))
         return self.reflect(k, p, size) if self.padding == "reflection" else p
 
-    def reflect(self, k: TensorExpressions, p: Any, size: int) -> Any:
+    def reflect(self, k: TensorExpressions, p: Any, size: Dim) -> Any:
         """A position reflected at the borders until it lies between them."""
         c = partial(k.const, dtype=k.dtype(p))
-        low, high = (0.0, size - 1.0) if self.align_corners else (-0.5, size - 0.5)
-        if low == high:
+        span = size - 1 if self.align_corners else size
+        if span == 0:
             return c(0)
-        far = k.tirx.abs(p - c(low))
-        times = k.tirx.floor(far / c(high - low))
-        rest = far - times * c(high - low)
+        low = c(0.0 if self.align_corners else -0.5)
+        far = k.tirx.abs(p - low)
+        times = k.tirx.floor(far / c(span))
+        rest = far - times * c(span)
         odd = times - c(2) * k.tirx.floor(times / c(2)) > c(0.5)
-        return k.select(odd, c(high) - rest, c(low) + rest)
+        turned = k.select(odd, c(span) + low - rest, low + rest)
+        return turned if bounds(span)[0] > 0 else k.select(c(span) > c(0), turned, c(0))
 
-    def index(self, k: TensorExpressions, p: Any, tap: Any, size: int) -> Any:
+    def index(self, k: TensorExpressions, p: Any, tap: Any, size: Dim) -> Any:
         """The index of the element that a tap reads; -1 for one outside that counts as zero."""
         before = 1 if self.mode == "cubic" else 0
         i = k.tirx.floor(p).astype("int32") + tap - before

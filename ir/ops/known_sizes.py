@@ -63,7 +63,7 @@ class KnownSizes(Op):
 
         def element(*i: Any) -> Any:
             at: Any = 0
-            for j, d in zip(i, outs[0].sizes, strict=True):
+            for j, d in zip(i, outs[0].shape, strict=True):
                 at = at * d + j
             value = numbers[0]
             for place, number in enumerate(numbers[1:], 1):

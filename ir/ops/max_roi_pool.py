@@ -14,7 +14,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
-from ..sizes import same
+from ..sizes import Dim, same
 from ..types import TensorType
 from ._axes import Ints, data_index
 from ._math import maximum
@@ -51,7 +51,7 @@ class MaxRoiPool(Op):
         return x.with_shape((rois.shape[0], x.shape[1], *self.pooled))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        regions, channels = outs[0].sizes[:2]
+        regions, channels = outs[0].shape[:2]
         batch, _, *sizes = xs[0].shape
         edges = TensorType("i32", (regions, 2, 2))
 
@@ -82,11 +82,11 @@ class MaxRoiPool(Op):
                 image = data_index(k, _whole(k, rois(r, 0)), batch)
                 return loop(k, self.pooled[0], lambda i: loop(k, self.pooled[1], lambda j: one_bin(r, image, i, j)))
 
-            return loop(k, regions, region, parallel=regions > 1)
+            return loop(k, regions, region, parallel=regions != 1)
 
         return loop_nest(k, [outs[0], edges], xs, body, self.name)[0].tensor
 
-    def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: int) -> tuple[Any, Any]:
+    def bounds(self, k: TensorExpressions, rois: Memory, r: Any, axis: int, i: Any, size: Dim) -> tuple[Any, Any]:
         """The first element of bin i along an axis, and the one after the last.
 
         They are computed in floats, as in ONNX Runtime.

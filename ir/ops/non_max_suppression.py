@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
-from ..sizes import least, same
+from ..sizes import Dim, least, same
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
@@ -58,9 +58,9 @@ class NonMaxSuppression(Op):
         return TensorType("i64", (images * classes * least(self.most, count), 3)), TensorType("i64", (1,))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        images, classes, count = xs[1].type.sizes
-        groups, most = images * classes, min(self.most, count)
-        if not groups * most:
+        images, classes, count = xs[1].shape
+        groups, most = images * classes, least(self.most, count)
+        if groups * most == 0:
             return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
         work = [TensorType("i32", (groups, size)) for size in (most, count, SLOTS + 3)]
 
@@ -78,20 +78,25 @@ class NonMaxSuppression(Op):
 
             zero = k.const(0, "int64")
             clear = loop(k, groups * most, lambda i: block(k, *(rows.store(zero, i, a) for a in range(3))))
-            pick = loop(k, groups, lambda g: self.pick(k, ins, results, g, classes), parallel=groups > 1)
+            pick = loop(
+                k, groups, lambda g: self.pick(k, ins, results, g, (classes, count, most)), parallel=groups != 1
+            )
             return block(k, pick, clear, total.store(zero, 0), loop(k, groups, gather))
 
         return [r.tensor for r in loop_nest(k, [*outs, *work], xs, body, self.name)[:2]]
 
-    def pick(self, k: TensorExpressions, ins: Sequence[Memory], results: Sequence[Memory], g: Any, classes: int) -> Any:
-        """The loop over the boxes of one class of one image: candidates come from a heap, the best first, and are
+    def pick(
+        self, k: TensorExpressions, ins: Sequence[Memory], results: Sequence[Memory], g: Any, sizes: Sequence[Dim]
+    ) -> Any:
+        """The loop over the boxes of one class of one image, where ``sizes`` are the numbers of classes, of boxes, and
+        of boxes to pick: candidates come from a heap, the best first, and are
         compared with the boxes picked before.
         """
-        boxes, scores, share, least = ins
+        boxes, scores, share, lowest = ins
         _, _, picked, left, state = results
+        classes, count, most = sizes
         image, kind = g // classes, g % classes
         zero, one = k.const(0, "int32"), k.const(1, "int32")
-        count, most = (int(m.buffer.shape[1]) for m in (left, picked))
 
         def better(a: Any, b: Any) -> Any:
             x, y = scores(image, kind, a), scores(image, kind, b)
@@ -113,7 +118,7 @@ class NonMaxSuppression(Op):
 
         def add(i: Any) -> Any:
             n = state(g, COUNT)
-            able = scores(image, kind, i) > least(0)
+            able = scores(image, kind, i) > lowest(0)
             return when(k, able, block(k, left.store(i, g, n), state.store(n + one, g, COUNT)))
 
         start = [state.store(zero, g, slot) for slot in (COUNT, _PICKED)]

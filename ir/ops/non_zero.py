@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -38,16 +37,16 @@ class NonZero(Op):
         return TensorType("i64", (x.rank, product(x.shape))), TensorType("i64", (1,))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        shape = xs[0].type.sizes
-        count = xs[0].type.numel
-        if not count:
+        shape = xs[0].shape
+        count = product(shape)
+        if count == 0:
             return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
             (x,), (y, found) = ins, results
 
             def element(at: Any) -> Any:
-                index = [at // math.prod(shape[a + 1 :]) % d for a, d in enumerate(shape)]
+                index = [at // product(shape[a + 1 :]) % d for a, d in enumerate(shape)]
                 kept = [y.store(j.astype("int64"), a, found(0).astype("int32")) for a, j in enumerate(index)]
                 keep = block(k, *kept, found.store(found(0) + k.like(1, found(0)), 0))
                 return when(k, Cast("bool").scalar(k, x(*index)), keep)

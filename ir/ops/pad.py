@@ -14,7 +14,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim, least
+from ..sizes import Dim, bounds, largest, least
 from ..types import TensorType
 from ._axes import axes_of, axis_of
 from ._window import flat_pads
@@ -73,13 +73,13 @@ class Pad(Op):
         def element(*i: Any) -> Any:
             at, inside = list(i), []
             for axis, (before, after) in enumerate(self.pads):
-                begin, end = int(before), int(after)
-                if begin or end:
-                    left = x.shape[axis] + min(begin, 0) + min(end, 0)
-                    j = i[axis] - max(begin, 0)
+                if before != 0 or after != 0:
+                    left = x.shape[axis] + least(before, 0) + least(after, 0)
+                    j = i[axis] - largest(before, 0)
                     if self.mode == "constant":
-                        inside += ([j >= 0] if begin > 0 else []) + ([j < left] if end > 0 else [])
-                    at[axis] = _source(k, self.mode, j, left) + max(-begin, 0)
+                        inside += [j >= 0] if bounds(before)[1] > 0 else []
+                        inside += [j < left] if bounds(after)[1] > 0 else []
+                    at[axis] = _source(k, self.mode, j, left) + largest(-before, 0)
             if not inside:
                 return x(*at)
             return k.guarded(k.tirx.all(*inside), x(*at), fill)
@@ -88,7 +88,7 @@ class Pad(Op):
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank and all(
-            layout.block(a) == 1 or not any(p) for a, p in enumerate(self.pads)
+            layout.block(a) == 1 or p == (0, 0) for a, p in enumerate(self.pads)
         )
 
     @classmethod
@@ -152,12 +152,12 @@ def _scalar(value: float, dtype: str) -> Any:
     return numpy_dtype(dtype).type(value)
 
 
-def _source(k: TensorExpressions, mode: str, j: Any, size: int) -> Any:
+def _source(k: TensorExpressions, mode: str, j: Any, size: Dim) -> Any:
     """The position in the operand of the element at position ``j`` of the result, for an axis of this size."""
     if mode == "constant":
         return j
     if mode == "edge" or size == 1:
         return k.tirx.max(k.tirx.min(j, size - 1), 0)
-    period = size if mode == "wrap" else 2 * (size - 1)
+    period = size if mode == "wrap" else largest(2 * (size - 1), 1)
     around = j % period
     return around if mode == "wrap" else k.tirx.min(around, period - around)

@@ -63,7 +63,7 @@ class _Linear(Op):
 
     def parameter(self, p: Operand, index: Sequence[Any]) -> Any:
         """The element of the scale or the zero point that belongs to the data at ``index``."""
-        if p.type.numel == 1:
+        if p.type.is_single:
             return p(*[0] * p.type.rank)
         axis = self.axis % len(index)
         if not self.block_size:

@@ -11,9 +11,9 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim, Sizes, equal, product, same
+from ..sizes import Dim, Sizes, equal, product, same, typical
 from ..types import TensorType
-from ._axes import Ints, axes_of, axis_of
+from ._axes import axes_of, axis_of
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Reshape(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-        if not x.type.numel:
+        if x.type.is_empty:
             return k.compute(outs[0], lambda *_: k.const(0, x.dtype))
-        groups = _groups(x.shape, outs[0].sizes)
+        groups = _groups(x.shape, outs[0].shape)
 
         def element(*i: Any) -> Any:
             at: list[Any] = []
             for sources, targets in groups:
                 position: Any = 0
                 for axis in targets:
-                    position = position * outs[0].sizes[axis] + i[axis]
+                    position = position * outs[0].shape[axis] + i[axis]
                 for axis in sources:
-                    inner = math.prod(x.shape[a] for a in sources if a > axis)
+                    inner = product(x.shape[a] for a in sources if a > axis)
                     at.append(k.simplify(position // inner % x.shape[axis]))
             return x(*at)
 
@@ -110,18 +110,20 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
     return number // divisor
 
 
-def _groups(sources: Ints, targets: Ints) -> list[tuple[list[int], list[int]]]:
+def _groups(sources: Sizes, targets: Sizes) -> list[tuple[list[int], list[int]]]:
     """The axes of both shapes in the smallest groups of equal size: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
     ``(2)->(1)``.
+
+    Open sizes are equal where their forms are. The last group holds the rest of the axes.
     """
     groups: list[tuple[list[int], list[int]]] = []
     s = t = 0
     while s < len(sources) or t < len(targets):
         mine, its = ([s], []) if s < len(sources) else ([], [t])
         s, t = s + len(mine), t + len(its)
-        a, b = math.prod(sources[i] for i in mine), math.prod(targets[i] for i in its)
-        while a != b:
-            if b < a:
+        a, b = product(sources[i] for i in mine), product(targets[i] for i in its)
+        while a != b and (s < len(sources) or t < len(targets)):
+            if s == len(sources) or (t < len(targets) and typical(b) < typical(a)):
                 b *= targets[t]
                 its.append(t)
                 t += 1

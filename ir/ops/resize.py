@@ -41,13 +41,14 @@ class ResizeNearest(Resampling):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-        lines = self.lines(x.type)
+        lines = self.lines(x.type, outs[0])
         shift, up = _NEAREST[self.nearest_mode]
+        places = [line.table(k, lambda o, line=line: line.rounded(k, o, shift, up=up)) for line in lines]
 
         def element(*i: Any) -> Any:
             at = list(i)
-            for line in lines:
-                at[line.axis] = line.clamped(k, line.rounded(k, i[line.axis], shift, up=up))
+            for line, place in zip(lines, places, strict=True):
+                at[line.axis] = line.clamped(k, place(i[line.axis]))
             return self.extrapolated(k, lines, i, x(*at))
 
         return k.compute(outs[0], element, "resize_nearest", mask=True)
@@ -102,10 +103,10 @@ class Resize(Resampling):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,), (out,) = xs, outs
-        lines = self.lines(x.type)
+        lines = self.lines(x.type, out)
         wide = _wide(out)
         y = x
-        for line in sorted(lines, key=lambda line: (line.scale, -line.axis)):  # axes that shrink the data come first
+        for line in sorted(lines, key=lambda line: (line.growth, -line.axis)):  # axes that shrink the data come first
             y = self.along(k, y, line, wide)
         if y.type == out and not self.roi:
             return y.tensor
@@ -121,10 +122,11 @@ class Resize(Resampling):
         weights = self.weights(k, line, taps, wide)
         shape = [line.out if a == line.axis else size for a, size in enumerate(x.shape)]
         type = x.type.with_shape(shape).with_dtype(wide)
+        place = line.table(k, lambda o: line.rounded(k, o))
 
         def element(*i: Any) -> Any:
             r, o = k.reduce_axis(taps, "tap"), i[line.axis]
-            source = line.clamped(k, line.rounded(k, o) + (r - (taps // 2 - 1)))
+            source = line.clamped(k, place(o) + (r - (taps // 2 - 1)))
             value = x(*i[: line.axis], source, *i[line.axis + 1 :])
             return total(k, weights(o, r) * value.astype(weights.dtype), [r])
 
@@ -141,12 +143,13 @@ class Resize(Resampling):
             if not self.exclude_outside:
                 return weight
             source = line.rounded(k, o) + (t - before)
-            return k.select(k.tirx.all(source >= 0, source < line.size), weight, k.like(0, weight))
+            inside = k.tirx.all(source >= 0, source < k.like(line.size, source))
+            return k.select(inside, weight, k.like(0, weight))
 
         table = k.operand(k.compute(type, raw, "weights"), type)
         if not (self.antialias or self.exclude_outside):
             return table
-        sums = reduce_over(k, type.sizes, [1], type.with_shape([line.out]), total, table)
+        sums = reduce_over(k, type.shape, [1], type.with_shape([line.out]), total, table)
         return k.operand(k.compute(type, lambda o, t: table(o, t) / sums(o), "normalised"), type)
 
     def kernel(self, k: TensorExpressions, d: Any) -> Any:
@@ -165,10 +168,18 @@ class Resize(Resampling):
 
     def stretch(self, line: Line) -> Fraction:
         """The factor by which the kernel is stretched."""
-        return max(Fraction(1), 1 / line.scale) if self.antialias else Fraction(1)
+        if not self.antialias:
+            return Fraction(1)
+        if line.scale is None:
+            raise ShapeError(f"the number of elements of size {line.size} that make one of {line.out} is open here")
+        return max(Fraction(1), 1 / line.scale)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return 2 * outputs[0].numel * sum(math.ceil(2 * self.support * self.stretch(i)) for i in self.lines(inputs[0]))
+        return (
+            2
+            * outputs[0].numel
+            * sum(math.ceil(2 * self.support * self.stretch(i)) for i in self.lines(inputs[0], outputs[0]))
+        )
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, sample
-from ..sizes import same_shape
+from ..sizes import Dim, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import check_index, data_index
@@ -63,7 +63,7 @@ class RoiAlign(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         out, wide = outs[0], accumulator(outs[0])
-        regions, channels = out.sizes[:2]
+        regions, channels = out.shape[:2]
         kept = wide.with_shape((regions, 2, 5))
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
@@ -98,7 +98,7 @@ class RoiAlign(Op):
 
                 return block(k, *start, loop(k, bins[0], lambda i: loop(k, bins[1], lambda j: one_bin(i, j))))
 
-            return loop(k, regions, region, parallel=regions > 1)
+            return loop(k, regions, region, parallel=regions != 1)
 
         made = loop_nest(k, [wide, kept], xs, body, self.name)[0]
         return made.tensor if wide == out else k.compute(out, lambda *i: made(*i).astype(out.tvm_dtype))
@@ -118,7 +118,7 @@ class RoiAlign(Op):
             k, state.store(low, r, axis, _START), state.store(width, r, axis, _BIN), state.store(count, r, axis, _COUNT)
         )
 
-    def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: int) -> Any:
+    def place(self, k: TensorExpressions, state: Memory, r: Any, axis: int, i: Any, s: Any, size: Dim) -> Any:
         """The element before sample s of bin i, or -1 if the sample is outside, and the distance between them."""
         number = state(r, axis, _COUNT)
         begin, width = state(r, axis, _START), state(r, axis, _BIN)
@@ -136,7 +136,7 @@ class RoiAlign(Op):
 
     def add(
         self, k: TensorExpressions, x: Memory, y: Memory, state: Memory, at: Sequence[Any], image: Any,
-        sizes: Sequence[int], number: Any,
+        sizes: Sequence[Dim], number: Any,
     ) -> Any:  # fmt: skip
         """A result with one more sample added. ``number`` is 0 for the first sample."""
         r, c, *_ = at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import same
+from ..sizes import product, same
 from ..types import TensorType
 from ._axes import axis_of, check_asked, check_index, data_index, size_of
 from ._math import maximum, minimum
@@ -55,15 +54,15 @@ class _Scatter(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, indices, updates = xs
-        if not x.type.numel or not updates.type.numel:
+        if x.type.is_empty or updates.type.is_empty:
             return k.compute(outs[0], lambda *i: x(*i))
-        offsets = TensorType("i32", (updates.type.numel,))
+        offsets = TensorType("i32", (product(updates.shape),))
 
         def offset(u: Any) -> Any:
             at = self.place(k, x, indices, _unravel(u, updates.shape))
             return _ravel([i.astype(offsets.tvm_dtype) for i in at], x.shape)
 
-        reduced, count = REDUCTIONS[self.reduction], updates.type.numel
+        reduced, count = REDUCTIONS[self.reduction], product(updates.shape)
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
             (data, places, new), (y,) = ins, results
@@ -73,9 +72,9 @@ class _Scatter(Op):
 
             # a loop of one iteration that counts as parallel tells GPUs where a kernel begins
             writes = loop(k, 1, lambda _: loop(k, count, write), parallel=True)
-            return block(k, loop(k, x.type.numel, lambda e: y.store(data(e), e), parallel=True), writes)
+            return block(k, loop(k, product(x.shape), lambda e: y.store(data(e), e), parallel=True), writes)
 
-        given, written = (TensorType(x.type.dtype, (t.type.numel,)) for t in (x, updates))
+        given, written = (TensorType(x.type.dtype, (product(t.shape),)) for t in (x, updates))
         operands = [
             k.operand(k.compute(given, lambda e: x(*_unravel(e, x.shape))), given),
             k.operand(k.compute(offsets, offset), offsets),
@@ -190,4 +189,4 @@ def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:
 
 def _unravel(offset: Any, shape: Sequence[int]) -> list[Any]:
     """The index at a row-major offset."""
-    return [offset // math.prod(shape[d + 1 :]) % size for d, size in enumerate(shape)]
+    return [offset // product(shape[d + 1 :]) % size for d, size in enumerate(shape)]

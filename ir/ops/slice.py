@@ -56,6 +56,15 @@ class Slice(Op):
         size, start, end = size_of(x, axis), int(begin), int(stop)
         return range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
 
+    def _kept_of(self, x: TensorType, axis: int) -> tuple[Dim, int] | None:
+        """The first position that is kept of an axis, and the step to the next one; ``None`` where all are kept."""
+        begin, end, step = self._cut(x.rank, axis)
+        if self.keeps(x, axis):
+            return None
+        if all(isinstance(d, int) for d in (x.shape[axis], begin, end)) and (places := self.places(x, axis)):
+            return places.start, places.step
+        return _position(x.shape[axis], begin, step), step
+
     def keeps(self, x: TensorType, axis: int) -> bool:
         """Whether all positions of an axis are kept, whatever an open size will be."""
         return _keeps_all(x.shape[axis], *self._cut(x.rank, axis))
@@ -77,10 +86,10 @@ class Slice(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
-        kept = [self.places(x.type, axis) for axis in range(x.type.rank)]
+        kept = [self._kept_of(x.type, axis) for axis in range(x.type.rank)]
 
         def element(*i: Any) -> Any:
-            return x(*(j if r is None else j * r.step + r.start for j, r in zip(i, kept, strict=True)))
+            return x(*(j if r is None else j * r[1] + r[0] for j, r in zip(i, kept, strict=True)))
 
         return k.compute(outs[0], element, "slice", mask=True)
 
@@ -147,10 +156,15 @@ def _kept(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
         return size
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(range(size)[slice(max(start, -size) if step < 0 else start, end, step)])
-    low, high = (0, size) if step > 0 else (-1, size - 1)
-    first, last = (largest(low, least(at + size if at < 0 else at, high)) for at in (start, end))
+    first, last = (_position(size, at, step) for at in (start, end))
     distance = last - first if step > 0 else first - last
     return largest(0, -(-distance // abs(step)))
+
+
+def _position(size: Dim, at: Dim, step: int) -> Dim:
+    """A start or end counted from the front, within the axis."""
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    return largest(low, least(at + size if at < 0 else at, high))
 
 
 def _split(n: ImportNode) -> list[Value]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i64, sample, u8
+from ..sizes import Dim, product
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 
@@ -48,16 +48,16 @@ class TopK(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, out = xs[0], outs[0]
-        if x.type.numel == 0 or out.numel == 0:
+        if x.type.is_empty or out.is_empty:
             return [k.compute(t, lambda *_, t=t: k.const(0, t.tvm_dtype)) for t in outs]
         axis = self.axis % x.type.rank
-        sizes = x.type.sizes
-        outer, length, inner = prod(sizes[:axis]), sizes[axis], prod(sizes[axis + 1 :])
+        sizes = x.shape
+        outer, length, inner = product(sizes[:axis]), sizes[axis], product(sizes[axis + 1 :])
         rows = outer * inner
         work = [TensorType("i32", (rows, size)) for size in (self.count, SLOTS)]
 
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
-            return loop(k, rows, lambda row: self._row(k, ins[0], results, row), parallel=rows > 1)
+            return loop(k, rows, lambda row: self._row(k, ins[0], results, row, length), parallel=rows != 1)
 
         flat = k.operand(
             k.compute(TensorType(out.dtype, (rows, length)), lambda r, i: x(*_place(sizes, axis, r, i))),
@@ -67,10 +67,10 @@ class TopK(Op):
         made = loop_nest(k, [*found, *work], [flat], body, self.name)[:2]
         return [k.compute(t, lambda *i, m=m: m(*_row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
 
-    def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any) -> Any:
+    def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any, length: Dim) -> Any:
         """The statement for one row. A heap holds the best elements so far, with the worst of them on top."""
         values, indices, items, state = results
-        length, count = int(data.buffer.shape[1]), self.count
+        count = self.count
         zero = k.const(0, "int32")
 
         def before(a: Any, b: Any) -> Any:
@@ -99,7 +99,7 @@ class TopK(Op):
             state.store(zero + count, row, COUNT),
             loop(k, count, lambda i: items.store(i, row, i)),
             heap.build(),
-            *([loop(k, length - count, trial)] if length > count else []),
+            *([] if length == count else [loop(k, length - count, trial)]),
             loop(k, count, last),
         )
 

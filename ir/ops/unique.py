@@ -49,8 +49,8 @@ class Unique(Op):
         return each, TensorType("i64", (1,)), each, each
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        rows, columns = xs[0].type.sizes
-        if not rows:
+        rows, columns = xs[0].shape
+        if rows == 0:
             return [k.compute(t, lambda *_: k.const(0, "int64")) for t in outs]
         work = [TensorType("i32", shape) for shape in ((1, rows), (1, SLOTS), (rows,), (rows,), (rows,), (2,))]
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convc.backends.cpu.codegen import schedule
+from convc.backends.cpu.codegen import sequential
 from convc.backends.cpu.lower import generate, lower
 from convc.backends.cpu.machine_code import MachineCode, object_of
+from convc.backends.cpu.rules import RULES, Rule
 from convc.backends.cpu.target import Target, host_target
 from convc.backends.group import Group, extents_given
+from convc.backends.kernels import ask
 from convc.ir.graph import Node
 from convc.ir.sizes import at
 from convc.ir.types import TensorType
@@ -20,10 +22,11 @@ from convc.ir.types import TensorType
 class OpenKernel:
     """The kernel of a node, whose sizes may be open."""
 
-    def __init__(self, node: Node, target: Target | None = None) -> None:
+    def __init__(self, node: Node, target: Target | None = None, rules: Sequence[Rule] = RULES) -> None:
         target = target or host_target()
         self.node, self.group = node, Group.of(node)
-        func, self.rule = schedule(self.group, target, shared=False)
+        func, self.rule = ask(rules, self.group, target)
+        func = sequential(func)
         self.lowered = lower(func, "convc_kernel", target)
         self.module = generate(self.lowered, target)
         self._code = MachineCode([object_of(self.module)], target)

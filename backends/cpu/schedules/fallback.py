@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
@@ -10,12 +11,17 @@ from tvm import tirx
 from ...blocks import all_blocks, inline_cheap
 from ...group import Group
 from ...lowered import lowered
+from ..overlap import run_together
+from ..strips import in_strips
 from ..target import Target
 
 REGISTER_BITS = 128
 """The bits of the shortest vector register of all processors."""
 MAX_VECTOR = 64
 """The longest innermost loop that is vectorised whole; longer ones are split by the vector length."""
+
+SHARES = 64
+"""The number of iterations that are enough to be shared out among threads."""
 
 
 def fallback(group: Group, target: Target) -> Any:
@@ -36,28 +42,60 @@ def schedule_block(sch: Any, block: Any, target: Target) -> None:
         return  # an opaque block, such as a sort, keeps its own loops
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
     reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
-    if any(int(sch.get(loop).extent) == 0 for loop in spatial):
+    if any(_extent(sch, loop) == 0 for loop in spatial):
         return  # nothing to compute, and TVM does not fuse empty loops
     if not spatial:
         if reduction:
             sch.decompose_reduction(block, reduction[0])  # a sum of nothing is zero, though its loop never runs
         return
-    inner = None
-    extent = int(sch.get(spatial[-1]).extent)
+    inner = strip = None
+    extent = _extent(sch, spatial[-1])
     lanes = target.lanes(max(8, _bits(b)))
-    if len(b.writes) == 1 and extent > 1 and "bool" not in str(b.writes[0].source.dtype):
-        if extent > MAX_VECTOR or extent % lanes == 0:
+    if len(b.writes) == 1 and extent != 1 and "bool" not in str(b.writes[0].source.dtype):
+        if extent is None:
+            strip = spatial.pop()
+            in_strips(sch, strip, lanes)
+        elif extent > MAX_VECTOR or extent % lanes == 0:
             outer, inner = sch.split(spatial[-1], [None, min(lanes, extent)])
             spatial[-1] = outer
         else:
             inner = spatial.pop()
-    sch.reorder(*spatial, *reduction, *([inner] if inner is not None else []))
-    if spatial:
-        sch.parallel(sch.fuse(*spatial))
+    sch.reorder(*spatial, *filter(None, [strip]), *reduction, *filter(None, [inner]))
+    shared = _shared(sch, spatial)
+    if shared:
+        run_together(sch, shared)
+    elif strip is not None:
+        sch.parallel(strip)
     if inner is not None and not _is_half_a_register(b, int(sch.get(inner).extent)):
         sch.vectorize(inner)
     if reduction:
         sch.decompose_reduction(block, reduction[0])
+
+
+def _shared(sch: Any, loops: Sequence[Any]) -> Sequence[Any]:
+    """The outermost of some loops, as many as have enough iterations to share out; all where their extents are fixed.
+
+    Each iteration of loops that run together takes divisions by their extents, which are slow where these are open.
+    """
+    extents = [_extent(sch, loop) for loop in loops]
+    if None not in extents:
+        return loops
+    return loops[: _enough(extents)]
+
+
+def _enough(extents: Sequence[int | None]) -> int:
+    iterations = 1
+    for i, extent in enumerate(extents):
+        if iterations >= SHARES:
+            return i
+        iterations *= extent or 1
+    return len(extents)
+
+
+def _extent(sch: Any, loop: Any) -> int | None:
+    """The extent of a loop, or ``None`` where it is open."""
+    extent = sch.get(loop).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else None
 
 
 def _is_half_a_register(block: Any, lanes: int) -> bool:

@@ -1,0 +1,82 @@
+"""Vectors along an axis of open extent: a loop over whole vectors, and a loop over the elements that are left.
+
+A schedule marks the loop (``in_strips``). When blocks have become plain loops, the marked loop is taken apart
+(``strip_mine``), and the loop over the elements of a vector moves into the loops of a reduction, so that a vector of
+results is summed up at once (strip-mining; R. Allen and K. Kennedy, Optimizing Compilers for Modern Architectures,
+2001, section 5.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm_ffi
+from tvm import tirx
+
+from ..guards import found
+
+LANES = "convc_lanes"
+"""The annotation of a loop that is computed in vectors: the number of elements of each. Its iterations must be
+independent, and nothing but reductions may lie inside it."""
+
+
+def in_strips(sch: Any, loop: Any, lanes: int) -> None:
+    """Mark a loop, whose extent is open, to be computed in vectors."""
+    sch.annotate(loop, LANES, lanes)
+
+
+def strip_mine(func: Any) -> Any:
+    """The function, of plain loops, with the marked loops in vectors."""
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _strips)))
+
+
+def _strips(loop: Any) -> Any:
+    if LANES not in loop.annotations:
+        return loop
+    lanes = int(loop.annotations[LANES])
+    annotations = {k: v for k, v in loop.annotations.items() if k != LANES}
+    outer, lane, rest = (tirx.Var(f"{loop.loop_var.name}_{name}", "int32") for name in ("vector", "lane", "rest"))
+    zero = tirx.const(0, "int32")
+    whole = _sunk(lane, lanes, _at(loop.body, loop.loop_var, outer * lanes + lane))
+    vectors = tirx.floordiv(loop.extent, tirx.const(lanes, "int32"))
+    main = tirx.For(outer, zero, vectors, loop.kind, whole, None, annotations)
+    last = _fresh(_at(loop.body, loop.loop_var, vectors * lanes + rest))
+    left = tirx.For(rest, zero, loop.extent - vectors * lanes, tirx.ForKind.SERIAL, last, None, annotations)
+    return tirx.SeqStmt([main, left])
+
+
+def _sunk(lane: Any, lanes: int, body: Any) -> Any:
+    """The loop over the elements of a vector around each statement that stores, inside of all loops.
+
+    A statement under a condition on the element is computed element by element.
+    """
+    if isinstance(body, tirx.SeqStmt):
+        return tirx.SeqStmt([_sunk(lane, lanes, s) for s in body.seq])
+    if isinstance(body, tirx.For):
+        inner = _sunk(lane, lanes, body.body)
+        return tirx.For(body.loop_var, body.min, body.extent, body.kind, inner, body.thread_binding, body.annotations)
+    if isinstance(body, tirx.IfThenElse) and body.else_case is None and not _uses(body.condition, lane):
+        return tirx.IfThenElse(body.condition, _sunk(lane, lanes, body.then_case), None)
+    kind = tirx.ForKind.VECTORIZED if isinstance(body, tirx.BufferStore) else tirx.ForKind.SERIAL
+    fresh = tirx.Var(lane.name, "int32")
+    return tirx.For(fresh, tirx.const(0, "int32"), tirx.const(lanes, "int32"), kind, _at(body, lane, fresh))
+
+
+def _fresh(body: Any) -> Any:
+    """A statement with loop variables of its own, since TVM wants each variable to be defined once."""
+
+    def visit(loop: Any) -> Any:
+        var = tirx.Var(loop.loop_var.name, str(loop.loop_var.ty.dtype))
+        body = _at(loop.body, loop.loop_var, var)
+        return tirx.For(var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
+
+    return tvm_ffi.structural_map(body, (tirx.For, visit))
+
+
+def _uses(e: Any, var: Any) -> bool:
+    return any(v.same_as(var) for v in found(e, tirx.Var))
+
+
+def _at(body: Any, var: Any, value: Any) -> Any:
+    """A statement with a variable replaced."""
+    return tvm_ffi.structural_map(body, (tirx.Var, lambda v: value if v.same_as(var) else v))
