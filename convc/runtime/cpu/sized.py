@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,10 +68,8 @@ class Planner:
         """
         self._plan = plan
         self._sizer = Sizer(plan, inputs, outputs)
-        extents = [0] * len(plan.kernels)
-        for call in (*_calls(plan.run), *_calls(plan.load)):
-            extents[call.kernel] = len(call.extents)
-        self._kernels = [_Kernel(k, n, address) for k, n in zip(plan.kernels, extents, strict=True)]
+        extents = {call.kernel: len(call.extents) for call in (*_calls(plan.run), *_calls(plan.load))}
+        self._kernels = {number: _Kernel(plan.kernels[number], count, address) for number, count in extents.items()}
 
     def packing(self) -> list[Encoded]:
         """The calls that pack the weights, each alone, in a workspace that they share."""
@@ -102,7 +100,7 @@ class Placed:
     """A block whose tensors and scratch memories have their places in a workspace, for some sizes."""
 
     def __init__(
-        self, block: Block, kernels: Sequence[_Kernel], values: Values, ports: Sequence[int] | None = None
+        self, block: Block, kernels: Mapping[int, _Kernel], values: Values, ports: Sequence[int] | None = None
     ) -> None:
         """``ports`` are the numbers of elements of inputs and outputs. Where they are given, a call is left out whose
         results have no elements.
@@ -219,7 +217,8 @@ class _Kernel:
         """What the variant that asks for least asks for in vain."""
         unmet = [(size, least) for v in self._variants for size, least in v.needs if found.get(size, size) < least]  # type: ignore[operator]
         size, least = min(unmet, key=lambda need: need[1])
-        names = [e if isinstance(e, str) and e.isalnum() else f"({e})" for e in map(str, call.extents)]
+        alone = str(size).isalnum()
+        names = [e if alone or e.isalnum() else f"({e})" for e in map(str, call.extents)]
         text = values.spelt(spelt_out(size, names, "e"))
         return f"{call.about}: the code needs {text} of at least {least}{values.given(*call.extents)}"
 
