@@ -11,13 +11,13 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
-from convc.ir.assumptions import NoAssumptions
+from convc.ir.assumptions import Assumption, Assumptions
 from convc.ir.dtypes import SMALL
-from convc.ir.errors import CompileError, ConvcError, plural
+from convc.ir.errors import CompileError, ConvcError, ShapeError, plural
 from convc.ir.graph import Constant, Node, Value
 from convc.ir.lowering import WIDE, Operand, TensorExpressions
 from convc.ir.op import from_outside
-from convc.ir.sizes import Size
+from convc.ir.sizes import Dim, Size
 from convc.ir.types import TensorType
 
 from .extents import Variables
@@ -26,6 +26,8 @@ from .guards import keep_nans
 from .intrinsics import opaque
 from .schedule import Schedule
 
+NEEDS = "convc.needs"
+"""The attribute of a function that lists the expressions of its extents that must be at least 0."""
 Computes = Mapping[str, Callable[[TensorExpressions, Sequence[Operand], Sequence[TensorType]], Any]]
 """By the name of a node's output: the function that lowers it, instead of its op's own ``compute``."""
 
@@ -37,8 +39,19 @@ def lowered(group: Group, computes: Computes | None = None) -> Lowered:
     """
     variables = Variables(tirx)
     extents = [variables.add(size) for size in group.extents]
-    with variables.used(), NoAssumptions().noted(""):
-        return replace(_lowered(group, computes), extents=extents)
+    asked = Assumptions()
+    with variables.used(), asked.noted(group.name):
+        made = _lowered(group, computes)
+    needs = [variables.of(size) for assumption in asked.made for size in _at_least_zero(assumption)]
+    return replace(made, extents=extents, needs=needs)
+
+
+def _at_least_zero(assumption: Assumption) -> list[Dim]:
+    """The sizes that must be at least 0 for an assumption to hold. Raises ``ShapeError`` where no sizes say so."""
+    size = assumption.size
+    if assumption.relation == "!=":
+        raise ShapeError(f"whether {assumption} is open here; fix the sizes with shapes={{...}} (--shape)")
+    return [size] if assumption.relation == ">=" else [size, -size]
 
 
 def _lowered(group: Group, computes: Computes | None) -> Lowered:
@@ -81,12 +94,16 @@ def _number(constant: Constant) -> float | int | bool:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A group as tensor expressions: arguments, outputs, the operand of every value, and variables for the extents."""
+    """A group as tensor expressions: arguments, outputs, the operand of every value, and variables for the extents.
+
+    The expressions ``needs``, over these variables, must be at least 0: what was computed is right for such sizes.
+    """
 
     args: list[Any]
     outputs: list[Any]
     operands: dict[str, Operand]
     extents: Sequence[Any] = ()
+    needs: Sequence[Any] = ()
 
     def schedule(self) -> Any:
         """A fresh TIR schedule of the group, whose only function is called ``main``."""
@@ -95,6 +112,8 @@ class Lowered:
         if func.body.block.name_hint != "root":
             root = s_tir.SBlock([], [], [], "root", func.body)
             func = func.with_body(s_tir.SBlockRealize([], True, root))
+        if self.needs:
+            func = func.with_attr(NEEDS, list(self.needs))
         return Schedule(func)
 
 

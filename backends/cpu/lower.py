@@ -30,7 +30,7 @@ from ..intrinsics import BYTES, used
 from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
-from .overlap import overlap_tiles
+from .overlap import cost_of, needs_of, overlap_tiles
 from .parallel import ParallelLoops, elements, is_scalar, take_memory
 from .strips import strip_mine
 from .target import Target
@@ -44,13 +44,16 @@ class Lowered:
     """A lowered kernel: the functions of its module by name, the first of which is the one to call.
 
     ``scratch`` is the size of its scratch memory in bytes. ``part`` is the number of bytes for each thread that works
-    on one of its parallel loops, and ``parallel`` tells whether it has any.
+    on one of its parallel loops, and ``parallel`` tells whether it has any. Of its extents it ``needs`` sizes with the
+    least value of each, and ``cost`` compares it with other kernels of its group.
     """
 
     functions: Mapping[GlobalVar, Any]
     scratch: Dim
     part: Dim
     parallel: bool
+    needs: Sequence[tuple[Dim, int]]
+    cost: Dim
 
 
 def _block_passes() -> Any:
@@ -148,7 +151,7 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
             f"needs {most} elements of working memory at once, and code indexes at most {MAX_ELEMENTS}: give it "
             "smaller data"
         )
-    return _functions(symbol, _loop_passes()(module)[symbol])
+    return _functions(symbol, _loop_passes()(module)[symbol], needs_of(func), cost_of(func))
 
 
 def _allocated(body: Any) -> list[int]:
@@ -158,7 +161,7 @@ def _allocated(body: Any) -> list[int]:
     return [size for size in sizes if isinstance(size, int)]
 
 
-def _functions(symbol: str, func: Any) -> Lowered:
+def _functions(symbol: str, func: Any, needs: Sequence[tuple[Dim, int]], cost: Dim) -> Lowered:
     """The function as functions of C.
 
     A subroutine takes tensors as pointers, of which it may assume that they are apart. The exported function reads them
@@ -187,7 +190,12 @@ def _functions(symbol: str, func: Any) -> Lowered:
     inner = GlobalVar(f"{symbol}_body")
     exported = _exported(symbol, inner, [p.dtype for p in tensors], len(extents.variables))
     return Lowered(
-        {GlobalVar(symbol): exported, inner: subroutine} | functions, size + closures, loops.part, bool(functions)
+        {GlobalVar(symbol): exported, inner: subroutine} | functions,
+        size + closures,
+        loops.part,
+        bool(functions),
+        needs,
+        cost,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import tvm
@@ -17,9 +18,13 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from convc.ir.errors import CompileError
+from convc.ir.sizes import Dim, Size, bounds, product
 
 from ..blocks import all_blocks
+from ..extents import size_of
 from ..guards import found
+from ..lowered import NEEDS
+from .tiles import LATENCY
 
 TILES = "convc.tiles"
 """The attribute of a function that lists, for each axis in tiles, the variable for their number, their size, and the
@@ -115,6 +120,24 @@ def test_at_borders(sch: Any, loop: Any) -> None:
         sch.annotate(loop, "pragma_loop_partition_hint", 1)
     else:
         sch.annotate(loop, BORDERS, 1)
+
+
+def needs_of(func: Any) -> list[tuple[Dim, int]]:
+    """Sizes of the extents of a function, each with its least value: axes in tiles, and what its expressions need."""
+    attrs = func.attrs or {}
+    tiles = [(size_of(extent, tirx), int(size)) for _, size, extent in attrs.get(TILES, []) if int(size) > 1]
+    needs = [*tiles, *((size_of(e, tirx), 0) for e in attrs.get(NEEDS, []))]
+    return [(size, least) for size, least in dict.fromkeys(needs) if isinstance(size, Size) and bounds(size)[0] < least]
+
+
+def cost_of(func: Any) -> Dim:
+    """What a call of a function costs by its tiles, in comparison with the same computation in other tiles.
+
+    It is twice the time of all tiles in multiply-adds of vectors. A tile takes at least the latency of one.
+    """
+    tiles = [(size_of(extent, tirx), int(size)) for _, size, extent in (func.attrs or {}).get(TILES, [])]
+    count = product(-(-extent // size) for extent, size in tiles)
+    return count * (2 * max(prod(size for _, size in tiles), LATENCY) + 1)
 
 
 def overlap_tiles(func: Any) -> Any:

@@ -1,0 +1,64 @@
+"""The variants of a kernel of open extents: the same computation scheduled for other sizes.
+
+A register tile suits some sizes better than others, and cannot be larger than the plane. So convolutions and pooling of
+open planes are compiled for the typical plane and for small tiles. When a model is called with sizes that it has not
+met before, the runtime chooses the cheapest of those that the sizes allow (``convc/runtime/cpu/sized.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from convc.ir.graph import Graph, Node, Value
+from convc.ir.sizes import Dim, Size, bounds, named, typical
+
+from ..group import Group
+
+SMALL_PLANE = 4
+"""Tiles of planes of this many rows and columns waste little on planes of any size."""
+
+
+def variants(group: Group) -> list[Group]:
+    """The group as it is scheduled for different sizes, the typical ones first."""
+    found = {group.key: group}
+    for scheduled in _others(group):
+        found.setdefault(scheduled.key, scheduled)
+    return list(found.values())
+
+
+def _others(group: Group) -> Iterator[Group]:
+    out = group.anchor.output.type
+    if out.rank != 4 or out.layout is None or not out.layout.is_blocked:
+        return
+    plane = [d for d in out.shape[2:] if isinstance(d, Size)]
+    if plane and typical(plane[0]) > SMALL_PLANE:
+        yield scheduled_for(group, SMALL_PLANE / typical(plane[0]))
+
+
+def scheduled_for(group: Group, scale: float) -> Group:
+    """The group with planes whose typical sizes are scaled."""
+    x = group.anchor.inputs[0].type
+    scaled = {str(d): _scaled(d, scale) for d in x.shape[2:] if isinstance(d, Size) and d in group.extents}
+    return Group(_with_sizes(group.body, scaled))
+
+
+def _scaled(size: Size, scale: float) -> Size:
+    low, high = bounds(size)
+    return named(str(size), low, high, max(round(typical(size) * scale), low, 1))
+
+
+def _with_sizes(body: Graph, sizes: Mapping[str, Dim]) -> Graph:
+    """A body with some of its named sizes replaced by sizes of the same names."""
+    moved = {v.name: _moved(v, sizes) for n in body.nodes for v in (*n.inputs, *n.outputs)}
+    moved |= {v.name: _moved(v, sizes) for v in body.inputs}
+    nodes = tuple(
+        Node(n.op.at(sizes), tuple(moved[v.name] for v in n.inputs), tuple(moved[v.name] for v in n.outputs))
+        for n in body.nodes
+    )
+    inputs, outputs = (tuple(moved[v.name] for v in some) for some in (body.inputs, body.outputs))
+    return replace(body, inputs=inputs, nodes=nodes, outputs=outputs)
+
+
+def _moved(v: Value, sizes: Mapping[str, Dim]) -> Value:
+    return Value(v.name, v.type.with_shape([d.at(sizes) if isinstance(d, Size) else d for d in v.type.shape]))
