@@ -62,7 +62,7 @@ class Backend:
     key: Callable[[Any, Options], Any]
     """All that determines the code for a unit, besides the graph and the precision, as a JSON-compatible value."""
     build: Callable[[Graph, Any, Options, Path | None], CompiledModel]
-    """Compile a graph of static shapes for a unit.
+    """Compile a graph for a unit. Its sizes may be open where ``open_sizes`` says so.
 
     If a folder is given, the graph after every pass is written to it.
     """
@@ -71,6 +71,8 @@ class Backend:
 
     Raises ``CompileError`` when it can run none of them.
     """
+    open_sizes: bool = False
+    """Whether code may take sizes as arguments."""
     reports_usage: bool = False
     """Whether the compiled models have an attribute ``usage``, the GPU resources that each kernel uses."""
 

@@ -26,6 +26,8 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
 
     Equal sizes have one name. What inference asks of the sizes was answered for the graph that the body is from.
     """
+    if all(v.type.is_static for v in (*body.inputs, *body.outputs, *(v for n in body.nodes for v in n.outputs))):
+        return body, ()
     found: dict[Size, Size] = {}
 
     def renamed(size: Dim) -> Dim:
@@ -49,8 +51,6 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
         outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
         values |= {v.name: v for v in outputs}
         nodes.append(Node(op, inputs, outputs))
-    if not found:
-        return body, ()
     inputs, outputs = ([values[v.name] for v in some] for some in (body.inputs, body.outputs))
     made = replace(body, inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), assumptions={})
     return made, tuple(found)

@@ -195,7 +195,21 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
             raise
 
     made_for = f"{recipe.options.target}, precision {recipe.options.precision}"
-    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for)
+    whole, why = (None, "") if by_value else _whole(found, recipe)
+    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for, whole, why)
+
+
+def _whole(found: Reader, recipe: Recipe) -> tuple[Model | None, str]:
+    """The model whose code takes open sizes as arguments, or why there is none."""
+    if not recipe.backend.open_sizes:
+        return None, f"code for {recipe.backend.machines} is made for each size"
+    try:
+        graph = found.whole()
+        if graph is None:
+            return None, "a size is needed to read the model"
+        return model_of(recipe.models(graph, False)), ""
+    except ConvcError as e:
+        return None, str(e)
 
 
 def _with_value(name: str, shape: Sequence[int], values: Mapping[str, np.ndarray]) -> str:

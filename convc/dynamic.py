@@ -6,18 +6,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import ArtifactError, InputError, NotConstantError, lacking
+from convc.ir.errors import ArtifactError, InputError, NotConstantError, SizeError, lacking
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.passes.fix_values import checked_value
 
 from .reader import narrowed
 from .runtime.description import Part, Port
-from .runtime.model import CompiledModel, host_array
+from .runtime.model import CompiledModel, Model, host_array
 from .runtime.model_set import ManySizes, Shapes, shapes_of
 
 
@@ -110,17 +111,25 @@ class DynamicModel(ManySizes):
         keep: Keep,
         by_value: Sequence[str] = (),
         made_for: str = "",
+        whole: Model | None = None,
+        why: str = "",
     ) -> None:
         """``make`` compiles the network for the shapes of inputs, and the values of some of them, given by name.
 
         ``by_value`` names the inputs for whose values it is compiled, as far as they are known. ``make`` raises
         ``NotConstantError`` when it needs the values of more of them. ``made_for`` says in words what target it is for.
+        ``whole`` is the network compiled once, with its sizes as arguments. It runs all sizes that its code takes.
+        ``why`` says why there is none.
         """
         self.made_for = made_for
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make
         self._by_value = frozenset(by_value)
+        self.whole = whole
+        """The network compiled once for all sizes that its code takes, or ``None``."""
+        self.why = why
+        """Why the network is compiled for each combination of sizes; empty where it is not."""
         self.kept = Kept(keep)
         """The compiled models in memory."""
 
@@ -154,6 +163,12 @@ class DynamicModel(ManySizes):
         given = {**{name: value.shape for name, value in fixed.items()}, **checked_shapes(shapes)}
         return self._get(tuple(_sizes(p) for p in narrowed(self._inputs, given)), fixed)
 
+    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
+        if self.whole is not None:
+            with suppress(SizeError):  # sizes that the network may take, though the code does not
+                return self.whole._run(arrays)
+        return super()._run(arrays)
+
     def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
         shapes = shapes_of(self._inputs, arrays)
         given = dict(zip(self._input_names, arrays, strict=True))
@@ -176,7 +191,9 @@ class DynamicModel(ManySizes):
         return self.kept.get(key, lambda: self._make(sizes, values))
 
     def _parts(self) -> Sequence[Part]:
-        """Raise ``ArtifactError``, since an artifact holds models of static shapes only."""
+        """The model for all sizes. Raises ``ArtifactError`` when it is compiled for each combination of them."""
+        if self.whole is not None:
+            return self.whole._parts()
         open_ports = [str(p) for p in self._inputs if p.is_open and p.name not in self._by_value]
         if open_ports:
             raise ArtifactError(

@@ -21,10 +21,11 @@ from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, 
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
-from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes
+from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes, with_sizes
 from convc.ir.passes.fix_values import fix_values
 from convc.ir.rewrite import cut
 from convc.ir.shapes import ANY_RANK, StatedSize, mismatch
+from convc.ir.sizes import Dim, Named, Size
 from convc.ir.summary import Summary
 from convc.ir.text import parse_graph
 from convc.ir.verify import verify
@@ -65,6 +66,8 @@ class Reader:
     """The nodes as far as the file tells of them, for a model whose graph cannot be made."""
     optional: tuple[Port, ...] = ()
     """The inputs that have a value already, which the caller may replace."""
+    whole: Callable[[], Graph | None] = lambda: None
+    """Makes the graph with the open sizes that ``inputs`` state; ``None`` where inference needs some of them."""
 
     def taking(self, names: Collection[str]) -> Reader:
         """The same model, with these of the optional inputs among its inputs."""
@@ -92,7 +95,7 @@ def reader(
     if isinstance(source, Reader):
         assert not values, "a model that was read has its values"
         assert not chosen, "a model that was read has its outputs"
-        return replace(source, inputs=narrowed(source.inputs, given))
+        return _narrowed_reader(source, given)
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".txt":
         source = load_text(Path(source))
     if isinstance(source, str | os.PathLike | bytes | onnx.ModelProto):
@@ -144,14 +147,16 @@ def _of_onnx(
                 return fix_shapes(found, sizes)
         return import_model(model, outside, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
-    return Reader(
+    made = Reader(
         model.graph.name or "main",
-        narrowed(inputs, given),
+        inputs,
         tuple(_stated(stated.get(name, onnx.ValueInfoProto(name=name))) for name in names),
         graph,
         lambda: outline(model, fixed, outputs),
         optional,
+        whole,
     )
+    return _narrowed_reader(made, given)
 
 
 def _of_graph(graph: Graph, given: Mapping[str, Sequence[StatedSize]]) -> Reader:
@@ -160,7 +165,29 @@ def _of_graph(graph: Graph, given: Mapping[str, Sequence[StatedSize]]) -> Reader
     def made(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         return fix_values(fix_shapes(graph, shapes), more)
 
-    return Reader(graph.name, narrowed(_ports(graph.inputs), given), _ports(outputs), made)
+    return _narrowed_reader(
+        Reader(graph.name, _ports(graph.inputs), _ports(outputs), made, whole=lambda: graph), given
+    )
+
+
+def _narrowed_reader(found: Reader, shapes: Mapping[str, Sequence[StatedSize]]) -> Reader:
+    """The reader of the same model with its inputs of these shapes."""
+    inputs = narrowed(found.inputs, shapes)
+
+    def whole() -> Graph | None:
+        graph = found.whole()
+        if graph is None or inputs == found.inputs:
+            return graph
+        sizes: dict[str, Dim] = {}
+        for v, port in zip(graph.inputs, inputs, strict=True):
+            wanted = v.type.with_shape(port.shape).shape
+            for size, given in zip(v.type.shape, wanted, strict=True):
+                atom = size.atom if isinstance(size, Size) else None
+                if size != given and not (isinstance(atom, Named) and sizes.setdefault(atom.name, given) == given):
+                    return None  # one size of the file becomes two
+        return with_sizes(graph, sizes)
+
+    return replace(found, inputs=inputs, whole=whole)
 
 
 def with_choices(graph: Graph, values: Values, outputs: Sequence[str]) -> Graph:

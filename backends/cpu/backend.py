@@ -127,4 +127,5 @@ BACKEND = Backend(
     key=_key,
     build=_build,
     for_here=_for_here,
+    open_sizes=True,
 )
