@@ -13,8 +13,8 @@ def replaceable(node: Node) -> list[Value]:
     of the same shape and layout lie between them, as with the sum that ends a residual block. A line of the result is
     then already in cache when it is written.
     """
-    if len(node.outputs) != 1:
-        return []
+    if len(node.outputs) != 1 or not node.output.type.is_static:
+        return []  # the last tile of an open extent reads again what the one before it may have written over
     out = node.output.type
     return [v for v in dict.fromkeys(node.inputs) if v.type == out and _is_read_in_place(node, v)]
 

@@ -11,7 +11,7 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
-from convc.ir.assumptions import Assumption, Assumptions
+from convc.ir.assumptions import Assumption, CodeAssumptions
 from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError, ConvcError, ShapeError, plural
 from convc.ir.graph import Constant, Node, Value
@@ -39,7 +39,7 @@ def lowered(group: Group, computes: Computes | None = None) -> Lowered:
     """
     variables = Variables(tirx)
     extents = [variables.add(size) for size in group.extents]
-    asked = Assumptions()
+    asked = CodeAssumptions()
     with variables.used(), asked.noted(group.name):
         made = _lowered(group, computes)
     needs = [variables.of(size) for assumption in asked.made for size in _at_least_zero(assumption)]

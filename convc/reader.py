@@ -165,9 +165,7 @@ def _of_graph(graph: Graph, given: Mapping[str, Sequence[StatedSize]]) -> Reader
     def made(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         return fix_values(fix_shapes(graph, shapes), more)
 
-    return _narrowed_reader(
-        Reader(graph.name, _ports(graph.inputs), _ports(outputs), made, whole=lambda: graph), given
-    )
+    return _narrowed_reader(Reader(graph.name, _ports(graph.inputs), _ports(outputs), made, whole=lambda: graph), given)
 
 
 def _narrowed_reader(found: Reader, shapes: Mapping[str, Sequence[StatedSize]]) -> Reader:

@@ -74,16 +74,14 @@ class Assumptions:
             decider.reset(token)
 
 
-class NoAssumptions(Assumptions):
-    """Answers for code that must hold for all sizes: that a size is not 0 is taken for granted, since code for a tensor
-    without elements runs no iteration, and other questions are open.
+class CodeAssumptions(Assumptions):
+    """What code assumes. That a size is not 0 is taken for granted, since code for a tensor without elements runs no
+    iteration.
     """
 
     def known(self, size: Size, relation: str) -> bool:
-        return relation != "==" and bounds(size + (relation == ">="))[0] >= 0
-
-    def assume(self, size: Size, relation: str) -> None:
-        raise ShapeError(f"{statement(size, relation)} is open here; fix the sizes with shapes={{...}} (--shape)")
+        granted = relation != "==" and bounds(size + (relation == ">="))[0] >= 0
+        return granted or super().known(size, relation)
 
 
 def check_assumptions(made: Mapping[Assumption, str], values: Mapping[str, Dim]) -> None:

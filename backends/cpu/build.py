@@ -15,13 +15,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convc.ir.graph import Graph
 from convc.runtime.cpu.plan import Plan
 
-from ..group import Group
-from ..identity import is_own
+from ..group import Group, extents_given
 from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
@@ -31,6 +30,7 @@ from .cost import is_worth_sharing, kernel_cycles
 from .machine_code import MachineCode
 from .planning import Calls
 from .target import Target
+from .variants import variants
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Built:
 
 
 def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
-    """Compile a graph of static shapes, after all passes, to machine code.
+    """Compile a graph, after all passes, to machine code. Its sizes may be open.
 
     Kernels are looked up in the store, and kept there. Raises ``CompileError``.
     """
@@ -56,34 +56,40 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     groups = [d for d in found if d.loop is None]
     parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
     made = _kernels(groups, target, parallel, store)
-    plan, network = Calls({n: [made[d.name]] for d in groups for n in d.nodes}).plan(graph)
+    nodes = [(n, d) for d in groups for n in d.nodes]
+    plan, network = Calls({n: made[d.name] for n, d in nodes}, {n: extents_given(n) for n, _ in nodes}).plan(graph)
     sources = [name for name in SOURCES if plan.parallel or name != "pool"]
-    objects = [*(k.code for k in made.values()), *(carried(name, target, store) for name in sources)]
-    rules = {d.name: "loop" if d.loop is not None else made[d.name].rule for d in found}
+    objects = [
+        *(k.code for kernels in made.values() for k in kernels),
+        *(carried(name, target, store) for name in sources),
+    ]
+    rules = {d.name: "loop" if d.loop is not None else made[d.name][0].rule for d in found}
     records = tuple(d.kernel(rules[d.name]) for d in found)
     return Built(MachineCode(objects, target), plan, records, tuple(n.output.name for n in network.run))
 
 
-def _kernels(found: Sequence[Distinct], target: Target, parallel: bool, store: Store | None) -> dict[str, Compiled]:
-    """The kernels of distinct groups, by the groups' names. With ``parallel``, large ones share out their loops.
+def _kernels(
+    groups: Sequence[Distinct], target: Target, parallel: bool, store: Store | None
+) -> dict[str, list[Compiled]]:
+    """The kernels of distinct groups, by the groups' names: one for each of a group's variants.
 
-    Raises ``CompileError`` that names a node.
+    With ``parallel``, large ones share out their loops. Raises ``CompileError`` that names a node.
     """
+    named = {d.name: {f"{d.name}_{i}": g for i, g in enumerate(variants(d.group))} for d in groups}
+    found = [replace(d, name=name, group=group) for d in groups for name, group in named[d.name].items()]
     shared = {d.name: parallel and is_worth_sharing(d.group, target) for d in found}
     symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
-    kept = {d.name for d in found if is_own(d.group.body)}
-    there = {name: k for name, symbol in symbols.items() if name in kept and (k := find(store, symbol))}
-    if len(there) == len(found):
-        return there
-    from .codegen import made
-
+    there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
     new: dict[str, Compiled] = {}
-    try:
-        for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
-            new[name] = kernel
-    finally:  # what was made before an error or an interrupt need not be made again
-        keep(store, [k for name, k in new.items() if name in kept])
-    return {d.name: there.get(d.name) or new[d.name] for d in found}  # in one order, whatever the cache had
+    if len(there) < len(found):
+        from .codegen import made
+
+        try:
+            for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
+                new[name] = kernel
+        finally:  # what was made before an error or an interrupt need not be made again
+            keep(store, new.values())
+    return {d.name: [there.get(name) or new[name] for name in named[d.name]] for d in groups}
 
 
 def symbol_of(group: Group, target: Target, shared: bool) -> str:

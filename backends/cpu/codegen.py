@@ -13,6 +13,8 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 
+from convc.ir.sizes import Dim, Size, spelt
+from convc.runtime.expressions import Count
 from convc.runtime.processors import available_processors
 
 from ..group import Group
@@ -39,7 +41,9 @@ def made(
     def first() -> tuple[str, Compiled]:
         d, rule, lowered, future = waiting.popleft()
         code = d.attempt(lambda _: future.result())
-        return d.name, Compiled(symbols[d.name], rule, lowered.scratch, lowered.part, lowered.parallel, code)
+        scratch, part, cost = map(spelt_out, (lowered.scratch, lowered.part, lowered.cost))
+        needs = tuple((spelt_out(size), least) for size, least in lowered.needs)
+        return d.name, Compiled(symbols[d.name], rule, scratch, part, lowered.parallel, code, needs, cost)
 
     try:
         for d in found:
@@ -56,6 +60,11 @@ def made(
 def _lowered(group: Group, symbol: str, target: Target, shared: bool) -> tuple[Lowered, str]:
     func, rule = schedule(group, target, shared)
     return lower(func, symbol, target), rule
+
+
+def spelt_out(size: Dim) -> Count:
+    """A size over extents as a plan writes it."""
+    return spelt(size, str) if isinstance(size, Size) else size
 
 
 def _generated(lowered: Lowered, target: Target) -> bytes:

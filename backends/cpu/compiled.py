@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from convc.runtime.expressions import Count
+
 from ..identity import compiler
 from ..store import Store
 from .facts import facts
@@ -18,17 +20,17 @@ class Compiled:
 
     ``scratch`` is the size of its scratch memory in bytes. ``part`` is the number of bytes for each thread that works
     on one of its parallel loops, and ``parallel`` tells whether it has any. ``needs`` and ``cost`` say when it is
-    called, where a group has several (``planning.py``).
+    called, where a group has several (``planning.py``). Numbers that depend on extents are expressions of these.
     """
 
     symbol: str
     rule: str
-    scratch: int
-    part: int
+    scratch: Count
+    part: Count
     parallel: bool
     code: bytes
-    needs: tuple[tuple[int, int], ...] = ()
-    cost: int = 0
+    needs: tuple[tuple[Count, int], ...] = ()
+    cost: Count = 0
 
     def record(self) -> bytes:
         """The kernel as a record of the cache: a line of JSON, and the object file."""

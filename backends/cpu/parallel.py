@@ -57,9 +57,9 @@ class ParallelLoops:
         """
         if not self.parts:
             return body, 0
-        place = tirx.Bind(tirx.Var("place", "int64"), self.extents.wide().of(at))
-        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, place.var, "int64"))
-        body = importing(READ_DEFINITION, importing(ADDRESS_DEFINITION, tirx.SeqStmt([place, held, body])))
+        binds: list[Any] = []
+        held = tirx.DeclBuffer(self.closure, data=pointer(scratch, place(at, self.extents, binds), "int64"))
+        body = importing(READ_DEFINITION, importing(ADDRESS_DEFINITION, tirx.SeqStmt([*binds, held, body])))
         return body, aligned(8 * self.most)
 
     def _visit(self, loop: Any) -> Any:
@@ -147,23 +147,31 @@ def _from_integer(value: Any, dtype: str) -> Any:
 def take_memory(body: Any, base: Any, extents: Variables) -> tuple[Any, Dim]:
     """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
     size: Dim = 0
-    places: list[Any] = []  # TVM finds common parts of expressions in statements, not in what a tensor is declared by
+    binds: list[Any] = []
 
     def visit(s: Any) -> Any:
         nonlocal size
         if s.buffer.scope() != "global":
             return s
         dtype = tvm.DataType(s.buffer.dtype)
-        place = extents.wide().of(size)
-        if isinstance(size, Size):
-            places.append(tirx.Bind(tirx.Var("place", "int64"), place))
-            place = places[-1].var
-        made = tirx.DeclBuffer(s.buffer, data=pointer(base, place, s.buffer.dtype))
+        made = tirx.DeclBuffer(s.buffer, data=pointer(base, place(size, extents, binds), s.buffer.dtype))
         size = aligned(size + elements(s.buffer) * -(-dtype.bits * dtype.lanes // 8))
         return made
 
     body = tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit))
-    return (tirx.SeqStmt([*places, body]) if places else body), size
+    return tirx.SeqStmt([*binds, body]) if binds else body, size
+
+
+def place(offset: Dim, extents: Variables, binds: list[Any]) -> Any:
+    """An offset as an expression; where it is open, as a variable whose definition is added to ``binds``.
+
+    TVM's elimination of common subexpressions loses the definition of one in the address of a buffer.
+    """
+    made = extents.wide().of(offset)
+    if not isinstance(offset, Size):
+        return made
+    binds.append(tirx.Bind(tirx.Var("offset", "int64"), made))
+    return binds[-1].var
 
 
 def elements(buffer: Any) -> Dim:

@@ -37,13 +37,13 @@ class Kernel(Protocol):
     @property
     def symbol(self) -> str: ...
     @property
-    def scratch(self) -> Dim: ...
+    def scratch(self) -> Count: ...
     @property
-    def part(self) -> Dim: ...
+    def part(self) -> Count: ...
     @property
-    def needs(self) -> Sequence[tuple[Dim, int]]: ...
+    def needs(self) -> Sequence[tuple[Count, int]]: ...
     @property
-    def cost(self) -> Dim: ...
+    def cost(self) -> Count: ...
     @property
     def parallel(self) -> bool: ...
 
@@ -180,14 +180,7 @@ def _named_sizes(graph: Graph) -> list[Named]:
 
 
 def _variant(kernel: Kernel) -> Variant:
-    needs = tuple((_of_extents(size), least) for size, least in kernel.needs)
-    scratch, part, cost = map(_of_extents, (kernel.scratch, kernel.part, kernel.cost))
-    return Variant(kernel.symbol, scratch, part, needs, cost)
-
-
-def _of_extents(size: Dim) -> Count:
-    """A size over the names of extents as a plan writes it."""
-    return spelt(size, str) if isinstance(size, Size) else size
+    return Variant(kernel.symbol, kernel.scratch, kernel.part, tuple(kernel.needs), kernel.cost)
 
 
 def _in_call(graph: Graph, place: Place) -> At:
