@@ -102,7 +102,7 @@ def bands_of(node: Node, rows: int, target: Target) -> int:
     it. The answer is one, and the threads share out the output blocks instead, where the weights are larger than the
     data, or would not stay in cache from band to band.
     """
-    x, w = (v.type.nbytes for v in node.inputs[:2])
+    x, w = (v.type.at_typical().nbytes for v in node.inputs[:2])
     room = target.cache_bytes // CACHE_PARTS
     if w > x:
         return 1
