@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ModelFileError,
         ParseError,
         ShapeError,
+        SizeError,
         UnsupportedOpError,
     )
     from convc.ir.graph import Graph
@@ -70,6 +71,7 @@ __all__ = [
     "ModelSet",
     "ParseError",
     "ShapeError",
+    "SizeError",
     "UnsupportedOpError",
     "__version__",
     "compile",
