@@ -24,6 +24,7 @@ from ..blocks import all_blocks
 from ..extents import size_of
 from ..guards import found
 from ..lowered import NEEDS
+from ..schedule import Schedule
 from .tiles import LATENCY
 
 TILES = "convc.tiles"
@@ -69,7 +70,7 @@ def in_tiles(sch: Any, blocks: Sequence[str], sizes: Mapping[int, int]) -> Any:
     counts = [count for count, _, _ in axes.values()]
     made = tirx.PrimFunc([*counts, *func.params], body, func.ret_type, func.attrs)
     made = made.with_attr(TILES, [[count, tirx.const(size, "int32"), extent] for count, size, extent in axes.values()])
-    return s_tir.Schedule(tvm.IRModule({"main": made}), error_render_level="fast")
+    return Schedule(made)
 
 
 def _with_larger_buffers(root: Any, blocks: Sequence[str], wholes: Mapping[int, Any]) -> Any:
