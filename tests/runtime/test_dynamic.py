@@ -42,6 +42,14 @@ def pyramid() -> onnx.ModelProto:
 PYRAMID = pyramid()
 
 
+def residual() -> onnx.ModelProto:
+    """A model with dynamic shapes: the stem of a residual network, a block of it, and a depthwise convolution."""
+    s = small_models.Sketch("residual", ("n", 3, "h", "w"))
+    x = s.node("MaxPool", s.cbr("x", 32, strides=[2, 2]), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    y = s.node("Relu", s.node("Add", s.conv(s.cbr(x, 32), 32, 1), x))
+    return s.unchecked(s.cbr(y, 32, group=32, strides=[2, 2]))
+
+
 def image(n: int, h: int, w: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(h).standard_normal((n, channels, h, w)).astype(np.float32)
 
@@ -73,6 +81,30 @@ def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
         assert_close(model(x), run_onnxruntime(PYRAMID, {"x": x})[0])
     assert len(compilations) == len(SIZES), "each size is compiled once"
     assert repr(model).startswith("<convc.DynamicModel pyramid (x: float32[n, 3, h, w]) -> ")
+
+
+def test_one_model_for_all_sizes(tmp_path: Path) -> None:
+    network = residual()
+    model = convc.compile(network, threads=1)
+    assert model.why == "" and model.whole is not None
+    for n, h, w in ((1, 56, 56), (3, 40, 57), (2, 33, 48), (1, 56, 56)):
+        x = image(n, h, w)
+        assert_close(model(x), run_onnxruntime(network, {"x": x})[0])
+    assert len(model.kept) == 0, "no size is compiled by itself"
+    model.save(tmp_path / "m.convc")
+    loaded = convc.load(tmp_path / "m.convc", threads=1)
+    assert str(loaded.inputs[0]) == "x: float32[n, 3, h, w]"
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_sizes_that_the_code_does_not_take() -> None:
+    network = residual()
+    model = convc.compile(network, threads=1)
+    x = image(1, 2, 3)
+    with raises(convc.SizeError, "the code needs (h + 1)//2 of at least"):
+        model.whole(x)
+    assert_close(model(x), run_onnxruntime(network, {"x": x})[0])
+    assert len(model.kept) == 1, "the sizes are compiled by themselves"
 
 
 def shape_arithmetic() -> onnx.ModelProto:
@@ -166,7 +198,7 @@ def test_a_size_that_cannot_be_is_named(compilations: list[Any]) -> None:
     assert model(image(1, 16, 20)).shape == (1, 16, 16, 20)
 
 
-def test_what_open_sizes_do_not_have(tmp_path: Path) -> None:
+def test_what_open_sizes_do_not_have(tmp_path: Path, compilations: list[Any]) -> None:
     with raises(convc.ArtifactError, "x: float32[n, 3, h, w]", "--shape"):
         convc.compile(PYRAMID).save(tmp_path / "m.so")
     with raises(ShapeError, "input x: float32[n, 3, h, w] leaves sizes dynamic"):
