@@ -86,7 +86,8 @@ def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
 def test_one_model_for_all_sizes(tmp_path: Path) -> None:
     network = residual()
     model = convc.compile(network, threads=1)
-    assert model.why == "" and model.whole is not None
+    assert model.why == ""
+    assert model.whole is not None
     for n, h, w in ((1, 56, 56), (3, 40, 57), (2, 33, 48), (1, 56, 56)):
         x = image(n, h, w)
         assert_close(model(x), run_onnxruntime(network, {"x": x})[0])
