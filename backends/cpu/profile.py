@@ -67,7 +67,8 @@ def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SE
     trace = int(ctypes.cast(mark, ctypes.c_void_p).value or 0)
     program = Program(built.code, built.plan, weights(final), inputs, outputs, threads, trace=trace)
     rng = np.random.default_rng(0)
-    data = [rng.standard_normal(p.sizes).astype(p.dtype) for p in inputs]
+    shapes = [v.type.at_typical().physical_shape for v in final.inputs]
+    data = [rng.standard_normal(shape).astype(p.dtype) for p, shape in zip(inputs, shapes, strict=True)]
     program(data)
     runs: list[np.ndarray] = []
     end = time.perf_counter() + seconds

@@ -125,7 +125,7 @@ class Placed:
             values.workspace(scratch)
             lives.append(Lifetime(scratch, i, i))
         self._offsets, size = assign_offsets(lives)
-        self.workspace = aligned(size)
+        self.workspace: int = aligned(size)
         """The size of the workspace in bytes."""
         self.steps = [self._step(i, call, found) for i, (call, found) in enumerate(zip(block.calls, work, strict=True))]
         """The calls, encoded."""
