@@ -133,7 +133,7 @@ class Calls:
     def _call(self, node: Node, arguments: Sequence[At]) -> Call:
         number = self._variants.setdefault(tuple(map(_variant, self._kernels[node])), len(self._variants))
         given = tuple(map(self._count, self._extents.get(node, ())))
-        return Call(number, tuple(arguments), len(node.outputs), given, node.describe() if given else "")
+        return Call(number, tuple(arguments), len(node.outputs), given, f"node '{node.output.name}'" if given else "")
 
     def _tensor(self, live: Live) -> Tensor:
         size = self._count(elements(live.value))
