@@ -41,6 +41,8 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     def opened(t: TensorType) -> TensorType:
         return t.with_shape([renamed(d) for d in t.shape])
 
+    if not any(isinstance(size, Size) for size in _sizes(body)):
+        return body, ()
     values = {v.name: Value(v.name, opened(v.type)) for v in body.inputs}
     values |= {name: Value(name, c.type) for name, c in body.constants.items()}
     nodes = []
@@ -59,6 +61,14 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
 def extents_of(body: Graph) -> tuple[Size, ...]:
     """The named sizes of a general body, in the order in which its kernel takes them."""
     found: dict[str, Named] = {}
+    for size in _sizes(body):
+        if isinstance(size, Size) and isinstance(size.atom, Named):
+            found.setdefault(size.atom.name, size.atom)
+    return tuple(Size.of(found[name]) for name in sorted(found, key=lambda name: int(name[1:])))
+
+
+def _sizes(body: Graph) -> list[Dim]:
+    """The sizes in the types of a body's inputs and in the attributes of its nodes."""
     sizes: list[Dim] = [d for v in body.inputs for d in v.type.shape]
 
     def noted(size: Dim) -> Dim:
@@ -67,10 +77,7 @@ def extents_of(body: Graph) -> tuple[Size, ...]:
 
     for n in body.nodes:
         n.op.mapped(noted)
-    for size in sizes:
-        if isinstance(size, Size) and isinstance(size.atom, Named):
-            found.setdefault(size.atom.name, size.atom)
-    return tuple(Size.of(found[name]) for name in sorted(found, key=lambda name: int(name[1:])))
+    return sizes
 
 
 @dataclass

@@ -67,6 +67,7 @@ class WinogradSplit:
     cycles: float
 
 
+@lru_cache(maxsize=1024)
 def winograd_split(
     x: TensorType, out: TensorType, op: WinogradConv, machine: Machine, bandwidth: float
 ) -> WinogradSplit:

@@ -86,6 +86,8 @@ def _import_concat(n: ImportNode) -> Any:
 
 def _common(sizes: Sequence[Dim], axis: int) -> Dim:
     """The size that all operands have in common."""
+    if all(s == sizes[0] for s in sizes):
+        return sizes[0]
     known = simplest(sizes)
     if not all(same(known, s) for s in sizes):
         raise ShapeError(f"operands differ in size on axis {axis}: {', '.join(map(str, sizes))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -116,14 +117,17 @@ def runs_of(channels: Sequence[int], sizes: Sequence[int]) -> list[Run]:
     """The fewest runs, found greedily, that make up an order of channels of operands of these sizes."""
     starts = [0, *accumulate(sizes)]
     owner = np.searchsorted(starts, channels, side="right") - 1
+    leaves, steps = np.diff(owner) != 0, np.diff(channels)
+    leaves[1:] |= np.diff(steps) != 0
+    # a run of two channels or more ends where the operand or the step changes
+    ends = [*(np.flatnonzero(leaves) + 1).tolist(), len(channels)]
     runs: list[Run] = []
     at = 0
     while at < len(channels):
-        end = at + 1
-        step = channels[end] - channels[at] if end < len(channels) else 1
-        while end < len(channels) and owner[end] == owner[at] and channels[end] - channels[end - 1] == step:
-            end += 1
-        runs.append(Run(at, int(owner[at]), channels[at] - starts[owner[at]], step if end - at > 1 else 1, end - at))
+        alone = at + 1 == len(channels) or owner[at + 1] != owner[at]
+        end = at + 1 if alone else ends[bisect_left(ends, at + 2)]
+        step = 1 if alone else int(steps[at])
+        runs.append(Run(at, int(owner[at]), int(channels[at]) - starts[owner[at]], step, end - at))
         at = end
     return runs
 
