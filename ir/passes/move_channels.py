@@ -19,7 +19,7 @@ from ..ops.conv import Conv, is_depthwise
 from ..ops.gather import Gather
 from ..ops.global_pool import GlobalPool
 from ..ops.reshape import Reshape
-from ..ops.select_channels import SelectChannels, interleaved
+from ..ops.select_channels import SelectChannels, interleaved, runs_of
 from ..ops.slice import Slice
 from ..ops.transpose import Transpose
 from ..rewrite import rebuild
@@ -185,7 +185,10 @@ class _Mover:
     def is_simple(self, channels: np.ndarray) -> bool:
         """Whether an order of channels has few enough pieces to be compiled into code."""
         operands, local = self.located(channels)
-        return sum(map(len, interleaved(local, list(map(_channels, operands))))) <= MAX_RUNS
+        sizes = list(map(_channels, operands))
+        if len(runs_of(local, sizes)) <= MAX_RUNS:
+            return True
+        return sum(map(len, interleaved(local, sizes))) <= MAX_RUNS
 
     def located(self, channels: np.ndarray) -> tuple[list[Value], list[int]]:
         """The operands that hold these channels, in order of appearance, and the channels counted one operand after
