@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -34,53 +35,77 @@ TOGETHER = "convc_together"
 """The annotation of a parallel loop that says how many loops, which lie directly inside one another, it stands for."""
 
 
+@dataclass(frozen=True)
+class Tiled:
+    """An axis of open extent in tiles of ``size`` elements, and which axes of blocks lie along it.
+
+    ``along`` gives, by the name of a block and the position of its axis, the factor f and the number m for which that
+    axis has ``extent * f + m`` elements.
+    """
+
+    size: int
+    extent: Any
+    along: Mapping[tuple[str, int], tuple[int, int]]
+
+
 def in_tiles(sch: Any, blocks: Sequence[str], sizes: Mapping[int, int]) -> Any:
     """A schedule in which some axes of some blocks are as long as a whole number of tiles.
 
     ``sizes`` gives the size of a tile by the position of the axis. Axes of constant extent stay as they are.
     """
+    extents = [axis.dom.extent for axis in sch.get(sch.get_sblock(blocks[0])).iter_vars]
+    return with_tiled(
+        sch,
+        [
+            Tiled(size, extents[at], {(name, at): (1, 0) for name in blocks})
+            for at, size in sizes.items()
+            if not isinstance(extents[at], tirx.IntImm)
+        ],
+    )
+
+
+def with_tiled(sch: Any, axes: Sequence[Tiled]) -> Any:
+    """A schedule in which the axes of blocks that lie along these axes are as long as a whole number of tiles."""
+    if not axes:
+        return sch
     func = sch.mod["main"]
-    axes: dict[int, tuple[Any, int, Any]] = {}
+    counts = [tirx.Var(f"tiles{i}", "int32") for i in range(len(axes))]
+    longer: dict[str, dict[int, Any]] = {}
+    for axis, count in zip(axes, counts, strict=True):
+        for (name, at), (factor, more) in axis.along.items():
+            longer.setdefault(name, {})[at] = count * (axis.size * factor) + more
 
     def visit(stmt: Any) -> Any:
         if isinstance(stmt, tirx.SeqStmt):
             return tirx.SeqStmt([visit(s) for s in stmt.seq])
         loops, realize = _nest(stmt)
-        if realize is None or realize.block.name_hint not in blocks:
+        if realize is None or realize.block.name_hint not in longer:
             return stmt
-        iters, longer = list(realize.block.iter_vars), {}
-        for at, size in sizes.items():
-            extent = iters[at].dom.extent
-            if isinstance(extent, tirx.IntImm):
-                continue
-            count, _, _ = axes.setdefault(at, (tirx.Var(f"tiles{at}", "int32"), size, extent))
-            iters[at] = _longer(iters[at], count * size)
-            longer[at] = (realize.iter_values[at], count * size)
+        wanted = longer[realize.block.name_hint]
+        iters = [_longer(v, wanted[at]) if at in wanted else v for at, v in enumerate(realize.block.iter_vars)]
         made: Any = s_tir.SBlockRealize(realize.iter_values, realize.predicate, _with(realize.block, iter_vars=iters))
         for loop in reversed(loops):
-            extent = next((w for v, w in longer.values() if v.same_as(loop.loop_var)), loop.extent)
+            extents = [w for at, w in wanted.items() if realize.iter_values[at].same_as(loop.loop_var)]
+            extent = extents[0] if extents else loop.extent
             made = tirx.For(loop.loop_var, loop.min, extent, loop.kind, made, loop.thread_binding, loop.annotations)
         return made
 
     root = func.body
     body = s_tir.SBlockRealize(root.iter_values, root.predicate, _with(root.block, body=visit(root.block.body)))
-    if not axes:
-        return sch
-    body = _with_larger_buffers(body, blocks, {at: count * size for at, (count, size, _) in axes.items()})
-    counts = [count for count, _, _ in axes.values()]
+    body = _with_larger_buffers(body, longer)
     made = tirx.PrimFunc([*counts, *func.params], body, func.ret_type, func.attrs)
-    made = made.with_attr(TILES, [[count, tirx.const(size, "int32"), extent] for count, size, extent in axes.values()])
-    return Schedule(made)
+    tiles = [[count, tirx.const(a.size, "int32"), a.extent] for count, a in zip(counts, axes, strict=True)]
+    return Schedule(made.with_attr(TILES, tiles))
 
 
-def _with_larger_buffers(root: Any, blocks: Sequence[str], wholes: Mapping[int, Any]) -> Any:
+def _with_larger_buffers(root: Any, longer: Mapping[str, Mapping[int, Any]]) -> Any:
     """The root block in which what these blocks write for one another has room for whole tiles."""
-    written = [r.source for b in found(root, s_tir.SBlock) if b.name_hint in blocks for r in b.writes]
     larger = {}
-    for buffer in root.block.alloc_buffers:
-        if any(buffer.same_as(w) for w in written):
-            shape = [wholes.get(at, extent) for at, extent in enumerate(buffer.shape)]
-            larger[buffer] = tirx.decl_buffer(shape, buffer.dtype, buffer.name)
+    for b in found(root, s_tir.SBlock):
+        for buffer in (r.source for r in b.writes if b.name_hint in longer):
+            if any(buffer.same_as(allocated) for allocated in root.block.alloc_buffers):
+                shape = [longer[b.name_hint].get(at, extent) for at, extent in enumerate(buffer.shape)]
+                larger[buffer] = tirx.decl_buffer(shape, buffer.dtype, buffer.name)
 
     def replaced(var: Any) -> Any:
         return next((new for old, new in larger.items() if var.same_as(old)), var)
@@ -146,7 +171,7 @@ def overlap_tiles(func: Any) -> Any:
     tiles = func.attrs.get(TILES, []) if func.attrs else []
     body = func.body
     for count, size, extent in tiles:
-        body = _with_starts(body, count, int(size), extent)
+        body = _with_starts(_as_they_are(body, count, int(size), extent), count, int(size), extent)
 
     def counted(var: Any) -> Any:
         whole = next(((s, e) for c, s, e in tiles if var.same_as(c)), None)
@@ -158,6 +183,24 @@ def overlap_tiles(func: Any) -> Any:
     params = [p for p in func.params if not any(p.same_as(count) for count, _, _ in tiles)]
     made = tirx.PrimFunc(params, body, func.ret_type, func.attrs)
     return made.without_attr(TILES) if tiles else made
+
+
+def _as_they_are(body: Any, count: Any, size: int, extent: Any) -> Any:
+    """The statement in which loops along an axis that are not in tiles are as long as the axis, not as all tiles."""
+    known = tvm.sym.Analyzer()
+
+    def visit(loop: Any) -> Any:
+        if loop.extent.same_as(count) or not any(v.same_as(count) for v in found(loop.extent, tirx.Var)):
+            return loop
+        none, one = (_put(loop.extent, count, tirx.const(i, "int32")) for i in (0, 1))
+        steps = known.simplify(one - none)
+        if not isinstance(steps, tirx.IntImm) or steps.value % size:
+            raise CompileError(f"a loop over {loop.extent} is not in whole tiles")
+        elements = known.simplify(none + extent * (steps.value // size))
+        body = _within(loop)
+        return tirx.For(loop.loop_var, loop.min, elements, loop.kind, body, loop.thread_binding, loop.annotations)
+
+    return tvm_ffi.structural_map(body, (tirx.For, visit))
 
 
 def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
@@ -174,7 +217,8 @@ def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
                 return e
             return start * (factor // size) if factor != size else start
 
-        inner = tvm_ffi.structural_map(loop.body, (tirx.Mul, moved)) if size > 1 else loop.body
+        inner = _within(loop)
+        inner = tvm_ffi.structural_map(inner, (tirx.Mul, moved)) if size > 1 else inner
         if size > 1 and _decides(inner, loop.loop_var):
             raise CompileError(f"the index {loop.loop_var} of a tile is used for more than its elements")
         first = tirx.Bind(start, tirx.min(loop.loop_var * size, extent - size))
@@ -182,6 +226,32 @@ def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
         return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, inner, loop.thread_binding, loop.annotations)
 
     return tvm_ffi.structural_map(body, (tirx.For, visit))
+
+
+def _within(loop: Any) -> Any:
+    """The body of a loop, in which TVM need not ask whether the index is below the extent.
+
+    It asks so where it cannot compare numbers of tiles, in ``index < extent or rest == 0``.
+    """
+    known = tvm.sym.Analyzer()
+
+    def holds(test: Any) -> bool:
+        if not isinstance(test, tirx.LT):
+            return False
+        rest = known.simplify(test.b - test.a - (loop.extent - loop.loop_var))
+        return isinstance(rest, tirx.IntImm) and rest.value >= 0
+
+    def either(test: Any) -> Any:
+        return tirx.const(True, "bool") if holds(test.a) else test
+
+    def both(test: Any) -> Any:
+        return test.b if _is_true(test.a) else test.a if _is_true(test.b) else test
+
+    return tvm_ffi.structural_map(tvm_ffi.structural_map(loop.body, (tirx.Or, either)), (tirx.And, both))
+
+
+def _is_true(test: Any) -> bool:
+    return isinstance(test, tirx.IntImm) and test.value == 1
 
 
 def _decides(body: Any, index: Any) -> bool:

@@ -11,6 +11,7 @@ from ..errors import ShapeError
 from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..op import Op
+from ..sizes import Dim
 from ..types import TensorType
 from ._axes import size_of
 from ._window import Ints, Pads, full_pads, kernel_of, out_size
@@ -143,28 +144,28 @@ class WinogradConv(Op):
         window = inputs[0].sizes[1] * math.prod(self.kernel)
         return outputs[0].numel * (2 * window + (len(inputs) == 3))
 
-    def tiles(self, out: TensorType) -> Ints:
+    def tiles(self, out: TensorType) -> tuple[Dim, ...]:
         """The numbers of rows and columns of tiles of a result, the last of which may extend beyond it."""
-        return tuple(math.ceil(s / m) for s, m in zip(out.sizes[2:], self.tile, strict=True))
+        return tuple(-(-s // m) for s, m in zip(out.shape[2:], self.tile, strict=True))
 
-    def phases(self, k: TensorExpressions, x: Operand, height: int, width: int, block: int) -> Any:
+    def phases(self, k: TensorExpressions, x: Operand, height: Dim, width: Dim, block: int) -> Any:
         """The padded input with its phases as channels: ``N blocks height width block``."""
         (sh, sw), ((top, _), (left, _)) = self.strides, full_pads(self.pads, 2)
         n, channels, h_in, w_in = x.shape
         plain = x.type.layout is None
         count = sh * sw * channels
-        blocks = -(-count // block) if plain else sh * sw * x.type.physical_shape[1]
+        blocks = -(-count // block) if plain else sh * sw * x.type.extents[1]
 
         def element(n: Any, c: Any, h: Any, i: Any, v: Any) -> Any:
             at = c * block + v
-            phase = at // channels if plain else c // x.type.physical_shape[1]
+            phase = at // channels if plain else c // x.type.extents[1]
             row, column = h * sh + phase // sw, i * sw + phase % sw
             inside = [row >= top, row < h_in + top, column >= left, column < w_in + left]
             if plain:
                 inside.append(at < count)
                 value = x(n, at % channels, row - top, column - left)
             else:
-                value = x.tensor(n, c % x.type.physical_shape[1], row - top, column - left, v)
+                value = x.tensor(n, c % x.type.extents[1], row - top, column - left, v)
             return k.guarded(k.tirx.all(*inside), value, k.const(0, x.dtype))
 
         return k.te.compute((n, blocks, height, width, block), element, name="pad")
@@ -175,42 +176,47 @@ class WinogradConv(Op):
         window = taps(self.kernel, self.strides)
         (ath, _, bth), (atw, _, btw) = (matrices(m, r) for m, r in zip(self.tile, window, strict=True))
         ah, aw = len(bth), len(btw)
-        n_, _, height, width = outs[0].sizes
+        n_, _, height, width = outs[0].shape
         rows, columns = self.tiles(outs[0])
-        tiles = rows * columns
-        out_blocks, ob = outs[0].physical_shape[1], outs[0].physical_shape[-1]
+        tiles = Tiles(rows, columns)
+        out_blocks, ob = outs[0].extents[1], outs[0].extents[-1]
         blocks, b = u.type.physical_shape[-3:-1]
         d = self.phases(k, x, rows * mh + ah - mh, columns * mw + aw - mw, b)
 
-        def down(n: Any, p: Any, c: Any, i: Any, j: Any, v: Any) -> Any:
-            column = [d(n, c, (p // columns) * mh + q, (p % columns) * mw + j, v) for q in range(ah)]
+        def down(n: Any, *index: Any) -> Any:
+            *p, c, i, j, v = index
+            top, left = tiles.position(*p)
+            column = [d(n, c, top * mh + q, left * mw + j, v) for q in range(ah)]
             return choose(k, i, [combine_powers(k, row, column, dtype) for row in bth])
 
-        t = te.compute((n_, tiles, blocks, ah, aw, b), down, name="input_columns")
+        t = te.compute((n_, *tiles.extents, blocks, ah, aw, b), down, name="input_columns")
 
-        def across(i: Any, j: Any, n: Any, p: Any, c: Any, v: Any) -> Any:
-            line = [t(n, p, c, i, q, v) for q in range(aw)]
+        def across(i: Any, j: Any, n: Any, *index: Any) -> Any:
+            *p, c, v = index
+            line = [t(n, *p, c, i, q, v) for q in range(aw)]
             return choose(k, j, [combine_powers(k, row, line, dtype) for row in btw])
 
-        v_ = te.compute((ah, aw, n_, tiles, blocks, b), across, name="input_tiles")
+        v_ = te.compute((ah, aw, n_, *tiles.extents, blocks, b), across, name="input_tiles")
         rc, ri = k.reduce_axis(blocks, "rc"), k.reduce_axis(min(b, u.shape[1]), "ri")
         by_channel = is_by_channel(u.type)
 
-        def product(i: Any, j: Any, n: Any, o: Any, p: Any, v: Any) -> Any:
+        def product(i: Any, j: Any, n: Any, o: Any, *index: Any) -> Any:
+            *p, v = index
             weight = u.tensor(*((o, i, j) if by_channel else (i, j, o)), rc, ri, v)
-            return te.sum(v_(i, j, n, p, rc, ri) * weight, axis=[rc, ri])
+            return te.sum(v_(i, j, n, *p, rc, ri) * weight, axis=[rc, ri])
 
-        prod = te.compute((ah, aw, n_, out_blocks, tiles, ob), product, name="products")
+        prod = te.compute((ah, aw, n_, out_blocks, *tiles.extents, ob), product, name="products")
 
-        def back(n: Any, o: Any, p: Any, i: Any, j: Any, v: Any) -> Any:
-            column = [prod(q, j, n, o, p, v) for q in range(ah)]
+        def back(n: Any, o: Any, *index: Any) -> Any:
+            *p, i, j, v = index
+            column = [prod(q, j, n, o, *p, v) for q in range(ah)]
             return choose(k, i, [combine_points(k, row, column, dtype) for row in ath])
 
-        s = te.compute((n_, out_blocks, tiles, mh, aw, ob), back, name="output_columns")
+        s = te.compute((n_, out_blocks, *tiles.extents, mh, aw, ob), back, name="output_columns")
 
         def result(n: Any, o: Any, h: Any, w: Any, v: Any) -> Any:
-            p = (h // mh) * columns + w // mw
-            line = [s(n, o, p, h % mh, q, v) for q in range(aw)]
+            p = tiles.place(h // mh, w // mw)
+            line = [s(n, o, *p, h % mh, q, v) for q in range(aw)]
             return choose(k, w % mw, [combine_points(k, row, line, dtype) for row in atw])
 
         y = te.compute((n_, out_blocks, rows * mh, columns * mw, ob), result, name="conv")
@@ -219,6 +225,32 @@ class WinogradConv(Op):
             ragged = bias[0].type.layout is None
             return k.compute(outs[0], lambda n, o, *i: whole(n, o, *i) + bias[0](o), "bias", guard=ragged)
         return y if (rows * mh, columns * mw) == (height, width) else k.compute(outs[0], lambda *i: whole(*i), "crop")
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The axes over the tiles of a plane: a single one, or where their numbers are open, one of rows and one of
+    columns, so that no index is divided by an open number.
+    """
+
+    rows: Dim
+    columns: Dim
+
+    @property
+    def are_open(self) -> bool:
+        return not (isinstance(self.rows, int) and isinstance(self.columns, int))
+
+    @property
+    def extents(self) -> tuple[Dim, ...]:
+        return (self.rows, self.columns) if self.are_open else (self.rows * self.columns,)
+
+    def place(self, row: Any, column: Any) -> tuple[Any, ...]:
+        """The index of a tile on these axes."""
+        return (row, column) if self.are_open else (row * self.columns + column,)
+
+    def position(self, *place: Any) -> tuple[Any, Any]:
+        """The row and the column of a tile of this index."""
+        return place if len(place) == 2 else (place[0] // self.columns, place[0] % self.columns)
 
 
 def is_by_channel(u: TensorType) -> bool:

@@ -9,15 +9,17 @@ import pytest
 from emulator.check import assert_padding_is_zero, logical, physical, plain, random_inputs
 from support.open_kernels import OpenKernel
 from support.oracles import run_onnxruntime
-from support.tolerances import assert_close
+from support.tolerances import WINOGRAD, assert_close
 
 from convc.ir.assumptions import Assumptions
 from convc.ir.builder import infer_types
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.layout import Layout
 from convc.ir.op import Op
+from convc.ir.ops.conv import Conv
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
+from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from convc.ir.sizes import Dim, at, named
 from convc.ir.types import TensorType
 from convc.onnx.export import to_onnx
@@ -81,3 +83,48 @@ def test_dense(op: Op, operands: Operands, sizes: Sequence[int]) -> None:
 def test_dense_of_open_batch_and_rows() -> None:
     operands = [((ONE, TOKENS, 64), None), ((64, 96), "BA32b")]
     check("dense", MatMul(), operands, {"n": 1, "t": 50}, {"n": 3, "t": 31})
+
+
+def plane(size: int) -> tuple[Dim, Dim]:
+    """A height and a width that are open, of this typical size."""
+    return named("h", typical=size), named("w", typical=size)
+
+
+@pytest.mark.parametrize(
+    ("tile", "kernel", "pads", "by_channel", "sizes"),
+    [
+        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), False, [(1, 56, 56), (2, 9, 59)], id="by rows"),
+        pytest.param((5, 4), (3, 3), ((1, 1), (0, 2)), False, [(1, 61, 103)], id="uneven pads"),
+        pytest.param((1, 4), (1, 5), ((0, 0), (2, 2)), False, [(2, 3, 57)], id="one axis"),
+        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), True, [(2, 13, 53)], id="by channel"),
+    ],
+)
+def test_winograd(
+    tile: tuple[int, int],
+    kernel: tuple[int, int],
+    pads: tuple[tuple[int, int], tuple[int, int]],
+    by_channel: bool,
+    sizes: Sequence[tuple[int, int, int]],
+) -> None:
+    rng = np.random.default_rng(0)
+    w = (rng.standard_normal((40, 32, *kernel)) / 16).astype(np.float32)
+    transform = node_of(WinogradWeight(tile, block=16, inner=16, by_channel=by_channel), [(w.shape, None)])
+    (u,) = OpenKernel(transform)({}, [w])
+    weight = (transform.output.type.shape, str(transform.output.type.layout))
+    op = WinogradConv(tile, kernel, (1, 1), pads)
+    operands: Operands = [((ONE, 32, *plane(56)), "NCHW16c"), weight, ((40,), "A16a")]
+    made = OpenKernel(node_of(op, operands))
+    assert made.rule == "winograd"
+    for n, h, wide in sizes:
+        values = {"n": n, "h": h, "w": wide}
+        node = node_of(op, operands, **values)
+        x, b = (rng.standard_normal(s).astype(np.float32) for s in ((n, 32, h, wide), (40,)))
+        arrays = [physical(x, node.inputs[0].type), u, physical(b, node.inputs[2].type)]
+        (got,) = made(values, arrays)
+        (same,) = OpenKernel(node)({}, arrays)
+        np.testing.assert_array_equal(got, same)
+        conv = node_of(Conv(pads=pads), [(x.shape, None), (w.shape, None), (b.shape, None)])
+        graph = to_onnx(Graph("g", conv.inputs, (conv,), conv.outputs))
+        (want,) = run_onnxruntime(graph, {"x0": x, "x1": w, "x2": b})
+        assert_close(logical(got, node.output.type), want, f"at {values}", WINOGRAD)
+        assert_padding_is_zero(got, node.output.type, f"at {values}")
