@@ -113,7 +113,7 @@ class _Sizes:
         channels = phases * x.sizes[1] if x.layout is None else phases * round_up(x.sizes[1], inner)
         outputs = round_up(out.sizes[1], block)
         elements = math.prod(transformed(op.tile, op.kernel, op.strides))
-        high, wide = op.tiles(out)
+        high, wide = map(int, op.tiles(out))
         tiles = out.sizes[0] * high * wide
         (points_h, into_h, back_h), (points_w, into_w, back_w) = (
             _transforms(m, r) for m, r in zip(op.tile, taps(op.kernel, op.strides), strict=True)
