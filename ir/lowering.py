@@ -114,7 +114,8 @@ class TensorExpressions:
     def wrapping(self, name: str, a: Any, b: Any) -> Any:
         """The sum (``add``), difference (``sub``) or product (``mul``) of elements of data; integers wrap around.
 
-        The operators are for indices: TVM and LLVM take wide integers that they combine never to overflow.
+        The operators are for indices: TVM and LLVM take wide integers that they combine never to overflow. On CPUs a
+        pass (``backends/overflow.py``) makes those of all ops wrap that are made of data.
         """
         if self.dtype(a) in WIDE:
             return self.intrinsic(f"wrap_{name}", a, b, dtype=self.dtype(a))

@@ -27,6 +27,7 @@ from ..extents import Variables
 from ..flatten import flatten_buffers
 from ..guards import body_pass, keep_guards
 from ..intrinsics import BYTES, used
+from ..overflow import wrap_data
 from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
@@ -60,6 +61,7 @@ def _block_passes() -> Any:
     """The passes that turn the blocks of a scheduled kernel into loops and allocations."""
     return tvm.transform.Sequential(
         [
+            wrap_data(),
             keep_guards(),
             s_tir.transform.CanonicalizeLoop(),
             s_tir.transform.LowerInitBlock(),

@@ -401,3 +401,61 @@ def test_overflow_wraps_around(dtype: type[np.integer], first: type[Op], second:
     got = convc.compile(b.finish(outputs), cache=False)(x)
     for made, want in zip(got, wants, strict=True):
         np.testing.assert_array_equal(made, want)
+
+
+def powers(x: np.ndarray) -> np.ndarray:
+    return x * x * x
+
+
+FUNCTIONS: dict[str, tuple[list[str], dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "Neg": (["x"], {}, np.negative),
+    "Abs": (["x"], {}, np.abs),
+    "Pow": (["x", "three"], {}, powers),
+    "Div": (["x", "minus"], {}, np.negative),
+    "CumSum": (["x", "axis"], {"exclusive": 0}, lambda x: np.cumsum(x, 1, dtype=x.dtype)),
+    "ReduceSum": (["x", "axes"], {}, lambda x: x.sum(1, keepdims=True, dtype=x.dtype)),
+    "ReduceProd": (["x", "axes"], {}, lambda x: x.prod(1, keepdims=True, dtype=x.dtype)),
+    "ReduceSumSquare": (["x", "axes"], {}, lambda x: (x * x).sum(1, keepdims=True, dtype=x.dtype)),
+    "ReduceL1": (["x", "axes"], {}, lambda x: np.abs(x).sum(1, keepdims=True, dtype=x.dtype)),
+    "MatMul": (["x", "square"], {}, lambda x: x @ np.array([[3, 1], [5, 7]], x.dtype)),
+    "Gemm": (["x", "square", "x"], {}, lambda x: x @ np.array([[3, 1], [5, 7]], x.dtype) + x),
+    "Einsum": (["x", "square"], {"equation": "ij,jk->ik"}, lambda x: x @ np.array([[3, 1], [5, 7]], x.dtype)),
+    "ScatterElements": (["x", "here", "x"], {"axis": 1, "reduction": "mul"}, lambda x: x * x),
+    "ScatterND": (["x", "rows", "x"], {"reduction": "add"}, lambda x: x + x),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64], ids=lambda d: d.__name__)
+def test_what_an_op_computes_wraps_around(dtype: type[np.integer]) -> None:
+    """Another op that reads it must not take it for larger than the dtype holds, or for positive."""
+    info = np.iinfo(dtype)
+    low, high, half = info.min, info.max, info.max // 2 + 1
+    x = np.array([[1, 2], [low, high], [low, low], [high, 1], [high, high], [half, half], [123_456, -99_999]], dtype)
+    held = {
+        "three": np.array(3, dtype), "minus": np.array(-1, dtype), "zero": np.array(0, dtype),
+        "axis": np.array(1), "axes": np.array([1]), "square": np.array([[3, 1], [5, 7]], dtype),
+        "here": np.tile(np.arange(2), (len(x), 1)), "rows": np.arange(len(x))[:, None],
+    }  # fmt: skip
+    nodes, outputs, wants = [], [], []
+    for op, (inputs, attributes, function) in FUNCTIONS.items():
+        with np.errstate(over="ignore"):
+            y = function(x)
+        for name, second, operands, want in (
+            ("positive", "Greater", ["zero"], y > 0),
+            ("larger", "Greater", ["larger"], y > x),
+            ("wide", "Cast", [], y.astype(np.int64)),
+        ):
+            to = {"to": TensorProto.INT64} if second == "Cast" else {}
+            own = [name if i == "x" else i for i in inputs]  # so that no two nodes are one, which would be stored
+            nodes.append(helper.make_node(op, own, [f"{op} {name} y"], **attributes))
+            nodes.append(helper.make_node(second, [f"{op} {name} y", *operands], [f"{op} {name}"], **to))
+            outputs.append(f"{op} {name}")
+            wants.append(want)
+    given = dict.fromkeys(["positive", "larger", "wide"], x)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    m = models.model(
+        nodes, dict.fromkeys(given, (kind, list(x.shape))), dict.fromkeys(outputs), held, opset=18, ir_version=10
+    )
+    made = convc.compile(m, threads=1, cache=False).run(given)
+    wrong = [name for name, want in zip(outputs, wants, strict=True) if not np.array_equal(made[name], want)]
+    assert wrong == []
