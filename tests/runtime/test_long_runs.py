@@ -25,6 +25,10 @@ from support.long_runs import answer
 import convc
 from convc import nn
 from convc.cli import Terminated, main
+from convc.ir.builder import Builder
+from convc.ir.op import f32
+from convc.ir.ops.conv import Conv
+from convc.ir.ops.unary import Relu
 
 SCRIPT = Path(__file__).parents[1] / "support" / "long_runs.py"
 LENET = Path(__file__).parents[2] / "examples" / "lenet.onnx"
@@ -40,6 +44,19 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     conv = [nn.Conv2D(32, kernel_size=3, padding=1, activation="relu") for _ in range(2)]
     path = tmp_path_factory.mktemp("long") / "m.so"
     convc.compile(nn.Sequential(*conv), shapes={"x": SHAPE}, threads=2).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def open_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model for pictures of any size."""
+    b = Builder("open")
+    x = b.input("x", f32[1].with_shape((1, 32, "h", "w")))
+    for i in range(2):
+        w = np.random.default_rng(i).uniform(-0.1, 0.1, (32, 32, 3, 3)).astype(np.float32)
+        x = b.emit(Relu(), b.emit(Conv(pads=((1, 1), (1, 1))), x, b.constant(w)))
+    path = tmp_path_factory.mktemp("long") / "m.so"
+    convc.compile(b.finish([x]), threads=2).save(path)
     return path
 
 
@@ -70,6 +87,15 @@ def test_memory_stays_flat(what: str, artifact: Path) -> None:
 @pytest.mark.parametrize("what", ["calls", "cycles", "threads"])
 def test_memory_stays_flat_for_long(what: str, artifact: Path) -> None:
     check(what, artifact, os.environ.get("CONVC_LONG_RUN", "60") + "s", 2 * SLACK)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_whatever_the_sizes(open_artifact: Path) -> None:
+    """Eight threads call one model with eight sizes, and with ten thousand others.
+
+    The allocators of threads whose arrays have all sizes take longer to settle, at 20 MB more.
+    """
+    check("sizes", open_artifact, os.environ.get("CONVC_LONG_RUN", "60") + "s", 6 * SLACK)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

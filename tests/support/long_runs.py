@@ -1,4 +1,4 @@
-"""Calls, loads and drops models for a long time: ``python long_runs.py calls|cycles|threads ARTIFACT AMOUNT``.
+"""Calls, loads and drops models for a long time: ``python long_runs.py calls|cycles|threads|sizes ARTIFACT AMOUNT``.
 
 AMOUNT is a number of rounds, or of seconds as in ``60s``. The process prints JSON: rounds, wrong answers, and resident
 memory, threads, open files and mappings after the warm-up and at the end.
@@ -34,12 +34,13 @@ def main(what: str, path: str, amount: str) -> None:
     faulthandler.dump_traceback_later(HANG, repeat=False, exit=True)  # a deadlock ends the process and shows where
     rounds = 0
     model = convc.load(path, threads=2)
-    shape = model.inputs[0].shape
-    images = [np.random.default_rng(i).uniform(-1, 1, shape).astype(np.float32) for i in range(CALLERS)]
+    stated = model.inputs[0].shape
+    shapes = [tuple(s if isinstance(s, int) else 12 + i for s in stated) for i in range(CALLERS)]
+    images = [np.random.default_rng(i).uniform(-1, 1, shape).astype(np.float32) for i, shape in enumerate(shapes)]
     wanted = [model(x) for x in images]
     del model
     run: Callable[[Callable[[], Iterator[int]]], int]
-    run = {"calls": _calls, "cycles": _cycles, "threads": _threads}[what](path, images, wanted)
+    run = {"calls": _calls, "cycles": _cycles, "threads": _threads, "sizes": _sizes}[what](path, images, wanted)
     wrong = run(lambda: iter(range(WARM_UP)))
     before = measured()
     done = [0]
@@ -112,6 +113,31 @@ def _threads(path: str, images: Any, wanted: Any) -> Any:
             t.start()
             t.join()
         return wrong[0]
+
+    return run
+
+
+def _sizes(path: str, images: Any, wanted: Any) -> Any:
+    """Call one model of open sizes from several threads, each with a size of its own and one of ten thousand others."""
+    model = convc.load(path, threads=2)
+    n, channels, *_ = images[0].shape
+
+    def run(rounds: Callable[[], Iterator[int]]) -> int:
+        wrong = [0] * CALLERS
+
+        def call(i: int) -> None:
+            for k in rounds():
+                j = CALLERS * k + i
+                other = np.zeros((n, channels, 107 - j % 100, 107 - j // 100 % 100), np.float32)  # the largest first
+                wrong[i] += model(other).shape[2:] != other.shape[2:]
+                wrong[i] += not np.array_equal(model(images[i]), wanted[i])
+
+        callers = [threading.Thread(target=call, args=(i,)) for i in range(CALLERS)]
+        for t in callers:
+            t.start()
+        for t in callers:
+            t.join()
+        return sum(wrong)
 
     return run
 
