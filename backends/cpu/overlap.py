@@ -9,7 +9,7 @@ overwrite what it reads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -26,6 +26,7 @@ from ..extents import size_of
 from ..guards import found
 from ..lowered import NEEDS
 from ..schedule import Schedule
+from .borders import put, with_tests_at_borders
 from .tiles import LATENCY
 
 TILES = "convc.tiles"
@@ -119,10 +120,6 @@ def results_of(sch: Any, anchor: str) -> list[str]:
     return names[names.index(anchor) :]
 
 
-BORDERS = "convc_borders"
-"""The annotation of a loop over tiles of which only those at a border of the data need to test where they read."""
-
-
 def run_together(sch: Any, loops: Sequence[Any]) -> None:
     """Make one parallel loop of several that lie directly inside one another.
 
@@ -135,17 +132,6 @@ def run_together(sch: Any, loops: Sequence[Any]) -> None:
     kept = [loop for loop, e in zip(loops, extents, strict=True) if not isinstance(e, tirx.IntImm) or e.value != 1]
     sch.annotate(kept[0], TOGETHER, len(kept))
     sch.parallel(kept[0])
-
-
-def test_at_borders(sch: Any, loop: Any) -> None:
-    """Let the tiles of the innermost loop over tiles test where they read only if they lie at a border.
-
-    Loops of constant extent over tiles are cut where the border begins and ends.
-    """
-    if isinstance(sch.get(loop).extent, tirx.IntImm):
-        sch.annotate(loop, "pragma_loop_partition_hint", 1)
-    else:
-        sch.annotate(loop, BORDERS, 1)
 
 
 def needs_of(func: Any) -> list[tuple[Dim, int]]:
@@ -170,15 +156,17 @@ def overlap_tiles(func: Any) -> Any:
     """The function, of plain loops, with the last tile along each axis moved back to end where the axis does."""
     tiles = func.attrs.get(TILES, []) if func.attrs else []
     body = func.body
+    last: dict[Any, Any] = {}
     for count, size, extent in tiles:
-        body = _with_starts(_as_they_are(body, count, int(size), extent), count, int(size), extent)
+        whole = _as_they_are(body, count, int(size), extent)
+        body = _with_starts(whole, count, int(size), extent, last)
 
     def counted(var: Any) -> Any:
         whole = next(((s, e) for c, s, e in tiles if var.same_as(c)), None)
         return var if whole is None else tirx.floordiv(whole[1] + (whole[0] - 1), whole[0])
 
     body = tvm_ffi.structural_map(body, (tirx.Var, counted)) if tiles else body
-    body = tvm_ffi.structural_map(body, (tirx.For, _with_interior))
+    body = with_tests_at_borders(body, last)
     body = tvm_ffi.structural_map(body, (tirx.For, _fused))
     params = [p for p in func.params if not any(p.same_as(count) for count, _, _ in tiles)]
     made = tirx.PrimFunc(params, body, func.ret_type, func.attrs)
@@ -192,7 +180,7 @@ def _as_they_are(body: Any, count: Any, size: int, extent: Any) -> Any:
     def visit(loop: Any) -> Any:
         if loop.extent.same_as(count) or not any(v.same_as(count) for v in found(loop.extent, tirx.Var)):
             return loop
-        none, one = (_put(loop.extent, count, tirx.const(i, "int32")) for i in (0, 1))
+        none, one = (put(loop.extent, count, tirx.const(i, "int32")) for i in (0, 1))
         steps = known.simplify(one - none)
         if not isinstance(steps, tirx.IntImm) or steps.value % size:
             raise CompileError(f"a loop over {loop.extent} is not in whole tiles")
@@ -203,13 +191,17 @@ def _as_they_are(body: Any, count: Any, size: int, extent: Any) -> Any:
     return tvm_ffi.structural_map(body, (tirx.For, visit))
 
 
-def _with_starts(body: Any, count: Any, size: int, extent: Any) -> Any:
-    """The statement whose loops over the tiles of an axis know where each tile begins."""
+def _with_starts(body: Any, count: Any, size: int, extent: Any, last: dict[Any, Any]) -> Any:
+    """The statement whose loops over the tiles of an axis know where each tile begins.
+
+    ``last`` receives the variables that say so, each with its greatest value.
+    """
 
     def visit(loop: Any) -> Any:
         if not loop.extent.same_as(count):
             return loop
         start = tirx.Var(f"{loop.loop_var.name}_start", "int32")
+        last[start if size > 1 else loop.loop_var] = extent - size
 
         def moved(e: Any) -> Any:
             factor = e.b.value if isinstance(e.b, tirx.IntImm) else 0
@@ -260,65 +252,6 @@ def _decides(body: Any, index: Any) -> bool:
     conditions = [s.condition for s in found(body, tirx.IfThenElse)]
     used = [v for e in itertools.chain(conditions, *stores) for v in found(e, tirx.Var)]
     return any(v.same_as(index) for v in used)
-
-
-def _with_interior(loop: Any) -> Any:
-    """A loop over tiles with code without tests for the tiles that do not lie at a border."""
-    if BORDERS not in loop.annotations:
-        return loop
-    annotations = {k: v for k, v in loop.annotations.items() if k != BORDERS}
-    *before, tile = loop.body.seq if isinstance(loop.body, tirx.SeqStmt) and _binds(loop.body.seq[0]) else [loop.body]
-    before, tile = ([*before], tile) if len(before) < 2 else (before[:1], tirx.SeqStmt([*before[1:], tile]))
-    inside = {i.loop_var: int(i.extent) for i in found(tile, tirx.For) if isinstance(i.extent, tirx.IntImm)}
-    known = tvm.sym.Analyzer()
-    tests: dict[str, Any] = {}
-    for call in found(tile, tvm.ir.Call):
-        if _chooses(call):
-            for test in _conjuncts(call.args[0]):
-                worst = known.simplify(_worst(test, inside, known))
-                tests[str(worst)] = worst >= 0
-    if not tests:
-        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, loop.thread_binding, annotations)
-    plain = tvm_ffi.structural_map(tile, (tvm.ir.Call, lambda call: call.args[1] if _chooses(call) else call))
-    both = tirx.IfThenElse(tirx.all(*tests.values()), plain, tile)
-    body = tirx.SeqStmt([*before, both]) if before else both
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations)
-
-
-def _binds(stmt: Any) -> bool:
-    return isinstance(stmt, tirx.Bind)
-
-
-def _chooses(call: Any) -> bool:
-    """Whether a call reads only where a test of positions holds."""
-    return getattr(call.op, "name", "") == "tirx.if_then_else" and not found(call.args[0], tvm.ir.TensorLoad)
-
-
-def _conjuncts(test: Any) -> Iterator[Any]:
-    if isinstance(test, tirx.And):
-        yield from _conjuncts(test.a)
-        yield from _conjuncts(test.b)
-    else:
-        yield test
-
-
-def _worst(test: Any, inside: Mapping[Any, int], known: Any) -> Any:
-    """The least that an inequality of positions leaves above 0, over the loops inside a tile."""
-    less, more = (test.a, test.b) if isinstance(test, tirx.LT | tirx.LE) else (test.b, test.a)
-    if not isinstance(test, tirx.LT | tirx.LE | tirx.GT | tirx.GE):
-        raise CompileError(f"a tile tests {test}, which is no inequality")
-    rest = more - less - (1 if isinstance(test, tirx.LT | tirx.GT) else 0)
-    for var, extent in inside.items():
-        first, second = (_put(rest, var, tirx.const(i, "int32")) for i in (0, 1))
-        slope = known.simplify(second - first)
-        if not isinstance(slope, tirx.IntImm):
-            raise CompileError(f"a tile tests {test}, which is not linear in {var}")
-        rest = first if slope.value >= 0 else _put(rest, var, tirx.const(extent - 1, "int32"))
-    return rest
-
-
-def _put(expression: Any, var: Any, value: Any) -> Any:
-    return tvm_ffi.structural_map(expression, (tirx.Var, lambda v: value if v.same_as(var) else v))
 
 
 def _fused(loop: Any) -> Any:

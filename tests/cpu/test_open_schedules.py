@@ -16,9 +16,11 @@ from convc.ir.builder import infer_types
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.layout import Layout
 from convc.ir.op import Op
+from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
+from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from convc.ir.sizes import Dim, at, named
 from convc.ir.types import TensorType
@@ -128,3 +130,45 @@ def test_winograd(
         (want,) = run_onnxruntime(graph, {"x0": x, "x1": w, "x2": b})
         assert_close(logical(got, node.output.type), want, f"at {values}", WINOGRAD)
         assert_padding_is_zero(got, node.output.type, f"at {values}")
+
+
+DEPTHWISE = "OIHW16o"
+"""The layout of a depthwise weight."""
+
+
+@pytest.mark.parametrize(
+    ("op", "typical", "sizes"),
+    [
+        pytest.param(Conv(pads=((1, 1), (1, 1)), group=20), 28, [(1, 28, 28), (2, 9, 15)], id="conv"),
+        pytest.param(Conv(pads=((1, 1), (1, 1)), strides=(2, 2), group=20), 28, [(1, 28, 28), (2, 9, 27)], id="stride"),
+        pytest.param(Conv(pads=((0, 3), (2, 1)), group=20), 14, [(1, 14, 14), (1, 2, 29)], id="uneven pads"),
+        pytest.param(Conv(pads=((2, 2), (4, 2)), dilations=(2, 3), group=20), 14, [(1, 9, 17)], id="dilation"),
+        pytest.param(Conv(pads=((1, 1), (1, 1)), group=20), 3, [(1, 3, 3), (2, 8, 10)], id="rows in a tile"),
+        pytest.param(MaxPool((3, 3), (2, 2), ((1, 1), (1, 1))), 56, [(1, 56, 56), (1, 9, 37)], id="max"),
+        pytest.param(MaxPool((3, 3), (2, 2), ceil_mode=True), 56, [(1, 56, 56), (1, 9, 37)], id="max, ceil"),
+        pytest.param(AveragePool((3, 3), (1, 1), ((1, 1), (1, 1))), 28, [(1, 28, 28), (2, 9, 15)], id="average"),
+        pytest.param(AveragePool((2, 2), (2, 2)), 28, [(1, 28, 28), (2, 9, 31)], id="average, no pads"),
+    ],
+)
+def test_windows(op: Conv | MaxPool | AveragePool, typical: int, sizes: Sequence[tuple[int, int, int]]) -> None:
+    operands: Operands = [((ONE, 20, *plane(typical)), "NCHW16c")]
+    if isinstance(op, Conv):
+        operands = [*operands, ((20, 1, 3, 3), DEPTHWISE)]
+    rule = "depthwise_conv" if isinstance(op, Conv) else "pool"
+    check(rule, op, operands, *({"n": n, "h": h, "w": w} for n, h, w in sizes))
+
+
+def test_window_of_many_taps() -> None:
+    """Taps are not unrolled here, so each of them is tested."""
+    op = Conv(pads=((3, 3), (3, 3)), group=16)
+    operands: Operands = [((ONE, 16, *plane(14)), "NCHW16c"), ((16, 1, 7, 7), DEPTHWISE)]
+    check("depthwise_conv", op, operands, {"n": 1, "h": 14, "w": 14}, {"n": 2, "h": 3, "w": 17})
+
+
+def test_few_taps_are_tested() -> None:
+    """Of a row of pixels, the first and the last can read beyond the border, and the middle row of taps cannot."""
+    op = Conv(pads=((1, 1), (1, 1)), group=16)
+    kernel = OpenKernel(node_of(op, [((ONE, 16, *plane(56)), "NCHW16c"), ((16, 1, 3, 3), DEPTHWISE)]))
+    body = next(str(f) for g, f in kernel.lowered.functions.items() if g.name_hint == "convc_kernel_body")
+    assert body.count("if_then_else") == 6  # the first and the last pixel of three rows of taps
+    assert body.count("\n            if ") == 2  # the upper and the lower row

@@ -7,7 +7,8 @@ from typing import Any
 from tvm import tirx
 
 from ...blocks import find_block, inline_epilogue
-from ..overlap import in_tiles, results_of, run_together, test_at_borders
+from ..borders import test_at_borders
+from ..overlap import in_tiles, results_of, run_together
 from ..target import Target
 from ..tiles import bands, register_tile
 from .blocks import keep_in_registers, store_tile
@@ -43,7 +44,10 @@ def schedule_windows(sch: Any, name: str, rows: int, columns: int, target: Targe
     high = sch.get(oho).extent
     band, oho = sch.split(oho, [bands(int(high), target.threads) if isinstance(high, tirx.IntImm) else 1, None])
     owo, owi = sch.split(ow, [None, columns])
-    sch.reorder(n, band, c, oho, owo, rh, rw, ohi, owi, v)
+    wide = sch.get(owo).extent
+    # of open extents, the loop over rows comes first, since a row of taps is tested for all pixels at once
+    inner = (rh, rw, ohi, owi) if isinstance(wide, tirx.IntImm) else (rh, ohi, rw, owi)
+    sch.reorder(n, band, c, oho, owo, *inner, v)
     run_together(sch, (n, band, c))
     if isinstance(high, tirx.IntImm):
         sch.annotate(oho, "pragma_loop_partition_hint", 1)
