@@ -14,6 +14,7 @@ from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
 from .op import REGISTRY, Op, from_outside
+from .sizes import Size, at, names
 from .types import TensorType
 
 KNOWN_SIZES = "known_sizes"
@@ -78,6 +79,7 @@ class Builder:
         """What was assumed of open sizes while types were inferred."""
         self.streams = 0
         """The number of nodes so far that draw random numbers (``ir/random.py``)."""
+        self._sizes: dict[str, Size] = {}
         self._trims: dict[str, Node] = {}
         self._known: dict[str, Op] = {}
         self._taken: set[str] = set()
@@ -110,9 +112,16 @@ class Builder:
         self._taken.update(names)
 
     def input(self, name: str, type: TensorType) -> Value:
-        """Add a graph input; raises ``GraphError`` when the name is taken."""
+        """Add a graph input; raises ``GraphError`` when the name is taken.
+
+        A named size of an input before is the same size here, whatever else is said of it.
+        """
         if name in self._taken:
             raise GraphError(f"two values are called '{name}'")
+        for d in type.shape:
+            for size in names(d):
+                self._sizes.setdefault(size.name, Size.of(size))
+        type = type.with_shape([at(d, self._sizes) for d in type.shape]) if self._sizes else type
         check_type(type, f"input '{name}'")
         value = Value(self.fresh(name), type)
         self.inputs.append(value)

@@ -14,7 +14,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, reduce, wraps
 from typing import Any, ClassVar, Protocol, Union
 
@@ -39,15 +39,18 @@ ON_AXIS = 128
 class Named:
     """A named size. It lies between ``least`` and ``most``, and cost models take it to be ``typical``.
 
-    A graph has one of each name. What is known of it besides the name does not count in comparisons.
+    A graph has one of each name (``Builder.input``).
     """
 
     name: str
-    least: int = field(default=0, compare=False)
-    most: int = field(default=MOST, compare=False)
-    typical: int = field(default=TYPICAL, compare=False)
+    least: int = 0
+    most: int = MOST
+    typical: int = TYPICAL
 
     weight: ClassVar[int] = 1
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def spell(self, name: Spelling) -> str:
         return name(self.name)
@@ -614,6 +617,9 @@ def _equal(difference: Dim, expected: bool) -> bool:
     low, high = bounds(difference)
     if low > 0 or high < 0 or not isinstance(difference, Size):
         return difference == 0
+    common = math.gcd(*(c for m, c in difference.terms if m))
+    if common > 1:  # g*x + c == 0 means x + c/g == 0
+        return difference % common == 0 and _equal(difference // common, expected)
     return _answer((difference, "=="), (difference, "!="), expected)
 
 

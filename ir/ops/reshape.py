@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim, Sizes, equal, product, same, typical
+from ..sizes import Dim, Sizes, bounds, equal, product, same, typical
 from ..types import TensorType
 from ._axes import axes_of, axis_of
 
@@ -33,17 +33,23 @@ class Reshape(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        if any(d != -1 and d < 0 for d in self.shape) or self.shape.count(-1) > 1:
+        if any(d != -1 and not _is_size(d, x.shape) for d in self.shape) or self.shape.count(-1) > 1:
             raise ShapeError(f"shape {list(self.shape)} may hold -1 once, and no other negative size")
         if not self.allowzero and 0 in self.shape[x.rank :]:
             raise ShapeError(f"shape {list(self.shape)} copies an axis that the operand lacks")
-        dims: list[Dim] = [x.shape[a] if not d and not self.allowzero else d for a, d in enumerate(self.shape)]
+        dims: list[Dim] = [x.shape[a] if not self.allowzero and not d else d for a, d in enumerate(self.shape)]
         if -1 in dims:
             at = dims.index(-1)
             dims[at] = _quotient(x.shape, dims[:at] + dims[at + 1 :])
         if not same(product(x.shape), product(dims)):
             raise ShapeError(f"{product(x.shape)} elements do not fit shape {list(dims)}")
         return TensorType(x.dtype, tuple(dims))
+
+    def at(self, values: Mapping[str, Dim]) -> Op:
+        made = super().at(values)
+        if made is self or not isinstance(made, Reshape) or any(made.named_sizes()):
+            return made
+        return replace(made, allowzero=made.allowzero and 0 in made.shape)  # one form of what means the same
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
@@ -110,6 +116,14 @@ def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
     return number // divisor
 
 
+def _is_size(d: Dim, shape: Sequence[Dim]) -> bool:
+    """Whether a size is not negative, as the product of some axes that follow each other is."""
+    if bounds(d)[0] >= 0:
+        return True
+    products = (product(shape[i:j]) for i in range(len(shape)) for j in range(i + 1, len(shape) + 1))
+    return d in products or d >= 0
+
+
 def _groups(sources: Sizes, targets: Sizes) -> list[tuple[list[int], list[int]]]:
     """The axes of both shapes in the smallest groups of equal size: ``[2,3,4] -> [6,4]`` gives ``(0,1)->(0)``,
     ``(2)->(1)``.
@@ -160,4 +174,5 @@ def _new_shape(n: ImportNode, shape: Sequence[Dim]) -> list[Dim]:
 
 def _reshape_to(n: ImportNode, dims: Sequence[Dim]) -> Any:
     x = n.input(0)
-    return x if tuple(dims) == x.type.shape else n.emit(Reshape(tuple(dims), 0 in dims), x)
+    may_be_zero = any(bounds(d)[0] <= 0 for d in dims)
+    return x if tuple(dims) == x.type.shape else n.emit(Reshape(tuple(dims), may_be_zero), x)

@@ -26,10 +26,21 @@ def with_bodies(run: Callable[[Graph], Graph], graph: Graph) -> Graph:
 
 
 def _in_bodies(change: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """The graph with the bodies of its loops changed. What is assumed of open sizes is kept by the graph around them,
+    which has the sizes.
+    """
     if not any(isinstance(n.op, Loop) for n in graph.nodes):
         return graph
-    nodes = [replace(n, op=replace(n.op, body=change(n.op.body))) if isinstance(n.op, Loop) else n for n in graph.nodes]
-    return replace(graph, nodes=tuple(nodes))
+    assumed = dict(graph.assumptions)
+    nodes = []
+    for n in graph.nodes:
+        if isinstance(n.op, Loop):
+            body = change(replace(n.op.body, assumptions=assumed))
+            assumed |= body.assumptions
+            nodes.append(replace(n, op=replace(n.op, body=replace(body, assumptions={}))))
+        else:
+            nodes.append(n)
+    return replace(graph, nodes=tuple(nodes), assumptions=assumed)
 
 
 def unroll(graph: Graph, most: int | None) -> Graph:

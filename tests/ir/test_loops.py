@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from support.tolerances import assert_close
 
 import convc
 from convc.backends.cuda.pipeline import pipeline
+from convc.ir.builder import Builder
 from convc.ir.errors import LimitError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits, using
 from convc.ir.ops.loop import Loop
+from convc.ir.passes.fix_shapes import with_sizes
 from convc.ir.passes.loops import empty_bodies, fill_bodies, hoist, unroll, with_bodies
-from convc.ir.text import parse_graph
+from convc.ir.sizes import at_least, named
+from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
 
 NESTED = parse_graph("""graph @g(%x: f32[3], %q: f32[6,3], %w: f32[3]) {
@@ -39,6 +43,19 @@ NESTED = parse_graph("""graph @g(%x: f32[3], %q: f32[6,3], %w: f32[3]) {
 }""")
 
 
+OPEN = parse_graph(
+    print_graph(NESTED)
+    .replace("const [1.0,2.0,3.0]", "expand(%one) {shape=[3]}")
+    .replace("%c: f32[3]", "%one: f32[1] = const [1.5] %c: f32[3]")
+    .replace("f32[3]", 'f32["n"]')
+    .replace("[3]", '["n"]')
+    .replace("f32[6,3]", 'f32[6,"n"]')
+    .replace("f32[6,2,3]", 'f32[6,2,"n"]')
+    .replace("f32[2,3]", 'f32[2,"n"]')
+)
+"""The same with an open size."""
+
+
 def loops(graph: Graph) -> list[Loop]:
     return [n.op for n in graph.nodes if isinstance(n.op, Loop)]
 
@@ -53,13 +70,15 @@ def loops(graph: Graph) -> list[Loop]:
         lambda g: with_bodies(empty_bodies, with_bodies(hoist, fill_bodies(g))),
     ],
 )
-def test_results_stay(change: Callable[[Graph], Graph]) -> None:
-    verify(NESTED)
-    changed = change(NESTED)
+@pytest.mark.parametrize("whole", [NESTED, OPEN], ids=["known sizes", "open sizes"])
+def test_results_stay(whole: Graph, change: Callable[[Graph], Graph]) -> None:
+    verify(whole)
+    changed = change(whole)
     verify(changed)
+    fixed, changed = (with_sizes(g, {"n": 3}) for g in (whole, changed))
     rng = np.random.default_rng(0)
-    feeds = {v.name: rng.uniform(-1, 1, v.type.sizes).astype(np.float32) for v in NESTED.inputs}
-    want = run_reference(convc.to_onnx(NESTED), feeds)
+    feeds = {v.name: rng.uniform(-1, 1, v.type.sizes).astype(np.float32) for v in fixed.inputs}
+    want = run_reference(convc.to_onnx(fixed), feeds)
     for a, b in zip(run_reference(convc.to_onnx(changed), feeds), want, strict=True):
         assert_close(a, b)
 
@@ -86,3 +105,16 @@ def test_gpus_get_no_loops() -> None:
     assert not loops(pipeline().run(NESTED))
     with using(Limits(nodes=20)), pytest.raises(LimitError, match="'last', whose steps become nodes one by one"):
         pipeline().run(NESTED)
+
+
+def test_what_a_pass_assumes_in_a_body_is_assumed_by_the_graph() -> None:
+    def run(graph: Graph) -> Graph:
+        b = Builder.of(graph)
+        with b.assumptions.noted(graph.name):
+            assert at_least(named("n"), 2 if graph.name == "inner" else 1)
+        return replace(graph, assumptions=b.assumptions.made)
+
+    changed = with_bodies(run, OPEN)
+    verify(changed)
+    assert {str(a): about for a, about in changed.assumptions.items()} == {"n >= 2": "inner"}
+    assert not loops(changed)[0].body.assumptions

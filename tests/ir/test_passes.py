@@ -417,3 +417,19 @@ def test_every_stage_compiles_to_the_same_answer(tmp_path: Path) -> None:
     for stage in stages:
         assert re.match(r"\d\d_\w+\.txt", stage.name)
         assert_close(convc.compile(stage)(x), want, stage.name)
+
+
+def test_nothing_that_follows_from_open_sizes_is_computed_at_load() -> None:
+    g = graph(
+        """%s: i64[1] = known_sizes() {values=["h"], shape=[1]}
+        %t: i64[1] = add(%s, %s)
+        %k: f32[2,4] = const fill(1.0, 0)
+        %e: f32["n",2,4] = expand(%k) {shape=["n",2,4]}
+        %c: f32[2,4] = slice(%k) {axes=[0], starts=["h" - "h"//1], ends=[2]}
+        %r: f32[2,4] = relu(%k)
+        %a: f32["n",2,4] = add(%x, %e)
+        %b: f32["n",2,4] = add(%a, %r)
+        return %b, %t, %c""",
+        '%x: f32["n",2,4], %y: f32["h"]',
+    )
+    assert g.at_load == {"r"}

@@ -9,9 +9,26 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from convc.ir.assumptions import Assumptions, check_assumptions
-from convc.ir.errors import ShapeError
-from convc.ir.sizes import Dim, Size, at, bounds, equal, largest, least, named, names, same, spelt, typical
+from convc.ir.errors import ParseError, ShapeError
+from convc.ir.sizes import (
+    MOST,
+    TYPICAL,
+    Dim,
+    Size,
+    at,
+    at_least,
+    bounds,
+    equal,
+    largest,
+    least,
+    named,
+    names,
+    same,
+    spelt,
+    typical,
+)
 from convc.ir.text import parse_graph, print_graph
+from convc.ir.types import TensorType
 
 h, w, n, k = named("h"), named("w"), named("n"), named("k", 1)
 
@@ -145,3 +162,41 @@ def test_assumptions_have_a_text_form() -> None:
     graph = parse_graph(text)
     assert print_graph(graph) == text
     assert [str(a) for a in graph.assumptions] == ["h == w", "h >= 7"]
+
+
+def test_typical_values_follow_from_axes() -> None:
+    shapes = [("n", 3, "h", "w"), ("t", "b", 8), ("t",), ("n", 2, "d", "h", "w")]
+    types = [TensorType("f32", shape).at_typical().shape for shape in shapes]
+    assert types == [(1, 3, 224, 224), (1, 128, 8), (128,), (1, 2, 64, 64, 64)]
+
+
+def test_what_is_inferred_for_one_image_holds_for_several() -> None:
+    size = named("n", typical=1)
+    assumed = Assumptions()
+    with assumed.noted("here"):
+        assert not equal(size, 1)
+        assert at_least(size, 2)
+    assert [str(a) for a in assumed.made] == ["n != 1", "n >= 2"]
+
+
+def test_equal_sizes_are_brought_to_lowest_terms() -> None:
+    assert not equal(6 * h, 9)
+    assumed = Assumptions()
+    with assumed.noted("here"):
+        assert same(512 * h * w, 512 * 49)
+    assert [str(a) for a in assumed.made] == ["h*w == 49"]
+
+
+def test_what_is_known_of_a_size_has_a_text_form() -> None:
+    text = """graph @g("n" least 1 most 64 typical 1, "w" typical 1024, %x: f32["n","h","w"]) {
+  %y: f32["n","h","w"] = tanh(%x)
+  return %y
+}"""
+    graph = parse_graph(text)
+    assert print_graph(graph) == text
+    assert [(v.least, v.most, v.typical) for v in graph.named_sizes.values()] == [
+        (1, 64, 1), (0, MOST, TYPICAL), (0, MOST, 1024),
+    ]  # fmt: skip
+    for wrong in ('"n" least 2 typical 1', '"n" least -1', '"n" typical x', '"n" most 3'):
+        with pytest.raises(ParseError, match="line 1"):
+            parse_graph(text.replace('"n" least 1 most 64 typical 1', wrong))

@@ -209,3 +209,22 @@ def test_the_text_of_an_expression_is_a_dim_param() -> None:
     assert [d.dim_param or d.dim_value for d in made.graph.output[0].type.tensor_type.shape.dim] == [
         "n", 4, "h//2", "w//2",
     ]  # fmt: skip
+
+
+def test_a_batch_of_nothing_may_be_flattened() -> None:
+    whole = load_onnx(model(18, "float[n,4,h,w] x", "y = Flatten(x)", "float[a,b] y"))
+    assert not whole.assumptions
+    assert fix_shapes(whole, {"x": (0, 4, 5, 6)}).outputs[0].type.sizes == (0, 120)
+    assert fix_shapes(whole, {"x": (2, 4, 0, 6)}).outputs[0].type.sizes == (2, 0)
+    for sizes in ((0, 4, 5, 6), (3, 4, 0, 6)):
+        x = np.zeros(sizes, np.float32)
+        assert convc.compile(model(18, "float[n,4,h,w] x", "y = Flatten(x)", "float[a,b] y"), threads=1)(x).shape == (
+            sizes[0],
+            4 * sizes[2] * sizes[3],
+        )
+
+
+def test_a_name_has_one_typical_value() -> None:
+    made = model(18, "float[n,4,h,w] x, float[h,n] z", "a = MatMul(z, z) y = Relu(x)", "float[n,4,h,w] y")
+    sizes = load_onnx(made, outputs=["y", "a"]).named_sizes
+    assert {name: size.typical for name, size in sizes.items()} == {"n": 1, "h": 224, "w": 224}

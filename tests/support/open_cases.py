@@ -33,7 +33,7 @@ def _tuples(op: Any, i: int, axis: int, rank: int) -> bool:
 
 
 def _body(op: Any, i: int, axis: int, rank: int) -> bool:
-    """The body states its sizes; ``Loop.on_types`` gives it others."""
+    """The body states its sizes, which are those of the graph around it."""
     return True
 
 
