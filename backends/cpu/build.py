@@ -21,6 +21,7 @@ from convc.ir.graph import Graph
 from convc.runtime.cpu.plan import Plan
 
 from ..group import Group, extents_given
+from ..identity import is_own
 from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
@@ -79,7 +80,8 @@ def _kernels(
     found = [replace(d, name=name, group=group) for d in groups for name, group in named[d.name].items()]
     shared = {d.name: parallel and is_worth_sharing(d.group, target) for d in found}
     symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
-    there = {name: k for name, symbol in symbols.items() if (k := find(store, symbol))}
+    kept = {d.name for d in found if is_own(d.group.body)}
+    there = {name: k for name, symbol in symbols.items() if name in kept and (k := find(store, symbol))}
     new: dict[str, Compiled] = {}
     if len(there) < len(found):
         from .codegen import made
@@ -88,7 +90,7 @@ def _kernels(
             for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
                 new[name] = kernel
         finally:  # what was made before an error or an interrupt need not be made again
-            keep(store, new.values())
+            keep(store, [k for name, k in new.items() if name in kept])
     return {d.name: [there.get(name) or new[name] for name in named[d.name]] for d in groups}
 
 
