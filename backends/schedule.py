@@ -8,7 +8,7 @@ import tvm
 from tvm import s_tir
 
 
-class Schedule(s_tir.Schedule):
+class Schedule(s_tir.Schedule):  # type: ignore[misc]
     """A schedule of a function, which is called ``main``.
 
     Its methods are TVM's, without the comparison of arguments with the annotations of Python types, which takes a
