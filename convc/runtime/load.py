@@ -77,8 +77,14 @@ def model_of(models: Sequence[CompiledModel]) -> Model:
 
 
 def facts(description: Description) -> list[tuple[str, str]]:
-    """Facts about a compiled model other than its inputs and outputs, as names and values to be printed."""
-    found: list[tuple[str, str]] = _runtime(description.kind).facts(description)
+    """Facts about a compiled model other than its inputs and outputs, as names and values to be printed.
+
+    Raises ``ArtifactError`` when the description is damaged.
+    """
+    try:
+        found: list[tuple[str, str]] = _runtime(description.kind).facts(description)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+        raise ArtifactError(f"the description of '{description.name}' is damaged: {e}") from e
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from convc.ir.ops.conv import Conv
 from convc.ir.ops.unary import Relu
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.sizes import named
+from convc.runtime.artifact import write_artifact
 from convc.runtime.cpu.model import CpuModel
 from convc.runtime.cpu.program import KEPT
 
@@ -205,6 +208,34 @@ def test_what_is_shown_of_it(model: CpuModel, tmp_path: Path, capsys: pytest.Cap
     assert "y: float32[n, 16, (h + 1)//2, (w + 1)//2]" in shown
     assert "for each calling thread what the sizes ask for (n, h, w)" in shown
     assert "x: float32[n, 3, h, w]" in repr(model)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda plan: plan.pop("run"),
+        lambda plan: plan["names"].pop(),
+        lambda plan: plan["names"].append("d"),
+        lambda plan: plan["inputs"][0].reverse(),
+        lambda plan: plan["run"]["calls"][0]["extents"].append("s0**s1"),
+        lambda plan: plan["run"]["tensors"].append(["__import__('os')", 4, 0, 0, "t"]),
+        lambda plan: plan["run"]["calls"][0]["arguments"].append([99, 0]),
+        lambda plan: plan["kernels"][0][0].__setitem__(0, "convc_other"),
+        lambda plan: plan["copies"].append(["const", 1 << 40]),
+    ],
+)
+def test_a_damaged_plan(
+    edit: Callable[[Any], Any], model: CpuModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = model.part()
+    plan = json.loads(json.dumps(part.description.details["plan"]))
+    edit(plan)
+    damaged = replace(part.description, details={**part.description.details, "plan": plan})
+    write_artifact(tmp_path / "m.convc", [part._replace(description=damaged)])
+    with pytest.raises(convc.ArtifactError, match=r"m.convc' does not start"):
+        convc.load(tmp_path / "m.convc")
+    assert main(["inspect", str(tmp_path / "m.convc")]) in (0, 1)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_set_of_open_and_fixed_models(model: CpuModel, compiled: Callable[..., CpuModel]) -> None:

@@ -186,8 +186,8 @@ class Plan:
             _natural(number)
         if len(plan.reads) != len(plan.load.calls):
             raise ValueError("the weights of a step of packing are missing")
-        _check(plan.run, len(plan.kernels), Base.PORTS + len(plan.inputs) + len(plan.outputs))
-        _check(plan.load, len(plan.kernels), Base.PORTS + max(map(len, plan.reads), default=0))
+        _check(plan.run, plan, len(plan.inputs) + len(plan.outputs))
+        _check(plan.load, plan, max(map(len, plan.reads), default=0))
         return plan
 
 
@@ -237,18 +237,20 @@ def _call(raw: Mapping[str, Any]) -> Call | Repeat:
     return Call(_natural(raw["kernel"]), arguments, _natural(raw["results"]), extents, str(raw["about"]))
 
 
-def _check(block: Block, kernels: int, bases: int) -> None:
-    """Raise ``ValueError`` when calls name kernels, bases or tensors that do not exist."""
+def _check(block: Block, plan: Plan, ports: int) -> None:
+    """Raise ``ValueError`` when calls name kernels, ports or tensors that do not exist, or lie beyond the weights."""
     tensors, steps = len(block.tensors), len(block.calls)
     if not all(t.first <= t.last < steps for t in block.tensors):
         raise ValueError("a tensor outlives its calls")
     for call in block.calls:
         if isinstance(call, Call):
             places = list(call.arguments)
-            if call.kernel >= kernels or call.results > len(places):
+            if call.kernel >= len(plan.kernels) or call.results > len(places):
                 raise ValueError("a call is of no kernel")
         else:
             places = [place for v in call.bases for place in (v.first, v.even, v.odd)]
-            _check(call.block, kernels, Base.PORTS + len(call.bases))
-        if not all(-tensors - steps <= base < bases for base, _ in places):
+            _check(call.block, plan, len(call.bases))
+        if not all(-tensors - steps <= base < Base.PORTS + ports for base, _ in places):
             raise ValueError("a call is given what does not exist")
+        if not all(isinstance(at, int) and 0 <= at <= plan.packed for base, at in places if base == Base.PACKED):
+            raise ValueError("a call is given what lies beyond the packed weights")
