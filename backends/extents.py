@@ -17,37 +17,53 @@ import numpy as np
 from convc.ir.assumptions import Assumptions
 from convc.ir.builder import infer_types
 from convc.ir.graph import Graph, Node, Value
-from convc.ir.sizes import Dim, Extreme, Named, Quotient, Size, bounds, expressions, largest, least, named, typical
+from convc.ir.ops.average_pool import AveragePool
+from convc.ir.ops.conv import Conv, is_depthwise
+from convc.ir.ops.max_pool import MaxPool
+from convc.ir.ops.winograd_conv import WinogradConv
+from convc.ir.sizes import Dim, Extreme, Named, Quotient, Size, expressions, largest, least, named, names, typical
 from convc.ir.types import TensorType
 
 
 def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     """A body with names of its own for its open sizes, and the size that each of these names stands for.
 
-    Equal sizes have one name. What inference asks of the sizes was answered for the graph that the body is from.
+    Equal sizes have one name. Their typical values are rounded down to ``STEPS``, except for products of matrices and
+    Winograd's algorithm. What inference asks of the sizes was answered for the graph that the body is from. Where each
+    channel is computed by itself, the number of blocks of channels is open too.
     """
-    if all(v.type.is_static for v in (*body.inputs, *body.outputs, *(v for n in body.nodes for v in n.outputs))):
-        return body, ()
-    found: dict[Size, Size] = {}
-
-    def renamed(size: Dim) -> Dim:
-        if not isinstance(size, Size):
-            return size
-        if size not in found:
-            low, high = bounds(size)
-            found[size] = named(f"e{len(found)}", max(low, 0), high, typical(size))
-        return found[size]
-
-    def opened(t: TensorType) -> TensorType:
-        return t.with_shape([renamed(d) for d in t.shape])
-
     if not any(isinstance(size, Size) for size in _sizes(body)):
         return body, ()
+    exact = any((n.op.contraction and not isinstance(n.op, Conv)) or isinstance(n.op, WinogradConv) for n in body.nodes)
+    block = _block_of_channels(body)
+    found: dict[Dim, Size] = {}
+
+    def renamed(size: Size) -> Dim:
+        if size not in found:
+            expected = max(typical(size), 0)
+            found[size] = named(f"e{len(found)}", typical=expected if exact else _rounded(expected))
+        return found[size]
+
+    def channels(size: Dim) -> Dim:
+        blocks = size // block
+        if blocks not in found:
+            found[blocks] = named(f"e{len(found)}", least=1, typical=BLOCKS)
+        return found[blocks] * block
+
+    def opened(t: TensorType) -> TensorType:
+        shape = [renamed(d) if isinstance(d, Size) else d for d in t.shape]
+        if block and t.layout is not None:
+            axis = next(axis for axis, size in t.layout.dims if size)
+            shape[axis] = channels(t.shape[axis])
+        return t.with_shape(shape)
+
     values = {v.name: Value(v.name, opened(v.type)) for v in body.inputs}
     values |= {name: Value(name, c.type) for name, c in body.constants.items()}
     nodes = []
     for n in body.nodes:
         op, inputs = n.op.mapped(renamed), tuple(values[v.name] for v in n.inputs)
+        if block and isinstance(op, Conv):
+            op = replace(op, group=channels(op.group))
         with Assumptions().noted(""):
             types = infer_types(op, inputs)
         outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
@@ -58,12 +74,40 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     return made, tuple(found)
 
 
+BLOCKS = 4
+"""The typical number of blocks of channels, where it is open."""
+
+
+def _block_of_channels(body: Graph) -> int:
+    """The size of the blocks of channels of a body that computes each channel by itself; 0 for other bodies."""
+    if not all(n.op.elementwise or isinstance(n.op, MaxPool | AveragePool) or is_depthwise(n) for n in body.nodes):
+        return 0
+    layouts = [v.type.layout for v in body.inputs if v.type.rank]
+    blocks = {tuple(size for _, size in layout.dims if size) if layout else () for layout in layouts}
+    (first, *others) = blocks
+    if others or len(first) != 1 or len(body.outputs) != 1:
+        return 0
+    held = [(v.type, next(axis for axis, size in v.type.layout.dims if size)) for v in body.inputs if v.type.layout]
+    sizes = {t.shape[axis] for t, axis in held}
+    (size, *others) = sizes
+    return 0 if others or not isinstance(size, int) or size % first[0] else first[0]
+
+
+STEPS = (0, 1, 2, 4, 7, 14, 28, 56)
+"""Planes of some of these many rows and columns stand for all larger ones that are smaller than the next, so that
+kernels of planes that are scheduled alike are the same. Register tiles have at most 28 columns."""
+
+
+def _rounded(size: int) -> int:
+    return max(step for step in STEPS if step <= size)
+
+
 def extents_of(body: Graph) -> tuple[Size, ...]:
     """The named sizes of a general body, in the order in which its kernel takes them."""
     found: dict[str, Named] = {}
     for size in _sizes(body):
-        if isinstance(size, Size) and isinstance(size.atom, Named):
-            found.setdefault(size.atom.name, size.atom)
+        for name in names(size):
+            found.setdefault(name.name, name)
     return tuple(Size.of(found[name]) for name in sorted(found, key=lambda name: int(name[1:])))
 
 

@@ -9,7 +9,7 @@ from convc.ir.graph import Graph, Node, Value
 from convc.ir.op import REGISTRY
 from convc.ir.ops._elementwise import Elementwise
 from convc.ir.ops.fused import Fused
-from convc.ir.sizes import Dim, Size, typical
+from convc.ir.sizes import Dim, Size
 from convc.ir.text import print_graph
 
 from .coalesce import coalesced
@@ -28,7 +28,7 @@ class Group:
     @staticmethod
     def of(node: Node) -> Group:
         """The group of a node, with its values and open sizes renamed so that equal kernels have equal text."""
-        return Group(canonical(generalised(_body(node))[0]))
+        return Group(canonical(generalised(body_of(node))[0]))
 
     @cached_property
     def extents(self) -> tuple[Size, ...]:
@@ -57,8 +57,7 @@ class Group:
         identity in this process.
         """
         replaced = [str(id(type(op))) for op in self.body.all_ops() if REGISTRY.get(op.name) is not type(op)]
-        typicals = [f"{size}={typical(size)}" for size in self.extents]
-        return " ".join([print_graph(self.body), *typicals, *replaced])
+        return " ".join([print_graph(self.body), *replaced])
 
     @property
     def name(self) -> str:
@@ -68,10 +67,10 @@ class Group:
 
 def extents_given(node: Node) -> tuple[Dim, ...]:
     """The sizes that a node passes as extents to the kernel of its group."""
-    return generalised(_body(node))[1]
+    return generalised(body_of(node))[1]
 
 
-def _body(node: Node) -> Graph:
+def body_of(node: Node) -> Graph:
     """The body of a node's group."""
     if isinstance(node.op, Fused):
         return coalesced(node.op.body)

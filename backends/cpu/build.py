@@ -14,20 +14,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convc.ir.graph import Graph
 from convc.runtime.cpu.plan import Plan
 
-from ..group import Group, extents_given
+from ..group import Group, body_of, extents_given
 from ..identity import is_own
 from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
 from .carried import SOURCES, carried
 from .compiled import Compiled, find, keep
-from .cost import is_worth_sharing, kernel_cycles
+from .cost import kernel_cycles
 from .machine_code import MachineCode
 from .planning import Calls
 from .target import Target
@@ -55,43 +55,46 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     check_sizes(graph)
     found = distinct(graph)
     groups = [d for d in found if d.loop is None]
-    parallel = sum(d.calls * kernel_cycles(d.group, target.machine) for d in groups) > target.network_cycles
-    made = _kernels(groups, target, parallel, store)
+    cycles = {d.name: max(kernel_cycles(Group(body_of(n)), target.machine) for n in d.nodes) for d in groups}
+    parallel = sum(d.calls * cycles[d.name] for d in groups) > target.network_cycles
+    shared = {d.name: parallel and cycles[d.name] > target.launch_cycles for d in groups}
+    made = _kernels(groups, target, shared, store)
     nodes = [(n, d) for d in groups for n in d.nodes]
     plan, network = Calls({n: made[d.name] for n, d in nodes}, {n: extents_given(n) for n, _ in nodes}).plan(graph)
     sources = [name for name in SOURCES if plan.parallel or name != "pool"]
-    objects = [
-        *(k.code for kernels in made.values() for k in kernels),
-        *(carried(name, target, store) for name in sources),
-    ]
+    compiled = {k.symbol: k for kernels in made.values() for k in kernels}.values()
+    objects = [*(k.code for k in compiled), *(carried(name, target, store) for name in sources)]
     rules = {d.name: "loop" if d.loop is not None else made[d.name][0].rule for d in found}
     records = tuple(d.kernel(rules[d.name]) for d in found)
     return Built(MachineCode(objects, target), plan, records, tuple(n.output.name for n in network.run))
 
 
 def _kernels(
-    groups: Sequence[Distinct], target: Target, parallel: bool, store: Store | None
+    groups: Sequence[Distinct], target: Target, shared: Mapping[str, bool], store: Store | None
 ) -> dict[str, list[Compiled]]:
     """The kernels of distinct groups, by the groups' names: one for each of a group's variants.
 
-    With ``parallel``, large ones share out their loops. Raises ``CompileError`` that names a node.
+    ``shared`` says of each group whether its kernels share out their loops among threads. Raises ``CompileError`` that
+    names a node.
     """
-    named = {d.name: {f"{d.name}_{i}": g for i, g in enumerate(variants(d.group))} for d in groups}
-    found = [replace(d, name=name, group=group) for d in groups for name, group in named[d.name].items()]
-    shared = {d.name: parallel and is_worth_sharing(d.group, target) for d in found}
-    symbols = {d.name: symbol_of(d.group, target, shared[d.name]) for d in found}
-    kept = {d.name for d in found if is_own(d.group.body)}
-    there = {name: k for name, symbol in symbols.items() if name in kept and (k := find(store, symbol))}
+    wanted: dict[str, dict[str, Distinct]] = {}
+    for d in groups:
+        found = (replace(d, group=g) for g in variants(d.group))
+        wanted[d.name] = {symbol_of(v.group, target, shared[d.name]): v for v in found}
+    all_wanted = {symbol: v for some in wanted.values() for symbol, v in some.items()}  # groups share small variants
+    kept = {symbol for symbol, d in all_wanted.items() if is_own(d.group.body)}
+    there = {symbol: k for symbol in all_wanted if symbol in kept and (k := find(store, symbol))}
     new: dict[str, Compiled] = {}
-    if len(there) < len(found):
+    if len(there) < len(all_wanted):
         from .codegen import made
 
+        missing = {symbol: (v, shared[v.name]) for symbol, v in all_wanted.items() if symbol not in there}
         try:
-            for name, kernel in made([d for d in found if d.name not in there], target, shared, symbols):
-                new[name] = kernel
+            for kernel in made(missing, target):
+                new[kernel.symbol] = kernel
         finally:  # what was made before an error or an interrupt need not be made again
-            keep(store, [k for name, k in new.items() if name in kept])
-    return {d.name: [there.get(name) or new[name] for name in named[d.name]] for d in groups}
+            keep(store, [k for symbol, k in new.items() if symbol in kept])
+    return {name: [there.get(symbol) or new[symbol] for symbol in some] for name, some in wanted.items()}
 
 
 def symbol_of(group: Group, target: Target, shared: bool) -> str:

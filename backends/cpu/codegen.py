@@ -6,8 +6,9 @@ LLVM generates kernels on all processors, while the calling thread schedules and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import tvm_ffi
@@ -27,29 +28,27 @@ from .rules import RULES
 from .target import Target
 
 
-def made(
-    found: Sequence[Distinct], target: Target, shared: Mapping[str, bool], symbols: Mapping[str, str]
-) -> Iterator[tuple[str, Compiled]]:
-    """The kernels of distinct groups, by the groups' names, as they are done.
+def made(found: Mapping[str, tuple[Distinct, bool]], target: Target) -> Iterator[Compiled]:
+    """The kernels of distinct groups, as they are done.
 
-    ``shared`` says of each whether its loops are shared out among threads, and ``symbols`` how its function is called.
+    The groups are given by the names of their functions, each with whether its loops are shared out among threads.
     Raises ``CompileError`` that names a node.
     """
     pool = ThreadPoolExecutor(available_processors(), "convc-compile")
-    waiting: deque[tuple[Distinct, str, Lowered, Future[bytes]]] = deque()
+    waiting: deque[tuple[str, Distinct, str, Lowered, Future[bytes]]] = deque()
 
-    def first() -> tuple[str, Compiled]:
-        d, rule, lowered, future = waiting.popleft()
+    def first() -> Compiled:
+        symbol, d, rule, lowered, future = waiting.popleft()
         code = d.attempt(lambda _: future.result())
         scratch, part, cost = map(spelt_out, (lowered.scratch, lowered.part, lowered.cost))
         needs = tuple((spelt_out(size), least) for size, least in lowered.needs)
-        return d.name, Compiled(symbols[d.name], rule, scratch, part, lowered.parallel, code, needs, cost)
+        return Compiled(symbol, rule, scratch, part, lowered.parallel, code, needs, cost)
 
     try:
-        for d in found:
-            lowered, rule = d.attempt(lambda group, d=d: _lowered(group, symbols[d.name], target, shared[d.name]))  # type: ignore[misc]
-            waiting.append((d, rule, lowered, pool.submit(_generated, lowered, target)))
-            while waiting and waiting[0][3].done():  # so that an error in a later one does not lose it
+        for symbol, (d, shared) in found.items():
+            lowered, rule = d.attempt(partial(_lowered, symbol=symbol, target=target, shared=shared))
+            waiting.append((symbol, d, rule, lowered, pool.submit(_generated, lowered, target)))
+            while waiting and waiting[0][-1].done():  # so that an error in a later one does not lose it
                 yield first()
         while waiting:
             yield first()
