@@ -120,18 +120,20 @@ def results_of(sch: Any, anchor: str) -> list[str]:
     return names[names.index(anchor) :]
 
 
-def run_together(sch: Any, loops: Sequence[Any]) -> None:
-    """Make one parallel loop of several that lie directly inside one another.
+def run_together(sch: Any, loops: Sequence[Any]) -> Any:
+    """Make one parallel loop of several that lie directly inside one another; returns it, or the innermost of them.
 
     Extents that are open are not fused before ``overlap_tiles``, which must see the index of each loop.
     """
     extents = [sch.get(loop).extent for loop in loops]
     if all(isinstance(e, tirx.IntImm) for e in extents):
-        sch.parallel(sch.fuse(*loops))
-        return
+        fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
+        sch.parallel(fused)
+        return fused
     kept = [loop for loop, e in zip(loops, extents, strict=True) if not isinstance(e, tirx.IntImm) or e.value != 1]
     sch.annotate(kept[0], TOGETHER, len(kept))
     sch.parallel(kept[0])
+    return loops[-1]
 
 
 def needs_of(func: Any) -> list[tuple[Dim, int]]:

@@ -12,15 +12,21 @@ from support.oracles import run_onnxruntime
 from support.tolerances import WINOGRAD, assert_close
 
 from convc.ir.assumptions import Assumptions
-from convc.ir.builder import infer_types
+from convc.ir.builder import Builder, infer_types
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.layout import Layout
-from convc.ir.op import Op
+from convc.ir.op import Op, f32
 from convc.ir.ops.average_pool import AveragePool
+from convc.ir.ops.concat import Concat
 from convc.ir.ops.conv import Conv
+from convc.ir.ops.fused import Fused
 from convc.ir.ops.gemm import Gemm
+from convc.ir.ops.layer_norm import LayerNorm
 from convc.ir.ops.matmul import MatMul
 from convc.ir.ops.max_pool import MaxPool
+from convc.ir.ops.relayout import Relayout
+from convc.ir.ops.select_channels import SelectChannels
+from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from convc.ir.sizes import Dim, at, named
 from convc.ir.types import TensorType
@@ -172,3 +178,56 @@ def test_few_taps_are_tested() -> None:
     body = next(str(f) for g, f in kernel.lowered.functions.items() if g.name_hint == "convc_kernel_body")
     assert body.count("if_then_else") == 6  # the first and the last pixel of three rows of taps
     assert body.count("\n            if ") == 2  # the upper and the lower row
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [
+        pytest.param((ONE, TOKENS), [{"n": 1, "t": 50}, {"n": 2, "t": 13}], id="rows"),
+        pytest.param((ONE, 17), [{"n": 1}, {"n": 3}], id="batch"),
+        pytest.param((ONE, *plane(14)), [{"n": 2, "h": 3, "w": 9}], id="planes"),
+    ],
+)
+def test_layer_norm(rows: Sequence[Dim], sizes: Sequence[dict[str, int]]) -> None:
+    check("layer_norm", LayerNorm(), [((*rows, 96), None), ((96,), None), ((96,), None)], *sizes)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_layer_norm_of_blocked_planes(back: bool) -> None:
+    """Rows are gathered from planes in blocks of channels, and with ``back``, written to such planes again."""
+
+    def fused(data: TensorType) -> Node:
+        b = Builder("g")
+        x, scale, offset = b.input("x0", data), b.input("x1", f32[32]), b.input("x2", f32[32])
+        y = b.emit(LayerNorm(), b.emit(Transpose((0, 2, 3, 1)), b.emit(Relayout(""), x)), scale, offset)
+        y = b.emit(Relayout("NCHW16c"), b.emit(Transpose((0, 3, 1, 2)), y)) if back else y
+        body = b.finish([y])
+        return Node(Fused(body), tuple(body.inputs), tuple(body.outputs))
+
+    data = TensorType("f32", (ONE, 32, *plane(14)), Layout("NCHW16c"))
+    with Assumptions().noted(""):
+        kernel = OpenKernel(fused(data))
+    assert kernel.rule == "layer_norm"
+    values = {"n": 2, "h": 3, "w": 19}
+    node = fused(data.with_shape([at(d, values) for d in data.shape]))
+    rng = np.random.default_rng(0)
+    x, scale, offset = (rng.standard_normal(s).astype(np.float32) for s in ((2, 32, 3, 19), (32,), (32,)))
+    arrays = [physical(x, node.inputs[0].type), scale, offset]
+    (got,) = kernel(values, arrays)
+    np.testing.assert_array_equal(got, OpenKernel(node)({}, arrays)[0])
+    rows = x.transpose(0, 2, 3, 1).astype(np.float64)
+    want = (rows - rows.mean(-1, keepdims=True)) / np.sqrt(rows.var(-1, keepdims=True) + 1e-5) * scale + offset
+    want = want.transpose(0, 3, 1, 2) if back else want
+    assert_close(logical(got, node.output.type), want.astype(np.float32), f"back: {back}")
+
+
+@pytest.mark.parametrize(
+    ("op", "channels"),
+    [
+        pytest.param(Concat(1), (20, 24, 30), id="concat"),
+        pytest.param(SelectChannels(tuple(i // 2 + 20 * (i % 2) for i in range(40))), (20, 20), id="shuffle"),
+    ],
+)
+def test_select_channels(op: Op, channels: Sequence[int]) -> None:
+    operands: Operands = [((ONE, c, *plane(14)), "NCHW16c") for c in channels]
+    check("select_channels", op, operands, {"n": 1, "h": 14, "w": 14}, {"n": 3, "h": 2, "w": 1})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from convc.ir.graph import Node
+from convc.ir.ops._axes import size_of
 from convc.ir.ops.select_channels import SelectChannels, joins_channels, runs_of
 
 from ...blocks import all_blocks, inline_epilogue
 from ...group import Group
 from ...lowered import lowered
+from ..overlap import run_together
 from ..target import Target
 
 MAX_BLOCKS = 32
@@ -25,12 +27,9 @@ def select_channels(group: Group, target: Target) -> Any:
     layout = node.output.type.layout
     if not joins_channels(node) or not all(n.op.elementwise for n in group.body.nodes[1:]):
         return None
-    if (
-        layout is None
-        or not layout.is_blocked
-        or is_aligned(node, layout.block(1))
-        or node.output.type.physical_shape[1] > MAX_BLOCKS
-    ):
+    if layout is None or not layout.is_blocked or is_aligned(node, layout.block(1)):
+        return None
+    if size_of(node.output.type, 1) > MAX_BLOCKS * layout.block(1):
         return None
     sch = lowered(group).schedule()
     return schedule(sch, all_blocks(sch)[0])
@@ -38,7 +37,7 @@ def select_channels(group: Group, target: Target) -> Any:
 
 def is_aligned(node: Node, block: int) -> bool:
     """Whether each block of channels comes whole from one block of an operand."""
-    sizes = [v.type.shape[1] for v in node.inputs]
+    sizes = [size_of(v.type, 1) for v in node.inputs]
     channels = node.op.channels if isinstance(node.op, SelectChannels) else range(sum(sizes))
     runs = runs_of(channels, sizes)
     ends = all(run.count % block == 0 for run in runs[:-1])
@@ -53,7 +52,7 @@ def schedule(sch: Any, joined: Any) -> Any:
     out = inline_epilogue(sch, joined)
     n, c, *rows, column, lane = sch.get_loops(out)
     sch.reorder(n, *rows, c, column, lane)
-    sch.parallel(sch.fuse(n, *rows))
+    run_together(sch, (n, *rows))
     sch.unroll(c)
     sch.vectorize(lane)
     sch.compute_at(joined, column, preserve_unit_loops=True)
