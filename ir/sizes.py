@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, reduce, wraps
+from functools import cached_property, lru_cache, reduce, wraps
 from typing import Any, ClassVar, Protocol, Union
 
 from .errors import ShapeError
@@ -238,11 +238,11 @@ class Size:
 
     @_with_expressions
     def __add__(self, other: Dim) -> Dim:
-        return _sum([*self.terms, *_terms(other)])
+        return _plus(self, other)
 
     @_with_expressions
     def __radd__(self, other: Dim) -> Dim:
-        return _sum([*_terms(other), *self.terms])
+        return _plus(self, other)
 
     @_with_expressions
     def __sub__(self, other: Dim) -> Dim:
@@ -254,7 +254,7 @@ class Size:
 
     @_with_expressions
     def __mul__(self, other: Dim) -> Dim:
-        return _sum((_sorted((*m, *n)), c * d) for m, c in self.terms for n, d in _terms(other))
+        return _times(self, other)
 
     @_with_expressions
     def __rmul__(self, other: Dim) -> Dim:
@@ -262,7 +262,7 @@ class Size:
 
     @_with_expressions
     def __floordiv__(self, other: Dim) -> Dim:
-        return _quotient(self, other)
+        return _over(self, other) if isinstance(other, int) and other > 0 else _quotient(self, other)
 
     @_with_expressions
     def __rfloordiv__(self, other: Dim) -> Dim:
@@ -391,6 +391,25 @@ def _sum(terms: Iterable[tuple[Monomial, int]]) -> Dim:
     if not kept or set(kept) == {()}:
         return kept.get((), 0)
     return Size(tuple(sorted(kept.items(), key=lambda t: [_key(a) for a in t[0]])))
+
+
+# Networks ask for few results, and for each many times. None of these asks what only a ``Decider`` knows.
+_remembered = lru_cache(1 << 13)
+
+
+@_remembered
+def _plus(a: Size, b: Dim) -> Dim:
+    return _sum([*a.terms, *_terms(b)])
+
+
+@_remembered
+def _times(a: Size, b: Dim) -> Dim:
+    return _sum((_sorted((*m, *n)), c * d) for m, c in a.terms for n, d in _terms(b))
+
+
+@_remembered
+def _over(a: Size, b: int) -> Dim:
+    return _quotient(a, b)
 
 
 def spelt(size: Dim, name: Spelling) -> str:
