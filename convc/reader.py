@@ -111,7 +111,14 @@ def reader(
     def traced(sizes: Mapping[str, Sequence[int]], more: Values) -> Graph:  # anew for each shape
         return as_graph(source, {**_shapes_of(values), **sizes}, values={**values, **more}, outputs=chosen or None)
 
-    return Reader(type(source).__name__, inputs, (), traced)
+    def whole() -> Graph | None:
+        stated = {p.name: p.shape for p in inputs}
+        try:
+            return as_graph(source, {**_shapes_of(values), **stated}, values=values, outputs=chosen or None)  # type: ignore[dict-item]
+        except ConvcError:
+            return None
+
+    return Reader(type(source).__name__, inputs, (), traced, whole=whole)
 
 
 def _of_onnx(

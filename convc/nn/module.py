@@ -14,13 +14,15 @@ from convc.ir.builder import Builder
 from convc.ir.errors import ConvcError, GraphError, ShapeError
 from convc.ir.graph import Graph, Initializer
 from convc.ir.passes.fix_shapes import check_names
+from convc.ir.shapes import StatedSize
 from convc.ir.summary import Summary, summarize
 from convc.ir.types import TensorType
 
 from .tensor import Tensor, Trace, join, tensors_of
 from .weights import as_array, read_weights, write_weights
 
-Shapes = Mapping[str, Sequence[int]]
+Shapes = Mapping[str, Sequence[StatedSize]]
+"""The shapes of inputs by name. A size that is a string is open."""
 
 
 class Module:
@@ -111,7 +113,7 @@ class Module:
     def to_graph(self, shapes: Shapes, dtype: str = "f32", name: str | None = None) -> Graph:
         """The network as a graph with inputs of these shapes, under the names of the parameters of ``forward``.
 
-        A single input may have any name.
+        A size that is a string is open: it is that of all tensors that the graph is called with. A single input may have any name.
 
         Raises ``ShapeError`` when a shape is missing or does not fit a layer, naming the layer.
         """
@@ -131,7 +133,7 @@ class Module:
     def _trace(self, shapes: Shapes, dtype: str, name: str | None = None) -> tuple[Graph, Trace]:
         trace = Trace(Builder(name or type(self).__name__), self, self.modules())
         inputs = [
-            Tensor(trace, trace.builder.input(key, TensorType(dtype, _sizes(key, shapes[key]))))
+            Tensor(trace, trace.builder.input(key, TensorType(dtype, ()).with_shape(_sizes(key, shapes[key]))))
             for key in self._inputs(shapes)
         ]
         try:
@@ -223,8 +225,10 @@ class Module:
                 )
 
 
-def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+def _sizes(name: str, shape: Sequence[StatedSize]) -> tuple[StatedSize, ...]:
     try:
-        return tuple(int(d) for d in shape)
+        if not isinstance(shape, str):
+            return tuple(d if isinstance(d, str) else int(d) for d in shape)
     except (TypeError, ValueError):
-        raise ShapeError(f"the shape of input '{name}' must be a list of integers, not {shape!r}") from None
+        pass
+    raise ShapeError(f"the shape of input '{name}' must be a list of integers and names, not {shape!r}")

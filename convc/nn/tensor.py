@@ -110,8 +110,9 @@ class Tensor:
         return self.value.type
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.type.sizes
+    def shape(self) -> tuple[Any, ...]:
+        """The sizes: integers, and expressions where they are open."""
+        return self.value.type.shape
 
     @property
     def dtype(self) -> str:
