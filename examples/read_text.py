@@ -1,6 +1,6 @@
 """Reads the text in a picture with PP-OCR's three networks, compiled by convc.
 
-    pip install '.[images]' networkx && pip install --no-deps rapidocr-onnxruntime
+    pip install '.[images]' && pip install --no-deps rapidocr-onnxruntime
     python examples/read_text.py [PICTURE] [--models FOLDER]
 
 The package rapidocr-onnxruntime (Apache-2.0) only supplies the ONNX files; none of its code is run. One network finds

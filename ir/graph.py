@@ -6,7 +6,6 @@ They are immutable: a pass makes a new graph.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import ClassVar
 
+import networkx as nx
 import numpy as np
 
 from .assumptions import Assumption
@@ -274,6 +274,18 @@ class Graph:
         constant = self.constants.get(value.name)
         return constant.array if constant is not None and constant.has_data else None
 
+    def as_networkx(self) -> nx.MultiDiGraph:
+        """The graph for networkx: its vertices are indices into ``nodes``, and each edge carries a value under
+        ``value``.
+        """
+        g = nx.MultiDiGraph()
+        index = {v.name: i for i, n in enumerate(self.nodes) for v in n.outputs}
+        g.add_nodes_from(range(len(self.nodes)))
+        g.add_edges_from(
+            (index[v.name], i, {"value": v}) for i, n in enumerate(self.nodes) for v in n.inputs if v.name in index
+        )
+        return g
+
 
 def sort_topologically(
     items: Sequence[object],
@@ -293,29 +305,13 @@ def sort_topologically(
             if name in writer:
                 raise GraphError(f"value '{name}' is written by both {what(writer[name])} and {what(i)}")
             writer[name] = i
-    before = [{writer[name] for name in reads(i) if name in writer} for i in range(len(items))]
-    after: list[list[int]] = [[] for _ in items]
-    for i, needed in enumerate(before):
-        for j in needed:
-            after[j].append(i)
-    missing = [len(needed) for needed in before]
-    ready = [i for i, n in enumerate(missing) if not n]  # a heap: the first of those that may come next does
-    order: list[int] = []
-    while ready:
-        order.append(heapq.heappop(ready))
-        for i in after[order[-1]]:
-            missing[i] -= 1
-            if not missing[i]:
-                heapq.heappush(ready, i)
-    if len(order) < len(items):
-        cycle = _cycle(before, set(range(len(items))) - set(order))
-        raise GraphError("the graph has a cycle: " + " -> ".join(what(i) for i in [*cycle, cycle[0]]))
-    return order
-
-
-def _cycle(before: Sequence[set[int]], left: set[int]) -> list[int]:
-    """Items on a cycle, each of which reads the one before it, among items that all read another of them."""
-    path = {min(left): 0}  # each item reads the next one
-    while (last := min(before[next(reversed(path))] & left)) not in path:
-        path[last] = len(path)
-    return [last, *reversed(list(path)[path[last] + 1 :])]
+    g = nx.DiGraph()
+    g.add_nodes_from(range(len(items)))
+    g.add_edges_from((writer[name], i) for i in range(len(items)) for name in reads(i) if name in writer)
+    try:
+        return list(nx.lexicographical_topological_sort(g))
+    except nx.NetworkXUnfeasible:
+        cycle = nx.find_cycle(g)
+        raise GraphError(
+            "the graph has a cycle: " + " -> ".join(what(a) for a, _ in cycle) + f" -> {what(cycle[0][0])}"
+        ) from None

@@ -68,7 +68,7 @@ RULES = {
     "convc.runtime": ("numpy", "ml_dtypes", *RECORDS, "convc.version", "convc.runtime"),
     "convc.runtime.cpu": ("numpy", *RECORDS, "convc.runtime", "!convc.runtime.cuda"),
     "convc.runtime.cuda": ("numpy", *RECORDS, "convc.runtime", "!convc.runtime.cpu"),
-    "convc.ir": ("numpy", "ml_dtypes", "onnx", "convc.ir"),
+    "convc.ir": ("numpy", "ml_dtypes", "networkx", "onnx", "convc.ir"),
     "convc.onnx": ("numpy", "onnx", "google", "convc.ir", "convc.onnx", "convc.files", "convc.runtime.files",
                    "convc.runtime.foreign"),
     "convc.nn": ("numpy", "safetensors", "convc.ir", "convc.nn", "convc.files", "convc.runtime.files"),
@@ -147,12 +147,12 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import convc; dir(convc)", "tvm onnx numpy"),
+        ("import convc; dir(convc)", "tvm onnx networkx numpy"),
         ("import convc; convc.save_onnx(convc.load_onnx({model!r}), {model!r} + '2')", "tvm"),
         ("from convc.cli import main; assert main(['inspect', {model!r}]) == 0", "tvm"),
         ("from convc.cli import main; assert main(['export', {model!r}, '-o', {model!r} + '3']) == 0", "tvm"),
         ("import convc.nn", "tvm onnx"),
-        ("import convc; convc.load({saved!r})([1, 2])", "tvm onnx"),
+        ("import convc; convc.load({saved!r})([1, 2])", "tvm onnx networkx"),
         ("from convc.cli import main; assert main(['inspect', {saved!r}]) == 0", "tvm"),
     ],
 )

@@ -113,7 +113,8 @@ class Module:
     def to_graph(self, shapes: Shapes, dtype: str = "f32", name: str | None = None) -> Graph:
         """The network as a graph with inputs of these shapes, under the names of the parameters of ``forward``.
 
-        A size that is a string is open: it is that of all tensors that the graph is called with. A single input may have any name.
+        A size that is a string is open: it is known when the compiled network is called. A single input may have any
+        name.
 
         Raises ``ShapeError`` when a shape is missing or does not fit a layer, naming the layer.
         """

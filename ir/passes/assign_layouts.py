@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import networkx as nx
+
 from ..builder import Builder
 from ..data_layouts import DataLayouts
 from ..graph import Graph, Node, Value
 from ..layout import Layout
-from ..min_cut import minimum_cut
 from ..ops._elementwise import Elementwise
 from ..ops.conv import Conv
 from ..ops.conv_transpose import ConvTranspose
@@ -104,18 +105,21 @@ def _is_padded_alike(v: Value, node: Node, data: Layout) -> bool:
 
 def _choose(graph: Graph, layouts: DataLayouts) -> set[str]:
     """The names of the first outputs of the nodes that run on data held in the backend's layout."""
-    arcs: dict[tuple[str, str], float] = {}
+    cut = nx.DiGraph()
+    cut.add_nodes_from(("held", "plain"))
 
     def tie(a: str, b: str, weight: float) -> None:
-        for arc in ((a, b), (b, a)):
-            arcs[arc] = arcs.get(arc, 0.0) + weight
+        for s, t in ((a, b), (b, a)):
+            # an edge without a capacity is infinite
+            known = cut.edges[s, t].get("capacity", math.inf) if cut.has_edge(s, t) else 0.0
+            cut.add_edge(s, t, capacity=known + weight)
 
     for node in graph.nodes:
         name = "n:" + node.output.name
         if not _can_hold(node, layouts):
-            arcs[name, "plain"] = math.inf
+            cut.add_edge(name, "plain")  # no capacity: infinite
         elif isinstance(node.op, Conv | ConvTranspose):
-            arcs["held", name] = layouts.worth(node)
+            cut.add_edge("held", name, capacity=layouts.worth(node))
         for v in node.inputs:
             producer = graph.producers.get(v.name)
             if v.name in graph.constants or layouts.reads_plain(node) or not _is_data(v, node):
@@ -126,7 +130,9 @@ def _choose(graph: Graph, layouts: DataLayouts) -> set[str]:
         for v in node.outputs:
             if v.name in graph.output_set:
                 tie(name, "plain", float(v.type.at_typical().nbytes))
-    side = minimum_cut(arcs, "held", "plain") if any(a == "held" for a, _ in arcs) else set()
+    if not cut.out_degree("held"):
+        return set()
+    _, (side, _) = nx.minimum_cut(cut, "held", "plain")
     return {n[2:] for n in side if n.startswith("n:")}
 
 

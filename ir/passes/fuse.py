@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+
+import networkx as nx
 
 from ..graph import Constant, Graph, Node, Value
 from ..ops.conv import Conv
@@ -63,28 +64,10 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
     """For each node, its immediate post-dominator: the first node on every path to the outputs; -1 stands for the
     graph's end.
     """
-    index = {n.output.name: i for i, n in enumerate(graph.nodes)}
-    found, depth = {-1: -1}, {-1: 0}
-
-    def meet(a: int, b: int) -> int:
-        """The first node that the ways from both nodes to the end have in common."""
-        while a != b:
-            if depth[a] < depth[b]:
-                a, b = b, a
-            a = found[a]
-        return a
-
-    for i, node in reversed(list(enumerate(graph.nodes))):
-        names = [v.name for v in node.outputs]
-        readers = [index[n.output.name] for name in names for n in graph.consumers[name]]
-        readers = [j for j in readers if j in found]
-        if any(name in graph.output_set for name in names):
-            readers.append(-1)
-        if not readers:
-            continue  # no path from the node leads to an output
-        found[i] = reduce(meet, readers)
-        depth[i] = depth[found[i]] + 1
-    return found
+    g = nx.DiGraph(graph.as_networkx())
+    g.add_node(-1)
+    g.add_edges_from((i, -1) for i, n in enumerate(graph.nodes) if any(v.name in graph.output_set for v in n.outputs))
+    return dict(nx.immediate_dominators(g.reverse(), -1))
 
 
 def _grow(
