@@ -16,6 +16,7 @@ import numpy as np
 
 from convc.ir.assumptions import Assumptions
 from convc.ir.builder import infer_types
+from convc.ir.errors import ShapeError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv, is_depthwise
@@ -189,14 +190,18 @@ class Variables:
 def size_of(expression: Any, tirx: Any) -> Dim:
     """The size that an integer expression of extents stands for.
 
-    Raises ``ValueError`` for an expression that is no size.
+    Raises ``ShapeError`` for an expression that is no size.
     """
+
+    def quotient(a: Dim, b: Dim) -> Dim:
+        return -a // -b if isinstance(b, int) and b < 0 else a // b
+
     operators: dict[type, Callable[[Dim, Dim], Dim]] = {
         tirx.Add: lambda a, b: a + b,
         tirx.Sub: lambda a, b: a - b,
         tirx.Mul: lambda a, b: a * b,
-        tirx.FloorDiv: lambda a, b: a // b,
-        tirx.Div: lambda a, b: a // b,
+        tirx.FloorDiv: quotient,
+        tirx.Div: quotient,
         tirx.FloorMod: lambda a, b: a % b,
         tirx.Min: least,
         tirx.Max: largest,
@@ -213,7 +218,7 @@ def size_of(expression: Any, tirx: Any) -> Dim:
             return visit(e.value)
         if type(e) in operators:
             return operators[type(e)](visit(e.a), visit(e.b))
-        raise ValueError(f"{e} is no size")
+        raise ShapeError(f"the size {e} of working memory is open here; fix the sizes with shapes={{...}} (--shape)")
 
     with Assumptions().noted(""):
         return visit(expression)

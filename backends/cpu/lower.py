@@ -32,7 +32,7 @@ from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
 from .overlap import cost_of, needs_of, overlap_tiles
-from .parallel import ParallelLoops, elements, is_scalar, take_memory
+from .parallel import ParallelLoops, allocated, elements, is_scalar, take_memory
 from .strips import strip_mine
 from .target import Target
 from .vector_math import definitions
@@ -147,20 +147,14 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
     module = tirx.transform.BindTarget(host)(tvm.IRModule({symbol: func}))
     module = _block_passes()(module)
     module = open_pass()(module)
-    most = max(_allocated(module[symbol].body), default=0)
+    sizes = map(elements, allocated(module[symbol].body))
+    most = max((size for size in sizes if isinstance(size, int)), default=0)
     if most > MAX_ELEMENTS:
         raise CompileError(
             f"needs {most} elements of working memory at once, and code indexes at most {MAX_ELEMENTS}: give it "
             "smaller data"
         )
     return _functions(symbol, _loop_passes()(module)[symbol], needs_of(func), cost_of(func))
-
-
-def _allocated(body: Any) -> list[int]:
-    """The numbers of elements of the tensors of constant size that a statement allocates, as they are."""
-    sizes: list[Dim] = []
-    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda s: sizes.append(elements(s.buffer))), order="pre")
-    return [size for size in sizes if isinstance(size, int)]
 
 
 def _functions(symbol: str, func: Any, needs: Sequence[tuple[Dim, int]], cost: Dim) -> Lowered:

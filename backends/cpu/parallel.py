@@ -148,15 +148,17 @@ def take_memory(body: Any, base: Any, extents: Variables) -> tuple[Any, Dim]:
     """The statement with its allocations placed in memory at ``base``, and the bytes that they take."""
     size: Dim = 0
     binds: list[Any] = []
+    declared: list[tuple[Any, Any]] = []
+    for buffer in allocated(body):
+        if buffer.scope() != "global":
+            continue
+        made = tirx.DeclBuffer(buffer, data=pointer(base, place(size, extents, binds), buffer.dtype))
+        declared.append((buffer, made))
+        dtype = tvm.DataType(buffer.dtype)
+        size = size + aligned(elements(buffer) * -(-dtype.bits * dtype.lanes // 8))
 
     def visit(s: Any) -> Any:
-        nonlocal size
-        if s.buffer.scope() != "global":
-            return s
-        dtype = tvm.DataType(s.buffer.dtype)
-        made = tirx.DeclBuffer(s.buffer, data=pointer(base, place(size, extents, binds), s.buffer.dtype))
-        size = aligned(size + elements(s.buffer) * -(-dtype.bits * dtype.lanes // 8))
-        return made
+        return next((made for buffer, made in declared if buffer.same_as(s.buffer)), s)
 
     body = tvm_ffi.structural_map(body, (tirx.AllocBuffer, visit))
     return tirx.SeqStmt([*binds, body]) if binds else body, size
@@ -172,6 +174,13 @@ def place(offset: Dim, extents: Variables, binds: list[Any]) -> Any:
         return made
     binds.append(tirx.Bind(tirx.Var("offset", "int64"), made))
     return binds[-1].var
+
+
+def allocated(body: Any) -> list[Any]:
+    """The buffers that a statement allocates."""
+    buffers: list[Any] = []
+    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda s: buffers.append(s.buffer)), order="pre")
+    return buffers
 
 
 def elements(buffer: Any) -> Dim:

@@ -8,21 +8,23 @@ results is summed up at once (strip-mining; R. Allen and K. Kennedy, Optimizing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import tvm
 import tvm_ffi
 from tvm import tirx
 
 from ..guards import found
 
 LANES = "convc_lanes"
-"""The annotation of a loop that is computed in vectors: the number of elements of each. Its iterations must be
-independent, and nothing but reductions may lie inside it."""
+"""The annotation of a loop that is computed in vectors: the numbers of elements of vectors, the largest first. Its
+iterations must be independent, and nothing but reductions may lie inside it."""
 
 
-def in_strips(sch: Any, loop: Any, lanes: int) -> None:
-    """Mark a loop, whose extent is open, to be computed in vectors."""
-    sch.annotate(loop, LANES, lanes)
+def in_strips(sch: Any, loop: Any, lanes: Sequence[int]) -> None:
+    """Mark a loop, whose extent is open, to be computed in vectors of some length, what is left in shorter ones."""
+    sch.annotate(loop, LANES, list(lanes))
 
 
 def strip_mine(func: Any) -> Any:
@@ -33,16 +35,45 @@ def strip_mine(func: Any) -> Any:
 def _strips(loop: Any) -> Any:
     if LANES not in loop.annotations:
         return loop
-    lanes = int(loop.annotations[LANES])
+    widths = [int(lanes) for lanes in loop.annotations[LANES]]
     annotations = {k: v for k, v in loop.annotations.items() if k != LANES}
-    outer, lane, rest = (tirx.Var(f"{loop.loop_var.name}_{name}", "int32") for name in ("vector", "lane", "rest"))
-    zero = tirx.const(0, "int32")
-    whole = _sunk(lane, lanes, _at(loop.body, loop.loop_var, outer * lanes + lane))
-    vectors = tirx.floordiv(loop.extent, tirx.const(lanes, "int32"))
-    main = tirx.For(outer, zero, vectors, loop.kind, whole, None, annotations)
-    last = _fresh(_at(loop.body, loop.loop_var, vectors * lanes + rest))
-    left = tirx.For(rest, zero, loop.extent - vectors * lanes, tirx.ForKind.SERIAL, last, None, annotations)
-    return tirx.SeqStmt([main, left])
+    if _only_gathers(loop.body, loop.loop_var) or _branches(loop.body, loop.loop_var):
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, None, annotations)
+    zero, kind, made = tirx.const(0, "int32"), loop.kind, []
+    start: Any = zero
+    for lanes in widths:
+        vector, lane = (tirx.Var(f"{loop.loop_var.name}_{name}", "int32") for name in ("vector", "lane"))
+        body = _sunk(lane, lanes, _at(loop.body, loop.loop_var, start + vector * lanes + lane))
+        count = tirx.floordiv(loop.extent - start, tirx.const(lanes, "int32"))
+        made.append(tirx.For(vector, zero, count, kind, _fresh(body), None, annotations))
+        start, kind = tirx.floordiv(loop.extent, tirx.const(lanes, "int32")) * lanes, tirx.ForKind.SERIAL
+    rest = tirx.Var(f"{loop.loop_var.name}_rest", "int32")
+    body = _fresh(_at(loop.body, loop.loop_var, start + rest))
+    return tirx.SeqStmt([*made, tirx.For(rest, zero, loop.extent - start, kind, body, None, annotations)])
+
+
+def _only_gathers(body: Any, var: Any) -> bool:
+    """Whether a statement moves elements from places that are not next to one another.
+
+    Vectors of these are slower than single elements.
+    """
+    if not isinstance(body, tirx.BufferStore):
+        return False
+    value = body.value
+    while isinstance(value, tirx.Cast):
+        value = value.value
+    if not isinstance(value, tvm.ir.TensorLoad):
+        return False
+    *outer, last = value.indices
+    analyzer = tvm.sym.Analyzer()
+    step = analyzer.simplify(_at(last, var, var + 1) - last)
+    return any(_uses(i, var) for i in outer) or not (isinstance(step, tirx.IntImm) and step.value in (0, 1))
+
+
+def _branches(body: Any, var: Any) -> bool:
+    """Whether some element is computed under a condition, which would take a vector apart again."""
+    conditions = [c.args[0] for c in found(body, tvm.ir.Call) if c.op.name == "tirx.if_then_else"]
+    return any(_uses(c, var) for c in conditions)
 
 
 def _sunk(lane: Any, lanes: int, body: Any) -> Any:

@@ -111,7 +111,7 @@ class Recurrent(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         wide = [accumulator(t) for t in outs]
-        steps, batch, hidden = wide[0].sizes
+        steps, batch, hidden = wide[0].shape
         room = wide[0].with_shape((batch, self.gates * hidden))
         extra = bool(self.extra(hidden))
 
@@ -135,7 +135,7 @@ class Recurrent(Op):
 
                 return block(k, vector_loop(k, hidden, start), loop(k, steps, at))
 
-            return loop(k, batch, sequence, parallel=batch > 1)
+            return loop(k, batch, sequence, parallel=batch != 1)
 
         made = loop_nest(k, [*wide, room], xs, body, self.name)[:-1]
         return [

@@ -10,12 +10,15 @@ import numpy as np
 
 from ..dtypes import FLOATS, dtype_names
 from ..errors import ShapeError
+from ..loops import Memory, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
 from ..op import Case, Op, f16, f32, f64, i32, sample
+from ..sizes import product
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import axis_of
+from ._rows import place, row_of
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class Cumulative(Op):
     """
 
     needs_range = True
-    topi: ClassVar[str]
-    """The name of TVM's operator for the forward direction."""
+    operation: ClassVar[str]
+    """How totals and elements are combined: ``add`` or ``mul``."""
+    start: ClassVar[int]
+    """The total of no elements."""
     axis: int = 0
     exclusive: bool = False
     reverse: bool = False
@@ -43,13 +48,29 @@ class Cumulative(Op):
         (x,), (out,) = xs, outs
         axis = axis_of(self.axis, out.rank)
         wide = accumulator(out)
+        sizes, length = out.shape, out.shape[axis]
+        table = wide.with_shape((product(sizes[:axis]) * product(sizes[axis + 1 :]), length))
 
-        def turned(i: Sequence[Any]) -> Sequence[Any]:
-            return (*i[:axis], out.shape[axis] - 1 - i[axis], *i[axis + 1 :]) if self.reverse else i
+        def given(row: Any, i: Any) -> Any:
+            return x(*place(sizes, axis, row, length - 1 - i if self.reverse else i)).astype(wide.tvm_dtype)
 
-        given = k.compute(wide, lambda *i: x(*turned(i)).astype(wide.tvm_dtype), "given")
-        made = k.operand(getattr(k.topi, self.topi)(given, axis, exclusive=self.exclusive), wide)
-        return k.compute(out, lambda *i: made(*turned(i)).astype(out.tvm_dtype), self.name)
+        def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
+            (x,), (y,) = ins, results
+
+            def element(row: Any, i: Any) -> Any:
+                first = k.const(self.start, wide.tvm_dtype) if self.exclusive else x(row, i)
+                later = k.wrapping(self.operation, y(row, i - 1), x(row, i - 1 if self.exclusive else i))
+                return when(k, i == 0, y.store(first, row, i), y.store(later, row, i))
+
+            return loop(k, table.shape[0], lambda row: loop(k, length, lambda i: element(row, i)), parallel=True)
+
+        made = loop_nest(k, [table], [k.operand(k.compute(table, given, "given"), table)], body, self.name)[0]
+
+        def found(*index: Any) -> Any:
+            row, i = row_of(sizes, axis, index)
+            return made(row, length - 1 - i if self.reverse else i).astype(out.tvm_dtype)
+
+        return k.compute(out, found, self.name)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return inputs[0].numel
@@ -74,7 +95,8 @@ class CumSum(Cumulative):
     """``y[i] = x[0] + ... + x[i]``; ONNX CumSum-14."""
 
     name = "cum_sum"
-    topi = "cumsum"
+    operation = "add"
+    start = 0
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -90,7 +112,8 @@ class CumProd(Cumulative):
     """``y[i] = x[0] * ... * x[i]``; ONNX CumProd-26."""
 
     name = "cum_prod"
-    topi = "cumprod"
+    operation = "mul"
+    start = 1
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -11,7 +11,7 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
-from ..sizes import divides, same, same_shape
+from ..sizes import divides, largest, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._window import Ints, Pads, flat_pads, full, full_pads, kernel_of, onnx_kernel, onnx_pads, onnx_strides, out_size
@@ -110,7 +110,7 @@ class DeformConv(Op):
         taps = [k.reduce_axis(2, "tap") for _ in indices]
 
         def element(n: Any, c: Any, *o: Any) -> Any:
-            g = c // max(channels // self.offset_group, 1)
+            g = c // largest(channels // self.offset_group, 1)
             at = [index(n, g, *o, tap) for index, tap in zip(indices, taps, strict=True)]
             value = x(n, c, *(k.tirx.max(i, 0) for i in at)).astype(acc.tvm_dtype)
             value = k.guarded(k.tirx.all(*(i >= 0 for i in at)), value, k.const(0, acc.tvm_dtype))

@@ -69,7 +69,7 @@ class Einsum(Op):
         summed = [label for label in sizes if label not in result]
 
         def element(*i: Any) -> Any:
-            inner = {label: k.reduce_axis(int(sizes[label])) for label in summed}
+            inner = {label: k.reduce_axis(sizes[label]) for label in summed}
             at = {**dict(zip(result, i, strict=True)), **inner}
             factors = [
                 x(*(0 if x.shape[a] == 1 else at[label] for a, label in enumerate(t))).astype(wide.tvm_dtype)

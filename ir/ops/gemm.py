@@ -15,7 +15,6 @@ from ..op import Case, Op, f16, f32, f64, i32, sample
 from ..sizes import same
 from ..types import TensorType, broadcasts_to
 from ._accumulate import accumulator
-from ._axes import size_of
 from ._math import truncated
 from .matmul import DTYPES
 
@@ -52,7 +51,7 @@ class Gemm(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         a, b, *c = xs
         acc = accumulator(outs[0])
-        rk = k.reduce_axis(size_of(a.type, 0 if self.trans_a else 1), "rk")
+        rk = k.reduce_axis(a.shape[0 if self.trans_a else 1], "rk")
 
         def element(i: Any, j: Any) -> Any:
             left = a(rk, i) if self.trans_a else a(i, rk)

@@ -13,7 +13,6 @@ from ..onnx_io import onnx_op
 from ..op import Case, Op, f16, f32, sample
 from ..types import TensorType
 from ._accumulate import accumulator, power
-from ._axes import size_of
 
 
 @onnx_op("LRN")
@@ -41,7 +40,7 @@ class Lrn(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (x,) = xs
         acc = accumulator(x.type)
-        channels = size_of(x.type, 1)
+        channels = x.shape[1]
         rc = k.reduce_axis(self.size, "rc")
 
         def squares(n: Any, c: Any, *i: Any) -> Any:

@@ -13,7 +13,6 @@ from ..op import Case, Op, f16, f32, f64, i32, i64, sample
 from ..sizes import same
 from ..types import TensorType, broadcast
 from ._accumulate import accumulator, rounded
-from ._axes import size_of
 
 DTYPES = (*FLOATS, "i32", "i64", "u32", "u64")
 """The dtypes that ONNX MatMul and Gemm take."""
@@ -49,7 +48,7 @@ class MatMul(Op):
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         a, b = xs
         acc = accumulator(outs[0])
-        rk = k.reduce_axis(size_of(a.type, -1), "rk")
+        rk = k.reduce_axis(a.shape[-1], "rk")
         matrix_axes = (a.type.rank > 1) + (b.type.rank > 1)
 
         def stacked(x: Operand, batch: Sequence[Any]) -> list[Any]:

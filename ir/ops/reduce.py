@@ -13,6 +13,7 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, onnx_op, operator_of
 from ..op import Case, Op, boolean, f16, f32, i8, i32, i64, sample
+from ..sizes import Dim, largest, typical
 from ..types import TensorType
 from . import _math
 from ._axes import Ints, axes_of
@@ -39,7 +40,7 @@ class Reduce(Op):
         """The term of one element, which is reduced."""
         return x
 
-    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+    def finish(self, k: TensorExpressions, y: Any, count: Dim) -> Any:
         """The result, from the reduction of ``count`` elements."""
         return y
 
@@ -124,9 +125,14 @@ stops growing at 2**24 ones.
 """
 
 
-def _for_sums(wide: TensorType, count: int) -> TensorType:
+OPEN_LONG = LONG // 16
+"""Sums of more numbers than this are long where their number is open, and this many is typical."""
+
+
+def _for_sums(wide: TensorType, count: Dim) -> TensorType:
     """The type that a sum of ``count`` numbers of a type is computed in."""
-    return wide.with_dtype("f64") if wide.dtype == "f32" and count > LONG else wide
+    is_long = count > LONG if isinstance(count, int) else typical(count) > OPEN_LONG
+    return wide.with_dtype("f64") if wide.dtype == "f32" and is_long else wide
 
 
 @onnx_op("ReduceSum", read=import_reduce, folds=True)
@@ -155,10 +161,10 @@ class ReduceMean(Reduce):
     reducer = total
     finishes = True
 
-    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+    def finish(self, k: TensorExpressions, y: Any, count: Dim) -> Any:
         if k.dtype(y).startswith(("int", "uint")):
-            return k.tirx.truncdiv(y, k.like(max(count, 1), y))
-        return y / k.like(count, y) if count else k.like(math.nan, y)
+            return k.tirx.truncdiv(y, k.like(largest(count, 1), y))
+        return y / k.like(count, y) if count != 0 else k.like(math.nan, y)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -258,7 +264,7 @@ class ReduceL2(_InFloats):
     def prepare(self, k: TensorExpressions, x: Any) -> Any:
         return x * x
 
-    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+    def finish(self, k: TensorExpressions, y: Any, count: Dim) -> Any:
         return k.tirx.sqrt(y)
 
 
@@ -270,7 +276,7 @@ class ReduceLogSum(_InFloats):
     needs_range = True
     reducer = total
 
-    def finish(self, k: TensorExpressions, y: Any, count: int) -> Any:
+    def finish(self, k: TensorExpressions, y: Any, count: Dim) -> Any:
         return _math.log(k, y)
 
 

@@ -63,9 +63,12 @@ class Reshape(Op):
                 position: Any = 0
                 for axis in targets:
                     position = position * outs[0].shape[axis] + i[axis]
-                for axis in sources:
-                    inner = product(x.shape[a] for a in sources if a > axis)
-                    at.append(k.simplify(position // inner % x.shape[axis]))
+                parts: list[Any] = []
+                for axis in reversed(sources):
+                    outermost = axis == sources[0]
+                    parts.append(k.simplify(position if outermost else position % x.shape[axis]))
+                    position = 0 if outermost else position // x.shape[axis]
+                at += reversed(parts)
             return x(*at)
 
         return k.compute(outs[0], element, "reshape")

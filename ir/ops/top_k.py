@@ -17,6 +17,7 @@ from ..op import Case, Op, f16, f32, f64, i64, sample, u8
 from ..sizes import Dim, product
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
+from ._rows import place, row_of
 
 DTYPES = (*FLOATS, *INTEGERS)
 
@@ -60,12 +61,12 @@ class TopK(Op):
             return loop(k, rows, lambda row: self._row(k, ins[0], results, row, length), parallel=rows != 1)
 
         flat = k.operand(
-            k.compute(TensorType(out.dtype, (rows, length)), lambda r, i: x(*_place(sizes, axis, r, i))),
+            k.compute(TensorType(out.dtype, (rows, length)), lambda r, i: x(*place(sizes, axis, r, i))),
             TensorType(out.dtype, (rows, length)),
         )
         found = [TensorType(t.dtype, (rows, self.count)) for t in outs]
         made = loop_nest(k, [*found, *work], [flat], body, self.name)[:2]
-        return [k.compute(t, lambda *i, m=m: m(*_row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
+        return [k.compute(t, lambda *i, m=m: m(*row_of(sizes, axis, i))) for t, m in zip(outs, made, strict=True)]
 
     def _row(self, k: TensorExpressions, data: Memory, results: Sequence[Memory], row: Any, length: Dim) -> Any:
         """The statement for one row. A heap holds the best elements so far, with the worst of them on top."""
@@ -136,25 +137,6 @@ def _import_top_k(n: ImportNode) -> Any:
 def _export_top_k(op: TopK, n: ExportNode) -> None:
     count = n.ints([op.count], "k")
     n.node("TopK", [n.inputs[0], count], n.outputs, axis=op.axis, largest=int(op.largest), sorted=1)
-
-
-def _place(sizes: Sequence[int], axis: int, row: Any, i: Any) -> list[Any]:
-    """The index of element ``i`` of a row. Rows are numbered over all axes but ``axis``."""
-    index = []
-    for size in reversed([*sizes[:axis], *sizes[axis + 1 :]]):
-        index.append(row % size)
-        row = row // size
-    index.reverse()
-    return [*index[:axis], i, *index[axis:]]
-
-
-def _row_of(sizes: Sequence[int], axis: int, index: Sequence[Any]) -> tuple[Any, Any]:
-    """The row in which an index lies, and its position there."""
-    row: Any = 0
-    for a, i in enumerate(index):
-        if a != axis:
-            row = row * sizes[a] + i
-    return row, index[axis]
 
 
 def _comparable(k: TensorExpressions, x: Any) -> Any:

@@ -15,6 +15,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i32, sample
+from ..sizes import Dim
 from ..types import TensorType
 from ._axes import axis_of
 from ._heap import COUNT, SLOTS, TAKEN, Heap
@@ -57,7 +58,7 @@ class Unique(Op):
         def body(ins: Sequence[Memory], results: Sequence[Memory]) -> Any:
             first, number, inverse, occurrences, items, state, rank, after, groups, held = results
             zero, one, found = k.const(0, "int32"), k.const(1, "int32"), number(0).astype("int32")
-            ranked = _ranked(k, ins[0], items, state, rank, after, held)
+            ranked = _ranked(k, ins[0], items, state, rank, after, held, rows)
 
             def group(i: Any) -> Any:
                 """Count row i in its group, whose first occurrence is the last that is stored."""
@@ -104,13 +105,19 @@ class Unique(Op):
 
 
 def _ranked(
-    k: TensorExpressions, x: Memory, items: Memory, state: Memory, rank: Memory, after: Memory, held: Memory
+    k: TensorExpressions,
+    x: Memory,
+    items: Memory,
+    state: Memory,
+    rank: Memory,
+    after: Memory,
+    held: Memory,
+    rows: Dim,
 ) -> Callable[[Any], Any]:
     """A function that gives the statement for a column: rows of equal ``rank`` are ordered by their elements in it.
 
     ``after`` and ``held`` are temporary values.
     """
-    rows = int(x.buffer.shape[0])
     zero, one = k.const(0, "int32"), k.const(1, "int32")
 
     def column(j: Any) -> Any:

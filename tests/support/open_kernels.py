@@ -31,14 +31,24 @@ class OpenKernel:
         self.module = generate(self.lowered, target)
         self._code = MachineCode([object_of(self.module)], target)
 
+    def takes(self, values: Mapping[str, int]) -> bool:
+        """Whether the kernel's code is right at values of the named sizes."""
+        inside = self._inside(values)
+        return all(int(at(size, inside)) >= least for size, least in self.lowered.needs)
+
+    def _inside(self, values: Mapping[str, int]) -> dict[str, int]:
+        """The values of the kernel's own names of sizes."""
+        extents = [int(at(size, values)) for size in extents_given(self.node)]
+        return dict(zip((str(e) for e in self.group.extents), extents, strict=True))
+
     def __call__(self, values: Mapping[str, int], operands: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The results at values of the named sizes, as arrays in the layouts of the node's outputs."""
         node = self.node
         given = dict(zip((v.name for v in node.inputs), operands, strict=True))
         arrays = [np.ascontiguousarray(a) for a in given.values()]
         results = [np.zeros(_at(v.type, values), v.type.numpy_dtype) for v in node.outputs]
-        extents = [int(at(size, values)) for size in extents_given(node)]
-        inside = dict(zip((str(e) for e in self.group.extents), extents, strict=True))
+        inside = self._inside(values)
+        extents = list(inside.values())
         scratch = np.zeros(int(at(self.lowered.scratch, inside)) + 64, np.uint8)
         addresses = [a.ctypes.data for a in (*arrays, *results)]
         arguments = (ctypes.c_int64 * (len(addresses) + 1 + len(extents)))(

@@ -54,7 +54,7 @@ def schedule_block(sch: Any, block: Any, target: Target) -> None:
     if len(b.writes) == 1 and extent != 1 and "bool" not in str(b.writes[0].source.dtype):
         if extent is None:
             strip = spatial.pop()
-            in_strips(sch, strip, lanes)
+            in_strips(sch, strip, sorted({lanes, max(REGISTER_BITS // _bits(b), 1)}, reverse=True))
         elif extent > MAX_VECTOR or extent % lanes == 0:
             outer, inner = sch.split(spatial[-1], [None, min(lanes, extent)])
             spatial[-1] = outer
