@@ -19,6 +19,7 @@ from support.plans import CODE, INPUT, OUTPUT, Kernels, chain, program
 from support.tolerances import assert_close
 
 from convc.ir.errors import InputError, LimitError, SizeError
+from convc.runtime.cpu import program as program_module
 from convc.runtime.cpu.plan import Assumed, Base, Block, Call, Plan, Repeat, Tensor, Variant, Varying, tensor
 from convc.runtime.cpu.program import KEPT, KEPT_HERE, SMALL, Program
 from convc.runtime.cpu.sized import Planner, Sized
@@ -103,6 +104,23 @@ def test_an_error_leaves_the_last_size_as_it_is() -> None:
     with raises(SizeError, "the code is for width >= 3, which is not so for width = 2"):
         run([np.zeros((2, 2), np.float32)])
     check(run, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["Arena", "Ready", "_view"])
+def test_an_interrupt_while_a_size_is_prepared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = program(chain())
+    check(run, 30, 100)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program_module, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check(run, 60, 1000)
+    monkeypatch.undo()
+    for n in (30, 60, 20):
+        check(run, n, 100)
+    check(run, 60, 1000)
 
 
 # -- what a call may not be given --------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ class Arena:
             self._map = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as e:
             raise ConvcError(f"the model needs {nbytes} bytes of memory, which there are not: {e}") from None
+        self.nbytes = nbytes
+        """The bytes that may be used."""
         memory = np.frombuffer(self._map, np.uint8)
         self._start = -memory.ctypes.data % HUGE_PAGE
         self.address: int = memory.ctypes.data + self._start

@@ -151,7 +151,7 @@ class Space:
         """``fixed`` is what is called where no size is open. Otherwise ``take`` chooses before the first call."""
         self.busy = False
         """Whether a call uses the space at the moment."""
-        self.workspace, self._capacity = Arena(0), 0
+        self.workspace = Arena(0)
         self._ports, self._read = (*inputs, *outputs), len(inputs)
         self._threads, self._context = threads, context
         self._small = [np.empty(SMALL if p.is_open else min(p.nbytes, SMALL), np.uint8) for p in self._ports]
@@ -166,7 +166,9 @@ class Space:
 
     def take(self, shapes: Shapes, sized: Callable[[Shapes], Sized]) -> None:
         """Prepare a call for inputs of these shapes. ``sized`` gives what is called for them, and may raise errors."""
+        self.shapes = None  # an interrupt leaves nothing half prepared
         ready = self._ready.get(shapes) or self._prepared(sized(shapes))
+        self.bases[Base.WORKSPACE] = self.workspace.address
         self._ready[shapes] = ready
         self._ready.move_to_end(shapes)
         while len(self._ready) > KEPT_HERE:
@@ -175,20 +177,19 @@ class Space:
             if kept is not None:
                 self.bases[i] = at
         self.copies.clear()
-        self.shapes, self.ready, self.addresses = shapes, ready, ready.addresses
+        self.ready, self.addresses = ready, ready.addresses
         numbered = list(enumerate(ready.kept, Base.PORTS))
         self.inputs = numbered[: self._read]
         made = zip(numbered[self._read :], ready.sized.outputs, self._ports[self._read :], strict=True)
         self.outputs = [(i, k, shape, np.dtype(p.dtype)) for (i, k), shape, p in made]
+        self.shapes = shapes
 
     def _prepared(self, sized: Sized) -> Ready:
         calls = sized.calls
         needed = calls.workspace + self._threads * calls.part
-        if needed > self._capacity or not self.bases[Base.WORKSPACE]:
+        if needed > self.workspace.nbytes:
             self._ready.clear()  # they refer to the old memory
-            self._capacity = max(needed, self._capacity + self._capacity // 4)
-            self.workspace = Arena(self._capacity)
-            self.bases[Base.WORKSPACE] = self.workspace.address
+            self.workspace = Arena(max(needed, self.workspace.nbytes // 4 * 5))
         context = self._context(self.workspace.address + calls.workspace)
         shaped = zip(self._small, self._ports, (*sized.inputs, *sized.outputs), strict=True)
         return Ready(sized, calls, self.bases, context, [_view(small, p, shape) for small, p, shape in shaped])
