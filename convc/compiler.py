@@ -195,11 +195,11 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
             raise
 
     made_for = f"{recipe.options.target}, precision {recipe.options.precision}"
-    whole, why = (None, "") if by_value else _whole(found, recipe)
+    whole, why = (None, "") if by_value else _whole(found, recipe, cache)
     return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for, whole, why)
 
 
-def _whole(found: Reader, recipe: Recipe) -> tuple[Model | None, str]:
+def _whole(found: Reader, recipe: Recipe, cache: bool) -> tuple[Model | None, str]:
     """The model whose code takes open sizes as arguments, or why there is none."""
     if not recipe.backend.open_sizes:
         return None, f"code for {recipe.backend.machines} is made for each size"
@@ -207,7 +207,7 @@ def _whole(found: Reader, recipe: Recipe) -> tuple[Model | None, str]:
         graph = found.whole()
         if graph is None:
             return None, "a size is needed to read the model"
-        return model_of(recipe.models(graph, False)), ""
+        return model_of(recipe.models(graph, cache)), ""
     except ConvcError as e:
         return None, str(e)
 
