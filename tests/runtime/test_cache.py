@@ -294,6 +294,7 @@ def test_a_limit_that_is_no_number(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_oldest_are_deleted(folder: Path, compilations: list[int]) -> None:
     """Whatever the files are, those that were used longest ago go first."""
+
     def compiled(size: int) -> None:
         convc.compile(network(size=size), cache=True)
 
