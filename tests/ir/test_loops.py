@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.graphs import ops
+from support.open_sizes import at_sizes, final_graph, run_final
 from support.oracles import run_reference
 from support.tolerances import assert_close
 
 import convc
+from convc.backends.cpu.target import parse_target
 from convc.backends.cuda.pipeline import pipeline
 from convc.ir.builder import Builder
 from convc.ir.errors import LimitError
@@ -54,6 +57,8 @@ OPEN = parse_graph(
     .replace("f32[2,3]", 'f32[2,"n"]')
 )
 """The same with an open size."""
+LONGER = parse_graph(print_graph(OPEN).replace("steps=6", "steps=9").replace("[6,", "[9,"))
+"""The same with more steps than are spelt out."""
 
 
 def loops(graph: Graph) -> list[Loop]:
@@ -118,3 +123,17 @@ def test_what_a_pass_assumes_in_a_body_is_assumed_by_the_graph() -> None:
     verify(changed)
     assert {str(a): about for a, about in changed.assumptions.items()} == {"n >= 2": "inner"}
     assert not loops(changed)[0].body.assumptions
+
+
+@pytest.mark.parametrize("n", [1, 8])
+def test_a_loop_of_open_sizes_goes_through_all_passes(n: int) -> None:
+    here = parse_target("cpu", 1)
+    final = final_graph(LONGER, here)
+    assert final.assumptions == LONGER.assumptions
+    assert ops(final)[-1] == "loop"
+    fixed = with_sizes(LONGER, {"n": n})
+    rng = np.random.default_rng(0)
+    feeds = {v.name: rng.uniform(-1, 1, v.type.sizes).astype(np.float32) for v in fixed.inputs}
+    want = run_reference(convc.to_onnx(fixed), feeds)
+    for a, b in zip(run_final(at_sizes(final, {"n": n}), here, feeds), want, strict=True):
+        assert_close(a, b)

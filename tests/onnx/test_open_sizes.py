@@ -10,8 +10,10 @@ import pytest
 from onnx import helper
 from support import small_models
 from support.onnx_text import model
+from support.open_sizes import at_sizes, final_graph, run_final
 
 import convc
+from convc.backends.cpu.target import parse_target
 from convc.ir.errors import ShapeError
 from convc.ir.graph import Graph
 from convc.ir.passes.fix_shapes import fix_shapes
@@ -20,6 +22,8 @@ from convc.ir.verify import verify
 from convc.onnx.export import to_onnx
 from convc.onnx.importer import import_model, load_onnx
 from convc.reader import reader
+
+HERE = parse_target("cpu", 1)
 
 
 def _parts(graph: Graph) -> tuple[object, ...]:
@@ -132,7 +136,9 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_shape_arithmetic(name: str) -> None:
-    """It gives the graphs that are imported for sizes, and exported with open sizes it means the same."""
+    """It gives the graphs that are imported for sizes. Exported with open sizes, and after all passes, it means the
+    same.
+    """
     body, shape = BODIES[name]
     made = model(18, "float[n,4,h,w] x", body, "float[n] y" if shape == "[]" else "float[n,4,h,w] y")
     del made.graph.output[0].type.tensor_type.shape.dim[:]
@@ -150,6 +156,10 @@ def test_shape_arithmetic(name: str) -> None:
             assert fixed.outputs[0].type.sizes == expected.shape
         got = onnx.reference.ReferenceEvaluator(to_onnx(fix_shapes(again, {"x": sizes}))).run(None, {"x": x})[0]
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    final = final_graph(whole, HERE)
+    assert parse_graph(print_graph(final), {c.sha: c.array for c in final.all_constants()}) == final
+    (got,) = run_final(at_sizes(final, dict(zip("nhw", (3, 12, 10), strict=True))), HERE, {"x": x})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_was_assumed_is_checked() -> None:

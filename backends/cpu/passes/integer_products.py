@@ -107,6 +107,8 @@ class _Rewriter:
         weight, zero, shift = (b.constant_of(v) for v in (w, w_zero, x_zero))
         if weight is None or zero is None or shift is None or x.type.rank != 4 or op.group != 1 or not weight.size:
             return None
+        if not isinstance(x.type.shape[1], int):
+            return None  # how many fours of channels there are would be assumed
         whole = _shifted(weight, zero)
         low, high = BITS["i8"]
         if whole.min(initial=0) < low or whole.max(initial=0) > high:
