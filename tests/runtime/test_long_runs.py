@@ -183,7 +183,7 @@ STAGES = [
     "convc.backends.cpu.planning.Network",
     "convc.runtime.cpu.model.Program",
     "convc.backends.cpu.machine_code.link",
-    "convc.runtime.files.os.fdopen",
+    "convc.runtime.files.Path.replace",
 ]
 
 
