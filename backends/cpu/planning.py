@@ -7,7 +7,7 @@ from operator import index
 from typing import Protocol
 
 from convc.ir.assumptions import Assumption
-from convc.ir.errors import CompileError
+from convc.ir.errors import CompileError, LimitError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, current
 from convc.ir.ops.loop import Loop
@@ -211,5 +211,10 @@ def _check_memory(plan: Plan, graph: Graph) -> None:
     planner = Planner(plan, inputs, outputs)
     loading = plan.packed + max((c.workspace for c in planner.packing()), default=0)
     check("constant_bytes", loading, f"'{graph.name}', its weights as the code reads them,")
-    if not plan.names:
+    if plan.names:
+        return
+    try:
         planner.at(tuple(p.sizes for p in inputs))
+    except LimitError as e:
+        e.within(f"a call of '{graph.name}'")
+        raise

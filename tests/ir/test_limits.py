@@ -104,7 +104,7 @@ def test_limits_hold_for_sizes_that_are_compiled_later() -> None:
     """The limits of ``compile`` hold in every thread that calls the model, and not the limits around the call."""
     model = convc.compile(OPEN, limits=Limits(tensor_bytes=400), cache=False)
     np.testing.assert_array_equal(model(np.ones(100, np.float32)), np.ones(100, np.float32))
-    with raises(LimitError, "for x [101]", "404 bytes", "limit is 400"):
+    with raises(LimitError, "'x' has 404 bytes for n = 101", "limit is 400"):
         ThreadPoolExecutor(1).submit(model, np.ones(101, np.float32)).result()
 
 

@@ -174,7 +174,7 @@ def test_too_much_memory(compiled: Callable[..., CpuModel], tmp_path: Path) -> N
     small.save(tmp_path / "m.convc")
     loaded = convc.load(tmp_path / "m.convc")
     check(loaded, 1, 32, 32)
-    with raises(convc.LimitError, "a call needs", "n = 8, h = 128, w = 128", "workspace_bytes=..."):
+    with raises(convc.LimitError, "bytes of workspace are needed for n = 8, h = 128, w = 128", "workspace_bytes=..."):
         loaded(*feeds(8, 128, 128).values())
 
 

@@ -69,9 +69,10 @@ class Values:
         """Raise ``LimitError`` when a call would need too much memory, and ``SizeError`` when it would be negative."""
         most = self._plan.workspace_bytes
         if nbytes < 0:
-            raise SizeError(f"a call would need {nbytes} bytes{self.given()}")
+            raise SizeError(f"{nbytes} bytes of workspace would be needed{self.given()}")
         if nbytes > most:
-            raise LimitError(f"a call needs {nbytes} bytes{self.given()}; {_limited('workspace_bytes', most)}")
+            needed = f"{nbytes} bytes of workspace are needed{self.given()}"
+            raise LimitError(f"{needed}; {_limited('workspace_bytes', most)}")
 
     def shape(self, shape: Shape, name: str) -> tuple[int, ...]:
         """The shape of an output. Raises ``SizeError`` for a negative size."""
