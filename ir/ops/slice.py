@@ -71,7 +71,8 @@ class Slice(Op):
 
     def _cut(self, rank: int, axis: int) -> tuple[Dim, Dim, int]:
         """Start, end and step of an axis."""
-        return next((tuple(cut) for a, *cut in self._cuts(rank) if a == axis), (0, END, 1))
+        cuts = {a: (start, end, step) for a, start, end, step in self._cuts(rank)}
+        return cuts.get(axis, (0, END, 1))
 
     def _cuts(self, rank: int) -> list[tuple[int, Dim, Dim, int]]:
         """Axis, start, end and step of each axis that is cut."""
