@@ -22,7 +22,21 @@ from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.winograd_conv import WinogradConv
-from convc.ir.sizes import Dim, Extreme, Named, Quotient, Size, expressions, largest, least, named, names, typical
+from convc.ir.sizes import (
+    Dim,
+    Extreme,
+    Named,
+    Quotient,
+    Size,
+    at,
+    bounds,
+    expressions,
+    largest,
+    least,
+    named,
+    names,
+    typical,
+)
 from convc.ir.types import TensorType
 
 
@@ -41,8 +55,7 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
 
     def renamed(size: Size) -> Dim:
         if size not in found:
-            expected = max(typical(size), 0)
-            found[size] = named(f"e{len(found)}", typical=expected if exact else _rounded(expected))
+            found[size] = named(f"e{len(found)}", typical=max(typical(size), 0))
         return found[size]
 
     def channels(size: Dim) -> Dim:
@@ -61,18 +74,19 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     values = {v.name: Value(v.name, opened(v.type)) for v in body.inputs}
     values |= {name: Value(name, c.type) for name, c in body.constants.items()}
     nodes = []
+    assumed = Assumptions()
     for n in body.nodes:
         op, inputs = n.op.mapped(renamed), tuple(values[v.name] for v in n.inputs)
         if block and isinstance(op, Conv):
             op = replace(op, group=channels(op.group))
-        with Assumptions().noted(""):
+        with assumed.noted(""):
             types = infer_types(op, inputs)
         outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
         values |= {v.name: v for v in outputs}
         nodes.append(Node(op, inputs, outputs))
     inputs, outputs = ([values[v.name] for v in some] for some in (body.inputs, body.outputs))
-    made = replace(body, inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), assumptions={})
-    return made, tuple(found)
+    made = replace(body, inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), assumptions=assumed.made)
+    return made if exact else _rounded(made), tuple(found)
 
 
 BLOCKS = 4
@@ -99,8 +113,28 @@ STEPS = (0, 1, 2, 4, 7, 14, 28, 56)
 kernels of planes that are scheduled alike are the same. Register tiles have at most 28 columns."""
 
 
-def _rounded(size: int) -> int:
-    return max(step for step in STEPS if step <= size)
+def _rounded(body: Graph) -> Graph:
+    """The body with the typical values of its sizes rounded down to ``STEPS``.
+
+    This is done last: what inference assumes must not depend on it.
+    """
+    steps = {
+        str(size): named(str(size), *bounds(size), max(step for step in STEPS if step <= typical(size)))
+        for size in extents_of(body)
+    }
+
+    def moved(v: Value) -> Value:
+        return Value(v.name, v.type.with_shape([at(d, steps) for d in v.type.shape]))
+
+    def moved_node(n: Node) -> Node:
+        return Node(n.op.at(steps), tuple(map(moved, n.inputs)), tuple(map(moved, n.outputs)))
+
+    return replace(
+        body,
+        inputs=tuple(map(moved, body.inputs)),
+        nodes=tuple(map(moved_node, body.nodes)),
+        outputs=tuple(map(moved, body.outputs)),
+    )
 
 
 def extents_of(body: Graph) -> tuple[Size, ...]:

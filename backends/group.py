@@ -92,4 +92,4 @@ def canonical(body: Graph) -> Graph:
         for n in body.nodes
     )
     outputs = tuple(names[v.name] for v in body.outputs)
-    return Graph("k", inputs, nodes, outputs, constants)
+    return Graph("k", inputs, nodes, outputs, constants, assumptions=body.assumptions)

@@ -11,8 +11,7 @@ import numpy as np
 import tvm
 from tvm import s_tir, te, tirx, topi
 
-from convc.ir.assumptions import Assumption, Assumptions, CodeAssumptions
-from convc.ir.builder import infer_types
+from convc.ir.assumptions import Assumption, CodeAssumptions
 from convc.ir.dtypes import SMALL
 from convc.ir.errors import CompileError, ConvcError, ShapeError, plural
 from convc.ir.graph import Constant, Node, Value
@@ -40,7 +39,7 @@ def lowered(group: Group, computes: Computes | None = None) -> Lowered:
     """
     variables = Variables(tirx)
     extents = [variables.add(size) for size in group.extents]
-    assumed = _assumed(group)
+    assumed = group.body.assumptions
     asked = CodeAssumptions(assumed)
     with variables.used(), asked.noted(group.name):
         made = _lowered(group, computes)
@@ -55,16 +54,6 @@ def _at_least_zero(assumption: Assumption) -> list[Dim]:
     if assumption.relation == "!=":
         raise ShapeError(f"whether {assumption} is open here; fix the sizes with shapes={{...}} (--shape)")
     return [size] if assumption.relation == ">=" else [size, -size]
-
-
-def _assumed(group: Group) -> Mapping[Assumption, str]:
-    """What inference assumes of the open sizes of a group, which is checked when a model is called."""
-    assumed = Assumptions()
-    if group.extents:
-        with assumed.noted(""):
-            for node in group.body.nodes:
-                infer_types(node.op, node.inputs)
-    return assumed.made
 
 
 def _lowered(group: Group, computes: Computes | None) -> Lowered:

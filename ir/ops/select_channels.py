@@ -18,7 +18,7 @@ from ..onnx_io import ExportNode, exports
 from ..op import Case, Op, boolean, f32, i64, sample
 from ..sizes import same_shape
 from ..types import TensorType
-from ._axes import Ints
+from ._axes import Ints, size_of
 from .concat import Concat
 
 MAX_PERIOD = 8
@@ -49,7 +49,7 @@ class SelectChannels(Op):
         return x.with_shape((x.shape[0], len(self.channels), *x.shape[2:]))
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        lanes = interleaved(self.channels, [x.shape[1] for x in xs])
+        lanes = interleaved(self.channels, [size_of(x.type, 1) for x in xs])
 
         def inside(x: Operand, channel: Any) -> Any:
             """A channel of an operand. Of an intermediate TVM takes no part beyond it, even behind a guard."""

@@ -21,9 +21,10 @@ from convc.ir.assumptions import Assumptions
 from convc.ir.builder import infer_types
 from convc.ir.errors import ShapeError
 from convc.ir.graph import Node, Value
-from convc.ir.op import REGISTRY, Case, from_outside
+from convc.ir.op import REGISTRY, Case, f32, from_outside
 from convc.ir.ops._elementwise import Elementwise
-from convc.ir.sizes import at
+from convc.ir.ops.top_k import TopK
+from convc.ir.sizes import at, named
 
 Known = Callable[[Any, int, int, int], bool]
 
@@ -133,3 +134,12 @@ def test_a_kernel_that_must_know_a_size_says_so(name: str) -> None:
         except ShapeError:
             refused = True
     assert refused, "it takes all open sizes"
+
+
+def test_kernels_decide_as_the_graph_did() -> None:
+    """A kernel's typical sizes are rounded, which changes nothing that was inferred before."""
+    x = Value("x", f32[1].with_shape((named("n", typical=3), named("h", typical=112))))
+    node, _ = _node(Case(TopK(axis=1, count=100), ()), [x])
+    data = np.random.default_rng(0).permuted(np.arange(130, dtype=np.float32)[None].repeat(2, 0), axis=1)
+    values, _ = OpenKernel(node)({"n": 2, "h": 130}, [data])
+    np.testing.assert_array_equal(values, np.arange(129, 29, -1, dtype=np.float32)[None].repeat(2, 0))
