@@ -261,7 +261,8 @@ def _fused(loop: Any) -> Any:
     if TOGETHER not in loop.annotations or loop.kind != tirx.ForKind.PARALLEL:
         return loop
     index, rest = tirx.Var("together", "int32"), loop
-    binds, loops = [], []
+    binds: list[Any] = []
+    loops: list[Any] = []
     for _ in range(int(loop.annotations[TOGETHER])):
         while not isinstance(rest, tirx.For):  # where a tile begins
             *before, rest = rest.seq

@@ -99,12 +99,13 @@ def plane(size: int) -> tuple[Dim, Dim]:
 
 
 @pytest.mark.parametrize(
-    ("tile", "kernel", "pads", "by_channel", "sizes"),
+    ("tile", "kernel", "pads", "by_channel", "typical", "sizes"),
     [
-        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), False, [(1, 56, 56), (2, 9, 59)], id="by rows"),
-        pytest.param((5, 4), (3, 3), ((1, 1), (0, 2)), False, [(1, 61, 103)], id="uneven pads"),
-        pytest.param((1, 4), (1, 5), ((0, 0), (2, 2)), False, [(2, 3, 57)], id="one axis"),
-        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), True, [(2, 13, 53)], id="by channel"),
+        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), False, 56, [(1, 56, 56), (2, 9, 59)], id="by rows"),
+        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), False, 28, [(2, 28, 39)], id="two blocks"),
+        pytest.param((5, 4), (3, 3), ((1, 1), (0, 2)), False, 56, [(1, 61, 103)], id="uneven pads"),
+        pytest.param((1, 4), (1, 5), ((0, 0), (2, 2)), False, 56, [(2, 3, 57)], id="one axis"),
+        pytest.param((4, 4), (3, 3), ((1, 1), (1, 1)), True, 56, [(2, 13, 53)], id="by channel"),
     ],
 )
 def test_winograd(
@@ -112,21 +113,22 @@ def test_winograd(
     kernel: tuple[int, int],
     pads: tuple[tuple[int, int], tuple[int, int]],
     by_channel: bool,
+    typical: int,
     sizes: Sequence[tuple[int, int, int]],
 ) -> None:
     rng = np.random.default_rng(0)
-    w = (rng.standard_normal((40, 32, *kernel)) / 16).astype(np.float32)
+    w = (rng.standard_normal((56, 32, *kernel)) / 16).astype(np.float32)
     transform = node_of(WinogradWeight(tile, block=16, inner=16, by_channel=by_channel), [(w.shape, None)])
     (u,) = OpenKernel(transform)({}, [w])
     weight = (transform.output.type.shape, str(transform.output.type.layout))
     op = WinogradConv(tile, kernel, (1, 1), pads)
-    operands: Operands = [((ONE, 32, *plane(56)), "NCHW16c"), weight, ((40,), "A16a")]
+    operands: Operands = [((ONE, 32, *plane(typical)), "NCHW16c"), weight, ((56,), "A16a")]
     made = OpenKernel(node_of(op, operands))
     assert made.rule == "winograd"
     for n, h, wide in sizes:
         values = {"n": n, "h": h, "w": wide}
         node = node_of(op, operands, **values)
-        x, b = (rng.standard_normal(s).astype(np.float32) for s in ((n, 32, h, wide), (40,)))
+        x, b = (rng.standard_normal(s).astype(np.float32) for s in ((n, 32, h, wide), (56,)))
         arrays = [physical(x, node.inputs[0].type), u, physical(b, node.inputs[2].type)]
         (got,) = made(values, arrays)
         (same,) = OpenKernel(node)({}, arrays)

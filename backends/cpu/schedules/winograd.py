@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from tvm import tirx
@@ -36,7 +37,8 @@ def winograd(group: Group, target: Target) -> Any:
     axes = 4 + len(plan.places)
     tilings = [Tiling(4 + i, pixels, groups) for i, (pixels, groups) in enumerate(plan.places)]
     panel = 1 if plan.by_channel else 3
-    return prefetch_panels(sch, "products_update", group.argument(node.inputs[1]), panel, axes + 2, tilings)
+    steps = [plan.blocks + b for b in range(plan.blocks)]
+    return prefetch_panels(sch, "products_update", group.argument(node.inputs[1]), panel, axes + 2, tilings, steps)
 
 
 def winograd_weight(group: Group, target: Target) -> Any:
@@ -75,6 +77,9 @@ class Plan:
     """For each axis over the tiles that are worked on at once (one, or where their numbers are open, rows and columns
     of tiles): the tiles in a register tile, and the number of register tiles."""
     by_channel: bool
+    blocks: int = 1
+    """Blocks of output channels in a register tile: two where the tiles of one fill a quarter of the registers, so that
+    each load of a pixel serves both (128 channels at 28x28 pixels: 0.83 of the time, Emerald Rapids)."""
 
     @staticmethod
     def of(node: Node, target: Target) -> Plan:
@@ -88,7 +93,11 @@ class Plan:
             count = rows * tiles.columns
             pixels = tile_size(count, most)
             return Plan(rows, ((pixels, -(-count // pixels)),), by_channel)
-        return Plan(rows, _register_tile(rows, tiles.columns, most), by_channel)
+        places = _register_tile(rows, tiles.columns, most)
+        pixels = prod(p for p, _ in places)
+        outputs = node.output.type.extents[1]
+        paired = not by_channel and 4 * pixels <= most and isinstance(outputs, int) and outputs % 2 == 0
+        return Plan(rows, places, by_channel, 2 if paired else 1)
 
     def tiled(self, sch: Any, node: Node) -> list[Tiled]:
         """The axes of open extent that are cut into groups of rows, or into register tiles."""
@@ -186,6 +195,9 @@ def _products(sch: Any, products: Any, plan: Plan) -> None:
     i, j, n, oc, *places, o, rc, ri = sch.get_loops(products)[-7 - count :]
     split = [sch.split(p, [None, pixels]) for p, (pixels, _) in zip(places, plan.places, strict=True)]
     outer, inner = zip(*split, strict=True)
+    if plan.blocks > 1:
+        oc, block = sch.split(oc, [None, plan.blocks])
+        inner = (block, *inner)
     store = sch.cache_write(products, 0, "local")
     sch.reorder(i, j, n, oc, *outer, rc, ri, *inner, o)
     for po in outer:  # a last register tile that is not full gets code of its own
@@ -196,7 +208,7 @@ def _products(sch: Any, products: Any, plan: Plan) -> None:
     for pixel in reversed(inner):
         sch.unroll(pixel)
     sch.decompose_reduction(products, rc)
-    *pixels, lanes = sch.get_loops(store)[-1 - count :]
+    *pixels, lanes = sch.get_loops(store)[-1 - len(inner) :]
     sch.vectorize(lanes)
     for pixel in reversed(pixels):
         sch.unroll(pixel)
