@@ -52,7 +52,7 @@ def candidates(graph: Graph, machine: Machine) -> Iterator[tuple[Node, list[tupl
     bandwidth = _bandwidth(graph, machine)
     one_core = replace(machine, threads=1)  # the algorithm, and so the result, must not depend on the number of threads
     for node in graph.nodes:
-        others = winograd_candidates(node) if _is_blocked(graph, node) and node.output.type.is_static else []
+        others = winograd_candidates(node) if _is_blocked(graph, node) else []
         if others:
             x, out = node.inputs[0].type, node.output.type
             plans = [(winograd_split(x, out, op, one_core, bandwidth).cycles, op) for op in others]
