@@ -39,9 +39,9 @@ def opened(model: onnx.ModelProto, names: Sequence[str | int | None]) -> onnx.Mo
     return made
 
 
-def final_graph(graph: Graph, target: Target, *without: str) -> Graph:
-    """The graph after all passes for a processor, without those of these names."""
-    return pipeline(target.machine).without(*without).run(graph)
+def final_graph(graph: Graph, target: Target) -> Graph:
+    """The graph after all passes for a processor."""
+    return pipeline(target.machine).run(graph)
 
 
 def at_sizes(final: Graph, values: Mapping[str, int]) -> Graph:
