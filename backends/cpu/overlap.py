@@ -275,8 +275,8 @@ def _fused(loop: Any) -> Any:
         if isinstance(item, list):
             binds = [*item, *binds]
             continue
-        binds = [tirx.Bind(item.loop_var, tirx.floormod(position, item.extent)), *binds]
-        position, total = tirx.floordiv(position, item.extent), total * item.extent
+        binds = [tirx.Bind(item.loop_var, tirx.truncmod(position, item.extent)), *binds]
+        position, total = tirx.truncdiv(position, item.extent), total * item.extent
     annotations = {k: v for k, v in loop.annotations.items() if k != TOGETHER}
     body = tirx.SeqStmt([*binds, rest])
     return tirx.For(index, tirx.const(0, "int32"), total, loop.kind, body, loop.thread_binding, annotations)

@@ -22,6 +22,8 @@ MAX_VECTOR = 64
 
 SHARES = 64
 """The number of iterations that are enough to be shared out among threads."""
+OPEN = 32
+"""The number of iterations that a loop of open extent is taken to have; the first, most often of one image, has one."""
 
 
 def fallback(group: Group, target: Target) -> Any:
@@ -88,7 +90,7 @@ def _enough(extents: Sequence[int | None]) -> int:
     for i, extent in enumerate(extents):
         if iterations >= SHARES:
             return i
-        iterations *= extent or 1
+        iterations *= extent or (OPEN if i else 1)
     return len(extents)
 
 
