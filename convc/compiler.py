@@ -15,7 +15,7 @@ import numpy as np
 from convc.backends.backend import Backend, Options, backend_of
 from convc.backends.identity import is_own
 from convc.backends.store import store
-from convc.ir.errors import ConvcError, NotConstantError, ShapeError
+from convc.ir.errors import CompileError, ConvcError, NotConstantError, ShapeError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits, current, guarded
 from convc.ir.passes.fix_shapes import fix_shapes
@@ -63,10 +63,11 @@ def compile(
     ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
     (``.txt``), or an ``nn`` module.
 
-    ``shapes`` gives the shapes of inputs by name. When sizes stay dynamic, the result is a ``DynamicModel``, which
-    compiles the network again for each combination of sizes that it is called with; ``keep`` bounds how many of these
-    compiled models stay in memory. A sequence of such mappings gives a ``ModelSet``, which holds one compiled model for
-    each of them and is saved as one artifact.
+    ``shapes`` gives the shapes of inputs by name. When sizes stay open, the result is a ``DynamicModel``. For CPUs it
+    is compiled once for all sizes, where its kernels can take them as arguments. Where they cannot, it compiles the
+    network again for each combination of sizes that it is called with; ``keep`` bounds how many of these compiled
+    models stay in memory. A sequence of such mappings gives a ``ModelSet``, which holds one compiled model for each of
+    them and is saved as one artifact.
 
     ``values`` makes constants of inputs, by name, as ``{"sr": 16000}``; the model does not take these inputs any more.
     It replaces the values of weights that an ONNX file also lists as inputs. Where the network needs the value of a
@@ -159,18 +160,24 @@ def _several(
     values: Mapping[str, Any] | None,
     outputs: Sequence[str] | None,
 ) -> list[CompiledModel]:
-    """The models for each of several shapes. Raises ``ShapeError`` when one of them leaves a size dynamic."""
+    """The models for each of several shapes.
+
+    Raises ``ShapeError`` when one of them leaves a size open that code cannot take as an argument.
+    """
     if not shapes:
         raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     models = []
     for given in shapes:
         found = reader(source, given, values, outputs)
-        for port in found.inputs:
-            if port.is_open:
+        if left := next((port for port in found.inputs if port.is_open), None):
+            try:
+                models += _open_models(found, recipe, cache)
+            except ConvcError as e:
                 raise ShapeError(
-                    f"input {port} leaves sizes dynamic: fix them with shapes=[{{'{port.name}': ...}}] "
-                    f"(--shape {port.name}=...)"
-                )
+                    f"input {left} leaves sizes open, and code that takes them as arguments cannot be made ({e}): fix "
+                    f"them with shapes=[{{'{left.name}': ...}}] (--shape {left.name}=...)"
+                ) from e
+            continue
         graph, fixed = _fixed(found)
         models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(graph, cache)
     return models
@@ -201,15 +208,20 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
 
 def _whole(found: Reader, recipe: Recipe, cache: bool) -> tuple[Model | None, str]:
     """The model whose code takes open sizes as arguments, or why there is none."""
-    if not recipe.backend.open_sizes:
-        return None, f"code for {recipe.backend.machines} is made for each size"
     try:
-        graph = found.whole()
-        if graph is None:
-            return None, "a size is needed to read the model"
-        return model_of(recipe.models(graph, cache)), ""
+        return model_of(_open_models(found, recipe, cache)), ""
     except ConvcError as e:
         return None, str(e)
+
+
+def _open_models(found: Reader, recipe: Recipe, cache: bool) -> list[CompiledModel]:
+    """The models whose code takes open sizes as arguments. Raises ``ConvcError`` where that is not possible."""
+    if not recipe.backend.open_sizes:
+        raise CompileError(f"code for {recipe.backend.machines} is made for each size")
+    graph = found.whole()
+    if graph is None:
+        raise ShapeError("a size is needed to read the model")
+    return recipe.models(graph, cache)
 
 
 def _with_value(name: str, shape: Sequence[int], values: Mapping[str, np.ndarray]) -> str:

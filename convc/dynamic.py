@@ -93,11 +93,12 @@ def _is_made(future: Future[CompiledModel]) -> bool:
 
 
 class DynamicModel(ManySizes):
-    """A network that is compiled when it is called, for the sizes of the arrays that it is called with, and for the
-    values of those small inputs that decide shapes or control flow.
+    """A network whose sizes are open, or for which the values of small inputs decide shapes or control flow.
 
-    It is compiled for each new combination of them, and keeps the models that were used last. Several threads may call
-    it at once: one of them compiles for new sizes, while the others that need the same sizes wait.
+    Where its code takes the sizes as arguments, it was compiled once (``whole``). Otherwise, and for sizes that the
+    code does not take, it is compiled when it is called, for each new combination of sizes and values, and keeps the
+    models that were used last. Several threads may call it at once: one of them compiles for new sizes, while the
+    others that need the same sizes wait.
     """
 
     _kind = "DynamicModel"
