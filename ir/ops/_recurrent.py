@@ -36,7 +36,7 @@ from .transpose import Transpose
 class Layer:
     """The tensors that a step reads and writes: the operands of ``Recurrent``, its results, and a buffer ``B G*H``."""
 
-    hidden: int
+    hidden: Dim
     gates: Memory
     weight: Memory
     extra: Memory | None
@@ -147,12 +147,12 @@ class Recurrent(Op):
         return (2 * inputs[1].sizes[0] + 8) * inputs[0].numel
 
 
-def load(k: TensorExpressions, layer: Layer, t: Any, b: Any, begin: int, end: int) -> Any:
+def load(k: TensorExpressions, layer: Layer, t: Any, b: Any, begin: Dim, end: Dim) -> Any:
     """``work[b, j] = gates[t, b, j]`` for j from ``begin`` up to ``end``."""
     return vector_loop(k, end - begin, lambda j: layer.work.store(layer.gates(t, b, begin + j), b, begin + j))
 
 
-def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b: Any, begin: int, end: int) -> Any:
+def multiply(k: TensorExpressions, layer: Layer, vector: Callable[[Any], Any], b: Any, begin: Dim, end: Dim) -> Any:
     """``work[b, j] += sum over i of vector(i) * weight[i, j]`` for j from ``begin`` up to ``end``.
 
     Four rows are done at a time, so that a sum is loaded and stored once for four products.

@@ -103,8 +103,8 @@ class Line:
     def _above(self, k: TensorExpressions, o: Any) -> Any:
         """The position plus ``lift``, times ``unit``."""
         offset, step = self.offset + self.lift * self.unit, self.step
-        most = self.is_open or 4 * (abs(step) * self.out + abs(offset) + self.size * self.unit) >= 1 << 31
-        o = o.astype("int64") if most else o
+        reach = largest(step, -step) * self.out + largest(offset, -offset) + self.size * self.unit
+        o = o.astype("int64") if self.is_open or 4 * reach >= 1 << 31 else o
         return o * self._as(k, step, o) + self._as(k, offset, o)
 
     @staticmethod

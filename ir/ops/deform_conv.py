@@ -11,7 +11,7 @@ from ..errors import ShapeError, plural
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
-from ..sizes import divides, largest, same, same_shape
+from ..sizes import Dim, divides, largest, same, same_shape
 from ..types import TensorType
 from ._accumulate import accumulator, rounded
 from ._window import Ints, Pads, flat_pads, full, full_pads, kernel_of, onnx_kernel, onnx_pads, onnx_strides, out_size
@@ -123,7 +123,7 @@ class DeformConv(Op):
         type = acc.with_shape((batch, channels, count, *spatial))
         return k.operand(k.compute(type, element, "sampled"), type)
 
-    def place(self, k: TensorExpressions, offset: Operand, points: TensorType, width: int, axis: int) -> Operand:
+    def place(self, k: TensorExpressions, offset: Operand, points: TensorType, width: Dim, axis: int) -> Operand:
         """The position along an axis that each tap of each window reads, in elements."""
         strides, pads, dilations = self.geometry()
         count = points.shape[2]

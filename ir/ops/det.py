@@ -12,7 +12,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import onnx_op
 from ..op import Case, Op, f32, f64, sample
-from ..sizes import product, same
+from ..sizes import Dim, product, same
 from ..types import TensorType
 
 
@@ -70,7 +70,7 @@ class Det(Op):
 
 
 def _eliminate(
-    k: TensorExpressions, b: Any, size: int, x: Memory, det: Memory, a: Memory, pivot: Memory, kept: Memory
+    k: TensorExpressions, b: Any, size: Dim, x: Memory, det: Memory, a: Memory, pivot: Memory, kept: Memory
 ) -> Any:
     """The statement that computes ``det[b]`` of matrix b, with ``a`` as its working memory."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class ResizeNearest(Resampling):
         (x,) = xs
         lines = self.lines(x.type, outs[0])
         shift, up = _NEAREST[self.nearest_mode]
-        places = [line.table(k, lambda o, line=line: line.rounded(k, o, shift, up=up)) for line in lines]
+        places = [line.table(k, partial(line.rounded, k, shift=shift, up=up)) for line in lines]
 
         def element(*i: Any) -> Any:
             at = list(i)

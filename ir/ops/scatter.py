@@ -14,7 +14,7 @@ from ..loops import Memory, block, loop, loop_nest
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ImportNode, imports, onnx_op
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import product, same
+from ..sizes import Dim, product, same
 from ..types import TensorType
 from ._axes import axis_of, check_asked, check_index, data_index, size_of
 from ._math import maximum, minimum
@@ -179,7 +179,7 @@ def _reduction(n: ImportNode) -> str:
     return str(reduction)
 
 
-def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:
+def _ravel(index: Sequence[Any], shape: Sequence[Dim]) -> Any:
     """The row-major offset of an index."""
     total: Any = 0
     for i, size in zip(index, shape, strict=True):
@@ -187,6 +187,6 @@ def _ravel(index: Sequence[Any], shape: Sequence[int]) -> Any:
     return total
 
 
-def _unravel(offset: Any, shape: Sequence[int]) -> list[Any]:
+def _unravel(offset: Any, shape: Sequence[Dim]) -> list[Any]:
     """The index at a row-major offset."""
     return [offset // product(shape[d + 1 :]) % size for d, size in enumerate(shape)]
