@@ -78,14 +78,14 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     for n in body.nodes:
         op, inputs = n.op.mapped(renamed), tuple(values[v.name] for v in n.inputs)
         if block and isinstance(op, Conv):
-            op = replace(op, group=channels(op.group))
+            op = replace(op, group=channels(op.group))  # type: ignore[arg-type]
         with assumed.noted(""):
             types = infer_types(op, inputs)
         outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
         values |= {v.name: v for v in outputs}
         nodes.append(Node(op, inputs, outputs))
-    inputs, outputs = ([values[v.name] for v in some] for some in (body.inputs, body.outputs))
-    made = replace(body, inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), assumptions=assumed.made)
+    ports = [tuple(values[v.name] for v in some) for some in (body.inputs, body.outputs)]
+    made = replace(body, inputs=ports[0], nodes=tuple(nodes), outputs=ports[1], assumptions=assumed.made)
     return made if exact else _rounded(made), tuple(found)
 
 
@@ -103,9 +103,8 @@ def _block_of_channels(body: Graph) -> int:
     if others or len(first) != 1 or len(body.outputs) != 1:
         return 0
     held = [(v.type, next(axis for axis, size in v.type.layout.dims if size)) for v in body.inputs if v.type.layout]
-    sizes = {t.shape[axis] for t, axis in held}
-    (size, *others) = sizes
-    return 0 if others or not isinstance(size, int) or size % first[0] else first[0]
+    size, *different = {t.shape[axis] for t, axis in held}
+    return 0 if different or not isinstance(size, int) or size % first[0] else first[0]
 
 
 STEPS = (0, 1, 2, 4, 7, 14, 28, 56)

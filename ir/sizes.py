@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce, wraps
-from typing import Any, ClassVar, Protocol, Union
+from typing import Any, ClassVar, Protocol, TypeVar, Union
 
 from .errors import ShapeError
 
@@ -141,7 +141,10 @@ def expression(size: Size, dtype: str = "int32") -> Any:
     return make(size, dtype)
 
 
-def _with_expressions(operation: Any) -> Any:
+Operation = TypeVar("Operation", bound=Callable[..., Any])
+
+
+def _with_expressions(operation: Operation) -> Operation:
     """An operator of two sizes that also takes an expression of TVM as its right operand."""
     plain = getattr(operator, operation.__name__.replace("__r", "__"))
     reflected = operation.__name__.startswith("__r")
@@ -154,7 +157,7 @@ def _with_expressions(operation: Any) -> Any:
             return NotImplemented
         return plain(other, expression(self)) if reflected else plain(expression(self), other)
 
-    return combined
+    return combined  # type: ignore[return-value]
 
 
 Atom = Named | Quotient | Extreme

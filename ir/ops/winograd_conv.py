@@ -68,11 +68,11 @@ class WinogradWeight(Op):
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         (w,) = xs
-        height, width = taps(w.shape[2:], self.strides)
+        height, width = taps(kernel_of(w.type), self.strides)
         (_, gh, _), (_, gw, _) = (matrices(m, r) for m, r in zip(self.tile, (height, width), strict=True))
         (ib, ob), (sh, sw) = (self.inner, self.block), self.strides
         outputs, channels, kh, kw = w.shape
-        wide = phase_channels(channels, self.strides, ib, self.plain)
+        wide = phase_channels(size_of(w.type, 1), self.strides, ib, self.plain)
         blocks = (-(-outputs // ob), -(-sh * sw * wide // ib))
 
         def tap(o_: Any, cb: Any, c: Any, y: Any, x: Any, o: Any) -> Any:

@@ -35,7 +35,7 @@ def grouped_conv(group: Group, target: Target) -> Any:
     block = block_of_planes(out)
     if not isinstance(node.op, Conv) or block is None or not is_narrow(node, block):
         return None
-    width = node.inputs[1].type.shape[1]
+    width = node.inputs[1].type.sizes[1]
     vectors = block // width * -(-width // target.lanes())
     rows, columns = register_tile(out.sizes[2], out.sizes[3], vectors * target.lanes(), target.machine)
     sch = lowered(group, {node.output.name: GroupedConv(node, columns).compute}).schedule()
