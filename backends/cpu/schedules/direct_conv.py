@@ -12,6 +12,7 @@ from tvm import te
 from convc.ir.graph import Node
 from convc.ir.layout import round_up
 from convc.ir.lowering import Operand, TensorExpressions
+from convc.ir.ops._axes import size_of
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.conv_bytes import ConvBytes
 from convc.ir.sizes import Dim
@@ -133,7 +134,7 @@ class DirectConv:
         if op.group == 1:
             return 0, None
         block = out.layout.block(1)
-        return self.node.inputs[1].type.shape[1] // block, out.sizes[1] // op.group // block
+        return size_of(self.node.inputs[1].type, 1) // block, size_of(out, 1) // op.group // block
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *bias = xs
