@@ -21,6 +21,7 @@ from convc.ir.graph import Graph, Node, Value
 from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.max_pool import MaxPool
+from convc.ir.ops.relayout import Relayout
 from convc.ir.ops.winograd_conv import WinogradConv
 from convc.ir.sizes import (
     Dim,
@@ -48,7 +49,7 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     channel is computed by itself, the number of blocks of channels is open too.
     """
     if not any(isinstance(size, Size) for size in _sizes(body)):
-        return body, ()
+        return _packing_of_any_weight(body)
     exact = any((n.op.contraction and not isinstance(n.op, Conv)) or isinstance(n.op, WinogradConv) for n in body.nodes)
     block = _block_of_channels(body)
     found: dict[Dim, Size] = {}
@@ -87,6 +88,27 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     ports = [tuple(values[v.name] for v in some) for some in (body.inputs, body.outputs)]
     made = replace(body, inputs=ports[0], nodes=tuple(nodes), outputs=ports[1], assumptions=assumed.made)
     return made if exact else _rounded(made), tuple(found)
+
+
+def _packing_of_any_weight(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
+    """A body that only packs a weight, with names for its numbers of blocks: it runs once, so that nothing is lost by
+    one kernel for all weights. Other bodies stay as they are.
+    """
+    node, *others = body.nodes
+    x, packed = body.inputs[0].type, node.output.type
+    layout = packed.layout
+    if others or not isinstance(node.op, Relayout) or x.layout is not None or layout is None or layout.name[0] == "N":
+        return body, ()
+    shape, counts = list(x.shape), []
+    for axis, block in layout.dims:
+        if block and x.sizes[axis] % block == 0:
+            shape[axis] = named(f"e{len(counts)}", least=1, typical=BLOCKS) * block
+            counts.append(x.sizes[axis] // block)
+    if not counts:
+        return body, ()
+    weight = Value(body.inputs[0].name, x.with_shape(shape))
+    made = Value(node.output.name, packed.with_shape(shape))
+    return replace(body, inputs=(weight,), nodes=(Node(node.op, (weight,), (made,)),), outputs=(made,)), tuple(counts)
 
 
 BLOCKS = 4

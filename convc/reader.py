@@ -72,7 +72,8 @@ class Reader:
     def taking(self, names: Collection[str]) -> Reader:
         """The same model, with these of the optional inputs among its inputs."""
         more = tuple(p for p in self.optional if p.name in names)
-        return replace(self, inputs=self.inputs + more, optional=tuple(p for p in self.optional if p not in more))
+        left = tuple(p for p in self.optional if p not in more)
+        return replace(self, inputs=self.inputs + more, optional=left, whole=lambda: None)
 
 
 def reader(

@@ -202,7 +202,7 @@ REFUSED = {
     "value of text": ("inspect relu.onnx --value x=text.npy", "holds text; the input is float32[1, 3]"),
     "text": ("run relu.onnx --input text.npy", "input 'x' holds text; the model takes float32"),
     "missing artifact": ("run nowhere.convc --input x.npy", "nowhere.convc"),
-    "open sizes": ("build open.onnx", "--shape x="),
+    "open sizes": ("build open.onnx --target cuda", "--shape x="),
     "wrong shape": ("build conv.onnx --shape x=1,3,9,9", "input 'x'"),
     "unknown input": ("build conv.onnx --shape q=1", "'q'"),
     "folder that is missing": ("build conv.onnx -o no/where.convc", "no/where.convc"),

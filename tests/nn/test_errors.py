@@ -38,7 +38,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: nn.MSE().to_graph({"x": (1,), "goal": (1,)}),
         "'goal', which MSE lacks; there are: x, target",
     ),
-    "bad shape": (lambda: small().to_graph({"x": 5}), "input 'x' must be a list of integers, not 5"),  # type: ignore[dict-item]
+    "bad shape": (lambda: small().to_graph({"x": 5}), "input 'x' must be a list of integers and names, not 5"),  # type: ignore[dict-item]
     "bad dtype": (lambda: small().to_graph(SHAPES, dtype="float"), "unknown dtype 'float'"),
     "rank": (
         lambda: small().to_graph({"x": (2, 5, 5)}),
