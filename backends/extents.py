@@ -99,7 +99,8 @@ def _packing_of_any_weight(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     layout = packed.layout
     if others or not isinstance(node.op, Relayout) or x.layout is not None or layout is None or layout.name[0] == "N":
         return body, ()
-    shape, counts = list(x.shape), []
+    shape: list[Dim] = list(x.shape)
+    counts: list[Dim] = []
     for axis, block in layout.dims:
         if block and x.sizes[axis] % block == 0:
             shape[axis] = named(f"e{len(counts)}", least=1, typical=BLOCKS) * block
