@@ -95,9 +95,11 @@ def _packing_of_any_weight(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     one kernel for all weights. Other bodies stay as they are.
     """
     node, *others = body.nodes
+    if others or not isinstance(node.op, Relayout):
+        return body, ()
     x, packed = body.inputs[0].type, node.output.type
     layout = packed.layout
-    if others or not isinstance(node.op, Relayout) or x.layout is not None or layout is None or layout.name[0] == "N":
+    if x.layout is not None or layout is None or layout.name[0] == "N":
         return body, ()
     shape: list[Dim] = list(x.shape)
     counts: list[Dim] = []
