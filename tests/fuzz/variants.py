@@ -17,16 +17,17 @@ from convc.ir.graph import Graph, Node
 from convc.ir.op import Op
 from convc.ir.text import parse_graph, print_graph
 from convc.ir.verify import verify
-from convc.runtime.model import CompiledModel
+from convc.runtime.model import CompiledModel, Model
 
 from .compare import Feeds, Truth, Unclear, differences, exonerates, feeds_for, spreads, truth
 from .contrib import with_contrib_operators
 from .exports import check_export
 from .functions import in_functions
+from .open import of_any_size
 from .optimised import by_onnxruntime
 from .shrink import has_empties
 
-Variant = Callable[[Graph], CompiledModel]
+Variant = Callable[[Graph], Model]
 
 
 class AnyAlgorithm(Choices):
@@ -66,6 +67,7 @@ VARIANTS: dict[str, Variant] = {
     "optimised": by_onnxruntime,
     "functions": in_functions,
     "contrib": with_contrib_operators,
+    "open": of_any_size,
     "v2": lambda g: convc.compile(g, target="x86-64-v2", threads=1, tuning=None),
     "v3": lambda g: convc.compile(g, target="x86-64-v3", threads=1, tuning=None),
 }
@@ -93,7 +95,7 @@ def reparsed(graph: Graph) -> Graph:
     return again
 
 
-def run(model: CompiledModel, feeds: Feeds) -> list[np.ndarray]:
+def run(model: Model, feeds: Feeds) -> list[np.ndarray]:
     got = model(*feeds.values())
     return list(got) if isinstance(got, tuple) else [got]
 
