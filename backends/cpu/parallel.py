@@ -67,6 +67,8 @@ class ParallelLoops:
             return loop
         name = f"{self.kernel}_part{len(self.parts)}"
         outer = list(tirx.analysis.undefined_vars(loop, []))
+        known = self.extents.variables.values()  # the shapes of tensors name them, where no index does
+        outer += [v for v in known if not any(v.same_as(o) for o in outer)]
         values = [read(self.context, CONTEXT.index("parts")), *map(_as_integer, outer)]
         self.parts[name], part = _part(loop, outer, self.extents)
         self.part, self.most = largest(self.part, part), max(self.most, len(values))
