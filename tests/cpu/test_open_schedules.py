@@ -7,10 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from emulator.check import assert_padding_is_zero, logical, physical, plain, random_inputs
+from support import small_models
 from support.open_kernels import OpenKernel
+from support.open_sizes import opened
 from support.oracles import run_onnxruntime
 from support.tolerances import WINOGRAD, assert_close
 
+from convc.backends.cpu.codegen import schedule
+from convc.backends.cpu.lower import generate, lower
+from convc.backends.cpu.pipeline import pipeline
+from convc.backends.cpu.target import host_target
+from convc.backends.kernels import distinct
 from convc.ir.assumptions import Assumptions
 from convc.ir.builder import Builder, infer_types
 from convc.ir.graph import Graph, Node, Value
@@ -31,6 +38,7 @@ from convc.ir.ops.winograd_conv import WinogradConv, WinogradWeight
 from convc.ir.sizes import Dim, at, named
 from convc.ir.types import TensorType
 from convc.onnx.export import to_onnx
+from convc.reader import reader
 
 Operands = Sequence[tuple[Sequence[Dim], str | None]]
 """The shape and the layout of each operand."""
@@ -233,3 +241,17 @@ def test_layer_norm_of_blocked_planes(back: bool) -> None:
 def test_select_channels(op: Op, channels: Sequence[int]) -> None:
     operands: Operands = [((ONE, c, *plane(14)), "NCHW16c") for c in channels]
     check("select_channels", op, operands, {"n": 1, "h": 14, "w": 14}, {"n": 3, "h": 2, "w": 1})
+
+
+def test_parts_of_parallel_loops_know_all_extents() -> None:
+    """The shapes of tensors name extents that no index of a channel shuffle does."""
+    s = small_models.Sketch("shuffle", (1, 32, 12, 12))
+    x = s.concat(s.conv("x", 58), s.conv("x", 58))
+    x = s.reshape(s.node("Transpose", s.reshape(x, 1, 2, 58, 12, 12), perm=[0, 2, 1, 3, 4]), 1, 116, 12, 12)
+    model = opened(s.unchecked(s.conv(s.node("Relu", x, channels=116), 32)), ("n", 32, "h", "w"))
+    graph = reader(model).whole()
+    assert graph is not None
+    machine = host_target()
+    for d in distinct(pipeline(machine.machine).run(graph)):
+        func, _ = schedule(d.group, machine, shared=True)
+        generate(lower(func, "convc_kernel", machine), machine)
