@@ -7,7 +7,7 @@ other sizes follow from these by inference. Kernels at different depths of a net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -142,16 +142,22 @@ def _rounded(body: Graph) -> Graph:
 
     This is done last: what inference assumes must not depend on it.
     """
-    steps = {
+    steps: dict[str, Dim] = {
         str(size): named(str(size), *bounds(size), max(step for step in STEPS if step <= typical(size)))
         for size in extents_of(body)
     }
 
+    return with_named(body, steps)
+
+
+def with_named(body: Graph, sizes: Mapping[str, Dim]) -> Graph:
+    """A body with some of its named sizes replaced, in types and attributes. Nothing is inferred anew."""
+
     def moved(v: Value) -> Value:
-        return Value(v.name, v.type.with_shape([at(d, steps) for d in v.type.shape]))
+        return Value(v.name, v.type.with_shape([at(d, sizes) for d in v.type.shape]))
 
     def moved_node(n: Node) -> Node:
-        return Node(n.op.at(steps), tuple(map(moved, n.inputs)), tuple(map(moved, n.outputs)))
+        return Node(n.op.at(sizes), tuple(map(moved, n.inputs)), tuple(map(moved, n.outputs)))
 
     return replace(
         body,

@@ -7,12 +7,11 @@ met before, the runtime chooses the cheapest of those that the sizes allow (``co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 
-from convc.ir.graph import Graph, Node, Value
 from convc.ir.sizes import Dim, Size, bounds, named, typical
 
+from ..extents import with_named
 from ..group import Group
 
 SMALL_PLANES = {28: (4,), 14: (2,), 2: (2, 1)}
@@ -44,26 +43,12 @@ def _others(group: Group) -> Iterator[Group]:
 def scheduled_for(group: Group, scale: float) -> Group:
     """The group with planes whose typical sizes are scaled."""
     x = group.anchor.inputs[0].type
-    scaled = {str(d): _scaled(d, scale) for d in x.shape[2:] if isinstance(d, Size) and d in group.extents}
-    return Group(_with_sizes(group.body, scaled))
+    scaled: dict[str, Dim] = {
+        str(d): _scaled(d, scale) for d in x.shape[2:] if isinstance(d, Size) and d in group.extents
+    }
+    return Group(with_named(group.body, scaled))
 
 
 def _scaled(size: Size, scale: float) -> Size:
     low, high = bounds(size)
     return named(str(size), low, high, max(round(typical(size) * scale), low, 1))
-
-
-def _with_sizes(body: Graph, sizes: Mapping[str, Dim]) -> Graph:
-    """A body with some of its named sizes replaced by sizes of the same names."""
-    moved = {v.name: _moved(v, sizes) for n in body.nodes for v in (*n.inputs, *n.outputs)}
-    moved |= {v.name: _moved(v, sizes) for v in body.inputs}
-    nodes = tuple(
-        Node(n.op.at(sizes), tuple(moved[v.name] for v in n.inputs), tuple(moved[v.name] for v in n.outputs))
-        for n in body.nodes
-    )
-    inputs, outputs = (tuple(moved[v.name] for v in some) for some in (body.inputs, body.outputs))
-    return replace(body, inputs=inputs, nodes=nodes, outputs=outputs)
-
-
-def _moved(v: Value, sizes: Mapping[str, Dim]) -> Value:
-    return Value(v.name, v.type.with_shape([d.at(sizes) if isinstance(d, Size) else d for d in v.type.shape]))
