@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from . import nn
     from .compiler import compile
-    from .dynamic import DynamicModel, Keep
+    from .dynamic import Keep
     from .onnx.export import save_onnx, to_onnx
     from .onnx.importer import load_onnx
     from .runtime.load import load
@@ -59,7 +59,6 @@ __all__ = [
     "CompiledModel",
     "ConvcError",
     "DeviceError",
-    "DynamicModel",
     "Graph",
     "GraphError",
     "InputError",
@@ -84,7 +83,6 @@ __all__ = [
 
 _MODULES = {
     "CompiledModel": "convc.runtime.model",
-    "DynamicModel": "convc.dynamic",
     "Graph": "convc.ir.graph",
     "Keep": "convc.dynamic",
     "Limits": "convc.ir.limits",

@@ -63,17 +63,18 @@ def compile(
     ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
     (``.txt``), or an ``nn`` module.
 
-    ``shapes`` gives the shapes of inputs by name. When sizes stay open, the result is a ``DynamicModel``. For CPUs it
-    is compiled once for all sizes, where its kernels can take them as arguments. Where they cannot, it compiles the
-    network again for each combination of sizes that it is called with; ``keep`` bounds how many of these compiled
-    models stay in memory. A sequence of such mappings gives a ``ModelSet``, which holds one compiled model for each of
-    them and is saved as one artifact.
+    ``shapes`` gives the shapes of inputs by name, in which a string is the name of a size that stays open. Code for
+    CPUs takes open sizes as arguments, so that one compiled model, and its artifact, serve all of them. Code for GPUs
+    does not: there the network is compiled when it is called, for each combination of sizes, and ``keep`` bounds how
+    many of these compiled models stay in memory. The same happens where a network cannot be compiled without its sizes.
+    A sequence of such mappings compiles for several combinations ahead: it gives a ``ModelSet``, which is saved as one
+    artifact.
 
     ``values`` makes constants of inputs, by name, as ``{"sr": 16000}``; the model does not take these inputs any more.
     It replaces the values of weights that an ONNX file also lists as inputs. Where the network needs the value of a
-    small input that is not given, such as the sizes of a Resize, the result is a ``DynamicModel`` too, which compiles
-    it for each value that it is called with. ``outputs`` cuts the model: it names the values that are returned in place
-    of the model's outputs, of the inputs only those remain that they need.
+    small input that is not given, such as the number of steps of a loop, it is compiled for each value that it is
+    called with. ``outputs`` cuts the model: it names the values that are returned in place of the model's outputs, of
+    the inputs only those remain that they need.
 
     Models compiled for dynamic sizes are stored in the cache on disk (``convc/cache.py``), where every process finds
     them that compiles the same model with the same options. ``cache=True`` stores all models there, and
@@ -128,7 +129,7 @@ def _check_kinds(**arguments: tuple[Any, type]) -> None:
 def _model(found: Reader, recipe: Recipe, cache: bool | None, keep: Keep) -> Model:
     """The compiled model, or the one that compiles when it is called, where sizes or values are left to its callers."""
     if is_open(found.inputs):
-        return _dynamic(found, recipe, cache is not False, keep)
+        return _open(found, recipe, cache is not False, keep)
     try:
         graph, _ = _fixed(found)
     except NotConstantError as e:
@@ -189,7 +190,22 @@ def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
     return fix_shapes(found.graph(shapes, {}), {}), shapes
 
 
-def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: Sequence[str] = ()) -> DynamicModel:
+def _open(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> Model:
+    """The model whose code takes open sizes as arguments, or one that is compiled for each combination of them, where
+    there is no such code.
+    """
+    try:
+        models = _open_models(found, recipe, cache)
+    except ConvcError as e:
+        return _dynamic(found, recipe, cache, keep, why=str(e))
+    for model in models:
+        model._otherwise = _dynamic(found, recipe, cache, keep)
+    return model_of(models)
+
+
+def _dynamic(
+    found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: Sequence[str] = (), why: str = ""
+) -> DynamicModel:
     seed = current_seed()
 
     def make(shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> CompiledModel:
@@ -202,16 +218,7 @@ def _dynamic(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: S
             raise
 
     made_for = f"{recipe.options.target}, precision {recipe.options.precision}"
-    whole, why = (None, "") if by_value else _whole(found, recipe, cache)
-    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for, whole, why)
-
-
-def _whole(found: Reader, recipe: Recipe, cache: bool) -> tuple[Model | None, str]:
-    """The model whose code takes open sizes as arguments, or why there is none."""
-    try:
-        return model_of(_open_models(found, recipe, cache)), ""
-    except ConvcError as e:
-        return None, str(e)
+    return DynamicModel(found.name, found.inputs, found.outputs, make, keep, by_value, made_for, why)
 
 
 def _open_models(found: Reader, recipe: Recipe, cache: bool) -> list[CompiledModel]:

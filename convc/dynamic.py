@@ -6,19 +6,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import ArtifactError, InputError, NotConstantError, SizeError, lacking
+from convc.ir.errors import ArtifactError, InputError, NotConstantError, lacking
 from convc.ir.passes.fix_shapes import checked_shapes
 from convc.ir.passes.fix_values import checked_value
 
 from .reader import narrowed
 from .runtime.description import Part, Port
-from .runtime.model import CompiledModel, Model, host_array
+from .runtime.model import CompiledModel, host_array
 from .runtime.model_set import ManySizes, Shapes, shapes_of
 
 
@@ -93,15 +92,12 @@ def _is_made(future: Future[CompiledModel]) -> bool:
 
 
 class DynamicModel(ManySizes):
-    """A network whose sizes are open, or for which the values of small inputs decide shapes or control flow.
+    """A network that is compiled when it is called, for each combination of sizes, and of values of small inputs that
+    decide shapes or control flow.
 
-    Where its code takes the sizes as arguments, it was compiled once (``whole``). Otherwise, and for sizes that the
-    code does not take, it is compiled when it is called, for each new combination of sizes and values, and keeps the
-    models that were used last. Several threads may call it at once: one of them compiles for new sizes, while the
-    others that need the same sizes wait.
+    It keeps the models that were used last. Several threads may call it at once: one of them compiles for new sizes,
+    while the others that need the same sizes wait.
     """
-
-    _kind = "DynamicModel"
 
     def __init__(
         self,
@@ -112,25 +108,21 @@ class DynamicModel(ManySizes):
         keep: Keep,
         by_value: Sequence[str] = (),
         made_for: str = "",
-        whole: Model | None = None,
         why: str = "",
     ) -> None:
         """``make`` compiles the network for the shapes of inputs, and the values of some of them, given by name.
 
         ``by_value`` names the inputs for whose values it is compiled, as far as they are known. ``make`` raises
         ``NotConstantError`` when it needs the values of more of them. ``made_for`` says in words what target it is for.
-        ``whole`` is the network compiled once, with its sizes as arguments. It runs all sizes that its code takes.
-        ``why`` says why there is none.
+        ``why`` says why no code takes its open sizes as arguments.
         """
         self.made_for = made_for
         self.name = name
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._make = make
         self._by_value = frozenset(by_value)
-        self.whole = whole
-        """The network compiled once for all sizes that its code takes, or ``None``."""
         self.why = why
-        """Why the network is compiled for each combination of sizes; empty where it is not."""
+        """Why no code takes the network's open sizes as arguments."""
         self.kept = Kept(keep)
         """The compiled models in memory."""
 
@@ -164,12 +156,6 @@ class DynamicModel(ManySizes):
         given = {**{name: value.shape for name, value in fixed.items()}, **checked_shapes(shapes)}
         return self._get(tuple(_sizes(p) for p in narrowed(self._inputs, given)), fixed)
 
-    def _run(self, arrays: Sequence[Any]) -> tuple[list[Any], Sequence[str]]:
-        if self.whole is not None:
-            with suppress(SizeError):  # sizes that the network may take, though the code does not
-                return self.whole._run(arrays)
-        return super()._run(arrays)
-
     def _pick(self, arrays: Sequence[Any]) -> tuple[CompiledModel, Sequence[Any]]:
         shapes = shapes_of(self._inputs, arrays)
         given = dict(zip(self._input_names, arrays, strict=True))
@@ -192,14 +178,13 @@ class DynamicModel(ManySizes):
         return self.kept.get(key, lambda: self._make(sizes, values))
 
     def _parts(self) -> Sequence[Part]:
-        """The model for all sizes. Raises ``ArtifactError`` when it is compiled for each combination of them."""
-        if self.whole is not None:
-            return self.whole._parts()
+        """Raises ``ArtifactError``: a file cannot compile."""
         open_ports = [str(p) for p in self._inputs if p.is_open and p.name not in self._by_value]
         if open_ports:
             raise ArtifactError(
-                f"sizes of the model are open ({', '.join(open_ports)}): compile it for those that the file is to "
-                "hold, with shapes=[...] (--shape, once a size)"
+                f"sizes of the model are open ({', '.join(open_ports)}), and code that takes them as arguments cannot "
+                f"be made ({self.why}): compile it for those sizes that the file is to hold, with shapes=[...] "
+                "(--shape, once a size)"
             )
         given = ", ".join(f"'{name}': ..." for name in self.by_value)
         options = " ".join(f"--value {name}=..." for name in self.by_value)

@@ -69,18 +69,35 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     return Built(MachineCode(objects, target), plan, records, tuple(n.output.name for n in network.run))
 
 
+LAST = 1 << 62
+"""The cost of a kernel that is called only where the sizes allow no other."""
+
+
 def _kernels(
     groups: Sequence[Distinct], target: Target, shared: Mapping[str, bool], store: Store | None
 ) -> dict[str, list[Compiled]]:
     """The kernels of distinct groups, by the groups' names: one for each of a group's variants.
 
-    ``shared`` says of each group whether its kernels share out their loops among threads. Raises ``CompileError`` that
-    names a node.
+    Where each of them needs planes or rows of some size, there is one more that takes all sizes. ``shared`` says of
+    each group whether its kernels share out their loops among threads. Raises ``CompileError`` that names a node.
     """
-    wanted: dict[str, dict[str, Distinct]] = {}
-    for d in groups:
-        found = (replace(d, group=g) for g in variants(d.group))
-        wanted[d.name] = {symbol_of(v.group, target, shared[d.name]): v for v in found}
+    wanted = {d.name: [replace(d, group=g) for g in variants(d.group)] for d in groups}
+    made = _compiled(wanted, target, shared, store)
+    narrow = {d.name: [d] for d in groups if all(k.needs for k in made[d.name])}
+    for name, kernels in _compiled(narrow, target, shared, store, plain=True).items():
+        made[name] += (replace(k, cost=LAST) for k in kernels)
+    return made
+
+
+def _compiled(
+    groups: Mapping[str, Sequence[Distinct]],
+    target: Target,
+    shared: Mapping[str, bool],
+    store: Store | None,
+    plain: bool = False,
+) -> dict[str, list[Compiled]]:
+    """The kernels of groups, in order, by names. With ``plain`` the rule that takes every group schedules them."""
+    wanted = {name: {symbol_of(v.group, target, shared[name], plain): v for v in some} for name, some in groups.items()}
     all_wanted = {symbol: v for some in wanted.values() for symbol, v in some.items()}  # groups share small variants
     kept = {symbol for symbol, d in all_wanted.items() if is_own(d.group.body)}
     there = {symbol: k for symbol in all_wanted if symbol in kept and (k := find(store, symbol))}
@@ -90,16 +107,16 @@ def _kernels(
 
         missing = {symbol: (v, shared[v.name]) for symbol, v in all_wanted.items() if symbol not in there}
         try:
-            for kernel in made(missing, target):
+            for kernel in made(missing, target, plain):
                 new[kernel.symbol] = kernel
         finally:  # what was made before an error or an interrupt need not be made again
             keep(store, [k for symbol, k in new.items() if symbol in kept])
     return {name: [there.get(symbol) or new[symbol] for symbol in some] for name, some in wanted.items()}
 
 
-def symbol_of(group: Group, target: Target, shared: bool) -> str:
+def symbol_of(group: Group, target: Target, shared: bool, plain: bool = False) -> str:
     """The name of the function of a group's kernel: readable, and with a hash of what determines the kernel."""
     machine = [target.mcpu, target.triple, target.threads, target.without, sorted(target.features)]
-    text = json.dumps([group.key, machine, shared])
+    text = json.dumps([group.key, machine, shared, *(["plain"] if plain else [])])
     readable = re.sub(r"\W", "_", group.name, flags=re.ASCII)[:40]
     return f"convc_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -6,7 +6,7 @@ LLVM generates kernels on all processors, while the calling thread schedules and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -24,15 +24,15 @@ from .compiled import Compiled
 from .cost import is_worth_sharing
 from .lower import Lowered, generate, lower
 from .machine_code import object_of
-from .rules import RULES
+from .rules import RULES, Rule
 from .target import Target
 
 
-def made(found: Mapping[str, tuple[Distinct, bool]], target: Target) -> Iterator[Compiled]:
+def made(found: Mapping[str, tuple[Distinct, bool]], target: Target, plain: bool = False) -> Iterator[Compiled]:
     """The kernels of distinct groups, as they are done.
 
-    The groups are given by the names of their functions, each with whether its loops are shared out among threads.
-    Raises ``CompileError`` that names a node.
+    The groups are given by the names of their functions, each with whether its loops are shared out among threads. With
+    ``plain`` they are scheduled by the rule that takes every group. Raises ``CompileError`` that names a node.
     """
     pool = ThreadPoolExecutor(available_processors(), "convc-compile")
     waiting: deque[tuple[str, Distinct, str, Lowered, Future[bytes]]] = deque()
@@ -46,7 +46,7 @@ def made(found: Mapping[str, tuple[Distinct, bool]], target: Target) -> Iterator
 
     try:
         for symbol, (d, shared) in found.items():
-            lowered, rule = d.attempt(partial(_lowered, symbol=symbol, target=target, shared=shared))
+            lowered, rule = d.attempt(partial(_lowered, symbol=symbol, target=target, shared=shared, plain=plain))
             waiting.append((symbol, d, rule, lowered, pool.submit(_generated, lowered, target)))
             while waiting and waiting[0][-1].done():  # so that an error in a later one does not lose it
                 yield first()
@@ -56,8 +56,8 @@ def made(found: Mapping[str, tuple[Distinct, bool]], target: Target) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _lowered(group: Group, symbol: str, target: Target, shared: bool) -> tuple[Lowered, str]:
-    func, rule = schedule(group, target, shared)
+def _lowered(group: Group, symbol: str, target: Target, shared: bool, plain: bool) -> tuple[Lowered, str]:
+    func, rule = schedule(group, target, shared, RULES[-1:] if plain else RULES)
     return lower(func, symbol, target), rule
 
 
@@ -70,12 +70,14 @@ def _generated(lowered: Lowered, target: Target) -> bytes:
     return object_of(generate(lowered, target))
 
 
-def schedule(group: Group, target: Target, shared: bool | None = None) -> tuple[Any, str]:
+def schedule(
+    group: Group, target: Target, shared: bool | None = None, rules: Sequence[Rule] = RULES
+) -> tuple[Any, str]:
     """The scheduled function of a group, and the name of the rule that made it.
 
     ``shared`` tells whether its loops are shared out among threads, by default where that is worth it.
     """
-    func, rule = ask(RULES, group, target)
+    func, rule = ask(rules, group, target)
     return func if (is_worth_sharing(group, target) if shared is None else shared) else sequential(func), rule
 
 

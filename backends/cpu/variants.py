@@ -1,14 +1,17 @@
 """The variants of a kernel of open extents: the same computation scheduled for other sizes.
 
 A register tile suits some sizes better than others, and cannot be larger than the plane. So convolutions and pooling of
-open planes are compiled for the typical plane and for small tiles. When a model is called with sizes that it has not
-met before, the runtime chooses the cheapest of those that the sizes allow (``convc/runtime/cpu/sized.py``).
+open planes are compiled for the typical plane and for small tiles, and so are dense layers of open numbers of rows.
+When a model is called with sizes that it has not met before, the runtime chooses the cheapest of those that the sizes
+allow (``convc/runtime/cpu/sized.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convc.ir.ops.gemm import Gemm
+from convc.ir.ops.matmul import MatMul
 from convc.ir.sizes import Dim, Size, bounds, named, typical
 
 from ..extents import with_named
@@ -18,6 +21,9 @@ SMALL_PLANES = {28: (4,), 14: (2,), 2: (2, 1)}
 """By the least typical plane: the small planes for which kernels are made too. Their tiles waste little on planes of
 any size. In a network for pictures of 224 by 224 they serve those of 32 by 32.
 """
+
+FEW_ROWS = 4
+"""The rows of the second kernel of a dense layer of an open number of rows, which are typically more."""
 
 
 def variants(group: Group) -> list[Group]:
@@ -32,12 +38,24 @@ def _others(group: Group) -> Iterator[Group]:
     out = group.anchor.output.type
     if group.anchor.op.injective:
         return  # what only moves elements has no tiles
+    if isinstance(group.anchor.op, Gemm | MatMul):
+        yield from _of_few_rows(group)
+        return
     if out.rank != 4 or out.layout is None or not out.layout.is_blocked:
         return
     plane = [d for d in out.shape[2:] if isinstance(d, Size)]
     expected = typical(plane[0]) if plane else 0
     for small in next((small for least, small in SMALL_PLANES.items() if expected >= least), ()):
         yield scheduled_for(group, small / expected)
+
+
+def _of_few_rows(group: Group) -> Iterator[Group]:
+    """A dense layer scheduled for few rows."""
+    rows = group.anchor.output.type.shape[-2:-1]
+    if any(isinstance(d, Size) and d in group.extents and typical(d) > FEW_ROWS for d in rows):
+        (size,) = rows
+        assert isinstance(size, Size)
+        yield Group(with_named(group.body, {str(size): named(str(size), *bounds(size), FEW_ROWS)}))
 
 
 def scheduled_for(group: Group, scale: float) -> Group:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convc.ir.errors import NOT_AN_ARRAY, InputError, plural
+from convc.ir.errors import NOT_AN_ARRAY, InputError, SizeError, plural
 from convc.ir.shapes import mismatch
 
 from .artifact import Artifact, write_artifact
@@ -147,6 +147,8 @@ class CompiledModel(Model):
         self._output_names = [p.name for p in self.outputs]
         self._ports = [(None if p.is_open else p.sizes, np.dtype(p.dtype)) for p in self.inputs]
         self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
+        self._otherwise: Model | None = None
+        """Compiles the network again, for sizes that the code does not take; an artifact has none."""
 
     @property
     def description(self) -> Description:
@@ -181,7 +183,12 @@ class CompiledModel(Model):
             if type(array) is not np.ndarray or array.dtype != dtype or (array.shape != shape and shape is not None):
                 arrays = self._read(arrays)
                 break
-        results = self._compute(arrays)
+        try:
+            results = self._compute(arrays)
+        except SizeError:
+            if self._otherwise is None:
+                raise
+            return self._otherwise._run(arrays)
         return trimmed(results, self._counted) if self._counted else results, self._output_names
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:

@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 import convc
-from convc.dynamic import DynamicModel
 from convc.ir.errors import ConvcError, InputError
 from convc.ir.graph import Graph, Value
 from convc.ir.passes.fix_shapes import fix_shapes
 from convc.ir.rewrite import rebuild
 from convc.ir.sizes import Dim, named
-from convc.runtime.model import Model
+from convc.runtime.model import CompiledModel, Model
 
 from .compare import Feeds, Unclear, differences, exonerates, feeds_for, truth
 
@@ -34,8 +33,8 @@ def of_any_size(graph: Graph) -> Model:
     except ConvcError:
         return convc.compile(graph, threads=2, tuning=None, cache=False)
     model = convc.compile(whole, threads=2, tuning=None, cache=False)
-    if isinstance(model, DynamicModel) and model.whole is not None:
-        for wrong in _wrong_elsewhere(graph, whole, model.whole):
+    if isinstance(model, CompiledModel):
+        for wrong in _wrong_elsewhere(graph, whole, model):
             raise AssertionError(wrong)
     return model
 

@@ -16,6 +16,7 @@ from support.oracles import run_onnxruntime
 
 import convc
 from convc import GraphError, InputError, ModelFileError, ShapeError, UnsupportedOpError
+from convc.dynamic import DynamicModel
 from convc.ir.builder import Builder
 from convc.ir.dtypes import numpy_dtype
 from convc.ir.ops.binary import Add
@@ -151,7 +152,7 @@ WANTED = (X[:, 1:] + X[:, :-1]).max()
 def test_only_the_branch_that_is_taken_is_judged() -> None:
     """Neither the branch that is not taken, nor what only it reads from around it, needs to fit."""
     model = convc.compile(rates())
-    assert isinstance(model, convc.DynamicModel)
+    assert isinstance(model, DynamicModel)
     assert model.by_value == ("rate",)
     np.testing.assert_allclose(model.run({"x": X, "rate": np.array(16000)})["y"], WANTED, rtol=1e-6)
     with raises(convc.ConvcError, "rate = 8000"):

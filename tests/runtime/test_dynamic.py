@@ -21,7 +21,7 @@ from support.tolerances import assert_close
 import convc
 from convc import InputError, Keep, ShapeError, compiler, nn
 from convc.backends.cpu import build
-from convc.dynamic import Kept
+from convc.dynamic import DynamicModel, Kept
 from convc.runtime.artifact import read_artifact
 
 SIZES = ((1, 16, 20), (2, 16, 20), (1, 24, 12))
@@ -58,7 +58,11 @@ def image(n: int, h: int, w: int, channels: int = 3) -> np.ndarray:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The shapes that are compiled, in a list that grows, where code is made for each combination of sizes."""
     found: list[Any] = []
-    monkeypatch.setattr(compiler, "_whole", lambda *_: (None, "the test says so"))
+
+    def refuse(*_: Any) -> Any:
+        raise convc.CompileError("the test says so")
+
+    monkeypatch.setattr(compiler, "_open_models", refuse)
     original = build.build
 
     def counted(graph: Any, *rest: Any, **options: Any) -> Any:
@@ -74,38 +78,49 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_sizes_follow_from_the_input(compilations: list[Any]) -> None:
     model = convc.compile(PYRAMID, threads=1)
-    assert isinstance(model, convc.DynamicModel)
+    assert isinstance(model, DynamicModel)
     assert compilations == []
     for size in (*SIZES, *SIZES):
         x = image(*size)
         assert_close(model(x), run_onnxruntime(PYRAMID, {"x": x})[0])
     assert len(compilations) == len(SIZES), "each size is compiled once"
-    assert repr(model).startswith("<convc.DynamicModel pyramid (x: float32[n, 3, h, w]) -> ")
+    assert repr(model).startswith("<convc.Model pyramid (x: float32[n, 3, h, w]) -> ")
 
 
 def test_one_model_for_all_sizes(tmp_path: Path) -> None:
     network = residual()
     model = convc.compile(network, threads=1)
-    assert model.why == ""
-    assert model.whole is not None
+    assert type(model) is type(convc.compile(network, shapes={"x": (1, 3, 56, 56)}, threads=1))
     for n, h, w in ((1, 56, 56), (3, 40, 57), (2, 33, 48), (1, 56, 56)):
         x = image(n, h, w)
         assert_close(model(x), run_onnxruntime(network, {"x": x})[0])
-    assert len(model.kept) == 0, "no size is compiled by itself"
+    assert len(model._otherwise.kept) == 0, "no size is compiled by itself"
     model.save(tmp_path / "m.convc")
     loaded = convc.load(tmp_path / "m.convc", threads=1)
     assert str(loaded.inputs[0]) == "x: float32[n, 3, h, w]"
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
-def test_sizes_that_the_code_does_not_take() -> None:
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 2, 3), (2, 7, 4), (1, 5, 90), (3, 16, 16)])
+def test_planes_smaller_than_a_tile(size: tuple[int, int, int]) -> None:
     network = residual()
     model = convc.compile(network, threads=1)
-    x = image(1, 2, 3)
-    with raises(convc.SizeError, "the code needs (h + 1)//2 of at least"):
-        model.whole(x)
+    x = image(*size)
     assert_close(model(x), run_onnxruntime(network, {"x": x})[0])
-    assert len(model.kept) == 1, "the sizes are compiled by themselves"
+    assert len(model._otherwise.kept) == 0, "no size is compiled by itself"
+
+
+def test_sizes_that_were_assumed_not_to_be(tmp_path: Path) -> None:
+    """A sum that broadcasts only where a size is 1: code that was made for other sizes says so."""
+    network = models.model([models.node("Add", ["a", "b"], ["y"])], {"a": ["n", 3], "b": ["m", 3]}, {"y": [None, 3]})
+    model = convc.compile(network, threads=1)
+    arrays = [np.float32([[1, 2, 3]]), np.float32([[1, 2, 3], [4, 5, 6]])]
+    np.testing.assert_array_equal(model(arrays[1], arrays[1]), 2 * arrays[1])
+    model.save(tmp_path / "m.convc")
+    with raises(convc.SizeError, "Add node 'y': the code is for n == m", "n = 1, m = 2", "shapes={...}"):
+        convc.load(tmp_path / "m.convc")(*arrays)
+    np.testing.assert_array_equal(model(*arrays), arrays[0] + arrays[1])
+    assert len(model._otherwise.kept) == 1, "the sizes are compiled by themselves"
 
 
 def shape_arithmetic() -> onnx.ModelProto:
@@ -199,11 +214,16 @@ def test_a_size_that_cannot_be_is_named(compilations: list[Any]) -> None:
     assert model(image(1, 16, 20)).shape == (1, 16, 16, 20)
 
 
-def test_what_open_sizes_do_not_have(tmp_path: Path, compilations: list[Any]) -> None:
-    with raises(convc.ArtifactError, "x: float32[n, 3, h, w]", "--shape"):
-        convc.compile(PYRAMID).save(tmp_path / "m.so")
+def test_code_for_gpus_is_made_for_each_size(tmp_path: Path) -> None:
     with raises(ShapeError, "input x: float32[n, 3, h, w] leaves sizes open", "is made for each size"):
         convc.compile(PYRAMID, "cuda", shapes=[{"x": (1, 3, 16, 20)}, {}])
+    with raises(convc.ArtifactError, "code for target 'cuda' is made for each size", "shapes=[...]"):
+        convc.compile(PYRAMID, "cuda").save(tmp_path / "m.convc")
+
+
+def test_what_open_sizes_do_not_have(tmp_path: Path, compilations: list[Any]) -> None:
+    with raises(convc.ArtifactError, "x: float32[n, 3, h, w]", "the test says so", "--shape"):
+        convc.compile(PYRAMID).save(tmp_path / "m.so")
     with raises(InputError, "the shape of input 'x' is missing"):
         convc.compile(PYRAMID).at({})
     with raises(convc.CompileError, "neoverse-n1 needs", "aarch64"):
@@ -225,7 +245,7 @@ def resize() -> onnx.ModelProto:
 
 def test_the_values_of_small_inputs_are_compiled_in(compilations: list[Any]) -> None:
     model = convc.compile(resize(), threads=1, keep=Keep(models=2))
-    assert isinstance(model, convc.DynamicModel)
+    assert isinstance(model, DynamicModel)
     assert model.by_value == ()
     for size, end in (((1, 1, 6, 5), 3), ((1, 1, 4, 9), 3), ((1, 1, 4, 9), 8), ((1, 1, 4, 9), 3), ((1, 1, 4, 9), 8)):
         feeds = {"x": image(1, 4, 4, 1), "s": np.array(size), "end": np.int32([end])}
@@ -247,7 +267,7 @@ def test_the_values_of_small_inputs_are_compiled_in(compilations: list[Any]) -> 
 
 def test_no_artifact_of_values_that_are_left_open(tmp_path: Path) -> None:
     fixed = convc.compile(resize(), shapes={"x": (1, 1, 4, 4)})
-    assert isinstance(fixed, convc.DynamicModel)
+    assert isinstance(fixed, DynamicModel)
     with raises(convc.ArtifactError, "values={'s': ...}", "--value s=..."):
         fixed.save(tmp_path / "m.convc")
     convc.compile(resize(), shapes={"x": (1, 1, 4, 4)}, values={"s": (1, 1, 3, 3), "end": 2}).save(tmp_path / "m.convc")

@@ -84,9 +84,15 @@ class Dense:
         assert isinstance(columns, int)  # a weight in panels has a constant size
         return round_up(columns, self.panel)
 
+    @property
+    def inner(self) -> int:
+        """The length of the sums by the weight. By the data it may be an expression, which was assumed to be equal."""
+        op, (rows, columns) = self.node.op, self.node.inputs[1].type.sizes
+        return columns if isinstance(op, Gemm) and op.trans_b else rows
+
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x, w, *c = xs
-        inner = x.shape[-1]
+        inner = self.inner
         step = STEP if inner % STEP == 0 else inner
         ro, ri = k.reduce_axis(inner // step, "ro"), k.reduce_axis(step, "ri")
         *batch, m, _ = outs[0].shape

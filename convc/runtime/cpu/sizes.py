@@ -86,7 +86,10 @@ class Values:
         """Raise ``SizeError`` when what was assumed does not hold."""
         if not _RELATIONS[assumed.relation](self[assumed.size], 0):
             about = f"{assumed.about}: " if assumed.about else ""
-            raise SizeError(f"{about}the code is for {assumed.statement}, which is not so{self.given(assumed.size)}")
+            raise SizeError(
+                f"{about}the code is for {assumed.statement}, which is not so{self.given(assumed.size)}; where the "
+                "network takes these sizes, compile it for them with shapes={...} (--shape)"
+            )
 
 
 def _limited(name: str, most: int) -> str:
