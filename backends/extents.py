@@ -20,6 +20,7 @@ from convc.ir.errors import ShapeError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv, is_depthwise
+from convc.ir.ops.loop import Loop
 from convc.ir.ops.max_pool import MaxPool
 from convc.ir.ops.relayout import Relayout
 from convc.ir.ops.winograd_conv import WinogradConv
@@ -48,6 +49,8 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     Winograd's algorithm. What inference asks of the sizes was answered for the graph that the body is from. Where each
     channel is computed by itself, the number of blocks of channels is open too.
     """
+    if any(isinstance(n.op, Loop) for n in body.nodes):
+        return body, ()  # no kernel: the kernels of its own body are made general, each by itself
     if not any(isinstance(size, Size) for size in _sizes(body)):
         return _packing_of_any_weight(body)
     exact = any((n.op.contraction and not isinstance(n.op, Conv)) or isinstance(n.op, WinogradConv) for n in body.nodes)
@@ -159,12 +162,13 @@ def with_named(body: Graph, sizes: Mapping[str, Dim]) -> Graph:
     def moved_node(n: Node) -> Node:
         return Node(n.op.at(sizes), tuple(map(moved, n.inputs)), tuple(map(moved, n.outputs)))
 
-    return replace(
-        body,
-        inputs=tuple(map(moved, body.inputs)),
-        nodes=tuple(map(moved_node, body.nodes)),
-        outputs=tuple(map(moved, body.outputs)),
-    )
+    with Assumptions().noted(""):  # what is asked of sizes was answered before
+        return replace(
+            body,
+            inputs=tuple(map(moved, body.inputs)),
+            nodes=tuple(map(moved_node, body.nodes)),
+            outputs=tuple(map(moved, body.outputs)),
+        )
 
 
 def extents_of(body: Graph) -> tuple[Size, ...]:

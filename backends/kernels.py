@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from convc.ir.errors import CompileError, ConvcError
 from convc.ir.graph import Graph, Node
 from convc.ir.ops.loop import Loop
+from convc.ir.sizes import typical
 
 from .group import Group
 from .network import computed
@@ -79,7 +80,7 @@ def distinct(graph: Graph) -> list[Distinct]:
         for node in computed(graph):
             calls = 0 if node.output.name in graph.at_load else times
             if isinstance(node.op, Loop):
-                visit(node.op.body, calls * node.op.steps)
+                visit(node.op.body, calls * typical(node.op.steps))
             group = Group.of(node)
             _, nodes, counts = found.setdefault(group.key, (group, [], []))
             nodes.append(node)

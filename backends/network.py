@@ -10,7 +10,7 @@ from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
 from convc.ir.ops.loop import Loop
-from convc.ir.sizes import Dim, Size, product
+from convc.ir.sizes import Dim, Size, product, typical
 from convc.runtime.offsets import MAX_ELEMENTS, Lifetime, aligned
 from convc.runtime.place import Place
 
@@ -136,4 +136,4 @@ def _flops(node: Node) -> int:
     """The operations of a node. In a loop, an element that is made counts as one at least."""
     if not isinstance(node.op, Loop):
         return node.flops
-    return node.op.steps * sum(max(_flops(n), *(v.type.numel for v in n.outputs)) for n in node.op.body.nodes)
+    return typical(node.op.steps) * sum(max(_flops(n), *(v.type.numel for v in n.outputs)) for n in node.op.body.nodes)

@@ -225,10 +225,7 @@ def _open_models(found: Reader, recipe: Recipe, cache: bool) -> list[CompiledMod
     """The models whose code takes open sizes as arguments. Raises ``ConvcError`` where that is not possible."""
     if not recipe.backend.open_sizes:
         raise CompileError(f"code for {recipe.backend.machines} is made for each size")
-    graph = found.whole()
-    if graph is None:
-        raise ShapeError("a size is needed to read the model")
-    return recipe.models(graph, cache)
+    return recipe.models(found.whole(), cache)
 
 
 def _with_value(name: str, shape: Sequence[int], values: Mapping[str, np.ndarray]) -> str:

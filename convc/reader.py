@@ -50,6 +50,10 @@ Shapes = Mapping[str, Sequence[StatedSize]]
 Values = Mapping[str, Any]
 
 
+def _needs_sizes() -> Graph:
+    raise ShapeError("the sizes of its inputs are needed to read the model")
+
+
 @dataclass(frozen=True)
 class Reader:
     """A model that was read, with its inputs and outputs, whose sizes may be dynamic.
@@ -66,14 +70,14 @@ class Reader:
     """The nodes as far as the file tells of them, for a model whose graph cannot be made."""
     optional: tuple[Port, ...] = ()
     """The inputs that have a value already, which the caller may replace."""
-    whole: Callable[[], Graph | None] = lambda: None
-    """Makes the graph with the open sizes that ``inputs`` state; ``None`` where inference needs some of them."""
+    whole: Callable[[], Graph] = _needs_sizes
+    """Makes the graph with the open sizes that ``inputs`` state. Raises ``ConvcError`` where inference needs some."""
 
     def taking(self, names: Collection[str]) -> Reader:
         """The same model, with these of the optional inputs among its inputs."""
         more = tuple(p for p in self.optional if p.name in names)
         left = tuple(p for p in self.optional if p not in more)
-        return replace(self, inputs=self.inputs + more, optional=left, whole=lambda: None)
+        return replace(self, inputs=self.inputs + more, optional=left, whole=_needs_sizes)
 
 
 def reader(
@@ -112,12 +116,9 @@ def reader(
     def traced(sizes: Mapping[str, Sequence[int]], more: Values) -> Graph:  # anew for each shape
         return as_graph(source, {**_shapes_of(values), **sizes}, values={**values, **more}, outputs=chosen or None)
 
-    def whole() -> Graph | None:
+    def whole() -> Graph:
         stated = {p.name: p.shape for p in inputs}
-        try:
-            return as_graph(source, {**_shapes_of(values), **stated}, values=values, outputs=chosen or None)  # type: ignore[dict-item]
-        except ConvcError:
-            return None
+        return as_graph(source, {**_shapes_of(values), **stated}, values=values, outputs=chosen or None)  # type: ignore[dict-item]
 
     return Reader(type(source).__name__, inputs, (), traced, whole=whole)
 
@@ -141,18 +142,22 @@ def _of_onnx(
     optional = tuple(_port(i, None) for i in overridable(model) if i.name not in values and i.name not in given)
 
     @lru_cache(maxsize=1)
-    def whole() -> Graph | None:
-        """The graph with open sizes; ``None`` where inference needs some of them."""
+    def imported() -> Graph | ConvcError:
         try:
             return import_model(model, outside, Choices(fixed, values, outputs), surveyed=complete)
-        except ConvcError:
-            return None
+        except ConvcError as e:
+            return e
+
+    def whole() -> Graph:
+        if isinstance(found := imported(), ConvcError):
+            raise found
+        return found
 
     def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         sizes = {name: shape for name, shape in shapes.items() if name not in more}
-        if is_open(inputs) and not more and (found := whole()) is not None:
+        if is_open(inputs) and not more:
             with suppress(ConvcError):  # sizes for which it was not inferred, or an error that importing says better
-                return fix_shapes(found, sizes)
+                return fix_shapes(whole(), sizes)
         return import_model(model, outside, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
     made = Reader(
@@ -180,9 +185,9 @@ def _narrowed_reader(found: Reader, shapes: Mapping[str, Sequence[StatedSize]]) 
     """The reader of the same model with its inputs of these shapes."""
     inputs = narrowed(found.inputs, shapes)
 
-    def whole() -> Graph | None:
+    def whole() -> Graph:
         graph = found.whole()
-        if graph is None or inputs == found.inputs:
+        if inputs == found.inputs:
             return graph
         sizes: dict[str, Dim] = {}
         for v, port in zip(graph.inputs, inputs, strict=True):
@@ -190,7 +195,7 @@ def _narrowed_reader(found: Reader, shapes: Mapping[str, Sequence[StatedSize]]) 
             for size, given in zip(v.type.shape, wanted, strict=True):
                 atom = size.atom if isinstance(size, Size) else None
                 if size != given and not (isinstance(atom, Named) and sizes.setdefault(atom.name, given) == given):
-                    return None  # one size of the file becomes two
+                    raise ShapeError(f"size {size} of the model would become two")
         return with_sizes(graph, sizes)
 
     return replace(found, inputs=inputs, whole=whole)

@@ -57,6 +57,7 @@ class Node:
     def flops(self) -> int:
         """The number of floating-point operations, at typical values of open sizes."""
         sizes = [n for v in (*self.inputs, *self.outputs) for d in v.type.shape for n in names(d)]
+        sizes += self.op.named_sizes()
         op = self.op.at({n.name: n.typical for n in sizes}) if sizes else self.op
         return op.flops([v.type.at_typical() for v in self.inputs], [v.type.at_typical() for v in self.outputs])
 

@@ -584,11 +584,17 @@ def at_least(a: Dim, b: Dim) -> bool:
 
     A size that is typically 1 counts as many here (``_expected``), and in ``equal``.
     """
+    return _at_least(a, b, None)
+
+
+def _at_least(a: Dim, b: Dim, expected: bool | None) -> bool:
+    """Whether ``a >= b``; where it is not known, ``expected``, or else as it is for typical sizes."""
     difference = _undivided(a - b)
     low, high = bounds(difference)
     if low >= 0 or high < 0 or not isinstance(difference, Size):
         return low >= 0
-    return _answer((difference, ">="), (_size(-difference - 1), ">="), _expected(difference) >= 0)
+    as_expected = _expected(difference) >= 0 if expected is None else expected
+    return _answer((difference, ">="), (_size(-difference - 1), ">="), as_expected)
 
 
 def _undivided(size: Dim) -> Dim:
@@ -628,6 +634,11 @@ def same(a: Dim, b: Dim) -> bool:
 def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
     """Whether two shapes, which an op needs to be equal, may be so. It is assumed that they are."""
     return len(a) == len(b) and all(map(same, a, b))
+
+
+def no_less(a: Dim, b: Dim) -> bool:
+    """Whether ``a >= b``, which an op needs, may be so. It is assumed that it is."""
+    return _at_least(a, b, True)
 
 
 def divides(part: int, size: Dim) -> bool:

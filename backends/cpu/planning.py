@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import index
 from typing import Protocol
 
 from convc.ir.assumptions import Assumption
@@ -145,32 +144,40 @@ class Calls:
 
         A state has two places, the result of the loop and one in the scratch memory, which is the tensor ``scratch``.
         Each step reads one and writes the other, so that the last step writes the result. The first step reads the
-        initial state where it is.
+        initial state where it is. Which steps write which place is decided for an even number of steps.
         """
         read = operands(node)
         place = {v.name: a for v, a in zip(read, arguments, strict=False)}
         given, results = [place[v.name] for v in node.inputs], arguments[len(read) :]
-        bases, states, size = [], [], 0
+        bases: list[Varying] = []
+        states: list[At] = []
+        size: Dim = 0
         for v in op.body.inputs[: op.states]:
-            states.append(tensor(scratch, size))
-            size = aligned(size + index(nbytes(v)))
+            states.append(tensor(scratch, self._count(size)))
+            size = aligned(size + nbytes(v))  # type: ignore[arg-type]
         for i, v in enumerate(op.body.inputs):
             if i < op.states:
-                odd, even = _alternate(results[i], states[i], op.steps)
-                bases.append(Varying(given[i], even, odd, 0))  # what the step before wrote
+                bases.append(Varying(given[i], results[i], states[i], 0, True))  # what the step before wrote
             elif i < op.captured:
-                bases.append(_element(given[i], v, op.scans[i - op.states], op.steps))
+                bases.append(self._element(given[i], v, op.scans[i - op.states], op.steps))
             else:
                 bases.append(Varying(given[i], given[i], given[i], 0))
         for i, v in enumerate(op.body.outputs):
             if i < op.states:
-                even, odd = _alternate(results[i], states[i], op.steps)
-                bases.append(Varying(even, even, odd, 0))
+                bases.append(Varying(states[i], states[i], results[i], 0, True))
             else:
-                bases.append(_element(results[i], v, op.stacks[i - op.states], op.steps))
+                bases.append(self._element(results[i], v, op.stacks[i - op.states], op.steps))
         body = Network(op.body)
         block = self._block(body.run, body.in_call, body, lambda _, place: _in_call(op.body, place))
-        return Repeat(op.steps, tuple(bases), block, size)
+        return Repeat(self._count(op.steps), tuple(bases), block, self._count(size))
+
+    def _element(self, at: At, element: Value, backwards: int, steps: Dim) -> Varying:
+        """The place of an element of a tensor along whose first axis a loop goes, forwards or backwards."""
+        stride = nbytes(element)
+        base, offset = at
+        assert isinstance(offset, int)
+        first = (base, self._count(offset + (steps - 1) * stride)) if backwards else at
+        return Varying(first, first, first, self._count(-stride if backwards else stride))
 
 
 def _named_sizes(graph: Graph) -> list[Named]:
@@ -189,20 +196,6 @@ def _in_call(graph: Graph, place: Place) -> At:
     if place.base in ("input", "output"):
         return Base.PORTS + (len(graph.inputs) if place.base == "output" else 0) + at, 0
     return (PACKED, at) if place.base == "packed" else tensor(at)
-
-
-def _alternate(result: At, other: At, steps: int) -> tuple[At, At]:
-    """The places that even steps and odd steps of a loop write, the last of which writes the result."""
-    return (result, other) if steps % 2 else (other, result)
-
-
-def _element(at: At, element: Value, backwards: int, steps: int) -> Varying:
-    """The place of an element of a tensor along whose first axis a loop goes, forwards or backwards."""
-    stride = index(nbytes(element))
-    base, offset = at
-    assert isinstance(offset, int)
-    first = (base, offset + (steps - 1) * stride) if backwards else at
-    return Varying(first, first, first, -stride if backwards else stride)
 
 
 def _check_memory(plan: Plan, graph: Graph) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from convc.ir.errors import ConvcError, LimitError, ModelFileError, plural
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
 from convc.ir.onnx_io import ImportNode
-from convc.ir.ops._axes import axis_of, size_of
+from convc.ir.ops._axes import axis_of
 from convc.ir.ops.concat import Concat
+from convc.ir.ops.known_sizes import Range
 from convc.ir.ops.loop import Loop
 from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.slice import Slice
 from convc.ir.ops.transpose import Transpose
 from convc.ir.rewrite import drop_dead
+from convc.ir.sizes import Dim, Size, largest, least, same, typical
 from convc.ir.types import TensorType
 
 from .export import to_onnx
@@ -54,12 +57,12 @@ class _Steps:
     """The initial states."""
     elements: Sequence[TensorType]
     """The types of the elements of what is scanned."""
-    scanned: Callable[[int], Sequence[Value]]
+    scanned: Callable[[Dim], Sequence[Value]]
     """Given the number of steps: the scanned tensors, with the steps along the first axis."""
     element: Callable[[int], Sequence[Value]]
     """Given the number of a step: its elements of the scanned tensors."""
     directions: tuple[int, ...]
-    most: int | None
+    most: Dim | None
     """The most steps that are taken; ``None`` when only the condition says."""
     given: Mapping[str, Value]
     """Values that are the same in every step, by the name under which the body sees them."""
@@ -74,21 +77,23 @@ class _Steps:
 
 
 def loop(n: ImportNode, body: Body) -> list[Value]:
-    """Import ``Loop``. The number of its steps must follow from constants."""
+    """Import ``Loop``. The number of its steps must follow from constants and sizes."""
     graph = subgraph(n, "body")
-    trips, given = n.ints(0, "trip count"), n.const(1, "condition")
+    trips, given = n.sizes(0, "trip count"), n.const(1, "condition")
     state = [n.input(i) for i in range(2, len(n.inputs))]
     if len(graph.input) != 2 + len(state) or len(graph.output) < 1 + len(state):
         raise n.error(
             f"its body must take {plural(2 + len(state), 'value')}, and give the condition and at least {len(state)}"
         )
-    most = None if trips is None else max(trips[0], 0)
+    most = None if trips is None else largest(trips[0], 0)
     if given is not None and not given.reshape(-1)[0]:
         most = 0
     number, condition, *names = (i.name for i in graph.input)
     counter = TensorType("i64", _declared(graph.input[0]))
 
-    def numbers(steps: int) -> list[Value]:
+    def numbers(steps: Dim) -> list[Value]:
+        if isinstance(steps, Size):
+            return [n.emit(Reshape((steps, *counter.shape), True), n.emit(Range(steps)))]
         made = counter.with_shape((steps, *counter.shape))
         check_made(made, f"{n.describe()}: the numbers of its steps")
         return [n.constant(np.arange(steps, dtype=np.int64).reshape(made.sizes), "steps")]
@@ -107,7 +112,7 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
 
 
 def scan(n: ImportNode, body: Body) -> list[Value]:
-    """Import ``Scan``. The length of the scanned axis must be known."""
+    """Import ``Scan``."""
     if n.opset < 9:
         raise n.unsupported("Scan before opset 9 is not supported; convert the model to a newer opset")
     graph, count = subgraph(n, "body"), n.attr("num_scan_inputs")
@@ -120,10 +125,9 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
     if len(graph.output) < len(state):
         raise n.error(f"its body must give at least {plural(len(state), 'value')}, the states")
     axes = [axis_of(axis, x.type.rank) for axis, x in zip(_each(n, "scan_input_axes", count), sequences, strict=True)]
-    lengths = {size_of(x.type, axis) for axis, x in zip(axes, sequences, strict=True)}
-    if len(lengths) != 1:
-        raise n.error(f"what it scans differs in length: {sorted(lengths)}")
-    (steps,) = lengths
+    steps, *lengths = (x.type.shape[axis] for axis, x in zip(axes, sequences, strict=True))
+    if not all(same(steps, length) for length in lengths):
+        raise n.error(f"what it scans differs in length: {', '.join(map(str, (steps, *lengths)))}")
     backwards = _each(n, "scan_input_directions", count)
     stacked = len(graph.output) - len(state)
     places = [_each(n, name, stacked) for name in ("scan_output_axes", "scan_output_directions")]
@@ -131,7 +135,7 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
         raise n.error("a direction must be 0 or 1")
 
     def element(step: int) -> list[Value]:
-        at = [steps - 1 - step if reverse else step for reverse in backwards]
+        at = [index(steps) - 1 - step if reverse else step for reverse in backwards]
         return [_element(n, x, axis, i) for x, axis, i in zip(sequences, axes, at, strict=True)]
 
     return _imported(
@@ -197,9 +201,9 @@ def _kept(s: _Steps) -> list[Value]:
     at = s.most if condition is None else _count(s, condition, nodes, before, after, taken[count])
     assert at is not None
     final = list(s.state)
-    if not at:
+    if at == 0:
         return [*final, *(_nothing(n, v, axis) for v, (axis, _) in zip(elements, s.stacks, strict=True))]
-    check("steps", at, n.describe())
+    check("steps", typical(at), n.describe())
     if not varying and not elements:
         return final
     inputs = [*(taken[i] for i in varying), *taken[count:]]
@@ -238,7 +242,7 @@ def _captured(body: Graph) -> list[Value]:
 
 def _count(
     s: _Steps, condition: Value, nodes: Sequence[Node], before: Sequence[Value], after: Sequence[Value], number: Value
-) -> int:
+) -> Dim:
     """The number of steps that a loop takes before its condition ends it.
 
     Where the condition is not constant, what it depends on is computed step by step. Raises ``UnsupportedOpError``
@@ -247,11 +251,13 @@ def _count(
     n, b = s.n, s.n.builder
     known = b.constant_of(condition)
     if known is not None and not known.reshape(-1)[0]:
-        return 1 if s.most is None else min(s.most, 1)
+        return 1 if s.most is None else least(s.most, 1)
     if known is not None and s.most is None:
         raise n.error("it has no trip count, and its condition stays true, so that it never ends")
     if known is not None or s.most == 0:
-        return s.most or 0
+        return 0 if s.most is None else s.most
+    if isinstance(s.most, Size):
+        raise n.unsupported("its condition changes from step to step, and the number of its steps is open")
     places = {v.name: i for i, v in enumerate(before)}
     wanted = [condition]
     while True:
@@ -290,6 +296,8 @@ def _count(
 def _unrolled(s: _Steps, why: ConvcError) -> list[Value]:
     """The nodes of every step, one after another."""
     n = s.n
+    if isinstance(s.most, Size):
+        raise why
     check("nodes", s.most or 0, f"{n.describe()}, its steps unrolled, since its body cannot be compiled once ({why}),")
     state, step, going = list(s.state), 0, True
     stacks: list[list[Value]] = [[] for _ in s.stacks]

@@ -47,17 +47,29 @@ class KnownSizes(Op):
         """The tensor, all of whose sizes must be known."""
         type = self.infer()
         check_made(type, "a tensor of sizes")
-        divisors = self.divisors or (1,) * len(self.values)
-        pairs = zip(self.values, divisors, strict=True)
+        pairs = zip(self.values, self._divisors, strict=True)
         numbers = [float(Fraction(int(v), d)) if type.is_float else int(v) // d for v, d in pairs]
         flat = np.array(numbers, type.numpy_dtype)
         return np.full(type.sizes, flat[0]) if len(numbers) == 1 else flat.reshape(type.sizes)
+
+    @property
+    def _divisors(self) -> Ints:
+        return self.divisors or (1,) * len(self.values)
+
+    def _number(self, k: TensorExpressions, value: Dim, divisor: int, made: TensorType) -> Any:
+        """An element as an expression."""
+        if isinstance(value, int):
+            return k.const(float(Fraction(value, divisor)) if made.is_float else value // divisor, made.tvm_dtype)
+        wide = "float64" if made.is_float else "int64"  # as ``array`` computes it
+        number = k.const(value, wide)
+        number = number * k.const(1 / divisor, wide) if made.is_float else number // divisor
+        return number.astype(made.tvm_dtype)
 
     def known(self) -> np.ndarray | None:
         return self.array() if all(isinstance(v, int) for v in (*self.values, *self.shape)) else None
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
-        numbers = [k.const(number, outs[0].tvm_dtype) for number in self.array().reshape(-1).tolist()]
+        numbers = [self._number(k, v, d, outs[0]) for v, d in zip(self.values, self._divisors, strict=True)]
         if len(self.values) == 1 or not numbers:
             return k.compute(outs[0], lambda *_: (numbers or [k.const(0, outs[0].tvm_dtype)])[0], "known_sizes")
 
@@ -114,7 +126,7 @@ class Range(Op):
         dtype = outs[0].tvm_dtype
         return k.compute(
             outs[0],
-            lambda i: i.astype(dtype) * k.const(self.step, dtype) + k.const(int(self.start), dtype),
+            lambda i: i.astype(dtype) * k.const(self.step, dtype) + k.const(self.start, dtype),
             "range",
         )
 

@@ -1,4 +1,4 @@
-"""A loop of a known number of steps, whose body is a graph that is compiled once.
+"""A loop whose number of steps is a size, and whose body is a graph that is compiled once.
 
 The operands are, in order, the initial *states*, the *scanned* tensors, and the values that the body *captures* from
 around the loop. The inputs of the body are the states, one element of each scanned tensor, and the captured values. Its
@@ -28,6 +28,7 @@ from ..graph import Graph
 from ..limits import check
 from ..onnx_io import ExportNode, export, exports, onnx_dtype
 from ..op import Case, Op, f32, i64, sample
+from ..sizes import Dim, Size, no_less, typical
 from ..types import TensorType
 from ._axes import Ints
 from .binary import Add, Mul
@@ -37,7 +38,7 @@ from .transcendental import Tanh
 @dataclass(frozen=True)
 class Loop(Op):
     """``steps`` runs of ``body``, each on the states that the one before left; ONNX Scan-25, and Loop-25 where the
-    number of steps is known.
+    number of steps is a size.
 
     The first ``states`` operands are states. ``scans`` has a number for each scanned operand, and ``stacks`` for each
     stacked result: 0 when the first step has the first element, 1 when it has the last.
@@ -46,16 +47,16 @@ class Loop(Op):
     name = "loop"
     on_gpu = False
     body: Graph = field(default_factory=lambda: Graph("empty", (), (), ()))
-    steps: int = 1
+    steps: Dim = 1
     states: int = 0
     scans: Ints = ()
     stacks: Ints = ()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         taken, made = [v.type for v in self.body.inputs], [v.type for v in self.body.outputs]
-        if self.steps < 1:
+        if not no_less(self.steps, 1):
             raise ShapeError("takes at least one step")
-        check("steps", self.trips, "a loop, with those inside it,")
+        check("steps", typical(self.trips), "a loop, with those inside it,")
         if not {*self.scans, *self.stacks} <= {0, 1}:
             raise ShapeError("a direction is 0 or 1")
         if len(taken) != len(types) or self.states < 0 or self.states + len(self.scans) > len(types):
@@ -80,7 +81,7 @@ class Loop(Op):
         return element.with_shape((self.steps, *element.shape))
 
     @property
-    def trips(self) -> int:
+    def trips(self) -> Dim:
         """How many steps are taken, those of the loops inside the body included."""
         return self.steps * (1 + sum(n.op.trips for n in self.body.nodes if isinstance(n.op, Loop)))
 
@@ -93,7 +94,7 @@ class Loop(Op):
         return (self.body,)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return self.steps * sum(n.flops for n in self.body.nodes)
+        return typical(self.steps) * sum(n.flops for n in self.body.nodes)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -120,7 +121,7 @@ def _export_loop(op: Loop, n: ExportNode) -> None:
     names = {v.name: n.fresh(v.name) for v in op.body.inputs[: op.captured]}
     names |= {v.name: name for v, name in zip(op.body.inputs[op.captured :], n.inputs[op.captured :], strict=True)}
     names |= {name: n.constant(c.array, name) for name, c in op.body.constants.items()}
-    inner = ExportNode([], [], [], [], n.fresh)
+    inner = ExportNode([], [], [], [], n.fresh, measured=n.measured)
     for node in op.body.nodes:
         names |= {v.name: n.fresh(v.name) for v in node.outputs}
         e = ExportNode(
@@ -129,6 +130,7 @@ def _export_loop(op: Loop, n: ExportNode) -> None:
             [v.type for v in node.inputs],
             [v.type for v in node.outputs],
             n.fresh,
+            measured=n.measured,
         )
         export(node.op, e)
         inner.nodes += e.nodes
@@ -140,7 +142,10 @@ def _export_loop(op: Loop, n: ExportNode) -> None:
     given = [_info(names[v.name], v.type) for v in taken]
     if not op.scans:  # a Scan scans something
         given.append(_info(n.fresh("step"), i64[()]))
-        scanned.append(n.constant(np.arange(op.steps), "steps"))
+        ends = [n.reshape(n.size(end), ()) for end in (0, op.steps, 1)]
+        scanned.append(
+            n.node("Range", ends) if isinstance(op.steps, Size) else n.constant(np.arange(op.steps), "steps")
+        )
     from onnx import helper
 
     outputs = [_info(name, v.type) for name, v in zip(made, op.body.outputs, strict=True)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import index
 
 from ..builder import Builder
 from ..errors import ConvcError
@@ -50,7 +51,9 @@ def unroll(graph: Graph, most: int | None) -> Graph:
     """
 
     def is_short(node: Node) -> bool:
-        return isinstance(node.op, Loop) and (most is None or node.op.steps <= most)
+        return isinstance(node.op, Loop) and (
+            most is None or (isinstance(node.op.steps, int) and node.op.steps <= most)
+        )
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         if not is_short(node):
@@ -73,7 +76,7 @@ def _steps(b: Builder, op: Loop, inputs: Sequence[Value]) -> list[Value]:
     taken = [v.name for v in op.body.inputs]
     known = {name: b.constant(c, name) for name, c in op.body.constants.items()}
     stacks: list[list[Value]] = [[] for _ in op.stacks]
-    for step in range(op.steps):
+    for step in range(index(op.steps)):
         elements = []
         for x, backwards in zip(scanned, op.scans, strict=True):
             at = op.steps - 1 - step if backwards else step

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, parser
+from support import models
 from support.compare import check
 from support.compiling import compiled
 from support.malformed import raises
@@ -279,6 +282,66 @@ def test_dynamic_sizes() -> None:
     feeds = drawn(fixed)
     got = convc.compile(graph, shapes={name: x.shape for name, x in feeds.items()}).run(feeds)
     for g, w in zip(got.values(), run_onnxruntime(fixed, feeds), strict=True):
+        assert_close(g, w)
+
+
+OPEN: dict[str, str] = {
+    "a scan": """g (float[d] x, float[t,d] q) => (float[d] a, float[t,d] c) {
+      a, c = Scan <num_scan_inputs = 1, body = b (float[d] s, float[d] e) => (float[d] r, float[d] u)
+        { se = Add(s, e) r = Tanh(se) u = Relu(se) }> (x, q) }""",
+    "a scan from the last to the first": """g (float[d] x, float[t,d] q) => (float[d] a, float[t,d] c) {
+      a, c = Scan <num_scan_inputs = 1, scan_input_directions = [1], scan_output_directions = [1],
+        body = b (float[d] s, float[d] e) => (float[d] r, float[d] u)
+        { se = Add(s, e) r = Tanh(se) u = Relu(se) }> (x, q) }""",
+    "states that swap": """g (float[d] x, float[t,d] q) => (float[d] a, float[d] b, float[t,d] c) {
+      n0 = Shape <start = 0, end = 1> (q) one = Constant <value_ints = [0]> () n = Squeeze(n0, one)
+      a, b, c = Loop <body = b (@steps, float[d] s, float[d] r) => (bool go2, float[d] r2, float[d] s2, float[d] u)
+        { go2 = Identity(go) r2 = Identity(r) s2 = Tanh(s) f = Cast<to = 1>(i) u = Add(s, f) }> (n, , x, x) }""",
+    "a loop in a loop": """g (float[d] x, float[t,d] q) => (float[d] a, float[t,d] c) {
+      half = Constant <value_float = 0.5> ()
+      a, c = Scan <num_scan_inputs = 1, body = b (float[d] s, float[d] e) => (float[d] r, float[d] u) {
+        v, u = Scan <num_scan_inputs = 1, body = k (float w, float z) => (float y, float p)
+          { y = Add(w, z) p = Mul(w, z) }> (half, e)
+        r0 = Add(s, u) r = Tanh(r0) }> (x, q)
+      }""",
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_any_number_of_steps(name: str, tmp_path: Path) -> None:
+    """One artifact takes any number of steps, of states of any size."""
+    made = model(OPEN[name])
+    compiled = convc.compile(made, threads=1)
+    compiled.save(tmp_path / "m.convc")
+    loaded = convc.load(tmp_path / "m.convc")
+    for steps, size in ((5, 4), (1, 3), (2, 7), (40, 4), (9, 1), (6, 65)):
+        feeds = {"x": RNG.uniform(-1, 1, size), "q": RNG.uniform(-1, 1, (steps, size))}
+        feeds = {name: x.astype(np.float32) for name, x in feeds.items()}
+        for g, w in zip(loaded.run(feeds).values(), run_onnxruntime(made, feeds), strict=True):
+            assert_close(g, w, f"{steps} steps of {size}")
+    with raises(convc.SizeError, "t >= 1", "t = 0"):
+        loaded.run({"x": feeds["x"], "q": feeds["q"][:0]})
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_recurrences_of_any_length(op: str, tmp_path: Path) -> None:
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    weights = {name: RNG.uniform(-1, 1, (1, gates * 5, size)).astype(np.float32) for name, size in (("w", 3), ("r", 5))}
+    node = helper.make_node(op, ["x", "w", "r"], ["y", "h"], hidden_size=5)
+    made = models.model([node], {"x": ["t", "n", 3]}, "y h", weights)
+    convc.compile(made, threads=1).save(tmp_path / "m.convc")
+    loaded = convc.load(tmp_path / "m.convc")
+    for steps, batch in ((5, 2), (1, 1), (12, 3)):
+        x = RNG.uniform(-1, 1, (steps, batch, 3)).astype(np.float32)
+        for g, w in zip(loaded(x), run_onnxruntime(made, {"x": x}), strict=True):
+            assert_close(g, w)
+
+
+def test_a_loop_of_open_steps_is_exported() -> None:
+    made = model(OPEN["a scan"])
+    again = convc.to_onnx(convc.load_onnx(made))
+    feeds = {"x": np.float32([0.1, -0.2]), "q": RNG.uniform(-1, 1, (3, 2)).astype(np.float32)}
+    for g, w in zip(run_onnxruntime(again, feeds), run_onnxruntime(made, feeds), strict=True):
         assert_close(g, w)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from support import small_models
+from support import models, small_models
 from support.onnx_text import model
 from support.open_sizes import at_sizes, final_graph, run_final
+from support.oracles import run_reference
+from support.tolerances import assert_close
 
 import convc
 from convc.backends.cpu.target import parse_target
@@ -209,6 +211,19 @@ def test_recurrent_layers() -> None:
     assert [str(v.type) for v in whole.outputs] == ["float32[t, 1, b, 2]", "float32[1, b, 2]", "float32[1, b, 2]"]
     for sizes in ((5, 1, 3), (2, 4, 3)):
         assert _parts(fix_shapes(whole, {"x": sizes})) == _parts(load_onnx(made, {"x": sizes}))
+
+
+def test_attention_of_any_length() -> None:
+    """Its function splits rows into heads: sizes in attributes are products and quotients."""
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], q_num_heads=2, kv_num_heads=2)
+    shapes = {"q": ["n", "t", 8], "k": ["n", "u", 8], "v": ["n", "u", 8]}
+    made = models.model([node], shapes, {"y": None}, opset=23, ir_version=11)
+    compiled = convc.compile(made, threads=1)
+    assert isinstance(compiled, convc.CompiledModel)
+    for n, t, u in ((1, 4, 6), (2, 5, 3), (3, 1, 17)):
+        rng = np.random.default_rng([n, t, u])
+        feeds = {name: rng.uniform(-1, 1, (n, u if i else t, 8)).astype(np.float32) for i, name in enumerate("qkv")}
+        assert_close(compiled.run(feeds)["y"], run_reference(made, feeds)[0])
 
 
 def test_the_text_of_an_expression_is_a_dim_param() -> None:

@@ -95,12 +95,22 @@ class Varying:
     """An address that varies with the step of a loop.
 
     It is ``first`` in step 0, and then ``odd`` and ``even`` in turns. In each step it lies ``stride`` bytes farther.
+    Where it ``turns``, the places ``even`` and ``odd`` are for an even number of steps, and the other way round for an
+    odd one, ``first`` too if it is one of them.
     """
 
     first: Place
     even: Place
     odd: Place
     stride: Count
+    turns: bool = False
+
+    def of(self, steps: int) -> Varying:
+        """The address in a loop of this many steps."""
+        if not self.turns or steps % 2 == 0:
+            return self
+        first = {self.even: self.odd, self.odd: self.even}.get(self.first, self.first)
+        return Varying(first, self.odd, self.even, self.stride)
 
 
 @dataclass(frozen=True)
@@ -230,7 +240,8 @@ def _block(raw: Mapping[str, Any]) -> Block:
 def _call(raw: Mapping[str, Any]) -> Call | Repeat:
     if "steps" in raw:
         bases = tuple(
-            Varying(_place(b["first"]), _place(b["even"]), _place(b["odd"]), _count(b["stride"])) for b in raw["bases"]
+            Varying(*(_place(b[name]) for name in ("first", "even", "odd")), _count(b["stride"]), bool(b["turns"]))
+            for b in raw["bases"]
         )
         return Repeat(_count(raw["steps"]), bases, _block(raw["block"]), _count(raw["states"]))
     arguments, extents = tuple(map(_place, raw["arguments"])), tuple(map(_count, raw["extents"]))

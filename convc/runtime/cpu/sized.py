@@ -155,14 +155,15 @@ class Placed:
         words: list[int] = []
         for address in ((Base.PACKED, 0), (Base.WORKSPACE, scratch + found.states)):
             words += [*address, *address, *address, 0]
-        for v in call.bases:
+        steps = self._values[call.steps]
+        for v in (v.of(steps) for v in call.bases):
             for place in (v.first, v.even, v.odd):
                 words += self.address(place)
             words.append(self._values[v.stride])
         body = [word for step in inner for word in step.words]
         bases = len(call.bases) + 2
         room = bases + 1 + max((step.room for step in inner), default=0)
-        head = [0, bases, self._values[call.steps], len(body)]
+        head = [0, bases, steps, len(body)]
         return Step([*head, *words, *body], room, max((step.part for step in inner), default=0))
 
 
