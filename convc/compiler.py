@@ -57,6 +57,7 @@ def compile(
     dump_dir: str | os.PathLike[str] | None = None,
     values: Mapping[str, Any] | None = None,
     outputs: Sequence[str] | None = None,
+    batch: str | int | None = None,
 ) -> Model:
     """Compile a model to machine code.
 
@@ -74,7 +75,8 @@ def compile(
     It replaces the values of weights that an ONNX file also lists as inputs. Where the network needs the value of a
     small input that is not given, such as the number of steps of a loop, it is compiled for each value that it is
     called with. ``outputs`` cuts the model: it names the values that are returned in place of the model's outputs, of
-    the inputs only those remain that they need.
+    the inputs only those remain that they need. ``batch`` takes the place of the number of images that a file fixed:
+    another number, or a name for an open one, as ``"n"``. An error names the node where images would mix.
 
     Models compiled for dynamic sizes are stored in the cache on disk (``convc/cache.py``), where every process finds
     them that compiles the same model with the same options. ``cache=True`` stores all models there, and
@@ -114,8 +116,8 @@ def compile(
         recipe = Recipe(backend_of(options), options, folder, current())
         recipe.backend.units(options)  # raises for malformed options before the model is read
         if isinstance(shapes, Sequence):
-            return model_of(_several(source, shapes, recipe, cache is True, values, outputs))
-        found = reader(source, shapes, values, outputs)
+            return model_of(_several(source, shapes, recipe, cache is True, values, outputs, batch))
+        found = reader(source, shapes, values, outputs, batch=batch)
         return _with_optional(_model(found, recipe, cache, keep or Keep()), found, recipe, cache, keep or Keep())
 
 
@@ -160,6 +162,7 @@ def _several(
     cache: bool,
     values: Mapping[str, Any] | None,
     outputs: Sequence[str] | None,
+    batch: str | int | None,
 ) -> list[CompiledModel]:
     """The models for each of several shapes.
 
@@ -169,7 +172,7 @@ def _several(
         raise ShapeError("shapes is an empty list: give one shape at least, as [{'x': (1, 3, 224, 224)}]")
     models = []
     for given in shapes:
-        found = reader(source, given, values, outputs)
+        found = reader(source, given, values, outputs, batch=batch)
         if left := next((port for port in found.inputs if port.is_open), None):
             try:
                 models += _open_models(found, recipe, cache)

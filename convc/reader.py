@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
 from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes, with_sizes
 from convc.ir.passes.fix_values import fix_values
+from convc.ir.passes.open_batch import open_batch
 from convc.ir.rewrite import cut
 from convc.ir.shapes import ANY_RANK, StatedSize, mismatch
 from convc.ir.sizes import Dim, Named, Size
@@ -86,14 +88,19 @@ def reader(
     values: Values | None = None,
     outputs: Sequence[str] | None = None,
     complete: bool = True,
+    batch: str | int | None = None,
 ) -> Reader:
     """Read a model, in any form that ``as_graph`` takes.
 
     ``shapes`` gives the shapes of some inputs by name. A size that is a string stays dynamic. An ``nn`` module needs
     the shapes of all of its inputs. ``values`` makes constants of inputs, and ``outputs`` names the values that become
-    the outputs. ``complete`` says that all that convc lacks for the model is an error at once. Raises ``ShapeError``
-    when the shapes do not fit the model, ``InputError`` when the values do not.
+    the outputs. ``complete`` says that all that convc lacks for the model is an error at once. ``batch`` is a number of
+    images, or the name of an open one, in place of that which the model fixed. Raises ``ShapeError`` when the shapes do
+    not fit the model, or when its batch cannot be opened, and ``InputError`` when the values do not fit.
     """
+    if batch is not None:
+        found = reader(source, shapes, values, outputs, complete)
+        return _of_graph(with_batch(found.whole(), batch), {})
     given = checked(shapes)
     chosen = checked_outputs(outputs)
     values = checked_values(values)
@@ -201,6 +208,24 @@ def _narrowed_reader(found: Reader, shapes: Mapping[str, Sequence[StatedSize]]) 
     return replace(found, inputs=inputs, whole=whole)
 
 
+def with_batch(graph: Graph, batch: str | int | None) -> Graph:
+    """The graph with another batch: a number of images, or the name of an open one.
+
+    Raises ``ShapeError`` when it is neither, or when the batch of the graph cannot be opened (``open_batch``).
+    """
+    if batch is None:
+        return graph
+    if isinstance(batch, str) and NAME.fullmatch(batch):
+        return open_batch(graph, batch)
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise ShapeError(f"batch is a number of images or the name of an open one, as 'n', not {batch!r}")
+    return with_sizes(open_batch(graph, "batch"), {"batch": batch})
+
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The name of a size."""
+
+
 def with_choices(graph: Graph, values: Values, outputs: Sequence[str]) -> Graph:
     """The graph with some of its inputs made constants, and cut at the values that are named, if any are.
 
@@ -283,21 +308,27 @@ def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[StatedSize]]) 
 
 def as_graph(
     source: Any,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Shapes | None = None,
     limits: Limits | None = None,
     *,
     values: Values | None = None,
     outputs: Sequence[str] | None = None,
+    batch: str | int | None = None,
 ) -> Graph:
-    """The graph of a model in any form, with the shapes of inputs given by name.
+    """The graph of a model in any form, with the shapes of inputs given by name. A size that is a string stays open.
 
     ``source`` is a ``Graph``, an ONNX model (a path, its bytes or a ``ModelProto``), the path of a graph in text form
     (``.txt``, with its constants in an .npz file beside it), or an object with a method ``to_graph(shapes)``, such as
     an ``nn`` module. ``values`` makes constants of inputs, and ``outputs`` names the values that become the outputs.
-    Raises ``LimitError`` when the model exceeds ``limits``, and ``ConvcError`` for another source.
+    ``batch`` is the number of images, or its name, in place of a fixed one. Raises ``LimitError`` when the model
+    exceeds ``limits``, and ``ConvcError`` for another source.
     """
     with guarded(limits):
-        return _as_graph(source, shapes or {}, checked_values(values), checked_outputs(outputs))
+        traced = hasattr(source, "to_graph") and not isinstance(source, Graph)
+        if not traced and any(isinstance(size, str) for shape in checked(shapes).values() for size in shape):
+            return reader(source, shapes, values, outputs, batch=batch).whole()
+        graph = _as_graph(source, shapes or {}, checked_values(values), checked_outputs(outputs))  # type: ignore[arg-type]
+        return with_batch(graph, batch)
 
 
 def _as_graph(source: Any, shapes: Mapping[str, Sequence[int]], values: Values, outputs: tuple[str, ...]) -> Graph:

@@ -111,7 +111,18 @@ class Result:
     ratio: dict[str, float]
 
 
-_OF_MODELS = ("--shape", "--value", "--outputs", "--limit", "--threads", "--vs", "--layers", "--memory", "--json")
+_OF_MODELS = (
+    "--shape",
+    "--value",
+    "--outputs",
+    "--batch",
+    "--limit",
+    "--threads",
+    "--vs",
+    "--layers",
+    "--memory",
+    "--json",
+)
 """The options that an artifact, which is timed as it is and alone, does not take."""
 
 

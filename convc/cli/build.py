@@ -4,7 +4,8 @@ examples, in a clone of convc:
   convc build examples/lenet.onnx                                  # writes lenet.convc
   convc build examples/lenet.onnx --threads 1 --dump-dir stages    # also writes the graph after every pass
   convc build examples/networks.py:blur --shape x=1,3,300,451 -o blur.convc
-  convc build examples/networks.py:lenet --shape x=1,1,28,28 --shape x=8,1,28,28    # one file for both shapes
+  convc build examples/networks.py:lenet --shape x=n,1,28,28       # one file for any number of images
+  convc build examples/lenet.onnx --batch n                        # the same, of a model that fixed it
   convc build examples/lenet.onnx --target x86-64-v2,x86-64-v4     # one file with code for both kinds of processor
   convc build examples/lenet.onnx --target cuda --arch sm_80,sm_90,ptx --precision tf32 -o gpu.convc    # needs no GPU
 """
@@ -38,8 +39,8 @@ from .usage import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(
         parser,
-        shape_help="the shape of one input, for a model of dynamic shapes; "
-        "give it again for each size the file is to hold",
+        shape_help="the shape of one input, in which names are open sizes (--shape x=n,3,h,w); for GPUs, which take "
+        "fixed sizes, once for each that the file is to hold",
     )
     parser.add_argument(
         "-o",

@@ -3,6 +3,7 @@
 examples, in a clone of convc:
   convc inspect examples/lenet.onnx
   convc inspect examples/networks.py:blur --shape x=1,3,300,451 --text
+  convc inspect examples/lenet.onnx --batch n  # the same for an open number of images
   convc inspect lenet.convc                    # an artifact that convc build wrote, whose code is not loaded
   convc inspect examples/lenet.onnx --examples 1000000 --tflops 0.15    # how long a million runs take
 """
@@ -91,7 +92,7 @@ def _show_outline(given: Any, args: argparse.Namespace, why: ConvcError) -> None
 
 def _show_open(inputs: Sequence[str]) -> None:
     options = " ".join(f"--shape {name}=..." for name in inputs)
-    print(f"sizes are left open: {options} shows the layers as they are compiled")
+    print(f"sizes are open: {options} fixes them, and shows the FLOPs")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -99,7 +100,16 @@ def main(args: argparse.Namespace) -> None:
         raise UsageError("--examples and --tflops go together")
     if is_artifact(args.model):
         refuse_for_artifact(
-            args, args.model, "--shape", "--value", "--outputs", "--limit", "--text", "--verbose", "--examples"
+            args,
+            args.model,
+            "--shape",
+            "--value",
+            "--outputs",
+            "--batch",
+            "--limit",
+            "--text",
+            "--verbose",
+            "--examples",
         )
         show_artifact(args.model)
         return

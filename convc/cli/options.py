@@ -22,6 +22,7 @@ import numpy as np
 from convc.ir.errors import ConvcError, InputError, ModelFileError
 from convc.ir.graph import Graph
 from convc.ir.limits import Limits
+from convc.ir.shapes import StatedSize
 from convc.runtime.artifact import is_artifact
 
 from .usage import UsageError
@@ -30,11 +31,13 @@ MODEL_HELP = (
     "an ONNX file (.onnx), a graph in text form (.txt), or FILE.py:NAME or PACKAGE.MODULE:NAME for a model made in "
     "Python (an nn module, a Graph, or a function without arguments that returns one)"
 )
-ONE_SHAPE = "the shape of one input, for a model that leaves sizes open; once an input (--shape x=1,3,224,224)"
+ONE_SHAPE = (
+    "the shape of one input, in which names are open sizes; once an input (--shape x=1,3,224,224, --shape x=n,3,h,w)"
+)
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_help: str = ONE_SHAPE) -> None:
-    """Add the argument MODEL and the options --shape, --value, --outputs and --limit."""
+    """Add the argument MODEL and the options --shape, --value, --outputs, --batch and --limit."""
     parser.add_argument("model", metavar="MODEL", type=file_name, help=what)
     parser.add_argument(
         "--shape",
@@ -49,7 +52,7 @@ def add_model(parser: argparse.ArgumentParser, what: str = MODEL_HELP, shape_hel
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """Add the options --value and --outputs, which ``choices`` reads."""
+    """Add the options --value, --outputs and --batch, which ``choices`` reads."""
     parser.add_argument(
         "--value",
         metavar="NAME=V,V",
@@ -64,15 +67,22 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         type=names,
         help="cut the model at these of its values, which become the outputs",
     )
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=batch,
+        help="the number of images at a time, or its name, such as n, which leaves it open, where the model fixed it",
+    )
 
 
 def choices(args: argparse.Namespace) -> dict[str, Any]:
-    """The options --value and --outputs, as ``convc.compile`` takes them.
+    """The options --value, --outputs and --batch, as ``convc.compile`` takes them.
 
     Raises ``UsageError`` when an input is given two values, and ``InputError`` for a file that cannot be read.
     """
     values = once("--value", args.value, "two values for input")
-    return {"values": {name: v() if callable(v) else v for name, v in values.items()}, "outputs": args.outputs}
+    found = {name: v() if callable(v) else v for name, v in values.items()}
+    return {"values": found, "outputs": args.outputs, "batch": args.batch}
 
 
 def once(option: str, pairs: Sequence[tuple[str, Any]], twice: str) -> dict[str, Any]:
@@ -118,12 +128,24 @@ def names(text: str) -> list[str]:
     return found
 
 
-def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Parse ``x=1,3,224,224`` into a name and sizes."""
+def batch(text: str) -> str | int:
+    """Parse a number of images, or the name of an open one."""
+    if re.fullmatch(r"\d{1,9}", text) and int(text):
+        return int(text)
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is neither a number of images nor a name such as n")
+
+
+def shape(text: str) -> tuple[str, tuple[StatedSize, ...]]:
+    """Parse ``x=1,3,224,224`` or ``x=n,3,h,w`` into a name and sizes, some of which may be names of open ones."""
     name, _, sizes = text.rpartition("=")
-    if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", sizes):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
-    return name, tuple(int(s) for s in sizes.split(","))
+    if not name or not re.fullmatch(rf"{_SIZE}(,{_SIZE})*", sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224, or NAME=n,3,h,w")
+    return name, tuple(int(s) if s.isdecimal() else s for s in sizes.split(","))
+
+
+_SIZE = r"(?:\d{1,18}|[A-Za-z_][A-Za-z0-9_]*)"
 
 
 def value(text: str) -> tuple[str, Any]:
@@ -155,22 +177,22 @@ def read_array(file: str) -> np.ndarray:
         raise InputError(f"cannot read '{file}': {why}") from None
 
 
-def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+def shapes(args: argparse.Namespace) -> dict[str, tuple[StatedSize, ...]]:
     """The --shape options by input name. Raises ``UsageError`` when an input is given two shapes."""
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[StatedSize, ...]] = {}
     for name, sizes in args.shape:
         if found.setdefault(name, sizes) != sizes:
             raise UsageError(f"argument --shape: two shapes for input '{name}'")
     return found
 
 
-def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[int, ...]]]:
+def shape_sets(args: argparse.Namespace) -> list[dict[str, tuple[StatedSize, ...]]]:
     """The --shape options as one or several sets of shapes by input name.
 
     The first shapes of all inputs form the first set, the second ones the second set, and so on. An input that is given
     one shape has it in all sets. Raises ``UsageError`` when the numbers of shapes do not match.
     """
-    given: dict[str, list[tuple[int, ...]]] = {}
+    given: dict[str, list[tuple[StatedSize, ...]]] = {}
     for name, sizes in args.shape:
         given.setdefault(name, []).append(sizes)
     count = max(map(len, given.values()), default=1)

@@ -154,7 +154,7 @@ def _exists(runs: Sequence[Mapping[str, str]]) -> None:
 def _prepare(args: argparse.Namespace) -> tuple[list[dict[str, str]], Model]:
     """The model, and the files of each run by input name. Errors in the arguments are raised before compiling."""
     if is_artifact(args.model) or Path(args.model).suffix in (".convc", ".so"):
-        refuse_for_artifact(args, args.model, "--shape", "--value", "--outputs", "--limit")
+        refuse_for_artifact(args, args.model, "--shape", "--value", "--outputs", "--batch", "--limit")
         try:
             model = convc.load(args.model, args.threads, device=args.device)
         except InputError as e:  # threads of a GPU, or the device of a processor

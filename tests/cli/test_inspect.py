@@ -11,6 +11,8 @@ from convc.ir.graph import Graph
 from convc.ir.summary import duration, human, summarize
 from convc.ir.text import parse_graph, print_graph
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -50,6 +52,25 @@ def test_inspect_of_open_sizes(folder: Path, capsys: Capture) -> None:
     assert "FLOPs not known" in out
     assert run("inspect", "open.onnx", "--shape", "x=7,3") == 0
     assert "float32[7, 3]" in capsys.readouterr().out
+
+
+def test_a_batch_is_opened_on_the_command_line(folder: Path, capsys: Capture) -> None:
+    model = str(ROOT / "examples" / "lenet.onnx")
+    assert run("inspect", model, "--batch", "n") == 0
+    assert "float32[n, 20, 24, 24]" in capsys.readouterr().out
+    assert run("build", model, "--batch", "n", "-o", "n.convc") == 0
+    assert "x: float32[n, 1, 28, 28] -> logits: float32[n, 10]" in capsys.readouterr().out
+    assert run("inspect", "n.convc") == 0
+    assert "x: float32[n, 1, 28, 28]" in capsys.readouterr().out
+    assert run("inspect", "n.convc", "--batch", "n") == 2
+    assert run("inspect", model, "--batch", "0") == 2
+
+
+def test_names_in_shapes(folder: Path, capsys: Capture) -> None:
+    model = f"{ROOT / 'examples' / 'networks.py'}:lenet"
+    assert run("inspect", model, "--shape", "x=n,1,28,28") == 0
+    assert "float32[n, 20, 24, 24]" in capsys.readouterr().out
+    assert run("inspect", model, "--shape", "x=n,1,-28,28") == 2
 
 
 def test_inspect_text_is_read_back(folder: Path, capsys: Capture) -> None:

@@ -18,7 +18,8 @@ from convc.cli import COMMANDS, make_parser
 FILES = ("", "-")
 COUNTS = ("", "x", "0", "-1", "1.5")
 MALFORMED = {
-    "--shape": ("", "x", "x=", "=1", "1,3", "x=a", "x=-1", "x=1.5", "x=1,,2"),
+    "--shape": ("", "x", "x=", "=1", "1,3", "x=a-b", "x=-1", "x=1.5", "x=1,,2", "x=1,2n"),
+    "--batch": ("", "0", "-1", "1.5", "2n", "n,m"),
     "--value": ("", "x", "x=", "=1", "x=a", "x=1,,2", "x=" + "9" * 20),
     "--outputs": ("", "y,", "y,y"),
     "--limit": ("", "nodes", "nodes=", "nodes=x", "nodes=0", "nodes=-1", "nodes=1.5", "nods=3"),
@@ -110,7 +111,7 @@ USAGE = {
     "abbreviated option": ("inspect conv.onnx --verb", "--verb"),
     "shape without name": ("inspect conv.onnx --shape 1,3", "NAME=1,3,224,224"),
     "shape without sizes": ("inspect conv.onnx --shape x=", "'x='"),
-    "shape with letters": ("inspect conv.onnx --shape x=1,n", "'x=1,n'"),
+    "shape with letters": ("inspect conv.onnx --shape x=1,2n", "'x=1,n'"),
     "negative shape": ("inspect conv.onnx --shape x=-1,3", "'x=-1,3'"),
     "two shapes": ("inspect open.onnx --shape x=1,3 --shape x=2,3", "two shapes for input 'x'"),
     "no threads": ("build conv.onnx --threads 0", "'0'"),
