@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from convc.ir.counted import counted_outputs
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Value
 from convc.runtime.description import Description, Port
@@ -149,15 +148,14 @@ def describe(graph: Graph, final: Graph, kind: str, details: Mapping[str, Any]) 
     compiled, which gives the shapes and dtypes.
     """
     inputs = tuple(port(v.name, made) for v, made in zip(graph.inputs, final.inputs, strict=True))
-    named = zip(graph.output_names, counted_outputs(graph), final.outputs, strict=False)  # the counts come last
-    outputs = tuple(port(name, made, counted) for name, counted, made in named)
+    outputs = tuple(port(name, made) for name, made in zip(graph.output_names, final.outputs, strict=True))
     return Description(graph.name, __version__, inputs, outputs, kind, details)
 
 
-def port(name: str, made: Value, counted: int | None = None) -> Port:
+def port(name: str, made: Value) -> Port:
     """The port for an input or output, of the physical shape that the code reads or writes."""
     shape = tuple(size if isinstance(size, int) else str(size) for size in made.type.extents)
-    return Port(name, shape, str(made.type.numpy_dtype), counted)
+    return Port(name, shape, str(made.type.numpy_dtype))
 
 
 def weights(final: Graph) -> dict[str, np.ndarray]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from operator import index
 
+from convc.ir.data_sizes import is_read, segments_of
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
@@ -38,12 +40,20 @@ class Network:
     values are in the workspace of the call. What only loading needs is in a workspace too, of its own.
 
     The place of a value in a workspace is its number in ``in_call`` or ``at_load``: a planner gives it an offset.
+
+    Where data decides sizes, a call runs in segments (``ir/data_sizes.py``).
     """
 
     def __init__(self, graph: Graph) -> None:
         """Raises ``LimitError`` when loading needs too much computation."""
         self.graph = graph
-        self.run = [n for n in computed(graph) if n.output.name not in graph.at_load]
+        segments = segments_of([n for n in graph.nodes if is_made(n) and n.output.name not in graph.at_load])
+        self.run = [n for some in segments for n in some if not is_read(n)]
+        """The nodes that a call runs, one segment after the other."""
+        self.reads = [[n for n in some if is_read(n)] for some in segments]
+        """For each segment, the nodes that read sizes when it has run."""
+        self.ends = list(accumulate(len(some) - len(reads) for some, reads in zip(segments, self.reads, strict=True)))
+        """The index in ``run`` behind each segment."""
         self.load = [n for n in computed(graph) if n.output.name in graph.at_load]
         self._loads = {n.output.name for n in self.load}
         check("constant_flops", sum(map(_flops, self.load)), f"what '{graph.name}' computes of its weights")
@@ -53,9 +63,9 @@ class Network:
         self._places |= {v.name: Place("output", i) for i, v in enumerate(graph.outputs)}
         self.copies, self.packed = self._keep()
         """The weights that are copied, with their offsets, and the size of the packed weights."""
-        self.at_load = self._live(self.load)
+        self.at_load = self._live(self.load, {})
         """The values that only loading needs. The steps of their lifetimes are the nodes of ``load``."""
-        self.in_call = self._live(self.run)
+        self.in_call = self._live(self.run, {n: end - 1 for n, end in self._read_at()})
         """The values of a call. The steps of their lifetimes are the nodes of ``run``."""
 
     def arguments(self, node: Node) -> list[Place]:
@@ -69,7 +79,7 @@ class Network:
 
         Returns the constants among these values with their offsets, and the size of the packed weights.
         """
-        read = {v.name for n in self.run for v in n.inputs}
+        read = {v.name for n in (*self.run, *(n for n, _ in self._read_at())) for v in n.inputs}
         constants = [Value(name, c.type) for name, c in self.graph.constants.items() if name in read]
         size = 0
         for v in [*constants, *(v for n in self.load for v in n.outputs if v.name in read)]:
@@ -77,9 +87,22 @@ class Network:
             size = aligned(size + index(nbytes(v)))
         return [(v.name, int(self._places[v.name].at)) for v in constants], size
 
-    def _live(self, nodes: Sequence[Node]) -> list[Live]:
-        """Give a place to each value that the nodes compute, where it has none yet. Returns those with memory."""
+    def place(self, value: Value) -> Place:
+        """The place of a value in a call."""
+        return self._places[value.name]
+
+    def _read_at(self) -> list[tuple[Node, int]]:
+        """The nodes that read sizes, with the end of the segment after which they do."""
+        return [(n, end) for reads, end in zip(self.reads, self.ends, strict=True) for n in reads]
+
+    def _live(self, nodes: Sequence[Node], reads: Mapping[Node, int]) -> list[Live]:
+        """Give a place to each value that the nodes compute, where it has none yet. Returns those with memory.
+
+        ``reads`` are nodes that read values without code, and the index of the node after which they do.
+        """
         last = {v.name: i for i, n in enumerate(nodes) for v in n.inputs}
+        for n, i in reads.items():
+            last |= {v.name: max(i, last.get(v.name, i)) for v in n.inputs}
         lives: list[Live] = []
         number: dict[str, int] = {}
         for i, n in enumerate(nodes):
@@ -98,9 +121,14 @@ class Network:
         return lives
 
 
+def is_made(node: Node) -> bool:
+    """Whether a node has results with elements, as far as that is known."""
+    return any(not v.type.is_empty for v in node.outputs)
+
+
 def computed(graph: Graph) -> list[Node]:
     """The nodes that compute something: a node whose results have no elements needs no kernel."""
-    return [n for n in graph.nodes if any(not v.type.is_empty for v in n.outputs)]
+    return [n for n in graph.nodes if is_made(n) and not is_read(n)]
 
 
 def check_sizes(graph: Graph) -> None:

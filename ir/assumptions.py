@@ -37,6 +37,7 @@ class Assumptions:
         self.made: dict[Assumption, str] = dict(made or {})
         self.about = ""
         """What is being looked at, in words, such as a node."""
+        self._closed = False
 
     def known(self, size: Size, relation: str) -> bool:
         """Whether what was assumed says that ``size >= 0``, or ``== 0``, or ``!= 0``."""
@@ -57,6 +58,8 @@ class Assumptions:
         return any(isinstance(s, Size) and self.known(s, ">=") for s in (size - 1, -size - 1))
 
     def assume(self, size: Size, relation: str) -> None:
+        if self._closed:
+            raise ShapeError(f"whether {statement(size, relation)} is not known here")
         self.made.setdefault(Assumption(size, relation), self.about)
 
     @contextmanager
@@ -72,6 +75,16 @@ class Assumptions:
         finally:
             self.about = before
             decider.reset(token)
+
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Assume nothing in the block: what is not known raises ``ShapeError``."""
+        before, self._closed = self._closed, True
+        try:
+            yield
+        finally:
+            self._closed = before
 
 
 class CodeAssumptions(Assumptions):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from .assumptions import Assumptions
-from .counted import TRIM, axis_of_trim, is_trim
+from .data_sizes import TRIM, TYPICAL, defined
 from .errors import GraphError, ShapeError, UnsupportedOpError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
-from .op import REGISTRY, Op, from_outside
-from .sizes import Size, at, names
+from .op import READ, REGISTRY, Op, from_outside
+from .sizes import MOST, Dim, Named, Size, Sizes, at, bounds, names, product
 from .types import TensorType
 
 KNOWN_SIZES = "known_sizes"
@@ -79,9 +80,11 @@ class Builder:
         """What was assumed of open sizes while types were inferred."""
         self.streams = 0
         """The number of nodes so far that draw random numbers (``ir/random.py``)."""
+        self.data_sizes: set[str] = set()
+        """The names of the sizes that data decides."""
         self._sizes: dict[str, Size] = {}
-        self._trims: dict[str, Node] = {}
         self._known: dict[str, Op] = {}
+        self._counted: dict[tuple[Op, tuple[Value, ...]], Any] = {}
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
@@ -94,6 +97,7 @@ class Builder:
         b = cls(graph.name)
         b.reserve([v.name for v in graph.values()])
         b.inputs, b.constants = list(graph.inputs), dict(graph.constants)
+        b._sizes = {name: Size.of(n) for name, n in graph.named_sizes.items()}
         b.assumptions = Assumptions(graph.assumptions)
         return b
 
@@ -136,17 +140,38 @@ class Builder:
         return Value(name, constant.type)
 
     def known_sizes(self, value: Value) -> Any:
-        """The op ``KnownSizes`` that makes a value, or ``None`` when something else does."""
+        """The op ``KnownSizes`` that makes a value, or one that would make what was read from it as sizes; ``None`` for
+        any other value.
+        """
         return self._known.get(value.name)
+
+    def read_sizes(self, value: Value, most: Dim = MOST) -> Sizes:
+        """The integers in a tensor, in row-major order, as sizes that data decides, each of them at most ``most``.
+
+        Two reads of one value give the same sizes. Raises ``ShapeError`` when the number of integers is open.
+        """
+        if value.name not in self._known:
+            wide = value if value.type.dtype == "i64" else self.emit(REGISTRY["cast"]("i64"), value)  # type: ignore[call-arg]
+            sizes = tuple(self._size(bounds(most)[1]) for _ in range(product(value.type.sizes)))
+            self.emit(REGISTRY[READ](sizes), wide, names=[f"{value.name}.sizes"])  # type: ignore[call-arg]
+            self._known[value.name] = REGISTRY[KNOWN_SIZES](sizes, value.type.shape, (), value.type.dtype)  # type: ignore[call-arg]
+        return self._known[value.name].values  # type: ignore[attr-defined, no-any-return]
+
+    def settled(self) -> AbstractContextManager[None]:
+        """A block in which a question that is not decided by what is known raises ``ShapeError``: nothing is assumed."""
+        return self.assumptions.closed()
+
+    def _size(self, most: int) -> Size:
+        """A named size with a name of its own, at most ``most``."""
+        most = max(0, min(most, MOST))
+        name = next(name for i in range(len(self._sizes) + 1) if (name := f"u{i}") not in self._sizes)
+        self._sizes[name] = Size.of(Named(name, 0, most, min(most, TYPICAL)))
+        return self._sizes[name]
 
     def constant_of(self, value: Value) -> np.ndarray | None:
         """The array that a value holds, or ``None`` when the value is computed."""
         constant = self.constants.get(value.name)
         return constant.array if constant is not None and constant.has_data else None
-
-    def is_trimmed(self, value: Value) -> bool:
-        """Whether the number of elements in use of a value is known only when the model runs."""
-        return value.name in self._trims
 
     def inputs_behind(self, value: Value) -> tuple[str, ...]:
         """The names of the inputs that a value depends on, in their order."""
@@ -159,23 +184,28 @@ class Builder:
     def emit(self, op: Op, *inputs: Value, names: Sequence[str] = ()) -> Any:
         """Add a node, and return its output, or a tuple of several outputs.
 
-        ``names`` are hints for the output names. Results of a counted size are trimmed (see ``counted.py``). Raises
-        ``ShapeError`` when the operands do not fit, ``UnsupportedOpError`` when the op cannot take a trimmed operand.
+        ``names`` are hints for the output names. Results of a counted size are trimmed (see ``data_sizes.py``), and
+        their number is not returned. Raises ``ShapeError`` when the operands do not fit.
         """
-        if any(v.name in self._trims for v in inputs):
-            return _emit_behind(self, op, inputs, self._trims, names)
+        if op.counted is not None and (before := self._counted.get((op, inputs))) is not None:
+            return before  # so that one number is one size
         with self.assumptions.noted(op.name):
             types = infer_types(op, inputs)
         hints = [*names, *[op.name] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
         if op.counted is not None:
+            (size,) = self.read_sizes(outputs[1], outputs[0].type.shape[op.counted])
+            trim: Op = REGISTRY[TRIM](op.counted, size)  # type: ignore[call-arg]
             outputs = tuple(
-                _trimmed(self, v, outputs[1], op.counted, hints[i]) if i in op.counted_results else v
+                self.emit(trim, v, names=[hints[i]]) if i in op.counted_results else v
                 for i, v in enumerate(outputs)
                 if i != 1
             )
-        return outputs[0] if len(outputs) == 1 else outputs
+        made = outputs[0] if len(outputs) == 1 else outputs
+        if op.counted is not None:
+            self._counted[op, inputs] = made
+        return made
 
     def reinfer(self, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Add a node again on other inputs: its output types are derived anew, and its output names are kept.
@@ -199,8 +229,9 @@ class Builder:
 
     def _add(self, node: Node) -> None:
         self.nodes.append(node)
-        if is_trim(node):
-            self._trims[node.output.name] = node
+        for n in defined(node):
+            self._sizes.setdefault(n.name, Size.of(n))
+            self.data_sizes.add(n.name)
         if node.op.name == KNOWN_SIZES:
             self._known[node.output.name] = node.op
         check("nodes", len(self.nodes), f"graph '{self.name}', at {node.output.name!r},")
@@ -208,13 +239,16 @@ class Builder:
     def cut(self, since: int) -> list[Node]:
         """Take back the nodes from index ``since`` on, and return them. Their names stay taken."""
         nodes = self.nodes[since:]
-        for n in nodes:
-            self._trims.pop(n.output.name, None)
+        for read in (n for n in nodes if n.op.name == READ):
+            for v in read.inputs:
+                self._known.pop(v.name, None)
         del self.nodes[since:]
+        self._counted.clear()
         return nodes
 
     def rename(self, names: Mapping[str, str], since: int) -> dict[str, Value]:
         """Rename values that the nodes from index ``since`` on made, and return the new values by their old names."""
+        self._counted.clear() if names else None
         renamed = {
             v.name: Value(names[v.name], v.type) for n in self.nodes[since:] for v in n.outputs if v.name in names
         }
@@ -224,10 +258,11 @@ class Builder:
                 n.op, tuple(renamed.get(v.name, v) for v in n.inputs), tuple(renamed.get(v.name, v) for v in n.outputs)
             )
             self.nodes[i] = n
-            if is_trim(n):
-                self._trims[n.output.name] = n
             if n.op.name == KNOWN_SIZES:
                 self._known[n.output.name] = n.op
+        for old, new in renamed.items():
+            if old in self._known:
+                self._known[new.name] = self._known[old]
         return renamed
 
     def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = ()) -> Graph:
@@ -243,33 +278,3 @@ class Builder:
             tuple(output_names),
             self.assumptions.made,
         )
-
-
-def _trimmed(b: Builder, whole: Value, count: Value, axis: int, name: str) -> Value:
-    """Add the node that says how many elements of a value are in use along an axis."""
-    made: Value = b.emit(REGISTRY[TRIM](axis), whole, count, names=[name])  # type: ignore[call-arg]
-    return made
-
-
-def _emit_behind(b: Builder, op: Op, inputs: Sequence[Value], trims: Mapping[str, Node], names: Sequence[str]) -> Any:
-    """Add an op some of whose operands are trimmed: it computes on the whole operands, and its results are trimmed.
-
-    Raises ``UnsupportedOpError`` when the results depend on elements that do not count.
-    """
-    found = [trims.get(v.name) for v in inputs]
-    axes = tuple(None if t is None else axis_of_trim(t) for t in found)
-    counts = {t.inputs[1].name: t.inputs[1] for t in found if t is not None}
-    moved = op.counted_axes([v.type for v in inputs], axes) if len(counts) == 1 else None
-    if moved is None:
-        which = next(v for v, t in zip(inputs, found, strict=True) if t is not None)
-        raise UnsupportedOpError(
-            f"{op.name} of '{which.name}', whose size follows from data when the model runs, is not supported: let the "
-            "model end "
-            "there, and do the rest outside"
-        )
-    made = b.emit(op, *(v if t is None else t.inputs[0] for v, t in zip(inputs, found, strict=True)))
-    whole = made if isinstance(made, tuple) else (made,)
-    hints = [*names, *[op.name] * (len(whole) - len(names))]
-    (count,) = counts.values()
-    results = tuple(_trimmed(b, v, count, axis, hint) for v, axis, hint in zip(whole, moved, hints, strict=True))
-    return results[0] if len(results) == 1 else results

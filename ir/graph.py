@@ -19,7 +19,7 @@ import numpy as np
 from .assumptions import Assumption
 from .errors import GraphError, plural
 from .limits import check_made
-from .op import Op
+from .op import READ, Op
 from .sizes import Named, names
 from .types import TensorType, type_of
 
@@ -233,11 +233,15 @@ class Graph:
 
     @cached_property
     def named_sizes(self) -> Mapping[str, Named]:
-        """What is known of each named size, by its name. All named sizes are those of inputs."""
+        """What is known of each named size, by its name: first those of inputs, and then those that data decides."""
         found: dict[str, Named] = {}
         for v in self.inputs:
             for d in v.type.shape:
                 for n in names(d):
+                    found.setdefault(n.name, n)
+        for node in self.nodes:
+            if node.op.name == READ:
+                for n in node.op.named_sizes():
                     found.setdefault(n.name, n)
         return MappingProxyType(found)
 

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .builder import KNOWN_SIZES, Builder
-from .dtypes import dtype_of, numpy_dtype
+from .data_sizes import used
+from .dtypes import INTEGERS, dtype_of, numpy_dtype
 from .errors import ConvcError, ModelFileError, NotConstantError, ShapeError, UnsupportedOpError, plural
 from .graph import Value
 from .limits import check_made
@@ -411,10 +412,34 @@ class ImportNode:
         return tuple(int(v) for v in array.reshape(-1))
 
     def sizes(self, index: int, what: str) -> Sizes | None:
-        """The integers in an input, as ``ints`` gives them, and also those that follow from open sizes."""
+        """The integers in an input, as ``ints`` gives them, and also those that follow from open sizes, or that data
+        decides (``data_sizes.py``).
+
+        Integers that follow from small inputs alone are asked for, as ``ints`` does: the model is compiled for them.
+        """
         value = self.optional(index)
-        known = None if value is None else self.builder.known_sizes(value)
-        return self.ints(index, what) if known is None or known.divisors else tuple(known.values)
+        if value is None:
+            return None
+        known = self.builder.known_sizes(value)
+        if known is not None and not known.divisors:
+            return tuple(known.values)
+        if self.builder.constant_of(value) is not None or not self.is_data(value, integers=True):
+            return self.ints(index, what)
+        return self.builder.read_sizes(value)
+
+    def is_data(self, value: Value, integers: bool = False) -> bool:
+        """Whether a tensor, of integers where it must be, follows from an input whose values no model is compiled for,
+        or from sizes that data decides.
+        """
+        if not value.type.is_static or (integers and value.type.dtype not in INTEGERS):
+            return False
+        b, live = self.builder, {value.name}
+        for node in reversed(b.nodes):
+            if any(v.name in live for v in node.outputs):
+                live.update(v.name for v in node.inputs)
+                if any(name in b.data_sizes for name in used(node)):
+                    return True
+        return not all(may_decide(v.type) for v in b.inputs if v.name in live)
 
     def sizes_from(self, name: str, index: int) -> Sizes | None:
         """A list of sizes that older opsets give as attribute ``name`` and newer ones as input ``index``."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 REGISTRY: dict[str, type[Op]] = {}
 """The class of every op, by its name in the text form."""
 
+READ = "read_sizes"
+"""The name of the op ``ReadSizes``, which defines sizes (``data_sizes.py``)."""
+
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_.]*")
 """What the text form can read as the name of an op."""
 
@@ -95,7 +98,7 @@ class Op:
     """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
     counted: ClassVar[int | None] = None
-    """The axis of results whose size follows from data, or ``None``.
+    """The axis of results whose size follows from data, or ``None`` (``data_sizes.py``).
 
     A result is as large as it can get along this axis; the second result, int64[1], is the number of elements in use,
     which come first.
@@ -144,14 +147,6 @@ class Op:
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         """Whether the op computes correctly and efficiently with data operands and results in ``layout``."""
         return False
-
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        """The axis of each result that has a counted size, when those of the operands are ``axes``.
-
-        Each element of a result may depend only on elements of the operands at the same position along that axis. The
-        answer is ``None`` when the op breaks this rule, so that elements that do not count would change results.
-        """
-        return None
 
     def held_as(self, dtype: str) -> bool:
         """Whether results of this dtype may be held in a memory layout that is not row-major: floats may, and so may 8-

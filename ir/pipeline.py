@@ -20,7 +20,6 @@ from .passes.materialize import materialize_outputs
 from .passes.move_channels import move_channels
 from .passes.recognise_activations import recognise_activations
 from .passes.recognise_variance import recognise_variance
-from .passes.separate_counts import separate_counts
 from .passes.share import share
 from .text import print_graph
 from .verify import Verified, verify
@@ -88,7 +87,6 @@ def enter_loops(most: int | None) -> tuple[Pass, ...]:
 
 
 SIMPLIFY = (
-    Pass("separate_counts", separate_counts),
     Pass("fold_constants", fold_constants),
     Pass("recognise_activations", recognise_activations),
     Pass("recognise_variance", recognise_variance),

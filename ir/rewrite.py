@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .builder import Builder
+from .data_sizes import defined, used
 from .errors import GraphError, lacking
 from .graph import Graph, Node, Value
+from .sizes import names
 
 Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
 
@@ -75,13 +77,20 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
 def drop_dead(graph: Graph) -> Graph:
     """The graph without nodes and constants that no output depends on."""
     live = {v.name for v in graph.outputs}
+    sizes: set[str] = set()
+    gone: set[str] = set()
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if any(v.name in live for v in node.outputs):
+        decided = {n.name for n in defined(node)}
+        if any(v.name in live for v in node.outputs) or not sizes.isdisjoint(decided):
             kept.append(node)
             live.update(v.name for v in node.inputs)
+            sizes.update(used(node))
+        else:
+            gone |= decided
     constants = {name: c for name, c in graph.constants.items() if name in live}
-    return replace(graph, nodes=tuple(reversed(kept)), constants=constants)
+    assumed = {a: about for a, about in graph.assumptions.items() if gone.isdisjoint(n.name for n in names(a.size))}
+    return replace(graph, nodes=tuple(reversed(kept)), constants=constants, assumptions=assumed)
 
 
 def cut(graph: Graph, outputs: Sequence[str]) -> Graph:

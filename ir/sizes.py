@@ -439,16 +439,16 @@ def _factor(size: Dim, name: Spelling) -> str:
 
 
 def _quotient(a: Dim, b: Dim) -> Dim:
-    """``a // b``. Raises ``ShapeError`` when b may not be at least 1."""
+    """``a // b``. Raises ``ShapeError`` when b may not be at least 1, unless b is a factor of a, whatever it is."""
+    if b != 0 and (exact := divided(a, b)) is not None and (isinstance(b, Size) or b > 0):
+        return exact
     if not at_least(b, 1):
         raise ShapeError(f"{a} is divided by {b}")
-    if (exact := _divided(a, b)) is not None:
-        return exact
     if not isinstance(b, int):
         whole: Dim = 0
         rest = a
         for term in _terms(a):  # what b divides comes out
-            if (part := _divided(_sum([term]), b)) is not None:
+            if (part := divided(_sum([term]), b)) is not None:
                 whole, rest = whole + part, rest - _sum([term])
         return whole + _reduced(rest, b)
     leading = next(c for m, c in _terms(a) if m)
@@ -479,7 +479,7 @@ def _reduced(a: Dim, b: Dim) -> Dim:
     return Size.of(Quotient(a if isinstance(a, Size) else Size((((), a),)), b))
 
 
-def _divided(a: Dim, b: Dim) -> Dim | None:
+def divided(a: Dim, b: Dim) -> Dim | None:
     """The size whose product with b is a, by long division of polynomials, or ``None`` when there is none."""
     divisor = _terms(b)
     lead, factor = divisor[-1]
@@ -638,6 +638,9 @@ def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
 
 def no_less(a: Dim, b: Dim) -> bool:
     """Whether ``a >= b``, which an op needs, may be so. It is assumed that it is."""
+    inner = b.atom if isinstance(b, Size) else None
+    if isinstance(inner, Extreme) and not inner.largest and any(bounds(a - size)[0] >= 0 for size in inner.sizes):
+        return True
     return _at_least(a, b, True)
 
 

@@ -3,7 +3,8 @@
 The grammar; blanks separate tokens, and so do ``// comments``, which begin a line or follow a blank:
 
     graph   := "graph" "@" ident "(" [input ("," input)*] ")" "{" assume* stmt* return "}"
-    input   := value | string (("least" | "most" | "typical") integer)*    what is known of a named size
+    input   := value | string (("least" | "most" | "typical") integer)*    what is known of a named size,
+                                                                           of inputs or decided by data
     value   := "%" ident ":" type
     type    := dtype "[" [size ("," size)*] "]" ["{" layout "}"]
     size    := product (("+" | "-") product)*          an expression over named sizes (``sizes.py``)

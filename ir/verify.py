@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from .assumptions import Assumption, Assumptions
 from .builder import infer_types
+from . import data_sizes
 from .errors import GraphError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
+from .sizes import names
 
 
 class Verified:
@@ -55,7 +57,16 @@ def verify(
             raise GraphError(f"{what} uses '{value.name}', which is not defined before it{where}")
         raise GraphError(f"{what} takes '{value.name}' for {value.type}, but it is {defined[value.name].type}{where}")
 
+    def use_sizes(node: Node) -> None:
+        if ahead and (early := next((name for name in data_sizes.used(node) if name in ahead), None)):
+            raise GraphError(f"{node.describe()} uses size '{early}', which data decides after it{where}")
+        for size in data_sizes.defined(node):
+            if size.name not in ahead:
+                raise GraphError(f"{node.describe()} defines size '{size.name}', which is defined already{where}")
+            ahead.remove(size.name)
+
     check("nodes", len(graph.nodes), f"graph '{graph.name}'")
+    ahead = data_sizes.decided_by_data(graph).keys() - {n.name for v in graph.inputs for d in v.type.shape for n in names(d)}
     for v in graph.inputs:
         check_type(v.type, f"input '{v.name}'")
         define(v)
@@ -67,6 +78,7 @@ def verify(
     for node in graph.nodes:
         for v in node.inputs:
             use(v, node)
+        use_sizes(node)
         if id(node) not in sound:
             _check_types(node, assumed, where)
             for body in node.op.bodies():

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 from convc.ir.assumptions import Assumption
+from convc.ir.data_sizes import defined
 from convc.ir.errors import CompileError, LimitError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, current
 from convc.ir.ops.loop import Loop
 from convc.ir.sizes import MOST, Dim, Named, Size, Sizes, spelt
-from convc.runtime.cpu.plan import Assumed, Base, Block, Call, Plan, Repeat, Tensor, Variant, Varying, tensor
+from convc.runtime.cpu.plan import (
+    Assumed,
+    Base,
+    Block,
+    Call,
+    Plan,
+    Read,
+    Repeat,
+    Segment,
+    Tensor,
+    Variant,
+    Varying,
+    tensor,
+)
 from convc.runtime.cpu.plan import Place as At
 from convc.runtime.cpu.sized import Planner
 from convc.runtime.expressions import Count
@@ -68,20 +84,21 @@ class Calls:
         ``CompileError`` when a size follows from no input.
         """
         network, sizes, limits = Network(graph), _named_sizes(graph), current()
-        self._names = {n.name: f"s{i}" for i, n in enumerate(sizes)}
-        run = self._block(network.run, network.in_call, network, lambda _, place: _in_call(graph, place))
+        read = [size for reads in network.reads for n in reads for size in defined(n)]
+        self._names = {n.name: f"s{i}" for i, n in enumerate([*sizes, *read])}
+        (run, *later), kept = self._segments(network)
         reads = [tuple(str(p.at) for p in network.arguments(n) if p.base == "weight") for n in network.load]
-        read = {n.output.name: names for n, names in zip(network.load, reads, strict=True)}
+        packs = {n.output.name: names for n, names in zip(network.load, reads, strict=True)}
 
         def at_load(node: Node, place: Place) -> At:
             if place.base == "weight":
-                return Base.PORTS + read[node.output.name].index(str(place.at)), 0
+                return Base.PORTS + packs[node.output.name].index(str(place.at)), 0
             return _in_call(graph, place)
 
         load = self._block(network.load, network.at_load, network, at_load)
         plan = Plan(
             kernels=tuple(self._variants),
-            run=run,
+            run=run.run,
             load=load,
             reads=tuple(reads),
             copies=tuple(network.copies),
@@ -93,9 +110,43 @@ class Calls:
             assumptions=tuple(self._assumed(graph, sizes)),
             tensor_bytes=limits.tensor_bytes,
             workspace_bytes=limits.workspace_bytes,
+            later=tuple(later),
+            kept=kept,
         )
         _check_memory(plan, graph)
         return plan, network
+
+    def _segments(self, network: Network) -> tuple[list[Segment], tuple[tuple[int, int], ...]]:
+        """The segments of a network's call, and the tensors that outlive their segments."""
+        graph, starts = network.graph, [0, *network.ends]
+        places = [network.place(v) for reads in network.reads for n in reads for v in n.inputs]
+        sought = {place.at for place in places if place.base == "value"}
+        local: dict[int, int] = {}
+        bases: dict[int, int] = {}
+        kept: list[tuple[int, int]] = []
+        behind = Base.PORTS + len(graph.inputs) + len(graph.outputs)
+
+        def at(_: Node | None, place: Place) -> At:
+            number = int(place.at) if place.base == "value" else -1
+            if number in bases:
+                return bases[number], 0
+            return tensor(local[number]) if number in local else _in_call(graph, place)
+
+        made: list[Segment] = []
+        for i, (start, end) in enumerate(pairwise(starts)):
+            lives = []
+            for number, live in enumerate(network.in_call):
+                if start <= live.first < end:
+                    local[number] = len(lives)
+                    if live.last >= end or number in sought:
+                        bases[number] = behind + len(kept)
+                        kept.append((i, len(lives)))
+                    last = end - 1 if number in bases else live.last
+                    lives.append(replace(live, first=live.first - start, last=last - start))
+            before = network.reads[i - 1] if i else []
+            read = tuple(r for n in before for r in _reads(n, at(None, network.place(n.inputs[0]))))
+            made.append(Segment(read, self._block(network.run[start:end], lives, network, at)))
+        return made, tuple(kept)
 
     def _count(self, size: Dim) -> Count:
         """A size as a plan writes it. Raises ``CompileError`` when it follows from no input."""
@@ -107,6 +158,7 @@ class Calls:
         return self._names[name]
 
     def _assumed(self, graph: Graph, sizes: Sequence[Named]) -> Iterator[Assumed]:
+        """What is checked of the sizes. That those which are read lie in their bounds is checked as they are."""
         made = dict(graph.assumptions)
         for n in sizes:
             size = Size.of(n)
@@ -180,6 +232,12 @@ class Calls:
         return Varying(first, first, first, self._count(-stride if backwards else stride))
 
 
+def _reads(node: Node, place: At) -> Iterator[Read]:
+    """What a node reads, from a place and those behind it."""
+    for i, n in enumerate(defined(node)):
+        yield Read((place[0], int(place[1]) + 8 * i), n.least, n.most, f"size {n.name}, read from '{node.inputs[0].name}',")
+
+
 def _named_sizes(graph: Graph) -> list[Named]:
     """The named sizes that are sizes of inputs, each once."""
     atoms = [d.atom for v in graph.inputs for d in v.type.extents if isinstance(d, Size)]
@@ -204,7 +262,7 @@ def _check_memory(plan: Plan, graph: Graph) -> None:
     planner = Planner(plan, inputs, outputs)
     loading = plan.packed + max((c.workspace for c in planner.packing()), default=0)
     check("constant_bytes", loading, f"'{graph.name}', its weights as the code reads them,")
-    if plan.names:
+    if any(p.is_open for p in inputs):
         return
     try:
         planner.at(tuple(p.sizes for p in inputs))

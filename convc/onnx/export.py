@@ -10,7 +10,7 @@ from google.protobuf.message import EncodeError
 from onnx import defs, helper, numpy_helper
 
 from convc.ir.builder import Builder
-from convc.ir.counted import axis_of_trim, check_trimmed, is_trim
+from convc.ir.data_sizes import check_trimmed, defined
 from convc.ir.dtypes import INTEGERS
 from convc.ir.errors import ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph
@@ -64,7 +64,13 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     def name(v: str) -> str:
         return renamed.get(v) or clashes.get(v, v)
 
+    read = {size.name: (node, i) for node in graph.nodes for i, size in enumerate(defined(node))}
+
     def measured(size: str, n: ExportNode) -> str:
+        if size in read:
+            node, i = read[size]
+            flat = n.node("Reshape", [name(node.output.name), n.ints([-1], "flat")])
+            return n.node("Gather", [flat, n.ints([i], "which")]) if len(node.op.sizes) > 1 else flat  # type: ignore[attr-defined]
         for v in graph.inputs:
             if size in (found := list(v.type.stated)):
                 axis = found.index(size)
@@ -94,9 +100,6 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     outputs = []
     for v, public in zip(graph.outputs, graph.output_names, strict=True):
         outputs.append(_info(public, v.type))
-        if (made_by := graph.producers.get(v.name)) and is_trim(made_by):
-            dim = outputs[-1].type.tensor_type.shape.dim[axis_of_trim(made_by)]
-            dim.dim_param = f"{public}_count"
     proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs, initializers)
     opset, ir_version = export_version(nodes, [v.type for v in graph.values()])
     others = sorted({n.domain for n in all_nodes(nodes)} - {""})  # of ops from outside, whose versions nobody counts

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from convc.ir.data_sizes import is_read
 from convc.ir.errors import ConvcError, LimitError, ModelFileError, plural
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
@@ -188,9 +189,9 @@ def _kept(s: _Steps) -> list[Value]:
         raise n.unsupported("its body draws random numbers, which differ from step to step")
     if not all(isinstance(v, Value) for v in made):
         raise n.unsupported("a state is a sequence")
-    if any(map(b.is_trimmed, [*made, *s.state])):
-        raise n.unsupported("a size in its body follows from data when the model runs")
     nodes = b.cut(since)
+    if any(map(is_read, nodes)):
+        raise n.unsupported("a size in its body follows from data when the model runs")
     condition, results = (made[0], made[1:]) if s.has_condition else (None, made)
     after, elements = results[:count], results[count:]
     for i, (v, w) in enumerate(zip(s.state, after, strict=True)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from convc.ir.errors import ConvcError
 from convc.ir.graph import Value
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.ops.known_sizes import KnownSizes
-from convc.ir.sizes import Dim, Size, at_least, equal, largest, least, product
+from convc.ir.sizes import Dim, Size, at_least, equal, largest, least, names, product
 
 MOST = 1024
 """The number of elements up to which tensors are taken for shape arithmetic."""
@@ -104,8 +105,6 @@ def compute_sizes(n: ImportNode) -> list[Value] | None:
     """
     if n.operator in ("Shape", "Size"):
         x = n.input(0)
-        if n.builder.is_trimmed(x):
-            raise n.unsupported(f"the size of '{x.name}' follows from data when the model runs")
         part = x.type.shape[slice(n.attr("start", 0), n.attr("end"))]
         sizes = _array(part, (len(part),)) if n.operator == "Shape" else _array([product(x.type.shape)], ())
         return [emit_sizes(n, sizes, "i64")]
@@ -116,11 +115,17 @@ def compute_sizes(n: ImportNode) -> list[Value] | None:
     if any(v is not None and a is None for v, a in zip(n.inputs, inputs, strict=True)):
         return None
     try:
-        made = compute(n, *inputs)
+        with n.builder.settled() if _are_decided_by_data(n, inputs) else nullcontext():
+            made = compute(n, *inputs)
     except (Inexact, ConvcError, IndexError, ValueError, TypeError, ZeroDivisionError, AttributeError):
         return None  # its importer says what is wrong, or compiles the node
     made = made if isinstance(made, list) else [made]
     return [emit_sizes(n, np.asarray(a, object), _dtype(n)) for a in made]
+
+
+def _are_decided_by_data(n: ImportNode, arrays: Sequence[np.ndarray | None]) -> bool:
+    numbers = [v.number if isinstance(v, Ratio) else v for a in arrays if a is not None for v in a.reshape(-1)]
+    return any(name.name in n.builder.data_sizes for number in numbers for name in names(number))
 
 
 def emit_sizes(n: ImportNode, array: np.ndarray, dtype: str) -> Value:
@@ -318,6 +323,8 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
     "Expand": _expand,
+    "ReduceMax": _reduced(lambda values: largest(*values)),
+    "ReduceMin": _reduced(lambda values: least(*values)),
     "ReduceProd": _reduced(product),
     "ReduceSum": _reduced(sum),
 }

@@ -43,7 +43,7 @@ from .processors import available_processors
 
 _MARK = b"convc-artifact-"
 """The beginning of the magic of every format version."""
-FORMAT = 7
+FORMAT = 8
 """The format version that is written and read."""
 MAGIC = _MARK + str(FORMAT).encode()
 _FOOTER = struct.Struct("<QQ32s16s")
@@ -269,14 +269,12 @@ def _part(
     return Artifact(Description(**(raw | ports)), held, data[at : at + length].data, mapping, source)
 
 
-def _port(name: str, shape: Sequence[StatedSize], dtype: str, counted: int | None = None) -> Port:
+def _port(name: str, shape: Sequence[StatedSize], dtype: str) -> Port:
     fits = (isinstance(size, str) or (isinstance(size, int) and size >= 0) for size in shape)
     if not isinstance(name, str) or not all(fits):
         raise TypeError(f"an input or output is {name!r} of shape {shape!r}")
-    if counted is not None and counted not in range(len(shape)):
-        raise TypeError(f"axis {counted!r} of {name!r} does not exist")
     np.dtype(dtype)  # raises TypeError when there is no such dtype
-    return Port(name, tuple(shape), dtype, counted)
+    return Port(name, tuple(shape), dtype)
 
 
 def _weight(data: np.ndarray, dtype: str, shape: Sequence[int], at: int) -> np.ndarray:

@@ -17,15 +17,13 @@ from convc.ir.shapes import StatedSize
 class Port:
     """One input or output of a model: its name, its shape, and the name of its numpy dtype.
 
-    A size is an integer, or a string when it is open: the name of a size, or how it follows from named sizes.
+    A size is an integer, or a string when it is open: the name of a size, or how it follows from named sizes. Those
+    that data decides are named ``u0``, ``u1``, ....
     """
 
     name: str
     shape: tuple[StatedSize, ...]
     dtype: str
-    counted: int | None = None
-    """The axis along which an output may have fewer elements than ``shape`` says, depending on the data; else ``None``.
-    """
 
     @property
     def is_open(self) -> bool:
@@ -44,8 +42,7 @@ class Port:
         return math.prod(self.sizes) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        sizes = [f"<={size}" if axis == self.counted else str(size) for axis, size in enumerate(self.shape)]
-        return f"{self.name}: {described(self.dtype, sizes)}"
+        return f"{self.name}: {described(self.dtype, self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,7 @@ class Description:
     """The version of convc that compiled the model."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    """The outputs of the model.
-
-    The code also writes, after all of them, the number of elements in use of each counted output.
-    """
+    """The outputs of the model."""
     kind: str
     """The name of the backend that made the code, and of the package of the runtime that runs it: ``cpu`` or ``cuda``.
     """
@@ -81,12 +75,6 @@ class Description:
         """The target and the precision, in words: ``cpu x86-64-v3, precision default``."""
         machine = self.details.get("mcpu") or ", ".join(sorted(self.details.get("architectures", ())))
         return f"{self.kind} {machine}, precision {self.details.get('precision', 'default')}"
-
-    @property
-    def made(self) -> tuple[Port, ...]:
-        """All ports that the code writes: the outputs, and the count of each counted output as an int64 ``[1]``."""
-        counted = [p for p in self.outputs if p.counted is not None]
-        return (*self.outputs, *(Port(f"count of {p.name}", (1,), "int64") for p in counted))
 
 
 class Part(NamedTuple):

@@ -146,7 +146,6 @@ class CompiledModel(Model):
         """The kernels, each with the name of the schedule rule that made it; empty for a model loaded from a file."""
         self._output_names = [p.name for p in self.outputs]
         self._ports = [(None if p.is_open else p.sizes, np.dtype(p.dtype)) for p in self.inputs]
-        self._counted = [(i, p.counted) for i, p in enumerate(self.outputs) if p.counted is not None]
         self._otherwise: Model | None = None
         """Compiles the network again, for sizes that the code does not take; an artifact has none."""
 
@@ -184,12 +183,11 @@ class CompiledModel(Model):
                 arrays = self._read(arrays)
                 break
         try:
-            results = self._compute(arrays)
+            return self._compute(arrays), self._output_names
         except SizeError:
             if self._otherwise is None:
                 raise
             return self._otherwise._run(arrays)
-        return trimmed(results, self._counted) if self._counted else results, self._output_names
 
     def _read(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """The inputs in the form that ``_compute`` takes. Raises ``InputError`` for those that do not fit."""
@@ -199,7 +197,7 @@ class CompiledModel(Model):
     def _compute(self, arrays: Sequence[Any]) -> list[Any]:
         """Run the code on inputs of the right dtypes, and shapes as far as these are fixed.
 
-        Returns all that the code writes (``Description.made``). Raises ``InputError`` for open sizes that do not fit.
+        Returns the outputs. Raises ``InputError`` for open sizes that do not fit.
         """
 
     @abstractmethod
@@ -214,17 +212,6 @@ class CompiledModel(Model):
 
     def _parts(self) -> Sequence[Part]:
         return [self.part()]
-
-
-def trimmed(made: Sequence[np.ndarray], counted: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """The outputs of a model, cut to the number of elements in use.
-
-    ``made`` is all that the code writes, with the counts last, and ``counted`` lists the (output, axis) of each count.
-    """
-    results = list(made[: len(made) - len(counted)])
-    for (i, axis), count in zip(counted, made[len(results) :], strict=True):
-        results[i] = results[i][(*[slice(None)] * axis, slice(int(count[0])))].copy()
-    return results
 
 
 def host_array(port: Port, given: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from ..dtypes import dtype_names
 from ..errors import ShapeError
 from ..lowering import TensorExpressions
-from ..sizes import MOST, Dim, bounds, largest
+from ..sizes import MOST, Dim, bounds, largest, no_less, product
 from ..types import TensorType
 
 Ints = tuple[int, ...]
@@ -43,7 +43,8 @@ def check_index(type: TensorType) -> None:
 
 def check_asked(x: TensorType, axis: int, indices: TensorType) -> None:
     """Raises ``ShapeError`` when there are indices into an axis that has no elements."""
-    if not x.shape[axis] and all(indices.shape):
+    size, asked = x.shape[axis], product(indices.shape)
+    if bounds(size)[0] < 1 and not no_less(size * MOST, asked):  # none are asked for where there are none
         raise ShapeError(
             f"axis {axis} of {x} has no elements for the indices {indices} to choose from: give data that has some, or "
             "no indices"

@@ -61,15 +61,6 @@ class Elementwise(Op):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return self.cost * outputs[0].numel
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        rank = max(t.rank for t in inputs)
-        places = {rank - t.rank + a for t, a in zip(inputs, axes, strict=True) if a is not None}
-        axis = places.pop()
-        others = (
-            t.shape[axis - rank] for t, a in zip(inputs, axes, strict=True) if a is None and t.rank >= rank - axis
-        )
-        return (axis,) if not places and all(size == 1 for size in others) else None
-
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return max((t.rank for t in inputs), default=0) == layout.rank
 

@@ -59,10 +59,6 @@ class Concat(Op):
         between = all(start % block == 0 for start in starts[:-1])  # the boundaries fall between blocks
         return k.compute(outs[0], element, "concat", guard=not between)
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (axis, *others) = set(axes)
-        return None if others or axis is None or axis == axis_of(self.axis, inputs[0].rank) else (axis,)
-
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return all(t.rank == layout.rank for t in inputs)
 

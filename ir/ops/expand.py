@@ -113,7 +113,7 @@ def _import_range(n: ImportNode) -> Any:
     The bounds must be known, since the size follows from them.
     """
     names = ("start", "limit", "delta")
-    if any(v is not None and n.builder.known_sizes(v) is not None for v in n.inputs) and not n.input(0).type.is_float:
+    if any(v is not None and n.builder.constant_of(v) is None for v in n.inputs) and not n.input(0).type.is_float:
         (first,), (end,), (step,) = (n.sizes(i, what) or () for i, what in enumerate(names))
         if isinstance(step, int) and step:
             count = largest(0, -((first - end) // step) if step > 0 else -((end - first) // -step))

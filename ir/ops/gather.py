@@ -47,14 +47,6 @@ class Gather(Op):
 
         return k.compute(outs[0], element, "gather")
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        axis, (counted, index) = axis_of(self.axis, inputs[0].rank), axes
-        if counted is None:
-            return None if index is None else (axis + index,)
-        if index is not None or counted == axis:
-            return None
-        return (counted if counted < axis else counted + inputs[1].rank - 1,)
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[5, 3], np.array([0, -1, 4, 2, -5]))

@@ -59,11 +59,6 @@ class GatherND(Op):
 
         return k.compute(outs[0], element, "gather_nd")
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        counted, index = axes
-        outer = inputs[1].rank - 1
-        return (index,) if counted is None and index is not None and self.batch_dims <= index < outer else None
-
     @classmethod
     def cases(cls) -> Iterator[Case]:
         yield sample(cls(), f32[2, 3], np.array([[0, 0], [-1, 2]]))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..builder import Builder
-from ..counted import is_trim
+from ..data_sizes import is_read
 from ..errors import ShapeError
 from ..graph import Graph
 from ..limits import check
@@ -70,7 +70,7 @@ class Loop(Op):
         for i in range(self.states):
             if made[i] != taken[i]:
                 raise ShapeError(f"state {i} is {taken[i]} before a step and {made[i]} after it")
-        if any(is_trim(n) or n.op.counted is not None for n in self.body.nodes):
+        if any(map(is_read, self.body.nodes)):
             raise ShapeError("the body makes tensors whose size follows from data")
         return (*made[: self.states], *(self.stacked(t) for t in made[self.states :]))
 

@@ -183,3 +183,4 @@ def _export_non_max_suppression(op: NonMaxSuppression, n: ExportNode) -> None:
     most = n.ints([op.most], "most")
     inputs = [*n.inputs[:2], most, *n.inputs[2:]]
     n.node("NonMaxSuppression", inputs, n.outputs[:1], center_point_box=int(op.center))
+    n.node("Shape", n.outputs[:1], n.outputs[1:], start=0, end=1)

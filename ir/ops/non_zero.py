@@ -69,3 +69,4 @@ class NonZero(Op):
 @exports(NonZero)
 def _export_non_zero(op: NonZero, n: ExportNode) -> None:
     n.node("NonZero", n.inputs, n.outputs[:1])
+    n.node("Shape", n.outputs[:1], n.outputs[1:], start=1, end=2)

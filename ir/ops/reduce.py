@@ -58,13 +58,6 @@ class Reduce(Op):
             return TensorType(x.dtype, tuple(1 if a in axes else d for a, d in enumerate(x.shape)), layout)
         return TensorType(x.dtype, tuple(d for a, d in enumerate(x.shape) if a not in axes))
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (x,), (axis,) = inputs, axes
-        gone = self.reduced(x.rank)
-        if axis is None or axis in gone:
-            return None
-        return (axis if self.keepdims else axis - sum(a < axis for a in gone),)
-
     def reduced(self, rank: int) -> Ints:
         """The axes to reduce over, counted from the front."""
         return tuple(range(rank)) if self.axes is None else axes_of(self.axes, rank)

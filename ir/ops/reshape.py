@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i64, sample
-from ..sizes import Dim, Sizes, bounds, equal, product, same, typical
+from ..sizes import Dim, Size, Sizes, bounds, divided, equal, product, same, typical
 from ..types import TensorType
 from ._axes import axes_of, axis_of
 
@@ -37,13 +37,21 @@ class Reshape(Op):
             raise ShapeError(f"shape {list(self.shape)} may hold -1 once, and no other negative size")
         if not self.allowzero and 0 in self.shape[x.rank :]:
             raise ShapeError(f"shape {list(self.shape)} copies an axis that the operand lacks")
-        dims: list[Dim] = [x.shape[a] if not self.allowzero and not d else d for a, d in enumerate(self.shape)]
+        dims: list[Dim] = [x.shape[a] if self._copies(x.shape, a, d) else d for a, d in enumerate(self.shape)]
         if -1 in dims:
             at = dims.index(-1)
             dims[at] = _quotient(x.shape, dims[:at] + dims[at + 1 :])
         if not same(product(x.shape), product(dims)):
             raise ShapeError(f"{product(x.shape)} elements do not fit shape {list(dims)}")
         return TensorType(x.dtype, tuple(dims))
+
+    def _copies(self, shape: Sizes, axis: int, d: Dim) -> bool:
+        """Whether the axis is a copy of the operand's. An open size that is a factor of the operand's need not be: both
+        are 0 together.
+        """
+        if self.allowzero or (isinstance(d, Size) and (axis >= len(shape) or divided(shape[axis], d) is not None)):
+            return False
+        return not d
 
     def at(self, values: Mapping[str, Dim]) -> Op:
         made = super().at(values)
@@ -72,14 +80,6 @@ class Reshape(Op):
             return x(*at)
 
         return k.compute(outs[0], element, "reshape")
-
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (x,), (axis,) = inputs, axes
-        shape = self.infer(x).sizes
-        assert axis is not None
-        before = math.prod(x.sizes[:axis])
-        same = [a for a, d in enumerate(shape) if d == x.sizes[axis] and math.prod(shape[:a]) == before]
-        return same if len(same) == 1 else None  # an axis of one element may stand for another one
 
     def reads_any_layout(self) -> bool:
         return True
@@ -114,7 +114,7 @@ def _export_reshape(op: Reshape, n: ExportNode) -> None:
 def _quotient(shape: Sequence[Dim], others: Sequence[Dim]) -> Dim:
     """The size that -1 stands for: the product of all sizes over that of the other ones."""
     number, divisor = product(shape), product(others)
-    if not divisor or not same(number, number // divisor * divisor):
+    if divisor == 0 or not same(number, number // divisor * divisor):
         raise ShapeError(f"sizes {list(shape)} cannot be divided by {list(others)}: -1 has no value")
     return number // divisor
 

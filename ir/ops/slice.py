@@ -94,10 +94,6 @@ class Slice(Op):
 
         return k.compute(outs[0], element, "slice", mask=True)
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (x,), (axis,) = inputs, axes
-        return (axis,) if axis is not None and self.keeps(x, axis) else None
-
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank and all(
             (places := self.places(inputs[0], a)) is None or (places.step == 1 and places.start % layout.block(a) == 0)

@@ -34,10 +34,6 @@ class Normalization(Op):
         axis_of(self.axis, x.rank)
         return x
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (x,), (axis,) = inputs, axes
-        return None if axis is None or axis in self.reduced(x.rank) else (axis,)
-
     def reduced(self, rank: int) -> tuple[int, ...]:
         """The axes of a slice, whose elements are normalized together."""
         axis = axis_of(self.axis, rank)

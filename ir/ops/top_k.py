@@ -14,7 +14,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f16, f32, f64, i64, sample, u8
-from ..sizes import Dim, product
+from ..sizes import Dim, bounds, no_less, product, typical
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from ._rows import place, row_of
@@ -31,7 +31,7 @@ class TopK(Op):
 
     name = "top_k"
     rounds = False
-    count: int
+    count: Dim
     axis: int = -1
     largest: bool = True
 
@@ -42,7 +42,7 @@ class TopK(Op):
         if not -x.rank <= self.axis < x.rank:
             raise ShapeError(f"axis {self.axis} is out of range for rank {x.rank}")
         axis = self.axis % x.rank
-        if not 0 <= self.count <= x.shape[axis]:
+        if bounds(self.count)[1] < 0 or not no_less(x.shape[axis], self.count):
             raise ShapeError(f"cannot take {self.count} of the {x.shape[axis]} elements along axis {axis}")
         shape = (*x.shape[:axis], self.count, *x.shape[axis + 1 :])
         return TensorType(x.dtype, shape), TensorType("i64", shape)
@@ -105,7 +105,7 @@ class TopK(Op):
         )
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return inputs[0].numel * max(1, self.count).bit_length()
+        return inputs[0].numel * max(1, typical(self.count)).bit_length()
 
     @classmethod
     def cases(cls) -> Iterator[Case]:
@@ -127,10 +127,10 @@ class TopK(Op):
 
 @imports("TopK", folds=True)
 def _import_top_k(n: ImportNode) -> Any:
-    count = (n.attr("k"),) if n.opset < 10 else n.ints(1, "k")
+    count = (n.attr("k"),) if n.opset < 10 else n.sizes(1, "k")
     if not count or count[0] is None:
         raise n.error("k is missing")
-    return n.emit(TopK(int(count[0]), n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
+    return n.emit(TopK(count[0], n.attr("axis", -1), bool(n.attr("largest", 1))), n.input(0))
 
 
 @exports(TopK)

@@ -34,10 +34,6 @@ class Transpose(Op):
         inverse = sorted(range(len(self.perm)), key=self.perm.__getitem__)
         return k.compute(outs[0], lambda *i: xs[0](*(i[a] for a in inverse)), "transpose")
 
-    def counted_axes(self, inputs: Sequence[TensorType], axes: Sequence[int | None]) -> Sequence[int] | None:
-        (axis,) = axes
-        return [a for a, source in enumerate(self.perm) if source == axis]
-
     def reads_any_layout(self) -> bool:
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f32, i32, sample
-from ..sizes import Dim
+from ..sizes import Dim, product
 from ..types import TensorType
 from ._axes import axis_of
 from ._heap import COUNT, SLOTS, TAKEN, Heap
@@ -166,13 +165,13 @@ def _import_unique(n: ImportNode) -> Any:
     axis = axis_of(axis, x.type.rank)
     order = (axis, *(a for a in range(x.type.rank) if a != axis))
     rows = n.emit(Transpose(order), x) if axis else x
-    size = x.type.sizes[axis]
-    rows = n.emit(Reshape((size, math.prod(x.type.sizes[a] for a in order[1:])), True), rows)
+    rows = n.emit(Reshape((x.type.shape[axis], product(x.type.shape[a] for a in order[1:])), True), rows)
     first, inverse, counts = n.emit(Unique(bool(n.attr("sorted", 1))), rows)
     return n.emit(Gather(axis), x, first), first, inverse, counts
 
 
 @exports(Unique)
 def _export_unique(op: Unique, n: ExportNode) -> None:
-    first, _, inverse, counts = n.outputs
+    first, number, inverse, counts = n.outputs
     n.node("Unique", n.inputs, [n.fresh("values"), first, inverse, counts], axis=0, sorted=int(op.sorted))
+    n.node("Shape", [first], [number], start=0, end=1)

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import networkx as nx
 
+from ..data_sizes import is_read
 from ..graph import Constant, Graph, Node, Value
 from ..ops.conv import Conv
 from ..ops.conv_bytes import ConvBytes
 from ..ops.fused import Fused
 from ..ops.layer_norm import LayerNorm
 from ..ops.loop import Loop
+from ..ops.read_sizes import ReadSizes
 from ..ops.relayout import Relayout
 from ..ops.select_channels import joins_channels
 from ..ops.transpose import Transpose
@@ -66,7 +68,8 @@ def _post_dominators(graph: Graph) -> dict[int, int]:
     """
     g = nx.DiGraph(graph.as_networkx())
     g.add_node(-1)
-    g.add_edges_from((i, -1) for i, n in enumerate(graph.nodes) if any(v.name in graph.output_set for v in n.outputs))
+    ends = (i for i, n in enumerate(graph.nodes) if is_read(n) or any(v.name in graph.output_set for v in n.outputs))
+    g.add_edges_from((i, -1) for i in ends)
     return dict(nx.immediate_dominators(g.reverse(), -1))
 
 
@@ -74,7 +77,7 @@ def _grow(
     graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int], known: set[int]
 ) -> set[int]:
     members, last = {start}, start
-    if isinstance(graph.nodes[start].op, Fused | Loop):
+    if isinstance(graph.nodes[start].op, Fused | Loop | ReadSizes):
         return members
     while len(graph.nodes[last].outputs) == 1:
         end = doms.get(last, -1)
@@ -204,7 +207,7 @@ def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> lis
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:
     """One node that holds the members as its body."""
-    if len(members) == 1 and isinstance(members[0].op, Fused | Loop):
+    if len(members) == 1 and isinstance(members[0].op, Fused | Loop | ReadSizes):
         return members[0]
     made = {v.name for n in members for v in n.outputs}
     read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))

@@ -75,7 +75,7 @@ class CpuModel(CompiledModel):
                     self.plan,
                     self._weights,
                     self.inputs,
-                    self.description.made,
+                    self.outputs,
                     self.threads,
                     release,
                 )
@@ -104,7 +104,7 @@ class CpuModel(CompiledModel):
 
 def calls_of(description: Description, plan: Plan) -> Encoded:
     """The calls of a model of fixed sizes, which tell what memory they need."""
-    return Planner(plan, description.inputs, description.made).at(tuple(p.sizes for p in description.inputs)).calls
+    return Planner(plan, description.inputs, description.outputs).at(tuple(p.sizes for p in description.inputs)).calls
 
 
 def lacks(description: Description) -> str:
@@ -126,7 +126,9 @@ def facts(description: Description) -> list[tuple[str, str]]:
     details, plan = description.details, Plan.of(description.details["plan"])
     threads = details["threads"] or "as many as there are" if plan.parallel else 1
     if plan.names:
-        caller = f"and for each calling thread what the sizes ask for ({', '.join(plan.names)})"
+        given, read = plan.names[: plan.known[0]], len(plan.names) - plan.known[0]
+        sizes = [*given, *([f"{read} that data decides"] if read else [])]
+        caller = f"and for each calling thread what the sizes ask for ({', '.join(sizes)})"
     else:
         calls = calls_of(description, plan)
         per_thread = f", and {calls.part:,} for each thread of it" if calls.part else ""

@@ -7,18 +7,27 @@ combination of sizes.
 An address is a *place*: the number of a base and an offset in bytes. Base 0 makes a place a plain number. Then come
 those that ``Base`` names, and after these the inputs and the outputs. A negative base stands for a tensor of the
 workspace (``tensor``).
+
+Where data decides sizes (``ir/data_sizes.py``), a call runs in segments: the block ``run``, and then each of ``later``,
+before which the sizes are read that are known from there on. Each segment has a workspace of its own. Tensors that
+outlive their segment have bases behind the outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from ..expressions import Count
 
 Place = tuple[int, Count]
+NAME = re.compile(r"\bs(\d+)\b")
+"""A named size in an expression."""
 
 
 class Base(IntEnum):
@@ -135,6 +144,26 @@ class Block:
     tensors: tuple[Tensor, ...] = ()
 
 
+class Read(NamedTuple):
+    """An int64 that the code has written to a place, and that is a named size from there on.
+
+    It must lie between ``least`` and ``most``. ``about`` names what it is read from, for messages.
+    """
+
+    place: Place
+    least: int
+    most: int
+    about: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What runs once some more sizes are known, which are read first."""
+
+    reads: tuple[Read, ...]
+    run: Block
+
+
 class Assumed(NamedTuple):
     """That ``size >= 0``, ``size == 0`` or ``size != 0``, as ``relation`` says, was assumed for ``about``.
 
@@ -158,9 +187,12 @@ class Plan:
     whose workspace lies behind them. ``reads`` has for each of its calls the names of the weights that are its ports.
     ``packed`` is the size of the packed weights in bytes. ``parallel`` tells whether the code has parallel loops.
 
-    ``names`` are the named sizes. The shapes of the ``inputs`` say what they are, and those of the ``outputs`` are all
-    that the code writes. ``assumptions`` must hold of the sizes. Of open sizes it is checked at a call that a tensor
-    has at most ``tensor_bytes``, and the workspace ``workspace_bytes``.
+    ``names`` are the named sizes. The shapes of the ``inputs`` say what they are, or, of the last ones, the reads of
+    the segments ``later``, in order. ``outputs`` are the shapes of the results. ``assumptions`` must hold of the sizes.
+    Of open sizes it is checked at a call that a tensor has at most ``tensor_bytes``, and the workspace
+    ``workspace_bytes``.
+
+    ``kept`` has the tensors that outlive their segment, each by the numbers of the segment and of the tensor in it.
     """
 
     kernels: tuple[Kernel, ...]
@@ -176,6 +208,19 @@ class Plan:
     assumptions: tuple[Assumed, ...] = ()
     tensor_bytes: int = 1 << 33
     workspace_bytes: int = 1 << 35
+    later: tuple[Segment, ...] = ()
+    kept: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of all segments."""
+        return (self.run, *(segment.run for segment in self.later))
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """For each segment, the number of named sizes that are known when it runs."""
+        reads = [len(segment.reads) for segment in self.later]
+        return tuple(accumulate([len(self.names) - sum(reads), *reads]))
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Plan:
@@ -191,12 +236,14 @@ class Plan:
         made["copies"] = tuple((str(name), _natural(at)) for name, at in raw["copies"])
         made["names"] = tuple(map(str, raw["names"]))
         made["assumptions"] = tuple(Assumed(_count(a[0]), *map(str, a[1:])) for a in raw["assumptions"])
+        made["later"] = tuple(Segment(tuple(map(_read, s["reads"])), _block(s["run"])) for s in raw["later"])
+        made["kept"] = tuple((_natural(segment), _natural(at)) for segment, at in raw["kept"])
         plan = Plan(**made)
         for number in (plan.packed, plan.tensor_bytes, plan.workspace_bytes):
             _natural(number)
         if len(plan.reads) != len(plan.load.calls):
             raise ValueError("the weights of a step of packing are missing")
-        _check(plan.run, plan, len(plan.inputs) + len(plan.outputs))
+        _check_segments(plan)
         _check(plan.load, plan, max(map(len, plan.reads), default=0))
         return plan
 
@@ -221,6 +268,11 @@ def _place(raw: Sequence[Any]) -> Place:
     if not isinstance(base, int):
         raise TypeError(f"{base!r} is no base")
     return base, _count(offset)
+
+
+def _read(raw: Sequence[Any]) -> Read:
+    place, least, most, about = raw
+    return Read(_place(place), int(least), int(most), str(about))
 
 
 def _variant(symbol: Any, scratch: Any, part: Any, needs: Any, cost: Any) -> Variant:
@@ -248,8 +300,54 @@ def _call(raw: Mapping[str, Any]) -> Call | Repeat:
     return Call(_natural(raw["kernel"]), arguments, _natural(raw["results"]), extents, str(raw["about"]))
 
 
-def _check(block: Block, plan: Plan, ports: int) -> None:
-    """Raise ``ValueError`` when calls name kernels, ports or tensors that do not exist, or lie beyond the weights."""
+def _check_segments(plan: Plan) -> None:
+    """Raise ``ValueError`` when a segment uses what there is not, or not yet."""
+    known, blocks = plan.known, plan.blocks
+    if known[0] < 0:
+        raise ValueError("a size that is read has no name")
+    if not all(segment < len(blocks) and at < len(blocks[segment].tensors) for segment, at in plan.kept):
+        raise ValueError("a tensor that is kept does not exist")
+    ports = len(plan.inputs) + len(plan.outputs)
+    for i, block in enumerate(blocks):
+        there = {Base.PORTS + j for j in range(len(plan.inputs))}
+        there |= {Base.PORTS + len(plan.inputs) + j for j, s in enumerate(plan.outputs) if _is_known(s, known[i])}
+        there |= {Base.PORTS + ports + j for j, (segment, _) in enumerate(plan.kept) if segment <= i}
+        _check(block, plan, ports + len(plan.kept), there)
+        if i + 1 < len(blocks):
+            for read in plan.later[i].reads:
+                base, offset = read.place
+                if base not in {*there, Base.PACKED} or not 0 <= _natural(offset) <= _bytes_at(plan, base) - 8:
+                    raise ValueError("a size is read from what does not exist")
+
+
+def _bytes_at(plan: Plan, base: int) -> int:
+    """The bytes at a base from which sizes are read; 0 where their number is open."""
+    if base == Base.PACKED:
+        return plan.packed
+    ports = (*plan.inputs, *plan.outputs)
+    if base < Base.PORTS + len(ports):
+        shape = ports[base - Base.PORTS]
+        return 8 * math.prod(size for size in shape if isinstance(size, int)) if _is_known(shape, 0) else 0
+    segment, at = plan.kept[base - Base.PORTS - len(ports)]
+    t = plan.blocks[segment].tensors[at]
+    return t.elements * t.itemsize if isinstance(t.elements, int) else 0
+
+
+def _is_known(shape: Shape, names: int) -> bool:
+    """Whether a shape is known when this many named sizes are."""
+    return names_in(shape) <= names
+
+
+def names_in(sizes: Iterable[Count]) -> int:
+    """The number of named sizes that must be known for these numbers and expressions."""
+    return max((int(i) + 1 for size in sizes for i in NAME.findall(str(size))), default=0)
+
+
+def _check(block: Block, plan: Plan, ports: int, there: Collection[int] | None = None) -> None:
+    """Raise ``ValueError`` when calls name kernels, ports or tensors that do not exist, or lie beyond the weights.
+
+    ``there`` are those of the ports that exist already.
+    """
     tensors, steps = len(block.tensors), len(block.calls)
     if not all(t.first <= t.last < steps for t in block.tensors):
         raise ValueError("a tensor outlives its calls")
@@ -263,5 +361,7 @@ def _check(block: Block, plan: Plan, ports: int) -> None:
             _check(call.block, plan, len(call.bases))
         if not all(-tensors - steps <= base < Base.PORTS + ports for base, _ in places):
             raise ValueError("a call is given what does not exist")
+        if there is not None and not all(base < Base.PORTS or base in there for base, _ in places):
+            raise ValueError("a call is given what does not exist yet")
         if not all(isinstance(at, int) and 0 <= at <= plan.packed for base, at in places if base == Base.PACKED):
             raise ValueError("a call is given what lies beyond the packed weights")

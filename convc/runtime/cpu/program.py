@@ -11,6 +11,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .code import RUN, Code
 from .memory import Arena, address_of
 from .plan import Base, Plan
 from .pool import pool_of
+from .segments import Context, Later, Rest
 from .sized import Encoded, Planner, Sized
 from .sizes import Shapes
 
@@ -52,7 +54,7 @@ class Program:
     ) -> None:
         """Pack the weights.
 
-        ``outputs`` are all that the code writes. ``threads`` is the number of threads that a call may use. ``release``
+        ``threads`` is the number of threads that a call may use. ``release``
         is called from time to time, when the weights that were read so far are no longer needed. ``trace`` is the
         address of the function that traced code calls between kernels. Raises ``ValueError`` for a damaged plan.
         """
@@ -66,22 +68,28 @@ class Program:
             return (ctypes.c_int64 * 5)(*settings, parts, trace)
 
         self._planner = Planner(plan, inputs, outputs, code.address)
+        later = Later(plan, self._planner) if plan.later else None
         self._packed = _pack(code, plan, self._planner.packing(), weights, context, threads, release)
         self._plans: OrderedDict[Shapes, Sized] = OrderedDict()
         self._lock = threading.Lock()
         self.most = 0
         """The most bytes of workspace that any sizes called so far need."""
-        fixed = None if any(p.is_open for p in inputs) else self.sized(tuple(p.sizes for p in inputs))
-        self._is_open = fixed is None
+        self._is_open = any(p.is_open for p in inputs)
+        shapes = None if self._is_open else tuple(p.sizes for p in inputs)
+        fixed = None if shapes is None else (shapes, self.sized(shapes))
 
         def space() -> Space:
-            return Space(self._packed.address, inputs, outputs, threads, context, fixed)
+            space = Space(self._packed.address, inputs, outputs, threads, context, fixed, len(plan.kept))
+            if later is not None:
+                first = Base.PORTS + len(inputs)
+                space.rest = Rest(later, self._run_calls, space.bases, first, outputs, threads, context)
+            return space
 
         self._new_space = space
         self._local = Local(space)
 
     def sized(self, shapes: Shapes) -> Sized:
-        """What is called for inputs of these shapes. It is planned unless it is among those called last.
+        """What is called first for inputs of these shapes. It is planned unless it is among those called last.
 
         Raises ``InputError``, ``SizeError`` or ``LimitError`` for shapes that cannot be called.
         """
@@ -119,6 +127,8 @@ class Program:
                 bases[i] = address_of(array)
             else:
                 bases[i] = space.copy(i, array)
+        if space.rest is not None:
+            return self._run_segments(space, space.rest)
         results = []
         for i, kept, shape, dtype in space.outputs:
             results.append(np.empty(shape, dtype) if kept is None else kept)
@@ -128,8 +138,19 @@ class Program:
         return [r if o[1] is None else r.copy() for r, o in zip(results, space.outputs, strict=True)]
 
 
-Context = Callable[[int], "ctypes.Array[ctypes.c_int64]"]
-"""Makes the context of a call (``backends/cpu/abi.py``), given the address of the memory for parallel loops."""
+    def _run_segments(self, space: Space, rest: Rest) -> list[np.ndarray]:
+        """Run a network whose data decides sizes, all of whose inputs have their places."""
+        results: list[Any] = [None] * space.made
+        bases, sized = space.bases, space.ready.sized
+        at = bases[Base.WORKSPACE] = space.workspace.address
+        for base, offset in sized.kept:
+            bases[base] = at + offset
+        for i, _, shape, dtype in space.outputs:
+            results[i - space.first] = made = np.empty(shape, dtype)
+            bases[i] = address_of(made)
+        self._run_calls(*space.addresses)
+        self.most = max(self.most, rest(sized, results))
+        return results
 
 
 class Space:
@@ -146,28 +167,36 @@ class Space:
         outputs: Sequence[Port],
         threads: int,
         context: Context,
-        fixed: Sized | None,
+        fixed: tuple[Shapes, Sized] | None,
+        kept: int = 0,
     ) -> None:
-        """``fixed`` is what is called where no size is open. Otherwise ``take`` chooses before the first call."""
+        """``fixed`` is what is called where no size of an input is open. Otherwise ``take`` chooses before the first
+        call. ``kept`` is the number of bases behind those of the outputs.
+        """
+        self.rest: Rest | None = None
+        """What runs the later segments, where data decides sizes."""
         self.busy = False
         """Whether a call uses the space at the moment."""
         self.workspace = Arena(0)
         self._ports, self._read = (*inputs, *outputs), len(inputs)
+        self.first, self.made = Base.PORTS + len(inputs), len(outputs)
+        """The number of the base of the first output, and the number of outputs."""
         self._threads, self._context = threads, context
         self._small = [np.empty(SMALL if p.is_open else min(p.nbytes, SMALL), np.uint8) for p in self._ports]
         self._small_at = [address_of(a) for a in self._small]
-        self.bases = (ctypes.c_int64 * (Base.PORTS + len(self._ports)))(0, packed)
+        self.bases = (ctypes.c_int64 * (Base.PORTS + len(self._ports) + kept))(0, packed)
         self.copies: dict[int, np.ndarray] = {}
         self._ready: OrderedDict[Shapes, Ready] = OrderedDict()
         self.shapes: Shapes | None = None
         """The shapes of the inputs that the next call takes."""
         if fixed is not None:
-            self.take(fixed.inputs, lambda _: fixed)
+            shapes, sized = fixed
+            self.take(shapes, lambda _: sized)
 
     def take(self, shapes: Shapes, sized: Callable[[Shapes], Sized]) -> None:
         """Prepare a call for inputs of these shapes. ``sized`` gives what is called for them, and may raise errors."""
         self.shapes = None  # an interrupt leaves nothing half prepared
-        ready = self._ready.get(shapes) or self._prepared(sized(shapes))
+        ready = self._ready.get(shapes) or self._prepared(shapes, sized(shapes))
         self.bases[Base.WORKSPACE] = self.workspace.address
         self._ready[shapes] = ready
         self._ready.move_to_end(shapes)
@@ -178,21 +207,26 @@ class Space:
                 self.bases[i] = at
         self.copies.clear()
         self.ready, self.addresses = ready, ready.addresses
-        numbered = list(enumerate(ready.kept, Base.PORTS))
-        self.inputs = numbered[: self._read]
-        made = zip(numbered[self._read :], ready.sized.outputs, self._ports[self._read :], strict=True)
-        self.outputs = [(i, k, shape, np.dtype(p.dtype)) for (i, k), shape, p in made]
+        self.inputs = list(enumerate(ready.kept[: self._read], Base.PORTS))
+        self.outputs = [
+            (self.first + j, ready.kept[self._read + j], shape, np.dtype(self._ports[self._read + j].dtype))
+            for j, shape in ready.sized.outputs.items()
+        ]
         self.shapes = shapes
 
-    def _prepared(self, sized: Sized) -> Ready:
+    def _prepared(self, shapes: Shapes, sized: Sized) -> Ready:
         calls = sized.calls
         needed = calls.workspace + self._threads * calls.part
         if needed > self.workspace.nbytes:
             self._ready.clear()  # they refer to the old memory
             self.workspace = Arena(max(needed, self.workspace.nbytes // 4 * 5))
         context = self._context(self.workspace.address + calls.workspace)
-        shaped = zip(self._small, self._ports, (*sized.inputs, *sized.outputs), strict=True)
-        return Ready(sized, calls, self.bases, context, [_view(small, p, shape) for small, p, shape in shaped])
+        shaped = dict(enumerate(shapes)) | {self._read + j: shape for j, shape in sized.outputs.items()}
+        kept = [
+            _view(small, p, shaped[i]) if i in shaped else None
+            for i, (small, p) in enumerate(zip(self._small, self._ports, strict=True))
+        ]
+        return Ready(sized, calls, self.bases, context, kept)
 
     def copy(self, i: int, array: np.ndarray) -> int:
         """Copy an input that is not contiguous. Returns the address of the copy."""

@@ -13,8 +13,8 @@ from convc.ir.errors import SizeError
 from ..description import Port
 from ..expressions import Count, compiled, spelt_out
 from ..offsets import Lifetime, aligned, assign_offsets
-from .plan import Base, Block, Call, Kernel, Place, Plan, Repeat
-from .sizes import Shapes, Sizer, Values, texts
+from .plan import Base, Block, Call, Kernel, Place, Plan, Repeat, names_in, tensor
+from .sizes import Made, Shapes, Sizer, Values, texts
 
 Address = tuple[int, int]
 """The number of a base that is an address, and an offset in bytes."""
@@ -49,11 +49,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Sized:
-    """What a call for inputs of some shapes runs, and the shapes of all that it writes."""
+    """What a segment runs for some sizes.
 
-    inputs: Shapes
-    outputs: Shapes
+    ``outputs`` are the shapes of the outputs that it may write first, by their numbers, and ``sizes`` the values of all
+    named sizes that are known. ``kept`` are the tensors that outlive the segment: the number of the base of each, and
+    its offset in the workspace.
+    """
+
+    outputs: Made
     calls: Encoded
+    sizes: tuple[int, ...]
+    kept: tuple[Address, ...]
 
 
 class Planner:
@@ -68,7 +74,10 @@ class Planner:
         """
         self._plan = plan
         self._sizer = Sizer(plan, inputs, outputs)
-        extents = {call.kernel: len(call.extents) for call in (*_calls(plan.run), *_calls(plan.load))}
+        calls = [call for block in (*plan.blocks, plan.load) for call in _calls(block)]
+        extents = {call.kernel: len(call.extents) for call in calls}
+        self._behind = Base.PORTS + len(inputs) + len(outputs)
+        self._read = len(inputs)
         self._kernels = {number: _Kernel(plan.kernels[number], count, address) for number, count in extents.items()}
 
     def packing(self) -> list[Encoded]:
@@ -76,16 +85,38 @@ class Planner:
         placed = Placed(self._plan.load, self._kernels, Values(self._plan))
         return [Encoded.of(placed, [step]) for step in placed.steps]
 
+    def used(self, segment: int) -> tuple[int, ...]:
+        """The numbers of the named sizes on which the plan of a segment depends."""
+        return self._sizer.used(segment)
+
     def at(self, shapes: Shapes) -> Sized:
-        """The plan for inputs of these shapes.
+        """The plan of the first segment for inputs of these shapes.
 
         Raises ``InputError``, naming the input, the axis and the sizes, for shapes that the model does not take,
         ``SizeError`` for those that the code does not take, and ``LimitError`` for those that need too much memory.
         """
-        values, made = self._sizer.at(shapes)
-        placed = Placed(self._plan.run, self._kernels, values, [math.prod(shape) for shape in (*shapes, *made)])
+        return self._sized(0, *self._sizer.at(shapes))
+
+    def after(self, segment: int, sizes: Sequence[int]) -> Sized:
+        """The plan of a later segment, given the values of all named sizes that are known when it runs.
+
+        Raises ``SizeError`` for those that the code does not take, and ``LimitError`` for those that need too much
+        memory.
+        """
+        return self._sized(segment, *self._sizer.after(segment, sizes))
+
+    def _sized(self, segment: int, values: Values, made: Made) -> Sized:
+        plan, blocks = self._plan, self._plan.blocks
+        ports = [1] * (self._behind - Base.PORTS)
+        for i, shape in enumerate(plan.outputs):
+            if names_in(shape) <= len(values.sizes):
+                ports[self._read + i] = math.prod(values[size] for size in shape)
+        born = [(j, i) for j, (at, i) in enumerate(plan.kept) if at == segment]
+        ports += [values[blocks[at].tensors[i].elements] if at <= segment else 1 for at, i in plan.kept]
+        placed = Placed(blocks[segment], self._kernels, values, ports)
         values.workspace(placed.workspace)
-        return Sized(shapes, made, Encoded.of(placed))
+        kept = tuple((self._behind + j, placed.address(tensor(i))[1]) for j, i in born)
+        return Sized(made, Encoded.of(placed), values.sizes, kept)
 
 
 class Step(NamedTuple):

@@ -6,6 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,10 +16,14 @@ from convc.ir.shapes import Bound, StatedSize, mismatch
 from ..description import Port
 from ..expressions import LARGEST, Count, compiled, spelt_out
 from ..offsets import MAX_ELEMENTS
-from .plan import Assumed, Block, Call, Plan, Shape
+from .plan import NAME, Assumed, Block, Call, Plan, Shape, names_in
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of several tensors."""
+Made = dict[int, tuple[int, ...]]
+"""The shapes of outputs, by their numbers."""
+SHOWN = 8
+"""The number of sizes that an error shows which is about none of them."""
 _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {"==": operator.eq, ">=": operator.ge, "!=": operator.ne}
 
 
@@ -26,7 +31,9 @@ class Values:
     """The values of the numbers and expressions of a plan in one call."""
 
     def __init__(self, plan: Plan, sizes: Sequence[int] = ()) -> None:
-        """``sizes`` are the values of the plan's named sizes. Those of expressions are added (``add``)."""
+        """``sizes`` are the values of the plan's named sizes, as far as they are known. Those of expressions are added
+        (``add``).
+        """
         self._plan, self._sizes = plan, sizes
         self._found: dict[str, int] = {}
 
@@ -40,6 +47,11 @@ class Values:
             if abs(value) > LARGEST:
                 raise SizeError(f"size {self.spelt(text)} is too large{self.given(text)}")
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The values of the named sizes."""
+        return tuple(self._sizes)
+
     def __getitem__(self, count: Count) -> int:
         return count if isinstance(count, int) else self._found[count]
 
@@ -49,9 +61,9 @@ class Values:
 
     def given(self, *about: Count) -> str:
         """The sizes in these expressions, or all, as the end of a sentence about them."""
-        used = {int(i) for text in about for i in re.findall(r"\bs(\d+)\b", str(text))}
-        pairs = enumerate(zip(self._plan.names, self._sizes, strict=True))
-        shown = [f"{name} = {size}" for i, (name, size) in pairs if i in used or not about]
+        used = {int(i) for text in about for i in NAME.findall(str(text))}
+        pairs = enumerate(zip(self._plan.names, self._sizes, strict=False))
+        shown = [f"{name} = {size}" for i, (name, size) in pairs if i in used or (not about and i < SHOWN)]
         return f" for {', '.join(shown)}" if shown else ""
 
     def tensor(self, elements: Count, itemsize: int, name: str) -> int:
@@ -96,8 +108,43 @@ def _limited(name: str, most: int) -> str:
     return f"the limit is {most}: raise it when you compile, with limits=convc.Limits({name}=...) (--limit {name}=...)"
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """What a segment needs of the sizes that are known when it runs: what is checked first, and the rest.
+
+    ``used`` are the numbers of the named sizes in it, and ``outputs`` those of the outputs whose shapes are known from
+    here on.
+    """
+
+    assumptions: tuple[Assumed, ...]
+    parts: tuple[tuple[list[str], Callable[..., tuple[int, ...]]], ...]
+    used: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @staticmethod
+    def of(plan: Plan, index: int) -> _Stage:
+        """The stage of a segment. Raises ``ValueError`` for an expression of sizes that are not known yet."""
+        known, before = plan.known[index], plan.known[index - 1] if index else -1
+
+        def newly(*sizes: Count) -> bool:
+            return before < names_in(sizes) <= known
+
+        assumptions = tuple(a for a in plan.assumptions if newly(a.size))
+        outputs = tuple(i for i, shape in enumerate(plan.outputs) if newly(*shape))
+        stated = [size for shape in plan.inputs for size in shape] if not index else []
+        checked = texts([*stated, *(a.size for a in assumptions)])
+        shapes = [size for shape in plan.outputs if names_in(shape) <= known for size in shape]
+        blocks = plan.blocks
+        kept = [blocks[segment].tensors[at].elements for segment, at in plan.kept if segment <= index]
+        more = [t for t in texts([*counts(blocks[index]), *shapes, *kept]) if t not in set(checked)]
+        names = [f"s{i}" for i in range(known)]
+        used = {int(i) for text in (*checked, *more) for i in NAME.findall(text)}
+        parts = tuple((part, compiled(part, names)) for part in (checked, more))
+        return _Stage(assumptions, parts, tuple(sorted(used)), outputs)
+
+
 class Sizer:
-    """Finds the values of a plan's numbers for the shapes of inputs."""
+    """Finds the values of a plan's numbers for the shapes of inputs, and for sizes that data decides."""
 
     def __init__(self, plan: Plan, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
         """``outputs`` are all that the code writes.
@@ -107,23 +154,26 @@ class Sizer:
         self._plan, self._inputs, self._outputs = plan, inputs, outputs
         _check_ports(inputs, plan.inputs)
         _check_ports(outputs, plan.outputs)
-        names = [f"s{i}" for i in range(len(plan.names))]
+        names = [f"s{i}" for i in range(plan.known[0])]
         if not {size for shape in plan.inputs for size in shape}.issuperset(names):
             raise ValueError("a named size follows from no input")
         if any(a.relation not in _RELATIONS for a in plan.assumptions):
             raise ValueError("an assumption relates nothing")
-        checked = texts([*(size for shape in plan.inputs for size in shape), *(a.size for a in plan.assumptions)])
-        more = texts([*counts(plan.run), *(size for shape in plan.outputs for size in shape)])
-        self._stages = [(part, compiled(part, names)) for part in (checked, [t for t in more if t not in set(checked)])]
+        self._stages = [_Stage.of(plan, i) for i in range(len(plan.blocks))]
 
-    def at(self, shapes: Shapes) -> tuple[Values, Shapes]:
-        """The values for inputs of these shapes, and the shapes of the outputs.
+    def used(self, segment: int) -> tuple[int, ...]:
+        """The numbers of the named sizes on which the plan of a segment depends."""
+        return self._stages[segment].used
+
+    def at(self, shapes: Shapes) -> tuple[Values, Made]:
+        """The values for inputs of these shapes, and the shapes of the outputs, as far as they are known.
 
         Raises ``InputError``, naming the input, the axis and the sizes, for shapes that the model does not take,
         ``SizeError`` for those that the code does not take, and ``LimitError`` for tensors of too many bytes.
         """
+        stage = self._stages[0]
         values = Values(self._plan, self._bound(shapes))
-        values.add(*self._stages[0])
+        values.add(*stage.parts[0])
         for port, stated, given in zip(self._inputs, self._plan.inputs, shapes, strict=True):
             for axis, (size, found) in enumerate(zip(stated, given, strict=True)):
                 if values[size] != found:
@@ -131,13 +181,31 @@ class Sizer:
                         f"axis {axis} of input '{port.name}' has size {found}; the model takes "
                         f"{values.spelt(size)} there, which is {values[size]}{values.given(size)}"
                     )
-        for assumed in self._plan.assumptions:
-            values.check(assumed)
-        values.add(*self._stages[1])
-        made = tuple(values.shape(s, p.name) for p, s in zip(self._outputs, self._plan.outputs, strict=True))
-        for port, shape in zip((*self._inputs, *self._outputs), (*shapes, *made), strict=True):
+        for port, shape in zip(self._inputs, shapes, strict=True):
             values.tensor(math.prod(shape), np.dtype(port.dtype).itemsize, port.name)
-        return values, made
+        return values, self._rest(stage, values)
+
+    def after(self, segment: int, sizes: Sequence[int]) -> tuple[Values, Made]:
+        """The values for a later segment, and the shapes of the outputs that are known from there on.
+
+        ``sizes`` are the values of all named sizes that are known. Raises ``SizeError`` for sizes that the code does
+        not take, and ``LimitError`` for tensors of too many bytes.
+        """
+        stage, values = self._stages[segment], Values(self._plan, sizes)
+        values.add(*stage.parts[0])
+        return values, self._rest(stage, values)
+
+    def _rest(self, stage: _Stage, values: Values) -> Made:
+        """Check what was assumed, and add the other values. Returns the shapes of the outputs that are known now."""
+        for assumed in stage.assumptions:
+            values.check(assumed)
+        values.add(*stage.parts[1])
+        made: Made = {}
+        for i in stage.outputs:
+            port = self._outputs[i]
+            made[i] = values.shape(self._plan.outputs[i], port.name)
+            values.tensor(math.prod(made[i]), np.dtype(port.dtype).itemsize, port.name)
+        return made
 
     def _bound(self, shapes: Shapes) -> list[int]:
         """The values of the named sizes. Raises ``InputError`` for a shape that does not fit."""
@@ -146,13 +214,13 @@ class Sizer:
             wrong = mismatch(f"input '{port.name}'", self._takes(port, stated, given), given, bound)
             if wrong:
                 raise InputError(wrong)
-        return [int(bound[name][0]) for name in self._plan.names]
+        return [int(bound[name][0]) for name in self._plan.names[: self._plan.known[0]]]
 
     def _takes(self, port: Port, stated: Shape, given: Sequence[int]) -> Sequence[StatedSize]:
         """The shape that an input must have, where a size that follows from others is whatever is given."""
         if len(stated) != len(given):
             return port.shape
-        names = {f"s{i}": name for i, name in enumerate(self._plan.names)}
+        names = {f"s{i}": name for i, name in enumerate(self._plan.names[: self._plan.known[0]])}
         return [s if isinstance(s, int) else names.get(s, g) for s, g in zip(stated, given, strict=True)]
 
 

@@ -74,7 +74,7 @@ class CudaModel(CompiledModel):
                     self._artifact.source.check()
                 modules = [bytes(self._modules[at : at + length]) for at, length in held["modules"]]
                 self._running = Program(
-                    device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.description.made
+                    device, Plan.of(held["plan"]), modules, self._weights, self.inputs, self.outputs
                 )
                 if self._artifact:
                     self._artifact.release()
