@@ -127,7 +127,7 @@ def _block_of_channels(body: Graph) -> int:
         return 0
     layouts = [v.type.layout for v in body.inputs if v.type.rank]
     blocks = {tuple(size for _, size in layout.dims if size) if layout else () for layout in layouts}
-    (first, *others) = blocks
+    first, *others = blocks or {()}
     if others or len(first) != 1 or len(body.outputs) != 1:
         return 0
     held = [(v.type, next(axis for axis, size in v.type.layout.dims if size)) for v in body.inputs if v.type.layout]

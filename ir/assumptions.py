@@ -76,7 +76,6 @@ class Assumptions:
             self.about = before
             decider.reset(token)
 
-
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Assume nothing in the block: what is not known raises ``ShapeError``."""

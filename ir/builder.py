@@ -158,7 +158,7 @@ class Builder:
         return self._known[value.name].values  # type: ignore[attr-defined, no-any-return]
 
     def settled(self) -> AbstractContextManager[None]:
-        """A block in which a question that is not decided by what is known raises ``ShapeError``: nothing is assumed."""
+        """A block in which nothing is assumed: a question that what is known does not decide raises ``ShapeError``."""
         return self.assumptions.closed()
 
     def _size(self, most: int) -> Size:
@@ -195,7 +195,8 @@ class Builder:
         outputs = tuple(Value(self.fresh(hint), t) for hint, t in zip(hints, types, strict=True))
         self._add(Node(op, tuple(inputs), outputs))
         if op.counted is not None:
-            (size,) = self.read_sizes(outputs[1], outputs[0].type.shape[op.counted])
+            most = outputs[0].type.shape[op.counted]
+            (size,) = self.read_sizes(outputs[1], most) if bounds(most)[1] else (0,)
             trim: Op = REGISTRY[TRIM](op.counted, size)  # type: ignore[call-arg]
             outputs = tuple(
                 self.emit(trim, v, names=[hints[i]]) if i in op.counted_results else v

@@ -92,9 +92,12 @@ def check_trimmed(graph: Graph) -> None:
         counts = {Size.of(named) for n in reads for named in defined(n)}
         for i in node.op.counted_results:
             whole = node.outputs[i]
+            if whole.type.is_empty:
+                continue
             trims = graph.consumers[whole.name]
             if whole.name in graph.output_set or not all(
-                n.op.name == TRIM and n.op.size in counts for n in trims  # type: ignore[attr-defined]
+                n.op.name == TRIM and n.op.size in counts
+                for n in trims  # type: ignore[attr-defined]
             ):
                 raise UnsupportedOpError(
                     f"'{whole.name}' has more elements than count, which ONNX cannot say: trim it to their number"

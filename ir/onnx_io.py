@@ -460,6 +460,14 @@ class ImportNode:
             e.within(self.describe())
             raise
 
+    def sizes_as_tensor(self, sizes: Sequence[Dim]) -> Value:
+        """Sizes as an int64 tensor of one axis, a constant where they are all known."""
+        if all(isinstance(d, int) for d in sizes):
+            return self.constant(np.array(sizes, np.int64), "sizes")
+        known: Any = REGISTRY[KNOWN_SIZES]
+        made: Value = self.emit(known(tuple(sizes), (len(sizes),)))
+        return made
+
     def filled(self, shape: Sequence[Dim], value: Dim | float, dtype: str, name: str = "filled") -> Value:
         """Add a tensor that holds one number everywhere, a constant where its sizes and the number are known.
 

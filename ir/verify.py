@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import data_sizes
 from .assumptions import Assumption, Assumptions
 from .builder import infer_types
-from . import data_sizes
 from .errors import GraphError, plural
 from .graph import Constant, Graph, Node, Value
 from .limits import check, check_type
@@ -66,7 +66,9 @@ def verify(
             ahead.remove(size.name)
 
     check("nodes", len(graph.nodes), f"graph '{graph.name}'")
-    ahead = data_sizes.decided_by_data(graph).keys() - {n.name for v in graph.inputs for d in v.type.shape for n in names(d)}
+    ahead = data_sizes.decided_by_data(graph).keys() - {
+        n.name for v in graph.inputs for d in v.type.shape for n in names(d)
+    }
     for v in graph.inputs:
         check_type(v.type, f"input '{v.name}'")
         define(v)

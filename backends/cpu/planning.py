@@ -235,7 +235,9 @@ class Calls:
 def _reads(node: Node, place: At) -> Iterator[Read]:
     """What a node reads, from a place and those behind it."""
     for i, n in enumerate(defined(node)):
-        yield Read((place[0], int(place[1]) + 8 * i), n.least, n.most, f"size {n.name}, read from '{node.inputs[0].name}',")
+        yield Read(
+            (place[0], int(place[1]) + 8 * i), n.least, n.most, f"size {n.name}, read from '{node.inputs[0].name}',"
+        )
 
 
 def _named_sizes(graph: Graph) -> list[Named]:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from convc.ir.errors import ConvcError, NotConstantError, plural
 from convc.ir.graph import Value
 from convc.ir.onnx_io import ImportNode
 from convc.ir.ops.choose import Choose
 from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.where import Where
-
 from convc.ir.sizes import bounds
 
 from .loops import Body, loop, scan, subgraph
-from .shape_arithmetic import emit_sizes
 
 
 def branch(n: ImportNode, body: Body) -> list[Any]:
@@ -67,14 +63,14 @@ def _chosen(n: ImportNode, condition: Value, yes: Value, no: Value) -> Value:
         made: Value = n.emit(Where(), condition, yes, no)
         return made
     axes = [a for a, (d, e) in enumerate(zip(yes.type.shape, no.type.shape, strict=True)) if d != e]
-    sizes = [emit_sizes(n, np.array([v.type.shape[a] for a in axes], object), "i64") for v in (yes, no)]
+    sizes = [n.sizes_as_tensor([v.type.shape[a] for a in axes]) for v in (yes, no)]
     most = max(bounds(v.type.shape[a])[1] for v in (yes, no) for a in axes)
     read = n.builder.read_sizes(n.emit(Where(), condition, *sizes), most)
     shape = list(yes.type.shape)
     for a, size in zip(axes, read, strict=True):
         shape[a] = size
-    made = n.emit(Choose(tuple(shape)), condition, yes, no)
-    return made
+    chosen: Value = n.emit(Choose(tuple(shape)), condition, yes, no)
+    return chosen
 
 
 CONTROL: Mapping[str, Callable[[ImportNode, Body], list[Value]]] = {"If": branch, "Loop": loop, "Scan": scan}

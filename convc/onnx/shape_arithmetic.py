@@ -20,7 +20,7 @@ from convc.ir.errors import ConvcError
 from convc.ir.graph import Value
 from convc.ir.onnx_io import ImportNode, dtype_from_onnx
 from convc.ir.ops.known_sizes import KnownSizes
-from convc.ir.sizes import Dim, Size, at_least, equal, largest, least, names, product
+from convc.ir.sizes import Dim, Size, at_least, bounds, equal, largest, least, names, product
 
 MOST = 1024
 """The number of elements up to which tensors are taken for shape arithmetic."""
@@ -115,17 +115,27 @@ def compute_sizes(n: ImportNode) -> list[Value] | None:
     if any(v is not None and a is None for v, a in zip(n.inputs, inputs, strict=True)):
         return None
     try:
-        with n.builder.settled() if _are_decided_by_data(n, inputs) else nullcontext():
+        decided = _are_decided_by_data(n, inputs)
+        with n.builder.settled() if decided else nullcontext():
             made = compute(n, *inputs)
+        made = made if isinstance(made, list) else [made]
+        if decided and any(_may_be_negative(n, np.asarray(a, object)) for a in made):
+            return None  # what uses it as a size reads it
     except (Inexact, ConvcError, IndexError, ValueError, TypeError, ZeroDivisionError, AttributeError):
         return None  # its importer says what is wrong, or compiles the node
-    made = made if isinstance(made, list) else [made]
     return [emit_sizes(n, np.asarray(a, object), _dtype(n)) for a in made]
 
 
 def _are_decided_by_data(n: ImportNode, arrays: Sequence[np.ndarray | None]) -> bool:
     numbers = [v.number if isinstance(v, Ratio) else v for a in arrays if a is not None for v in a.reshape(-1)]
     return any(name.name in n.builder.data_sizes for number in numbers for name in names(number))
+
+
+def _may_be_negative(n: ImportNode, array: np.ndarray) -> bool:
+    """Whether an element that data decides may be negative."""
+    numbers = [v.number if isinstance(v, Ratio) else v for v in array.reshape(-1)]
+    decided = (v for v in numbers if any(name.name in n.builder.data_sizes for name in names(v)))
+    return any(bounds(v)[0] < 0 for v in decided)
 
 
 def emit_sizes(n: ImportNode, array: np.ndarray, dtype: str) -> Value:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, exports, onnx_dtype
-from ..op import Case, Op, f32, sample
+from ..op import Op
 from ..sizes import Sizes
 from ..types import TensorType
 
@@ -49,11 +47,6 @@ class Choose(Op):
             return k.guarded(condition(), yes, no)
 
         return k.compute(outs[0], element, "choose", guard=True)
-
-    @classmethod
-    def cases(cls) -> Iterator[Case]:
-        for chosen, shape in ((True, (2, 3)), (False, (2, 5))):
-            yield sample(cls(shape), np.array(chosen), f32[2, 3], f32[2, 5])
 
 
 @exports(Choose)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from ..errors import ShapeError, plural
 from ..graph import Value
 from ..layout import Layout
@@ -16,6 +18,10 @@ from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..sizes import Dim, Sizes, bounds, largest, least, same
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
+from .binary import Add, Max, Min
+from .cast import Cast
+from .compare import Less
+from .where import Where
 
 END = (1 << 63) - 1
 """An end that is greater than every size."""
@@ -55,6 +61,11 @@ class Slice(Op):
         begin, stop, step = self._cut(x.rank, axis)
         size, start, end = size_of(x, axis), int(begin), int(stop)
         return range(size)[slice(max(start, -size) if step < 0 else start, end, step)]
+
+    def knows(self, x: TensorType, axis: int) -> bool:
+        """Whether the positions that are kept of an axis are known: ``places`` gives them."""
+        begin, end, _ = self._cut(x.rank, axis)
+        return self.keeps(x, axis) or all(isinstance(d, int) for d in (x.shape[axis], begin, end))
 
     def _kept_of(self, x: TensorType, axis: int) -> tuple[Dim, int] | None:
         """The first position that is kept of an axis, and the step to the next one; ``None`` where all are kept."""
@@ -96,7 +107,11 @@ class Slice(Op):
 
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         return inputs[0].rank == layout.rank and all(
-            (places := self.places(inputs[0], a)) is None or (places.step == 1 and places.start % layout.block(a) == 0)
+            self.knows(inputs[0], a)
+            and (
+                (places := self.places(inputs[0], a)) is None
+                or (places.step == 1 and places.start % layout.block(a) == 0)
+            )
             for a in range(layout.rank)
             if layout.block(a) > 1
         )
@@ -115,8 +130,11 @@ def _import_slice(n: ImportNode) -> Any:
     if n.op_type == "Split":
         return _split(n)
     x = n.input(0)
-    starts, ends, axes = n.sizes_from("starts", 1), n.sizes_from("ends", 2), n.ints_from("axes", 3)
-    steps = n.ints(4, "steps")
+    axes, steps = n.ints_from("axes", 3), n.ints(4, "steps")
+    if steps is None or min(steps, default=1) > 0:
+        _count_from_front(n, 1, axes)
+        _count_from_front(n, 2, axes)
+    starts, ends = n.sizes_from("starts", 1), n.sizes_from("ends", 2)
     if starts is None or ends is None:
         raise n.error("its starts or ends are missing")
     axes = tuple(range(len(starts))) if axes is None else axes
@@ -133,6 +151,20 @@ def _import_slice(n: ImportNode) -> Any:
         return x
     axes, starts, ends, steps = zip(*kept, strict=True)
     return n.emit(Slice(axes, starts, ends, () if set(steps) == {1} else steps), x)
+
+
+def _count_from_front(n: ImportNode, index: int, axes: Sequence[int] | None) -> None:
+    """Take for starts or ends that data decides the positions that they mean, counted from the front."""
+    given, shape = n.optional(index), n.input(0).type.shape
+    if given is None or n.builder.known_sizes(given) is not None or not n.is_data(given, integers=True):
+        return
+    wide = given if given.type.dtype == "i64" else n.emit(Cast("i64"), given)
+    sizes = shape[: given.type.numel] if axes is None else [shape[axis_of(a, len(shape))] for a in axes]
+    whole, zero = n.sizes_as_tensor(sizes), n.constant(np.array(0))
+    before = n.emit(Where(), n.emit(Less(), wide, zero), n.emit(Add(), wide, whole), wide)
+    at = n.emit(Max(), n.emit(Min(), before, whole), zero)
+    n.builder.read_sizes(at, largest(*sizes))
+    n.inputs[index] = at
 
 
 @exports(Slice)

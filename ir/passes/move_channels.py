@@ -220,6 +220,8 @@ def _sliced(op: Slice, x: TensorType, channels: np.ndarray) -> np.ndarray | None
     kept = []
     for axis in range(x.rank):
         if 1 <= axis < end:
+            if not op.knows(x, axis):
+                return None
             places = op.places(x, axis)
             kept.append(np.arange(channels.shape[axis - 1]) if places is None else np.array(places, int))
         elif not op.keeps(x, axis):

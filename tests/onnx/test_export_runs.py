@@ -86,4 +86,4 @@ def test_onnx_infers_the_exported_shapes_of_nothing(op: str) -> None:
             made = onnx.shape_inference.infer_shapes(convc.to_onnx(graph), strict_mode=True, data_prop=True)
             for v, port in zip(graph.outputs, made.graph.output, strict=True):
                 found = port.type.tensor_type.shape.dim  # a size that follows from data has no number
-                assert all(d.dim_value == size or d.dim_param for d, size in zip(found, v.type.sizes, strict=True))
+                assert all(d.dim_value == size or d.dim_param for d, size in zip(found, v.type.shape, strict=True))

@@ -439,12 +439,12 @@ def test_an_artifact_of_another_format_names_the_convc_that_made_it(tmp_path: Pa
     convc.compile(parse_graph(RELU), threads=1).save(path)
     whole = path.read_bytes()
     assert whole.endswith(MAGIC + bytes(16 - len(MAGIC)))
-    path.write_bytes(whole.replace(b"convc-artifact-7", b"convc-artifact-6"))
+    path.write_bytes(whole.replace(b"convc-artifact-8", b"convc-artifact-6"))
     with raises(
-        ArtifactError, "m.convc", f"convc {convc.__version__}, in format 6", "reads format 7", "build it again"
+        ArtifactError, "m.convc", f"convc {convc.__version__}, in format 6", "reads format 8", "build it again"
     ):
         convc.load(path)
-    for mark in (b"convc-artifact-9", b"convc-artifact-12", b"convc-artifact-7" + bytes(16)):  # of a later convc
+    for mark in (b"convc-artifact-9", b"convc-artifact-12", b"convc-artifact-8" + bytes(16)):  # of a later convc
         path.write_bytes(whole[:-200] + bytes(184) + mark)
         assert is_artifact(path)
         with raises(ArtifactError, "m.convc", "another version of convc, in format", "build it again"):

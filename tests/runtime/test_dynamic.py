@@ -275,12 +275,17 @@ def test_no_artifact_of_values_that_are_left_open(tmp_path: Path) -> None:
 
 
 def test_large_inputs_and_data_are_no_values() -> None:
-    """A model is not compiled for each of its data."""
+    """A model is not compiled for each of its data, which decide sizes when it is called."""
     nodes = [helper.make_node("ReduceSum", ["x"], ["n"], keepdims=0), helper.make_node("Cast", ["n"], ["i"], to=7)]
     nodes += [helper.make_node("Expand", ["one", "i1"], ["y"]), helper.make_node("Unsqueeze", ["i", "zero"], ["i1"])]
-    for what, message in (((np.float32, [64]), "the data in 'x'"), ((np.int32, [2048]), "the data in 'x'")):
-        with raises(convc.UnsupportedOpError, "Expand node 'y'", message):
-            convc.compile(models.model(nodes, {"x": what}, "y", {"one": np.float32([1]), "zero": np.array([0])}))
+    for dtype, shape in ((np.float32, [64]), (np.int32, [2048])):
+        weights = {"one": np.float32([1]), "zero": np.array([0])}
+        model = convc.compile(models.model(nodes, {"x": (dtype, shape)}, "y", weights), threads=1)
+        assert not isinstance(model, DynamicModel)
+        for size in (3, 0, 5):
+            x = np.zeros(shape, dtype)
+            x[0] = size
+            assert model(x).tolist() == [1] * size
 
 
 def test_values_asked_for_by_several_threads(compilations: list[Any]) -> None:

@@ -60,7 +60,7 @@ class Trial:
         self._places = [self._place(at_end, poison) for at_end, poison in zip((True, False), POISON, strict=True)]
 
     def _place(self, at_end: bool, poison: int) -> _Place:
-        made = self.model.description.made
+        made = self.model.outputs
         inputs, outputs = ([Guarded(p.nbytes, at_end, poison) for p in ports] for ports in (self.model.inputs, made))
         space = self._program._new_space()
         calls = space.ready.sized.calls
@@ -91,7 +91,7 @@ class Trial:
                 assert (g.bytes == array.reshape(-1).view(np.uint8)).all(), "it changes an operand"
             found.append([g.bytes.tobytes() for g in place.outputs])
         assert found[0] == found[1], "the result depends on what lies around the operands"
-        made = self.model.description.made
+        made = self.model.outputs
         return [np.frombuffer(b, p.dtype).reshape(p.sizes) for b, p in zip(found[0], made, strict=True)]
 
 

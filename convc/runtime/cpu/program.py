@@ -137,7 +137,6 @@ class Program:
         self._run_calls(*space.addresses)
         return [r if o[1] is None else r.copy() for r, o in zip(results, space.outputs, strict=True)]
 
-
     def _run_segments(self, space: Space, rest: Rest) -> list[np.ndarray]:
         """Run a network whose data decides sizes, all of whose inputs have their places."""
         results: list[Any] = [None] * space.made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,9 +97,11 @@ class Values:
         """Raise ``SizeError`` when what was assumed does not hold."""
         if not _RELATIONS[assumed.relation](self[assumed.size], 0):
             about = f"{assumed.about}: " if assumed.about else ""
+            given = names_in((assumed.size,)) <= self._plan.known[0]
+            other = "; where the network takes these sizes, compile it for them with shapes={...} (--shape)"
             raise SizeError(
-                f"{about}the code is for {assumed.statement}, which is not so{self.given(assumed.size)}; where the "
-                "network takes these sizes, compile it for them with shapes={...} (--shape)"
+                f"{about}the code is for {assumed.statement}, which is not so{self.given(assumed.size)}"
+                f"{other if given else ''}"
             )
 
 
