@@ -33,7 +33,7 @@ def sizes(draw: st.DrawFn, depth: int = 4) -> Dim:
     a, b = draw(sizes(depth - 1)), draw(sizes(depth - 1))
     try:
         return OPERATIONS[draw(st.sampled_from(sorted(OPERATIONS)))](a, b)
-    except ShapeError:  # a division by what may be 0, or too long an expression
+    except (ShapeError, ZeroDivisionError):  # a division by what is or may be 0, or too long an expression
         return a
 
 
