@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import index
@@ -136,7 +136,12 @@ def check_sizes(graph: Graph) -> None:
     for node in graph.nodes:
         if isinstance(node.op, Loop):
             check_sizes(node.op.body)
-    for v in graph.values():
+    check_values(graph.values())
+
+
+def check_values(values: Iterable[Value]) -> None:
+    """Raise the errors of ``check_sizes`` for some values."""
+    for v in values:
         size = elements(v)
         if isinstance(size, Size):
             continue  # checked when the model is called

@@ -22,7 +22,7 @@ from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, 
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
-from convc.ir.passes.fix_shapes import check_names, checked_shapes, fix_shapes, with_sizes
+from convc.ir.passes.fix_shapes import check_names, fix_shapes, with_sizes
 from convc.ir.passes.fix_values import fix_values
 from convc.ir.passes.open_batch import open_batch
 from convc.ir.rewrite import cut
@@ -283,11 +283,14 @@ def checked(shapes: Mapping[str, Sequence[StatedSize]] | None) -> dict[str, tupl
     """Shapes by name as tuples of integers and strings. Raises ``ShapeError`` when ``shapes`` is anything else."""
     try:
         given = dict(shapes or {})
-        if any(isinstance(shape, str) for shape in given.values()):
+        if any(isinstance(shape, str) or "" in shape for shape in given.values()):
             raise TypeError
         return {name: tuple(s if isinstance(s, str) else index(s) for s in shape) for name, shape in given.items()}
     except (TypeError, ValueError):
-        return checked_shapes(shapes)  # type: ignore[arg-type, return-value]
+        raise ShapeError(
+            "shapes must give each input's sizes by its name, as integers or as names of open ones, as "
+            f"{{'x': ('n', 3, 224, 224)}}, not {shapes!r}"
+        ) from None
 
 
 def narrowed(ports: Sequence[Port], shapes: Mapping[str, Sequence[StatedSize]]) -> tuple[Port, ...]:

@@ -69,7 +69,14 @@ class InputError(ConvcError):
 
 
 class SizeError(InputError):
-    """A compiled model was called with sizes that its code does not take, though the network may take them."""
+    """A compiled model was called with sizes that its code does not take.
+
+    ``is_assumed`` says that the code was made for other sizes, so that the network may take these.
+    """
+
+    def __init__(self, message: str, is_assumed: bool = False) -> None:
+        super().__init__(message)
+        self.is_assumed = is_assumed
 
 
 class DeviceError(ConvcError):

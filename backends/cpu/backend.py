@@ -15,6 +15,7 @@ from convc.runtime.cpu.model import CpuModel, lacks
 from convc.runtime.processors import available_processors, thread_count
 
 from ..backend import Backend, Options, describe, weights
+from ..network import check_values
 from ..store import Store, store
 from .names import NAMES
 
@@ -39,6 +40,7 @@ def compile_graph(
     """
     from .build import build
 
+    check_values((*graph.inputs, *graph.outputs))  # passes may take long for sizes that are refused afterwards
     final = passes.run(graph, dump_dir)
     built = build(final, target, store)
     details: Mapping[str, Any] = {

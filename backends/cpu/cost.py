@@ -21,7 +21,7 @@ from convc.ir.types import TensorType
 from ..group import Group
 from .machine import Machine
 from .target import Target
-from .tiles import CACHE_PARTS, idle, tile_size, tile_worth
+from .tiles import CACHE_PARTS, divisors, idle, tile_size, tile_worth
 
 DIRECT_EFFICIENCY = 0.93
 """Share of the peak that direct convolution reaches: most kernels measure 0.90 to 0.97 (Zen 4, docs/speed.md)."""
@@ -172,7 +172,7 @@ def _by_rows(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradSplit:
         work = (s.products / worth + transforms) * idle(groups, machine.threads)
         return WinogradSplit(False, rows, max(work, s.weight_bytes * (1 / bandwidth + (groups - 1) / again)))
 
-    return min((plan(r) for r in range(1, s.high + 1) if s.high % r == 0), key=lambda p: p.cycles)
+    return min((plan(r) for r in divisors(s.high)), key=lambda p: p.cycles)
 
 
 def _by_channel(s: _Sizes, machine: Machine, bandwidth: float) -> WinogradSplit:

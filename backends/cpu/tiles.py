@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from convc.ir.layout import round_up
@@ -27,6 +28,13 @@ MAX_IDLE = 1.15
 def idle(pieces: int, threads: int) -> float:
     """The factor by which equal pieces of work take longer on these threads than work that could be cut at will."""
     return -(-pieces // threads) * threads / pieces
+
+
+@lru_cache(maxsize=4096)
+def divisors(number: int) -> tuple[int, ...]:
+    """The divisors of a number of at least 1, in order. It may be a size that an untrusted model gives."""
+    low = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return (*low, *(number // d for d in reversed(low) if d * d != number))
 
 
 @lru_cache(maxsize=4096)
@@ -56,7 +64,7 @@ def bands(rows: int, threads: int) -> int:
     """
     if threads == 1:
         return 1
-    fair = (b for b in range(2, rows + 1) if rows % b == 0 and idle(b, threads) <= MAX_IDLE)
+    fair = (b for b in divisors(max(rows, 1)) if b > 1 and idle(b, threads) <= MAX_IDLE)
     return next(fair, 1)
 
 

@@ -184,8 +184,8 @@ class CompiledModel(Model):
                 break
         try:
             return self._compute(arrays), self._output_names
-        except SizeError:
-            if self._otherwise is None:
+        except SizeError as e:
+            if self._otherwise is None or not e.is_assumed:
                 raise
             return self._otherwise._run(arrays)
 

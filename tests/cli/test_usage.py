@@ -111,7 +111,7 @@ USAGE = {
     "abbreviated option": ("inspect conv.onnx --verb", "--verb"),
     "shape without name": ("inspect conv.onnx --shape 1,3", "NAME=1,3,224,224"),
     "shape without sizes": ("inspect conv.onnx --shape x=", "'x='"),
-    "shape with letters": ("inspect conv.onnx --shape x=1,2n", "'x=1,n'"),
+    "shape with letters": ("inspect conv.onnx --shape x=1,2n", "'x=1,2n'"),
     "negative shape": ("inspect conv.onnx --shape x=-1,3", "'x=-1,3'"),
     "two shapes": ("inspect open.onnx --shape x=1,3 --shape x=2,3", "two shapes for input 'x'"),
     "no threads": ("build conv.onnx --threads 0", "'0'"),

@@ -110,6 +110,88 @@ def test_planes_smaller_than_a_tile(size: tuple[int, int, int]) -> None:
     assert len(model._otherwise.kept) == 0, "no size is compiled by itself"
 
 
+def blank(*shape: int) -> np.ndarray:
+    """An array of any size that takes no memory: all strides are 0."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+@pytest.fixture(scope="module")
+def residuals(tmp_path_factory: pytest.TempPathFactory) -> tuple[convc.Model, convc.Model]:
+    """A model of open sizes, and the same from its artifact."""
+    model = convc.compile(residual(), threads=1)
+    path = tmp_path_factory.mktemp("residual") / "m.convc"
+    model.save(path)
+    return model, convc.load(path, threads=1)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((1, 3, 0, 0), ("Conv node", "Conv_0", "0")),
+        ((0, 3, 0, 7), ("Conv node", "Conv_0", "0")),
+        ((1 << 31, 3, 1, 1), ("'x' has 6442450944 elements for n = 2147483648",)),
+        ((1, 3, 1 << 31, 1), ("'x' has 6442450944 elements for n = 1, h = 2147483648",)),
+        ((1 << 40, 3, 1, 1), ("n = 1099511627776",)),
+        ((1, 3, 1 << 20, 1 << 20), ("h = 1048576, w = 1048576",)),
+        ((4096, 3, 512, 512), ("n = 4096, h = 512, w = 512",)),
+        ((1, 2, 8, 8), ("axis 1 of input 'x' has size 2", "takes 3")),
+        ((1, 3, 8), ("input 'x' has 3 axes, [1, 3, 8]",)),
+        ((), ("input 'x' has 0 axes",)),
+    ],
+)
+def test_hostile_sizes(
+    shape: tuple[int, ...], parts: tuple[str, ...], loaded: bool, residuals: tuple[convc.Model, convc.Model]
+) -> None:
+    """Nothing is compiled or allocated for what no code can take; the error names the size."""
+    model = residuals[loaded]
+    with raises(convc.ConvcError, *parts):
+        model(blank(*shape))
+    x = image(1, 20, 30)
+    assert_close(model(x), run_onnxruntime(residual(), {"x": x})[0])
+
+
+def test_nothing_and_one(residuals: tuple[convc.Model, convc.Model]) -> None:
+    for model in residuals:
+        assert model(image(0, 20, 30)).shape == (0, 32, 3, 4)
+        assert model(image(0, 1, 1)).shape == (0, 32, 1, 1)
+        assert_close(model(image(1, 1, 1)), run_onnxruntime(residual(), {"x": image(1, 1, 1)})[0])
+
+
+class Liar:
+    """What says that it is an array of some shape."""
+
+    def __init__(self, shape: Any) -> None:
+        self.shape, self.dtype = shape, np.dtype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(-1, 3, 8, 8), ("n", 3, 8, 8), (1, 3, 8.5, 8), None, (1 << 70, 3, 8, 8)])
+def test_what_is_no_shape(shape: Any, residuals: tuple[convc.Model, convc.Model]) -> None:
+    for model in residuals:
+        with raises(InputError, "input 'x' cannot be read"):
+            model(Liar(shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((-1, 3, 8, 8), ("negative size",)),
+        ((1 << 31, 3, 8, 8), ("2147483648",)),
+        ((1 << 70, 3, 8, 8), ("too large",)),
+        ((1, 3, 1 << 31, 1), ("2147483648",)),
+        (("n", 3, "", 8), ("as names of open ones",)),
+        (("n", 3, 8.5, 8), ("as integers",)),
+        (("n", 3, None, 8), ("as integers",)),
+        ("x", ("as integers",)),
+        (None, ("as integers",)),
+        (("n", 4, 8, 8), ("axis 1", "takes 3")),
+    ],
+)
+def test_hostile_sizes_to_compile_for(shape: Any, parts: tuple[str, ...]) -> None:
+    with raises(convc.ConvcError, *parts):
+        convc.compile(residual(), shapes={"x": shape}, threads=1)
+
+
 def test_sizes_that_were_assumed_not_to_be(tmp_path: Path) -> None:
     """A sum that broadcasts only where a size is 1: code that was made for other sizes says so."""
     network = models.model([models.node("Add", ["a", "b"], ["y"])], {"a": ["n", 3], "b": ["m", 3]}, {"y": [None, 3]})

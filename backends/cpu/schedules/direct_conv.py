@@ -25,7 +25,7 @@ from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
 from ..overlap import in_tiles, results_of, run_together
 from ..target import Target
-from ..tiles import CACHE_PARTS, LATENCY, bands, register_tile, tile_size, tile_worth
+from ..tiles import CACHE_PARTS, LATENCY, bands, divisors, register_tile, tile_size, tile_worth
 from .blocks import (
     block_of_planes,
     inline_selection,
@@ -110,7 +110,7 @@ def bands_of(node: Node, rows: int, target: Target) -> int:
     cut = bands(rows, target.threads)
     if w > room:
         return cut if cut <= target.threads else 1
-    return next((b for b in range(cut, rows + 1, cut) if rows % b == 0 and x <= b * room), cut)
+    return next((b for b in divisors(max(rows, 1)) if b % cut == 0 and x <= b * room), cut)
 
 
 @dataclass(frozen=True)

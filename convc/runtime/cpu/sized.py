@@ -239,7 +239,7 @@ class _Kernel:
                 if best is None or cost < best[0]:
                     best = cost, i
         if best is None:
-            raise SizeError(self._unmet(call, values, found))
+            raise SizeError(self._unmet(call, values, found), is_assumed=True)
         v = self._variants[best[1]]
         scratch, part = (int(found.get(n, n)) for n in (v.scratch, v.part))
         values.workspace(part)

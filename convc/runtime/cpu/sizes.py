@@ -101,7 +101,8 @@ class Values:
             other = "; where the network takes these sizes, compile it for them with shapes={...} (--shape)"
             raise SizeError(
                 f"{about}the code is for {assumed.statement}, which is not so{self.given(assumed.size)}"
-                f"{other if given else ''}"
+                f"{other if given else ''}",
+                is_assumed=given,
             )
 
 
