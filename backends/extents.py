@@ -7,6 +7,7 @@ other sizes follow from these by inference. Kernels at different depths of a net
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from convc.ir.assumptions import Assumptions
 from convc.ir.builder import infer_types
 from convc.ir.errors import ShapeError
 from convc.ir.graph import Graph, Node, Value
+from convc.ir.op import Op
 from convc.ir.ops.average_pool import AveragePool
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.loop import Loop
@@ -51,6 +53,8 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
     """
     if any(isinstance(n.op, Loop) for n in body.nodes):
         return body, ()  # no kernel: the kernels of its own body are made general, each by itself
+    if (conv := _conv_of_any_size(body)) is not None:
+        return conv
     if not any(isinstance(size, Size) for size in _sizes(body)):
         return _packing_of_any_weight(body)
     exact = any((n.op.contraction and not isinstance(n.op, Conv)) or isinstance(n.op, WinogradConv) for n in body.nodes)
@@ -75,22 +79,123 @@ def generalised(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
             shape[axis] = channels(t.shape[axis])
         return t.with_shape(shape)
 
-    values = {v.name: Value(v.name, opened(v.type)) for v in body.inputs}
+    def op_of(n: Node) -> Op:
+        op = n.op.mapped(renamed)
+        return replace(op, group=channels(op.group)) if block and isinstance(op, Conv) else op  # type: ignore[arg-type]
+
+    made = _retyped(body, {v.name: opened(v.type) for v in body.inputs}, Assumptions(), op_of)
+    return made if exact else _rounded(made), tuple(found)
+
+
+def _conv_of_any_size(body: Graph) -> tuple[Graph, tuple[Dim, ...]] | None:
+    """A body that is led by a convolution on blocks of channels, with names for the batch, the plane, the number of
+    channels, and that of blocks of outputs; ``None`` for other bodies.
+
+    What the results are combined with is blocked alike, or a number for each channel. The sizes of the body may be
+    numbers: they are arguments all the same.
+    """
+    conv, *rest = body.nodes
+    if not is_general_conv(conv) or not all(n.op.elementwise for n in rest):
+        return None
+    if any(v in conv.inputs for n in rest for v in n.inputs):
+        return None  # its data, which also has the sizes of the results
+    x, w = (v.type for v in conv.inputs[:2])
+    out = conv.output.type
+    assert out.layout is not None
+    given: dict[str, Dim] = {}
+
+    def extent(size: Dim, typical: int, least: int = 0) -> Dim:
+        given[f"e{len(given)}"] = size
+        return named(f"e{len(given) - 1}", least, typical=typical)
+
+    count, high, wide = (extent(x.shape[axis], usual) for axis, usual in ((0, 1), (2, PLANE), (3, PLANE)))
+    channels: Dim = x.shape[1]
+    if x.layout is not None:
+        block = x.layout.block(1)
+        window = math.prod(w.sizes[2:])
+        is_long = w.sizes[1] * window >= LONG_SUM
+        channels = extent(w.sizes[1], -(-LONG_SUM // window) if is_long else 1, 1)
+    block = out.layout.block(1)
+    outputs = extent(w.sizes[0] // block, BLOCKS, 1) * block
+    data = x.with_shape((count, channels, high, wide))
+    weight = w.with_shape((outputs, channels, *w.shape[2:]))
+    values = {conv.inputs[0].name: data, conv.inputs[1].name: weight}
+    values |= {v.name: v.type.with_shape((outputs,)) for v in conv.inputs[2:]}
+    assumed = Assumptions()
+    with assumed.noted(""):
+        (made,) = infer_types(conv.op, [Value(v.name, values[v.name]) for v in conv.inputs])
+    for v in body.inputs:
+        if v.name not in values:
+            opened = _opened_like(v.type, out, made)
+            if opened is None:
+                return None
+            values[v.name] = opened
+    return _retyped(body, values, assumed), tuple(given.values())
+
+
+PLANE = 56
+"""The typical number of rows and columns of a plane that a convolution reads: its kernels are made for register tiles,
+and for no plane."""
+
+
+def is_conv_of_any_size(node: Node) -> bool:
+    """Whether a node of a general body is a convolution whose numbers of blocks of channels are open."""
+    return isinstance(node.op, Conv) and node.op.group == 1 and isinstance(node.output.type.shape[1], Size)
+
+
+def is_general_conv(node: Node) -> bool:
+    """Whether a node is a convolution, of one group, on planes of more than a few pixels, whose channels fill blocks.
+
+    Its data may be row-major. All its sizes but those of its window are arguments of its kernel, which is then the same
+    at all depths of all networks.
+    """
+    op, out = node.op, node.output.type
+    if not isinstance(op, Conv) or op.exact or op.group != 1 or out.layout is None or out.rank != 4:
+        return False
+    x, w = (v.type for v in node.inputs[:2])
+    if x.layout is None and all(isinstance(d, int) for d in x.shape):
+        return False  # a network has one such layer: its first
+    if x.layout not in (None, out.layout) or out.layout.block(1) == 1 or out.layout.is_padded(out.shape):
+        return False
+    plane = math.prod(typical(d) for d in out.shape[2:])
+    return plane >= FEW_PIXELS and not any(isinstance(d, Size) for d in (*w.shape, x.shape[1]))
+
+
+FEW_PIXELS = 4
+"""Planes of fewer pixels are too few to hide latencies: there the numbers of channels decide how code is made."""
+
+
+def _opened_like(t: TensorType, out: TensorType, opened: TensorType) -> TensorType | None:
+    """The type of another operand, with the sizes of the results ``out``, as they are when opened, in place of its own.
+
+    ``None`` where its sizes are not theirs.
+    """
+    if t.is_single:
+        return t
+    if t.layout != out.layout or t.shape[1] != out.shape[1]:
+        return None
+    sizes = list(zip(t.shape, out.shape, opened.shape, strict=True))
+    if any(d not in (1, wanted) for d, wanted, _ in sizes):
+        return None
+    return t.with_shape([size if d == wanted else d for d, wanted, size in sizes])
+
+
+def _retyped(
+    body: Graph, types: Mapping[str, TensorType], assumed: Assumptions, op_of: Callable[[Node], Op] = lambda n: n.op
+) -> Graph:
+    """The body with other types of its inputs, and other ops, of which ``op_of`` gives that of a node."""
+    values = {v.name: Value(v.name, types[v.name]) for v in body.inputs}
     values |= {name: Value(name, c.type) for name, c in body.constants.items()}
     nodes = []
-    assumed = Assumptions()
     for n in body.nodes:
-        op, inputs = n.op.mapped(renamed), tuple(values[v.name] for v in n.inputs)
-        if block and isinstance(op, Conv):
-            op = replace(op, group=channels(op.group))  # type: ignore[arg-type]
+        op, inputs = op_of(n), tuple(values[v.name] for v in n.inputs)
         with assumed.noted(""):
-            types = infer_types(op, inputs)
-        outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, types, strict=True))
+            made = infer_types(op, inputs)
+        outputs = tuple(Value(v.name, t) for v, t in zip(n.outputs, made, strict=True))
         values |= {v.name: v for v in outputs}
         nodes.append(Node(op, inputs, outputs))
     ports = [tuple(values[v.name] for v in some) for some in (body.inputs, body.outputs)]
-    made = replace(body, inputs=ports[0], nodes=tuple(nodes), outputs=ports[1], assumptions=assumed.made)
-    return made if exact else _rounded(made), tuple(found)
+    return replace(body, inputs=ports[0], nodes=tuple(nodes), outputs=ports[1], assumptions=assumed.made)
 
 
 def _packing_of_any_weight(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
@@ -119,6 +224,8 @@ def _packing_of_any_weight(body: Graph) -> tuple[Graph, tuple[Dim, ...]]:
 
 BLOCKS = 4
 """The typical number of blocks of channels, where it is open."""
+LONG_SUM = 1024
+"""Sums of at least this many terms are computed in parts, so that rounding errors stay small."""
 
 
 def _block_of_channels(body: Graph) -> int:

@@ -21,9 +21,13 @@ HEAVY = 8
 
 @dataclass(frozen=True)
 class Group:
-    """The body of one kernel: a graph whose inputs are the kernel's arguments."""
+    """The body of one kernel: a graph whose inputs are the kernel's arguments.
+
+    ``tile`` is the size of its register tile along each of some axes, where these are chosen before it is scheduled.
+    """
 
     body: Graph
+    tile: tuple[int, ...] = ()
 
     @staticmethod
     def of(node: Node) -> Group:
@@ -57,7 +61,7 @@ class Group:
         identity in this process.
         """
         replaced = [str(id(type(op))) for op in self.body.all_ops() if REGISTRY.get(op.name) is not type(op)]
-        return " ".join([print_graph(self.body), *replaced])
+        return " ".join([print_graph(self.body), *map(str, self.tile), *replaced])
 
     @property
     def name(self) -> str:
@@ -68,6 +72,11 @@ class Group:
 def extents_given(node: Node) -> tuple[Dim, ...]:
     """The sizes that a node passes as extents to the kernel of its group."""
     return generalised(body_of(node))[1]
+
+
+def anchor_of(node: Node) -> Node:
+    """The node that decides the schedule of a node's group, with the sizes that it has in the network."""
+    return Group(body_of(node)).anchor
 
 
 def body_of(node: Node) -> Graph:

@@ -17,6 +17,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import _ffi_api
 from tvm.ir.op import register_op_attr
+from tvm.tirx import CallEffectKind
 
 INTRINSICS = {
     "exp": 1,
@@ -41,6 +42,8 @@ WRAPPING = {"wrap_add": operator.add, "wrap_sub": operator.sub, "wrap_mul": oper
 """Arithmetic of wide integers that wraps around."""
 SAME = "same"
 """A number, of which TVM knows nothing until it generates code (``opaque``)."""
+KEPT = "kept"
+"""A number that is computed where it stands (``kept``)."""
 _PREFIX = "convc."
 
 
@@ -57,6 +60,14 @@ def opaque(number: Any) -> Any:
     may be larger than the dtype holds.
     """
     return tirx.call_intrin(str(number.ty.dtype), _PREFIX + SAME, number)
+
+
+def kept(number: Any) -> Any:
+    """An integer that a variable is bound to, which TVM does not put in the place of the variable.
+
+    It would otherwise simplify what is computed with the variable for as long as it takes to see through all of it.
+    """
+    return tirx.call_intrin(str(number.ty.dtype), _PREFIX + KEPT, number)
 
 
 def _wrapped(name: str, call: Any) -> Any:
@@ -85,15 +96,16 @@ def used(body: Any) -> list[str]:
 
 
 def _register() -> None:
-    for name in (*INTRINSICS, *BYTES, *WRAPPING, SAME):
+    for name in (*INTRINSICS, *BYTES, *WRAPPING, SAME, KEPT):
         op = _PREFIX + name
         _ffi_api.RegisterOp(op, f"{name} of convc")
         register_op_attr(op, "TVectorizable", True)
-        register_op_attr(op, "TCallEffectKind", 1)  # the effect kind "pure"
+        effect = CallEffectKind.ReadState if name == KEPT else CallEffectKind.Pure  # what reads state is not moved
+        register_op_attr(op, "TCallEffectKind", int(effect.value))
     # TVM does not set it, and would compute each element alone
     register_op_attr("tirx.nearbyint", "TVectorizable", True)
     for target in ("llvm", "cuda"):
-        register_lowering(target, lambda _, call: call.args[0], [SAME])
+        register_lowering(target, lambda _, call: call.args[0], [SAME, KEPT])
     register_lowering("llvm", _wrapped, WRAPPING)
     register_lowering("cuda", lambda name, call: WRAPPING[name](*call.args), WRAPPING)
 

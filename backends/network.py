@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import index
@@ -44,9 +44,12 @@ class Network:
     Where data decides sizes, a call runs in segments (``ir/data_sizes.py``).
     """
 
-    def __init__(self, graph: Graph) -> None:
-        """Raises ``LimitError`` when loading needs too much computation."""
-        self.graph = graph
+    def __init__(self, graph: Graph, overlaps: Callable[[Node], bool] = lambda _: False) -> None:
+        """``overlaps`` tells of a node whether its kernel computes some elements twice.
+
+        Its result then lies over no operand. Raises ``LimitError`` when loading needs too much computation.
+        """
+        self.graph, self._overlaps = graph, overlaps
         segments = segments_of([n for n in graph.nodes if is_made(n) and n.output.name not in graph.at_load])
         self.run = [n for some in segments for n in some if not is_read(n)]
         """The nodes that a call runs, one segment after the other."""
@@ -107,6 +110,7 @@ class Network:
         number: dict[str, int] = {}
         for i, n in enumerate(nodes):
             over = [v.name for v in replaceable(n) if v.name in number and last[v.name] == i]
+            over = [] if over and self._overlaps(n) else over
             for v in n.outputs:
                 if v.name in self._places:
                     continue

@@ -16,8 +16,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 
-from convc.ir.graph import Graph
+from convc.ir.graph import Graph, Node
+from convc.ir.sizes import Sizes
 from convc.runtime.cpu.plan import Plan
 
 from ..group import Group, body_of, extents_given
@@ -26,7 +28,7 @@ from ..kernels import Distinct, Kernel, distinct
 from ..network import check_sizes
 from ..store import Store
 from .carried import SOURCES, carried
-from .compiled import Compiled, find, keep
+from .compiled import Compiled, chosen, find, keep, overlaps
 from .cost import kernel_cycles
 from .machine_code import MachineCode
 from .planning import Calls
@@ -53,40 +55,87 @@ def build(graph: Graph, target: Target, store: Store | None = None) -> Built:
     Kernels are looked up in the store, and kept there. Raises ``CompileError``.
     """
     check_sizes(graph)
-    found = distinct(graph)
+    found, shared = _by_worth(distinct(graph), target)
     groups = [d for d in found if d.loop is None]
-    cycles = {d.name: max(kernel_cycles(Group(body_of(n)), target.machine) for n in d.nodes) for d in groups}
-    parallel = sum(d.calls * cycles[d.name] for d in groups) > target.network_cycles
-    shared = {d.name: parallel and cycles[d.name] > target.launch_cycles for d in groups}
-    made = _kernels(groups, target, shared, store)
-    nodes = [(n, d) for d in groups for n in d.nodes]
-    plan, network = Calls({n: made[d.name] for n, d in nodes}, {n: extents_given(n) for n, _ in nodes}).plan(graph)
+    given = {n: extents_given(n) for d in groups for n in d.nodes}
+    made = _kernels(groups, target, shared, store, given)
+    called = {n: _called(made[d.name], given[n]) for d in groups for n in d.nodes}
+    plan, network = Calls(called, given, lambda n: n in called and _overlaps(called[n], given[n])).plan(graph)
     sources = [name for name in SOURCES if plan.parallel or name != "pool"]
-    compiled = {k.symbol: k for kernels in made.values() for k in kernels}.values()
+    compiled = {k.symbol: k for kernels in called.values() for k in kernels}.values()
     objects = [*(k.code for k in compiled), *(carried(name, target, store) for name in sources)]
     rules = {d.name: "loop" if d.loop is not None else made[d.name][0].rule for d in found}
     records = tuple(d.kernel(rules[d.name]) for d in found)
     return Built(MachineCode(objects, target), plan, records, tuple(n.output.name for n in network.run))
 
 
+def _by_worth(found: Sequence[Distinct], target: Target) -> tuple[list[Distinct], dict[str, bool]]:
+    """The groups, and of each whether its kernels share out their loops among threads, by name.
+
+    A group becomes two where some of its nodes are large enough for that and others are not.
+    """
+    groups = [d for d in found if d.loop is None]
+    cycles = {n: kernel_cycles(Group(body_of(n)), target.machine) for d in groups for n in d.nodes}
+    total = sum(d.calls / len(d.nodes) * sum(cycles[n] for n in d.nodes) for d in groups)
+    split: list[Distinct] = []
+    shared: dict[str, bool] = {}
+    for d in found:
+        if d.loop is not None:
+            split.append(d)
+            continue
+        large = [n for n in d.nodes if total > target.network_cycles and cycles[n] > target.launch_cycles]
+        small = [n for n in d.nodes if n not in large]
+        parts = [(d.name, large, True), (f"{d.name}_small" if large else d.name, small, False)]
+        for name, nodes, worth in parts:
+            if nodes:
+                split.append(replace(d, name=name, nodes=tuple(nodes)))
+                shared[name] = worth
+    return split, shared
+
+
 LAST = 1 << 62
 """The cost of a kernel that is called only where the sizes allow no other."""
 
 
+def _called(kernels: Sequence[Compiled], extents: Sizes) -> Sequence[Compiled]:
+    """The kernels of which a call with these extents runs one: a single one where the extents are known."""
+    if not all(isinstance(e, int) for e in extents):
+        return kernels
+    best = chosen(kernels, tuple(map(index, extents)))
+    return kernels if best is None else [best]
+
+
+def _overlaps(kernels: Sequence[Compiled], extents: Sizes) -> bool:
+    known = all(isinstance(e, int) for e in extents)
+    return known and any(overlaps(k, tuple(map(index, extents))) for k in kernels)
+
+
 def _kernels(
-    groups: Sequence[Distinct], target: Target, shared: Mapping[str, bool], store: Store | None
+    groups: Sequence[Distinct],
+    target: Target,
+    shared: Mapping[str, bool],
+    store: Store | None,
+    given: Mapping[Node, Sizes],
 ) -> dict[str, list[Compiled]]:
     """The kernels of distinct groups, by the groups' names: one for each of a group's variants.
 
-    Where each of them needs planes or rows of some size, there is one more that takes all sizes. ``shared`` says of
-    each group whether its kernels share out their loops among threads. Raises ``CompileError`` that names a node.
+    Where each of them needs planes or rows of some size that a node, with the extents that it is ``given``, may lack,
+    there is one more that takes all sizes. ``shared`` says of each group whether its kernels share out their loops
+    among threads. Raises ``CompileError`` that names a node.
     """
-    wanted = {d.name: [replace(d, group=g) for g in variants(d.group)] for d in groups}
+    wanted = {d.name: [replace(d, group=g) for g in variants(d.group, d.nodes, target)] for d in groups}
     made = _compiled(wanted, target, shared, store)
-    narrow = {d.name: [d] for d in groups if all(k.needs for k in made[d.name])}
+    narrow = {d.name: [d] for d in groups if any(_may_need_more(made[d.name], given[n]) for n in d.nodes)}
     for name, kernels in _compiled(narrow, target, shared, store, plain=True).items():
         made[name] += (replace(k, cost=LAST) for k in kernels)
     return made
+
+
+def _may_need_more(kernels: Sequence[Compiled], extents: Sizes) -> bool:
+    """Whether a call with these extents may need a kernel that takes all sizes."""
+    if all(isinstance(e, int) for e in extents):
+        return chosen(kernels, tuple(map(index, extents))) is None
+    return all(k.needs for k in kernels)
 
 
 def _compiled(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from convc.runtime.expressions import Count
+from convc.runtime.expressions import Count, compiled
 
 from ..identity import compiler
 from ..store import Store
@@ -45,6 +45,28 @@ class Compiled:
         head = json.loads(line)
         needs = tuple((size, least) for size, least in head.pop("needs"))
         return Compiled(**head, needs=needs, code=code)
+
+
+def chosen(kernels: Sequence[Compiled], extents: Sequence[int]) -> Compiled | None:
+    """The kernel of a group that a call with these extents runs, as the runtime chooses it; ``None`` for none."""
+    able = [k for k in kernels if all(size >= least for size, least in _needs(k, extents))]
+    return min(able, key=lambda k: _value(k.cost, extents), default=None)
+
+
+def overlaps(kernel: Compiled, extents: Sequence[int]) -> bool:
+    """Whether the last tile along some axis computes again what the one before it computed.
+
+    Then it may also read what that one has written, if a result lies over an operand.
+    """
+    return any(least > 1 and size % least for size, least in _needs(kernel, extents))
+
+
+def _needs(kernel: Compiled, extents: Sequence[int]) -> list[tuple[int, int]]:
+    return [(_value(size, extents), least) for size, least in kernel.needs]
+
+
+def _value(count: Count, extents: Sequence[int]) -> int:
+    return compiled([count], [f"e{i}" for i in range(len(extents))])(*extents)[0] if isinstance(count, str) else count
 
 
 def find(store: Store | None, symbol: str) -> Compiled | None:

@@ -116,7 +116,8 @@ def is_narrow(node: Node, block: int) -> bool:
     Each group has more than one channel, as many inputs as outputs, and a whole number of groups fills a block.
     """
     group: int = getattr(node.op, "group", 1)
+    if group == 1 or node.output.type.rank != 4 or reads_plain(node):
+        return False
     channels, outputs = size_of(node.inputs[0].type, 1), size_of(node.output.type, 1)
     wide = channels // group
-    narrow = 1 < wide < block and block % wide == 0 and not reads_plain(node)
-    return group > 1 and node.output.type.rank == 4 and channels == outputs and narrow
+    return 1 < wide < block and block % wide == 0 and channels == outputs

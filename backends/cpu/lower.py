@@ -25,16 +25,18 @@ from convc.runtime.offsets import MAX_ELEMENTS
 
 from ..extents import Variables
 from ..flatten import flatten_buffers
-from ..guards import body_pass, keep_guards
+from ..guards import body_pass, found, keep_guards
 from ..intrinsics import BYTES, used
 from ..overflow import wrap_data
 from ..zero_bits import zero_bits
 from . import byte_math
 from .abi import DONE, READ_DEFINITION, STATUS, importing, pointer_to, read
+from .chunks import sum_chunks
 from .overlap import cost_of, needs_of, overlap_tiles
 from .parallel import ParallelLoops, allocated, elements, is_scalar, take_memory
 from .strips import strip_mine
 from .target import Target
+from .unroll import add_steps_last
 from .vector_math import definitions
 
 _build = tvm_ffi.get_global_func("target.build.llvm")
@@ -55,6 +57,8 @@ class Lowered:
     parallel: bool
     needs: Sequence[tuple[Dim, int]]
     cost: Dim
+    is_open: bool
+    """Whether it takes extents."""
 
 
 def _block_passes() -> Any:
@@ -77,16 +81,18 @@ def _block_passes() -> Any:
 
 
 def open_pass() -> Any:
-    """The pass that makes the last tile along each open axis end where the axis does, and vectors along such axes."""
+    """The pass that makes the last tile along each open axis end where the axis does, vectors along such axes, and
+    chunks of long sums.
+    """
 
     def lowered(func: Any, *_: Any) -> Any:
-        return strip_mine(overlap_tiles(func))
+        return sum_chunks(strip_mine(overlap_tiles(func)))
 
     return tirx.transform.prim_func_pass(lowered, opt_level=0, name="convc.OpenExtents")
 
 
-def _loop_passes() -> Any:
-    """The passes that lower the loops of a kernel: with the former, TVM's pipeline without those for accelerators."""
+def _flat_passes() -> Any:
+    """The passes that make tensors flat, and vectors of loops."""
     return tvm.transform.Sequential(
         [
             flatten_buffers(),
@@ -95,15 +101,41 @@ def _loop_passes() -> Any:
             s_tir.transform.LoopPartition(),
             tirx.transform.VectorizeLoop(True),
             tirx.transform.StorageRewrite(),
-            s_tir.transform.HoistIfThenElse(),
-            tirx.transform.UnrollLoop(),
+        ]
+    )
+
+
+def _loop_passes(func: Any) -> Any:
+    """The passes that then lower the loops of a kernel: with the former, TVM's pipeline without those for accelerators.
+
+    With open extents, and where nothing is decided by the index of an unrolled loop, loops are unrolled when all is
+    simple, so that TVM simplifies their bodies once and not once for each step. LLVM adds up the constants.
+    """
+    hoist = [s_tir.transform.HoistIfThenElse()] if found(func.body, tirx.IfThenElse) else []
+    unroll = [body_pass("convc.AddStepsLast", add_steps_last), tirx.transform.UnrollLoop()]
+    once = any(map(is_scalar, func.params)) and not _is_decided_by_step(func.body)
+    first, last = ([], unroll) if once else (unroll, [])
+    return tvm.transform.Sequential(
+        [
+            *hoist,
+            *first,
             s_tir.transform.RenormalizeSplitPattern(),
             tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
+            *last,
             s_tir.transform.RewriteUnsafeSelect(),
             zero_bits(),
         ]
     )
+
+
+def _is_decided_by_step(body: Any) -> bool:
+    """Whether a statement has a condition on the index of an unrolled loop."""
+    steps = [loop.loop_var for loop in found(body, tirx.For) if loop.kind == tirx.ForKind.UNROLLED]
+    tests = [e.condition for e in found(body, (tirx.Select, tirx.IfThenElse))]
+    tests += [c.args[0] for c in found(body, tvm.ir.Call) if getattr(c.op, "name", "").endswith("if_then_else")]
+    used = {v for test in tests for v in found(test, tirx.Var)}
+    return any(step in used for step in steps)
 
 
 def _without_scopes(body: Any) -> Any:
@@ -126,11 +158,15 @@ def _spread_bits(vector: Any) -> Any:
     return tirx.reinterpret(str(vector.ty.dtype), bits)
 
 
-def _module_passes() -> Any:
-    """The passes that turn subroutines and exported functions into what the code generator takes."""
+def _module_passes(is_open: bool) -> Any:
+    """The passes that turn subroutines and exported functions into what the code generator takes.
+
+    In kernels of open extents, LLVM finds common subexpressions by itself, in less time and to smaller code.
+    """
+    common = [] if is_open else [tirx.transform.CommonSubexprElim()]  # within a part, whose closure holds no vectors
     return tvm.transform.Sequential(
         [
-            tirx.transform.CommonSubexprElim(),  # within a part, whose closure holds no vectors
+            *common,
             body_pass("convc.SpreadBits", lambda body: tvm_ffi.structural_map(body, (tirx.Broadcast, _spread_bits))),
             tirx.transform.BF16StorageLegalize(),
             tirx.transform.LowerIntrin(),
@@ -154,7 +190,9 @@ def lower(func: Any, symbol: str, target: Target) -> Lowered:
             f"needs {most} elements of working memory at once, and code indexes at most {MAX_ELEMENTS}: give it "
             "smaller data"
         )
-    return _functions(symbol, _loop_passes()(module)[symbol], needs_of(func), cost_of(func))
+    module = _flat_passes()(module)
+    module = _loop_passes(module[symbol])(module)
+    return _functions(symbol, module[symbol], needs_of(func), cost_of(func))
 
 
 def _functions(symbol: str, func: Any, needs: Sequence[tuple[Dim, int]], cost: Dim) -> Lowered:
@@ -192,6 +230,7 @@ def _functions(symbol: str, func: Any, needs: Sequence[tuple[Dim, int]], cost: D
         bool(functions),
         needs,
         cost,
+        bool(extents.variables),
     )
 
 
@@ -209,4 +248,4 @@ def generate(lowered: Lowered, target: Target) -> Any:
     """Generate the module of machine code of a kernel. This needs no lock of Python for most of its time."""
     host = target.tvm.with_host(target.tvm)
     module = tirx.transform.BindTarget(host)(tvm.IRModule(dict(lowered.functions)))
-    return _build(_module_passes()(module), host)
+    return _build(_module_passes(lowered.is_open)(module), host)

@@ -24,16 +24,21 @@ from convc.ir.sizes import Dim, Size, bounds, product
 from ..blocks import all_blocks
 from ..extents import size_of
 from ..guards import found
+from ..intrinsics import kept
 from ..lowered import NEEDS
 from ..schedule import Schedule
 from .borders import put, with_tests_at_borders
-from .tiles import LATENCY
+from .tiles import time_of_tile
 
 TILES = "convc.tiles"
 """The attribute of a function that lists, for each axis in tiles, the variable for their number, their size, and the
 extent of the axis."""
 TOGETHER = "convc_together"
 """The annotation of a parallel loop that says how many loops, which lie directly inside one another, it stands for."""
+BANDS = "convc_bands"
+"""The annotation of a parallel loop that stands for several: it runs over bands of steps of the innermost one, outside
+of the second innermost one, and the steps of a band are a loop of their own. The attribute of a function of this name
+is the variable for the number of steps of a band, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +125,36 @@ def results_of(sch: Any, anchor: str) -> list[str]:
     return names[names.index(anchor) :]
 
 
-def run_together(sch: Any, loops: Sequence[Any]) -> Any:
+def with_bands(sch: Any, steps: Any) -> tuple[Any, Any]:
+    """The schedule of a function whose loops over bands (``run_together``) have so many steps in a band.
+
+    The number may be an expression of extents. It is returned too, as the function knows it.
+    """
+    func = sch.mod["main"]
+    if isinstance(steps, tirx.IntImm):
+        return Schedule(func.with_attr(BANDS, [steps, steps])), int(steps.value)
+    band = tirx.Var("steps_of_band", "int32")
+    made = tirx.PrimFunc([band, *func.params], func.body, func.ret_type, func.attrs)
+    return Schedule(made.with_attr(BANDS, [band, steps])), band
+
+
+def run_together(sch: Any, loops: Sequence[Any], *, in_bands: bool = False) -> Any:
     """Make one parallel loop of several that lie directly inside one another; returns it, or the innermost of them.
 
-    Extents that are open are not fused before ``overlap_tiles``, which must see the index of each loop.
+    Extents that are open are not fused before ``overlap_tiles``, which must see the index of each loop. With
+    ``in_bands`` the parallel loop runs over bands of steps of the last loop in place of the steps, and goes through the
+    loop before the last within each band (``with_bands``).
     """
     extents = [sch.get(loop).extent for loop in loops]
-    if all(isinstance(e, tirx.IntImm) for e in extents):
+    if not in_bands and all(isinstance(e, tirx.IntImm) for e in extents):
         fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
         sch.parallel(fused)
         return fused
     kept = [loop for loop, e in zip(loops, extents, strict=True) if not isinstance(e, tirx.IntImm) or e.value != 1]
+    kept = kept or list(loops[:1])
     sch.annotate(kept[0], TOGETHER, len(kept))
+    if in_bands and kept[-1] is loops[-1] and len(kept) > 1:
+        sch.annotate(kept[0], BANDS, 1)
     sch.parallel(kept[0])
     return loops[-1]
 
@@ -147,11 +170,11 @@ def needs_of(func: Any) -> list[tuple[Dim, int]]:
 def cost_of(func: Any) -> Dim:
     """What a call of a function costs by its tiles, in comparison with the same computation in other tiles.
 
-    It is twice the time of all tiles in multiply-adds of vectors. A tile takes at least the latency of one.
+    It is the time of all tiles in multiply-adds of vectors.
     """
     tiles = [(size_of(extent, tirx), int(size)) for _, size, extent in (func.attrs or {}).get(TILES, [])]
     count = product(-(-extent // size) for extent, size in tiles)
-    return count * (2 * max(prod(size for _, size in tiles), LATENCY) + 1)
+    return count * time_of_tile(prod(size for _, size in tiles))
 
 
 def overlap_tiles(func: Any) -> Any:
@@ -169,10 +192,24 @@ def overlap_tiles(func: Any) -> Any:
 
     body = tvm_ffi.structural_map(body, (tirx.Var, counted)) if tiles else body
     body = with_tests_at_borders(body, last)
-    body = tvm_ffi.structural_map(body, (tirx.For, _fused))
-    params = [p for p in func.params if not any(p.same_as(count) for count, _, _ in tiles)]
+    band, steps = (func.attrs or {}).get(BANDS, (None, None))
+    body = tvm_ffi.structural_map(body, (tirx.For, lambda loop: _fused(loop, band)))
+    if isinstance(band, tirx.Var):
+        body = tirx.SeqStmt([tirx.Bind(band, kept(steps)), body])
+    made_here = [*(count for count, _, _ in tiles), band]
+    params = [p for p in func.params if not any(p.same_as(v) for v in made_here)]
     made = tirx.PrimFunc(params, body, func.ret_type, func.attrs)
-    return made.without_attr(TILES) if tiles else made
+    for name in (TILES, BANDS):
+        made = made.without_attr(name)
+    return made
+
+
+def at_least_one(count: Any) -> Any:
+    """A number of steps, which is no less than one, in a form of which LLVM knows that.
+
+    It would otherwise make a copy of all that is inside a loop for the case that there are no steps.
+    """
+    return count if isinstance(count, tirx.IntImm) else tirx.max(count, 1)
 
 
 def _as_they_are(body: Any, count: Any, size: int, extent: Any) -> Any:
@@ -215,9 +252,10 @@ def _with_starts(body: Any, count: Any, size: int, extent: Any, last: dict[Any, 
         inner = tvm_ffi.structural_map(inner, (tirx.Mul, moved)) if size > 1 else inner
         if size > 1 and _decides(inner, loop.loop_var):
             raise CompileError(f"the index {loop.loop_var} of a tile is used for more than its elements")
-        first = tirx.Bind(start, tirx.min(loop.loop_var * size, extent - size))
+        first = tirx.Bind(start, kept(tirx.min(loop.loop_var * size, extent - size)))
         inner = tirx.SeqStmt([first, inner]) if size > 1 else inner
-        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, inner, loop.thread_binding, loop.annotations)
+        many = at_least_one(loop.extent) if loop.kind == tirx.ForKind.SERIAL else loop.extent
+        return tirx.For(loop.loop_var, loop.min, many, loop.kind, inner, loop.thread_binding, loop.annotations)
 
     return tvm_ffi.structural_map(body, (tirx.For, visit))
 
@@ -256,30 +294,66 @@ def _decides(body: Any, index: Any) -> bool:
     return any(v.same_as(index) for v in used)
 
 
-def _fused(loop: Any) -> Any:
-    """A loop that stands for several as one loop over all of their iterations, if it is shared out among threads."""
-    if TOGETHER not in loop.annotations or loop.kind != tirx.ForKind.PARALLEL:
+def _fused(loop: Any, band: Any) -> Any:
+    """A loop that stands for several as one loop over all of their iterations, if it is shared out among threads.
+
+    If it is not, its bands become a loop of their own.
+    """
+    parallel = loop.kind == tirx.ForKind.PARALLEL
+    if TOGETHER not in loop.annotations or not (parallel or BANDS in loop.annotations):
         return loop
-    index, rest = tirx.Var("together", "int32"), loop
-    binds: list[Any] = []
-    loops: list[Any] = []
-    for _ in range(int(loop.annotations[TOGETHER])):
-        while not isinstance(rest, tirx.For):  # where a tile begins
-            *before, rest = rest.seq
-            loops.append(before)
-        loops.append(rest)
-        rest = rest.body
+    loops, rest = _taken_apart(loop, int(loop.annotations[TOGETHER]))
+    if BANDS in loop.annotations:
+        loops, rest = _in_bands(loops, rest, band)
+    annotations = {k: v for k, v in loop.annotations.items() if k not in (TOGETHER, BANDS)}
+    if not parallel:
+        for one, before in reversed(loops):
+            rest = tirx.For(one.loop_var, one.min, one.extent, one.kind, rest, None)
+            rest = tirx.SeqStmt([*before, rest]) if before else rest
+        return rest
+    index = tirx.Var("together", "int32")
     total: Any = 1
     position = index
-    for item in reversed(loops):
-        if isinstance(item, list):
-            binds = [*item, *binds]
-            continue
-        binds = [tirx.Bind(item.loop_var, tirx.truncmod(position, item.extent)), *binds]
-        position, total = tirx.truncdiv(position, item.extent), total * item.extent
-    annotations = {k: v for k, v in loop.annotations.items() if k != TOGETHER}
+    binds: list[Any] = []
+    for one, before in reversed(loops):
+        binds = [*before, tirx.Bind(one.loop_var, kept(tirx.truncmod(position, one.extent))), *binds]
+        position, total = tirx.truncdiv(position, one.extent), total * one.extent
     body = tirx.SeqStmt([*binds, rest])
     return tirx.For(index, tirx.const(0, "int32"), total, loop.kind, body, loop.thread_binding, annotations)
+
+
+Nest = list[tuple[Any, list[Any]]]
+"""Loops inside one another, each with the statements that stand before it, such as where a tile begins."""
+
+
+def _taken_apart(loop: Any, count: int) -> tuple[Nest, Any]:
+    """That many loops which lie inside one another, and what the innermost does."""
+    loops: Nest = []
+    rest = loop
+    for _ in range(count):
+        before: list[Any] = []
+        while not isinstance(rest, tirx.For):
+            *first, rest = rest.seq
+            before += first
+        loops.append((rest, before))
+        rest = rest.body
+    return loops, rest
+
+
+def _in_bands(loops: Nest, rest: Any, band: Any) -> tuple[Nest, Any]:
+    """The loops with one over bands of the last in front of the last but one; the steps of a band are run in ``rest``.
+
+    ``band`` is the number of steps of a band.
+    """
+    *outer, ahead, (steps, before) = loops
+    index = tirx.Var("band", "int32")
+    first = index * band
+    extent = at_least_one(tirx.min(band, steps.extent - first))
+    rest = tirx.For(steps.loop_var, first, extent, tirx.ForKind.SERIAL, rest)
+    rest = tirx.SeqStmt([*before, rest]) if before else rest
+    count = tirx.truncdiv(steps.extent + (band - 1), band)
+    over_bands = tirx.For(index, tirx.const(0, "int32"), count, tirx.ForKind.SERIAL, rest)
+    return [*outer, (over_bands, []), ahead], rest
 
 
 def _nest(stmt: Any) -> tuple[list[Any], Any]:

@@ -68,12 +68,19 @@ class Calls:
 
     A node has one kernel or several, of which a call runs the one that its sizes allow and that costs the least.
     ``extents`` are what the functions are given after the addresses, as plain numbers: sizes over the names of the
-    graph. The nodes of a loop need no kernel: a loop is planned as calls of the kernels of its body.
+    graph. ``overlaps`` tells of a node whether some elements of its results are computed twice. The nodes of a loop
+    need no kernel: a loop is planned as calls of the kernels of its body.
     """
 
-    def __init__(self, kernels: Mapping[Node, Sequence[Kernel]], extents: Mapping[Node, Sizes] | None = None) -> None:
+    def __init__(
+        self,
+        kernels: Mapping[Node, Sequence[Kernel]],
+        extents: Mapping[Node, Sizes] | None = None,
+        overlaps: Callable[[Node], bool] = lambda _: False,
+    ) -> None:
         self._kernels = kernels
         self._extents = extents or {}
+        self._overlaps = overlaps
         self._variants: dict[tuple[Variant, ...], int] = {}
         self._names: dict[str, str] = {}
 
@@ -83,7 +90,7 @@ class Calls:
         Raises ``LimitError`` when it needs too much memory, as far as that is known before a call, and
         ``CompileError`` when a size follows from no input.
         """
-        network, sizes, limits = Network(graph), _named_sizes(graph), current()
+        network, sizes, limits = Network(graph, self._overlaps), _named_sizes(graph), current()
         read = [size for reads in network.reads for n in reads for size in defined(n)]
         self._names = {n.name: f"s{i}" for i, n in enumerate([*sizes, *read])}
         (run, *later), kept = self._segments(network)
@@ -219,7 +226,7 @@ class Calls:
                 bases.append(Varying(states[i], states[i], results[i], 0, True))
             else:
                 bases.append(self._element(results[i], v, op.stacks[i - op.states], op.steps))
-        body = Network(op.body)
+        body = Network(op.body, self._overlaps)
         block = self._block(body.run, body.in_call, body, lambda _, place: _in_call(op.body, place))
         return Repeat(self._count(op.steps), tuple(bases), block, self._count(size))
 

@@ -8,14 +8,18 @@ allow (``convc/runtime/cpu/sized.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from convc.ir.graph import Node
 from convc.ir.ops.gemm import Gemm
 from convc.ir.ops.matmul import MatMul
 from convc.ir.sizes import Dim, Size, bounds, named, typical
 
-from ..extents import with_named
-from ..group import Group
+from ..extents import is_conv_of_any_size, with_named
+from ..group import Group, anchor_of
+from .schedules.direct_conv import tile_of_plane
+from .target import Target
 
 SMALL_PLANES = {28: (4,), 14: (2,), 2: (2, 1)}
 """By the least typical plane: the small planes for which kernels are made too. Their tiles waste little on planes of
@@ -26,12 +30,30 @@ FEW_ROWS = 4
 """The rows of the second kernel of a dense layer of an open number of rows, which are typically more."""
 
 
-def variants(group: Group) -> list[Group]:
-    """The group as it is scheduled for different sizes, the typical ones first."""
-    found = {group.key: group}
-    for scheduled in _others(group):
+def variants(group: Group, nodes: Sequence[Node], target: Target) -> list[Group]:
+    """The group as it is scheduled for different sizes: those of the nodes that it computes first."""
+    found: dict[str, Group] = {}
+    others = _in_tiles(group, nodes, target) if is_conv_of_any_size(group.anchor) else [group, *_others(group)]
+    for scheduled in others:
         found.setdefault(scheduled.key, scheduled)
     return list(found.values())
+
+
+def scheduled_as(node: Node, target: Target) -> Group:
+    """The group of a node, as it is scheduled for the sizes of the node."""
+    return variants(Group.of(node), [node], target)[0]
+
+
+def _in_tiles(group: Group, nodes: Sequence[Node], target: Target) -> Iterator[Group]:
+    """The group in the register tiles that suit the planes of the nodes; for open planes, in small ones too."""
+    for node in nodes:
+        out = anchor_of(node).output.type
+        high, wide = (max(typical(d), 1) for d in out.shape[2:])
+        yield replace(group, tile=tile_of_plane(out, high, wide, target))
+        if any(isinstance(d, Size) for d in out.shape[2:]):
+            small = next((small for least, small in SMALL_PLANES.items() if high >= least), ())
+            for side in (*small, 1):
+                yield replace(group, tile=tile_of_plane(out, min(side, high), min(side, wide), target))
 
 
 def _others(group: Group) -> Iterator[Group]:

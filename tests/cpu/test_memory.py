@@ -126,8 +126,8 @@ def test_addresses() -> None:
     assert address_of(x[:, :0]) == x.ctypes.data
 
 
-CLOSURE = ALIGNMENT
-"""Bytes of scratch memory that a kernel hands to the thread pool: where its tensors lie."""
+CLOSURE = 2 * ALIGNMENT
+"""Bytes of scratch memory that a kernel hands to the thread pool: where its tensors lie, and its extents."""
 
 
 def deep(layers: int) -> CpuModel:

@@ -33,6 +33,7 @@ from convc.backends.cpu.build import build
 from convc.backends.cpu.codegen import schedule
 from convc.backends.cpu.pipeline import pipeline
 from convc.backends.cpu.target import X86_LEVELS, Target, host_target, parse_target
+from convc.backends.cpu.variants import scheduled_as
 from convc.backends.group import Group
 from convc.ir.builder import Builder
 from convc.ir.op import REGISTRY, f32
@@ -347,3 +348,55 @@ def test_copies_of_a_large_expression_are_not_inlined() -> None:
     parts = [1.5 * data, data, data, 1.5 * data]
     want = np.arccos(np.clip(np.concatenate([*parts * 3, 1.5 * data], 1), -0.875, 0.875))
     assert_close(compiled_for(graph)(data), want)
+
+
+def test_layers_of_all_sizes_share_a_kernel() -> None:
+    """Batch, plane and channels are no part of a kernel, though all of them are known."""
+    b = Builder("net")
+    x = b.input("x", f32[2, 32, 28, 28])
+    for channels, outputs in ((32, 64), (64, 24), (24, 48), (48, 96)):
+        w = b.constant(normal(outputs, channels, 1, 1), f"w{outputs}")
+        x = b.emit(Relu(), b.emit(Conv(), x, w))
+    final = pipeline(host_target(1).machine).run(b.finish([x], ["y"]))
+    groups = [scheduled_as(n, host_target(1)) for n in final.nodes if n.output.type.shape[1] % 16 == 0]
+    convolutions = [g.key for g in groups if g.anchor.op.name == "conv"]
+    assert len(convolutions) == 3
+    assert len(set(convolutions)) == 1
+
+
+SIZES = [
+    ((3, 24, 7, 9), (32, 3, 3), 2),
+    ((2, 200, 5, 31), (48, 1, 1), 1),
+    ((1, 1040, 6, 4), (32, 1, 1), 1),
+    ((5, 130, 3, 50), (160, 3, 3), 1),
+    ((1, 32, 4, 1), (32, 1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("other", ["result", "batch of one", "pixel", "column", "data"])
+@pytest.mark.parametrize(("data", "weight", "stride"), SIZES, ids=str)
+def test_convolution_of_any_size_and_what_its_results_are_multiplied_by(
+    data: tuple[int, ...], weight: tuple[int, ...], stride: int, other: str
+) -> None:
+    n, c, high, wide = data
+    o, kh, kw = weight
+    if other == "data":
+        o = c = 16 * max(c // 16, 1)
+        stride = 1
+    high_out, wide_out = (-(-d // stride) for d in (high, wide))
+    shapes = {"result": [n, o, high_out, wide_out], "batch of one": [1, o, high_out, wide_out]}
+    shapes |= {"pixel": [n, o, 1, 1], "column": [n, o, high_out, 1]}
+    inputs = {"x": [n, c, high, wide]} | ({"r": shapes[other]} if other in shapes else {})
+    pads = [kh // 2, kw // 2] * 2
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["b"], strides=[stride] * 2, pads=pads),
+        helper.make_node("Sigmoid", ["r" if other in shapes else "a"], ["s"]),
+        helper.make_node("Mul", ["b", "s"], ["m"]),
+        helper.make_node("Conv", ["m", "v"], ["y"]),
+    ]
+    model = model_of(nodes, inputs, w=normal(o, c, kh, kw), v=normal(16, o, 1, 1))
+    feeds = feeds_of(model)
+    wanted = run_onnxruntime(model, feeds)[0]
+    for threads in (1, 2):
+        assert_close(compiled_for(model, threads=threads).run(feeds)["y"], wanted, f"{data} {weight} {other}")

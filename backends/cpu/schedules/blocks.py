@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
 
 from convc.ir.types import TensorType
-
-from ...blocks import find_block
 
 
 def block_of_planes(t: TensorType) -> int | None:
@@ -47,40 +44,6 @@ def keep_in_registers(sch: Any, conv: Any, pixels: Sequence[Any], lanes: Any) ->
     sch.vectorize(lanes)
     for loop in reversed(pixels):
         sch.unroll(loop)
-
-
-def sum_in_chunks(sch: Any, block: Any, outer: Any, steps: int, inner: int) -> Any:
-    """Split a long sum into partial sums of about ``CHUNK`` terms, which the block then adds up.
-
-    Rounding errors then grow with the square root of a chunk's length plus that of the number of chunks (Higham, "The
-    Accuracy of Floating Point Summation", 1993; BLAS libraries get the same by blocking the inner dimension). ``outer``
-    is the block's outermost reduction loop, of ``steps`` steps of ``inner`` terms each. Returns the block of the
-    partial sums, or ``None`` where the sum is short.
-    """
-    if steps * inner < 4 * CHUNK or inner > CHUNK:
-        return None
-    wanted = steps * inner // CHUNK
-    # LLVM unrolls a loop over two chunks, and then the accumulators do not stay in registers
-    counts = [c for c in range(3, steps + 1) if steps % c == 0]
-    if not counts:
-        return None
-    count = min(counts, key=lambda c: abs(math.log(c / wanted)))
-    chunk, _ = sch.split(outer, [count, None])
-    return sch.rfactor(chunk, 0)
-
-
-CHUNK = 256
-"""Terms summed in one accumulator before it is added to the total."""
-
-
-def update_of(sch: Any, name: str) -> tuple[str, int]:
-    """The block that multiplies and adds for the reduction ``name``, once its initialisation is decomposed off.
-
-    Returns the block's name and the position among its axes of the reduction's own first axis: with sums in chunks, an
-    axis of chunks comes before it.
-    """
-    partial = f"{name}_rf_update"
-    return (partial, 1) if find_block(sch, partial) is not None else (f"{name}_update", 0)
 
 
 def store_tile(sch: Any, anchor: Any, out: Any, loop: Any, *, axes: int, heavy: bool) -> None:

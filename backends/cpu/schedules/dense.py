@@ -18,10 +18,11 @@ from convc.ir.types import TensorType
 from ...blocks import inline_epilogue
 from ...group import Group
 from ...lowered import lowered
+from ..chunks import in_chunks
 from ..overlap import in_tiles, results_of, run_together
 from ..target import Target
 from ..tiles import CACHE_PARTS, tile_size
-from .blocks import keep_in_registers, store_tile, sum_in_chunks, update_of
+from .blocks import keep_in_registers, store_tile
 from .prefetch import Tiling, prefetch_panels
 
 STEP = 16
@@ -51,11 +52,10 @@ def dense(group: Group, target: Target) -> Any:
     sch = schedule(sch, tile, panels, algorithm.panel, resident=resident, heavy=group.heavy_epilogue)
     if rows == 1 or resident:
         return sch  # one row reads a stream that hardware prefetches; a resident weight comes from memory only once
-    block, axes = update_of(sch, "dense")
-    tilings = [Tiling(axes + i, 1, size) for i, size in enumerate(batch)]
-    tilings.append(Tiling(axes + rank - 2, tile, -(-rows // tile)))
+    tilings = [Tiling(i, 1, size) for i, size in enumerate(batch)]
+    tilings.append(Tiling(rank - 2, tile, -(-rows // tile)))
     steps = [(panels + p) * algorithm.panel for p in range(panels)]
-    return prefetch_panels(sch, block, group.argument(node.inputs[1]), axes + rank - 1, axes + rank + 1, tilings, steps)
+    return prefetch_panels(sch, "dense_update", group.argument(node.inputs[1]), rank - 1, rank + 1, tilings, steps)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def schedule(sch: Any, tile: int, panels: int, panel: int, *, resident: bool, he
     anchor = sch.get_sblock("dense")
     out = inline_epilogue(sch, anchor)
     *_, ro, ri = sch.get_loops(anchor)
-    partial = sum_in_chunks(sch, anchor, ro, int(sch.get(ro).extent), int(sch.get(ri).extent))
+    in_chunks(sch, ro, *(int(sch.get(loop).extent) for loop in (ro, ri)))
     rank = len(sch.get(out).iter_vars)
     *batch, i, j = sch.get_loops(anchor)[:rank]
     reduction = sch.get_loops(anchor)[rank:]
@@ -134,14 +134,6 @@ def schedule(sch: Any, tile: int, panels: int, panel: int, *, resident: bool, he
     sch.reorder(*order, *reduction, ii, js, ji)
     store_tile(sch, anchor, out, order[-1], axes=2, heavy=heavy)
     keep_in_registers(sch, anchor, (ii, js), ji)
-    if partial is not None:
-        sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
     run_together(sch, order)
-    if partial is not None:
-        *_, ii, j, ro, ri = sch.get_loops(partial)
-        js, ji = sch.split(j, [panels, panel])
-        sch.reorder(ro, ri, ii, js, ji)
-        keep_in_registers(sch, partial, (ii, js), ji)
-        sch.decompose_reduction(partial, ro)
     sch.decompose_reduction(anchor, reduction[0])
     return sch

@@ -15,25 +15,26 @@ from convc.ir.lowering import Operand, TensorExpressions
 from convc.ir.ops._axes import size_of
 from convc.ir.ops.conv import Conv, is_depthwise
 from convc.ir.ops.conv_bytes import ConvBytes
-from convc.ir.sizes import Dim
+from convc.ir.sizes import Dim, Size
 from convc.ir.types import TensorType
 
 from ...blocks import find_block, inline_epilogue
+from ...extents import is_conv_of_any_size
 from ...group import Group
 from ...lowered import lowered
+from ..bands import tiles_of_band, variables_of
+from ..chunks import in_chunks, stop_at_end, with_terms
 from ..layouts import HALF_BLOCKS_AT_ONCE
 from ..machine import SPARE
-from ..overlap import in_tiles, results_of, run_together
+from ..overlap import in_tiles, results_of, run_together, with_bands
 from ..target import Target
-from ..tiles import CACHE_PARTS, LATENCY, bands, divisors, register_tile, tile_size, tile_worth
+from ..tiles import LATENCY, most_pixels, plane_tile, register_tile, tile_size, tile_worth
 from .blocks import (
     block_of_planes,
     inline_selection,
     keep_in_registers,
     schedule_pad,
     store_tile,
-    sum_in_chunks,
-    update_of,
 )
 from .conv_bytes import bytes_of, sum_of_products
 from .pad import padded, widened
@@ -49,29 +50,49 @@ def direct_conv(group: Group, target: Target) -> Any:
     if not isinstance(node.op, Conv) or block is None or is_depthwise(node):
         return None
     count = out.physical_shape[1]
-    registers = target.vector_registers - SPARE
-    blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
-    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target.machine)
-    if rows * columns * blocks < LATENCY:
-        blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
+    opened = is_conv_of_any_size(node)
+    high, wide = out.sizes[2:]
+    tile = group.tile or (tile_of_plane(out, high, wide, target) if opened else tile_of(out, block, target))
+    rows, columns, blocks = tile
     joined = group.body.producers.get(node.inputs[0].name)
     singly = joined is not None and not is_aligned(joined, block)
     algorithm = DirectConv(node, columns, singly)
     if algorithm.blocks_a_group()[1] not in (None, count):
         blocks = 1  # blocks of outputs of different groups read different inputs
     sch = lowered(group, {node.output.name: algorithm.compute}).schedule()
-    high, _ = node.output.type.shape[2:]
-    cut = bands_of(node, out.sizes[2] // rows, target) if isinstance(high, int) else 1
-    sch = in_tiles(sch, results_of(sch, "conv"), {2: rows, 3: columns})
-    sch = schedule(sch, rows, columns, blocks, cut, heavy=group.heavy_epilogue, exact=node.op.exact)
-    update, axes = update_of(sch, "conv")
-    tilings = (
-        Tiling(axes + 2, rows, out.sizes[2] // rows // cut),
-        Tiling(axes + 3, columns, -(-out.sizes[3] // columns)),
-    )
-    return prefetch_panels(
-        sch, update, group.argument(node.inputs[1]), axes + 1, axes + 8, tilings, [blocks + b for b in range(blocks)]
-    )
+    tiles = {1: blocks, 2: rows, 3: columns} if blocks > 1 else {2: rows, 3: columns}
+    sch = in_tiles(sch, results_of(sch, "conv"), tiles)
+    terms = math.prod(node.inputs[1].type.at_typical().sizes[1:])
+    if opened:
+        sch = with_terms(sch, variables_of(sch).of(node.inputs[1].type.shape[1]))
+    sch, band = with_bands(sch, tiles_of_band(sch, node, rows, target))
+    sch = schedule(sch, rows, columns, blocks, 0 if node.op.exact else terms, heavy=group.heavy_epilogue)
+    across = -(-node.output.type.shape[3] // columns)
+    across = across if isinstance(across, int) else variables_of(sch).of(across)
+    tilings = (Tiling(2, rows, band), Tiling(3, columns, across))
+    steps = [blocks + b for b in range(blocks)]
+    return prefetch_panels(sch, "conv_update", group.argument(node.inputs[1]), 1, 8, tilings, steps)
+
+
+def tile_of(out: TensorType, block: int, target: Target) -> tuple[int, int, int]:
+    """The rows and columns of pixels, and the blocks of output channels, of a register tile for results of a type."""
+    count = out.physical_shape[1]
+    registers = target.vector_registers - SPARE
+    blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
+    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target.machine)
+    if rows * columns * blocks < LATENCY:
+        blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
+    return rows, columns, blocks
+
+
+def tile_of_plane(out: TensorType, high: int, wide: int, target: Target) -> tuple[int, int, int]:
+    """The same for planes of so many rows and columns of results, at whose ends tiles overlap."""
+    block = block_of_planes(out)
+    assert block is not None
+    registers = target.vector_registers - SPARE
+    blocks = half_blocks_at_once(out.physical_shape[1], wide, registers) if block < target.lanes() else 1
+    outputs = max(block, target.lanes()) * blocks
+    return *plane_tile(high, wide, most_pixels(outputs, target.machine), outputs // target.lanes()), blocks
 
 
 MANY_CHANNELS = 256
@@ -94,23 +115,6 @@ def half_blocks_at_once(count: int, width: int, registers: int) -> int:
         return tile_worth(width, tile_size(width, pixels, blocks), blocks)
 
     return max((b for b in HALF_BLOCKS_AT_ONCE if count % b == 0), key=worth, default=1)
-
-
-def bands_of(node: Node, rows: int, target: Target) -> int:
-    """The number of bands that the rows of register tiles are cut into.
-
-    Bands let each thread work on its own rows, and let the data of a band stay in cache while all output blocks read
-    it. The answer is one, and the threads share out the output blocks instead, where the weights are larger than the
-    data, or would not stay in cache from band to band.
-    """
-    x, w = (v.type.at_typical().nbytes for v in node.inputs[:2])
-    room = target.cache_bytes // CACHE_PARTS
-    if w > x:
-        return 1
-    cut = bands(rows, target.threads)
-    if w > room:
-        return cut if cut <= target.threads else 1
-    return next((b for b in divisors(max(rows, 1)) if b % cut == 0 and x <= b * room), cut)
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,11 @@ class DirectConv:
         source = bytes_of(k, x, around, op) if isinstance(op, ConvBytes) else padded(k, x, around)
         # where the last block is not full, channels are summed one by one, since its padding would only cost time;
         # many channels are summed in equal steps, so that weights can be prefetched
-        full = channels % inner == 0 and not self.singly
-        equal = math.gcd(channels, inner) if channels > MANY_CHANNELS and not self.singly else channels
-        step = inner if full else equal
-        rc, ri = k.reduce_axis(channels // step, "rc"), k.reduce_axis(step, "ri")
+        if isinstance(channels, Size) or (channels % inner == 0 and not self.singly):
+            step = inner
+        else:
+            step = math.gcd(channels, inner) if channels > MANY_CHANNELS and not self.singly else channels
+        rc, ri = k.reduce_axis(-(-channels // step), "rc"), k.reduce_axis(step, "ri")
         rh, rw = k.reduce_axis(w.shape[2], "rh"), k.reduce_axis(w.shape[3], "rw")
         channel = rc * step + ri
         outer, lane = (rc, ri) if step == inner else (channel // inner, channel % inner)
@@ -188,40 +193,35 @@ def finished(k: TensorExpressions, element: Any, width: Dim, out: TensorType, bi
     return y if width == out.shape[3] else k.compute(out, lambda *i: result(*i), "crop")
 
 
-def schedule(sch: Any, rows: int, columns: int, blocks: int, cut: int, *, heavy: bool, exact: bool) -> Any:
+def schedule(sch: Any, rows: int, columns: int, blocks: int, terms: int, *, heavy: bool) -> Any:
     """Run bands of rows, output blocks and rows in parallel, with accumulators in registers and the epilogue fused.
 
-    64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of AVX2 (Zen 3).
+    ``terms`` is the number of terms of a sum that is rounded. 64 -> 64 channels, 3x3, 56x56 pixels: 95% of the peak of
+    AVX2 (Zen 3).
     """
     conv = sch.get_sblock("conv")
     joined = inline_selection(sch, conv)
     out = inline_epilogue(sch, conv)
-    *_, rc, rh, rw, ri = sch.get_loops(conv)
-    steps, *window = (int(sch.get(r).extent) for r in (rc, rh, rw, ri))
-    partial = None if joined or exact else sum_in_chunks(sch, conv, rc, steps, math.prod(window))
     n, oc, oh, ow, o, *reduction = sch.get_loops(conv)
-    band, oho, ohi = sch.split(oh, [cut, None, rows])
+    oho, ohi = sch.split(oh, [None, rows])
     owo, owi = sch.split(ow, [None, columns])
     oco, oci = sch.split(oc, [None, blocks])
-    sch.reorder(n, band, oco, oho, owo, *reduction, oci, ohi, owi, o)
+    rc, rh, rw, ri = reduction
+    if not joined:
+        window = math.prod(int(sch.get(r).extent) for r in (rh, rw, ri))
+        in_chunks(sch, rc, terms // window, window)
+    sch.reorder(n, oco, oho, owo, *reduction, oci, ohi, owi, o)
+    stop_at_end(sch, rc, ri)
     store_tile(sch, conv, out, owo, axes=4, heavy=heavy)
     keep_in_registers(sch, conv, (oci, ohi, owi), o)
-    if partial is not None:
-        sch.compute_at(partial, reduction[0], preserve_unit_loops=True)
-    run_together(sch, (n, band, oco, oho))  # last, since TVM knows less of the parts of a fused index
-    if partial is not None:
-        *_, oci, ohi, owi, o, rc, rh, rw, ri = sch.get_loops(partial)
-        sch.reorder(rc, rh, rw, ri, oci, ohi, owi, o)
-        keep_in_registers(sch, partial, (oci, ohi, owi), o)
-        sch.decompose_reduction(partial, rc)
+    run_together(sch, (n, oco, oho), in_bands=True)  # last, since TVM knows less of the parts of a fused index
     if joined:  # one loop for each operand that channels come from, over blocks or over single channels
-        rc, *_, ri = reduction
         sch.annotate(rc if int(sch.get(rc).extent) > 1 else ri, "pragma_loop_partition_hint", 1)
-    sch.decompose_reduction(conv, reduction[0])
+    sch.decompose_reduction(conv, rc)
 
     pad = find_block(sch, "pad")
     if pad is not None:
         loops = sch.get_loops(pad)
         schedule_pad(sch, pad, blocked=len(loops) == 5)
-        sch.parallel(sch.fuse(*loops[:2]))
+        run_together(sch, loops[:2])
     return sch

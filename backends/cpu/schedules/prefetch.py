@@ -39,11 +39,14 @@ would write the accumulators back to memory before each prefetch.
 
 @dataclass(frozen=True)
 class Tiling:
-    """A spatial axis of a block, by its position among the block's axes, in ``count`` register tiles of ``size``."""
+    """A spatial axis of a block, by its position among the block's axes, in ``count`` register tiles of ``size``.
+
+    The number of tiles may be an expression of extents.
+    """
 
     axis: int
     size: int
-    count: int
+    count: Any
 
 
 def prefetch_panels(
@@ -56,14 +59,14 @@ def prefetch_panels(
     over once for each register tile, and each pass prefetches its share of the next panel. Nothing else may be
     scheduled afterwards.
     """
-    tiles = math.prod(t.count for t in tilings)
     func = sch.mod["main"]
     loops, realize = _find(func.body, block)
     axes = realize.block.iter_vars
     rows = int(axes[row].dom.extent)
-    share = -(-rows // tiles)
+    tiles = math.prod(t.count for t in tilings)
     at = next((i for i, loop in enumerate(loops) if loop.loop_var.same_as(realize.iter_values[row])), None)
-    if at is None or tiles > MOST_TILES or share * len(steps) > MOST_LINES:
+    share = -(-rows // tiles) if isinstance(tiles, int) else 1
+    if at is None or (isinstance(tiles, int) and tiles > MOST_TILES) or share * len(steps) > MOST_LINES:
         return sch
     known = tvm.sym.Analyzer()
     for loop in loops[at + 1 :]:  # the prefetch is placed outside these loops
@@ -71,26 +74,41 @@ def prefetch_panels(
     values = [known.simplify(v) for v in realize.iter_values]
     tile: Any = 0
     for t in tilings:
-        tile = tile * t.count + values[t.axis] // t.size % t.count
-    first = values[row] if tiles == 1 else tile * rows // tiles
+        tile = tile * t.count + tirx.truncmod(tirx.truncdiv(values[t.axis], t.size), t.count)
     load = next(_loads(realize.block.body.value, operand))
-    fetches = []
-    for line in range(share if tiles > 1 else 1):
+
+    def fetches(line: Any) -> list[Any]:
+        made = []
         for step in steps:
             moved = list(values)
             moved[panel] += step
-            moved[row] = first + line
-            fetches.append(_fetch(load, axes, moved))
+            moved[row] = line
+            made.append(_fetch(load, axes, moved))
+        return made
+
+    if not isinstance(tiles, int):
+        line = tirx.Var("line", "int32")
+        first, last = (tirx.truncdiv((tile + i) * rows, tiles) for i in (0, 1))
+        count = tirx.Select(tiles > MOST_TILES, tirx.const(0, "int32"), last - first)
+        body = _sequence(fetches(first + line))
+        ahead: list[Any] = [tirx.For(line, tirx.const(0, "int32"), count, tirx.ForKind.SERIAL, body)]
+    else:
+        first = values[row] if tiles == 1 else tirx.floordiv(tile * rows, tiles)
+        ahead = [fetch for line in range(share if tiles != 1 else 1) for fetch in fetches(first + line)]
 
     def insert(loop: Any) -> Any:
         if not loop.loop_var.same_as(loops[at].loop_var):
             return loop
-        if tiles > 1:
-            return tirx.SeqStmt([*fetches, loop])
-        return _with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
+        if isinstance(tiles, int) and tiles == 1:
+            return _with_body(loop, tirx.SeqStmt([*ahead, loop.body]))
+        return tirx.SeqStmt([*ahead, loop])
 
     body = _with_definition(tvm_ffi.structural_map(func.body, (tirx.For, insert)))
     return Scheduled(func.with_body(body))
+
+
+def _sequence(statements: Sequence[Any]) -> Any:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
 def _fetch(load: Any, axes: Sequence[Any], values: Sequence[Any]) -> Any:
