@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import tvm
 from tvm import tirx
+from tvm.s_tir.schedule import ScheduleError
 
 from convc.ir.lowering import ONCE
 from convc.ir.sizes import Dim, product
@@ -71,7 +73,8 @@ def inline_cheap(sch: Any, *, repeat: bool = True) -> None:
         pointwise = len(consumers) == 1 and is_pointwise(sch, consumers[0])
         cheap = pointwise and (repeat or _size(sch, block) == _size(sch, consumers[0]))
         if (cheap or moves_data(sch, block)) and _growth(sch, block, consumers) <= LARGE:
-            sch.compute_inline(block)
+            with suppress(ScheduleError):  # TVM must see that a block makes all that its reader reads, and may not
+                sch.compute_inline(block)
 
 
 LARGE = 64

@@ -137,7 +137,7 @@ def _model(found: Reader, recipe: Recipe, cache: bool | None, keep: Keep) -> Mod
     except NotConstantError as e:
         if not e.inputs:
             raise
-        return _dynamic(found, recipe, cache is not False, keep, e.inputs)
+        return _open(found, recipe, cache is not False, keep, e.inputs)
     return model_of(recipe.models(graph, cache is True))
 
 
@@ -182,7 +182,16 @@ def _several(
                     f"them with shapes=[{{'{left.name}': ...}}] (--shape {left.name}=...)"
                 ) from e
             continue
-        graph, fixed = _fixed(found)
+        try:
+            graph, fixed = _fixed(found)
+        except NotConstantError as e:
+            if not e.inputs or not recipe.backend.open_sizes:
+                raise
+            try:
+                models += _open_models(found, recipe, cache)
+            except ConvcError:
+                raise e from None
+            continue
         models += (recipe.at(fixed) if len(shapes) > 1 else recipe).models(graph, cache)
     return models
 
@@ -193,16 +202,18 @@ def _fixed(found: Reader) -> tuple[Graph, dict[str, tuple[int, ...]]]:
     return fix_shapes(found.graph(shapes, {}), {}), shapes
 
 
-def _open(found: Reader, recipe: Recipe, cache: bool, keep: Keep) -> Model:
+def _open(found: Reader, recipe: Recipe, cache: bool, keep: Keep, by_value: Sequence[str] = ()) -> Model:
     """The model whose code takes open sizes as arguments, or one that is compiled for each combination of them, where
     there is no such code.
+
+    ``by_value`` names small inputs that decide sizes: the code reads them as it runs, or is made for their values.
     """
     try:
         models = _open_models(found, recipe, cache)
     except ConvcError as e:
-        return _dynamic(found, recipe, cache, keep, why=str(e))
+        return _dynamic(found, recipe, cache, keep, by_value, str(e))
     for model in models:
-        model._otherwise = _dynamic(found, recipe, cache, keep)
+        model._otherwise = _dynamic(found, recipe, cache, keep, by_value or found.asks())
     return model_of(models)
 
 

@@ -134,6 +134,10 @@ class DynamicModel(ManySizes):
         """
         return tuple(p.name for p in self._inputs if p.name in self._by_value)
 
+    @property
+    def _takes_values(self) -> bool:  # type: ignore[override]
+        return bool(self._by_value)
+
     def __repr__(self) -> str:
         values = f", compiled for each value of {', '.join(self.by_value)}" if self.by_value else ""
         return super().__repr__().removesuffix(">") + values + ">"

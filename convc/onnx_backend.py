@@ -20,6 +20,7 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 from convc.ir.errors import InputError, UnsupportedOpError, plural
 
 from .dynamic import DynamicModel
+from .runtime.model import CompiledModel
 
 
 class Refused(UnsupportedOpError, BackendIsNotSupposedToImplementIt):
@@ -43,7 +44,8 @@ class PreparedModel(BackendRep):
     @property
     def specialized(self) -> tuple[str, ...]:
         """The names of the inputs whose values are compiled into the model, as far as they are known."""
-        return self._model.by_value if isinstance(self._model, DynamicModel) else ()
+        model = self._model._otherwise if isinstance(self._model, CompiledModel) else self._model
+        return model.by_value if isinstance(model, DynamicModel) and len(model.kept) else ()
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs as a named tuple. ``inputs`` are arrays, one per input in order, or a mapping by name."""

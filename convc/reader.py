@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from convc.ir.dtypes import numpy_dtype
-from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, ShapeError
+from convc.ir.errors import ConvcError, GraphError, InputError, ModelFileError, NotConstantError, ShapeError
 from convc.ir.graph import Graph, Value
 from convc.ir.limits import Limits, guarded
 from convc.ir.onnx_io import dtype_from_onnx
@@ -72,8 +72,11 @@ class Reader:
     """The nodes as far as the file tells of them, for a model whose graph cannot be made."""
     optional: tuple[Port, ...] = ()
     """The inputs that have a value already, which the caller may replace."""
+    asks: Callable[[], tuple[str, ...]] = tuple
+    """Names small inputs whose values ``graph`` needs, and ``whole`` reads when the model runs, as far as known."""
     whole: Callable[[], Graph] = _needs_sizes
-    """Makes the graph with the open sizes that ``inputs`` state. Raises ``ConvcError`` where inference needs some."""
+    """Makes the graph with the open sizes that ``inputs`` state, in which small inputs that decide sizes are read when
+    the model runs. Raises ``ConvcError`` where inference needs some of the sizes or values."""
 
     def taking(self, names: Collection[str]) -> Reader:
         """The same model, with these of the optional inputs among its inputs."""
@@ -148,23 +151,30 @@ def _of_onnx(
     names = chosen_outputs(model, outputs)
     optional = tuple(_port(i, None) for i in overridable(model) if i.name not in values and i.name not in given)
 
-    @lru_cache(maxsize=1)
-    def imported() -> Graph | ConvcError:
+    @lru_cache(maxsize=2)
+    def imported(reads: bool) -> Graph | ConvcError:
         try:
-            return import_model(model, outside, Choices(fixed, values, outputs), surveyed=complete)
+            return import_model(model, outside, Choices(fixed, values, outputs, reads), surveyed=complete)
         except ConvcError as e:
             return e
 
+    def asks() -> tuple[str, ...]:
+        found = imported(False)
+        return found.inputs if isinstance(found, NotConstantError) else ()
+
     def whole() -> Graph:
-        if isinstance(found := imported(), ConvcError):
+        found = imported(False)
+        if isinstance(found, NotConstantError) and found.inputs and isinstance(read := imported(True), Graph):
+            return read
+        if isinstance(found, ConvcError):
             raise found
         return found
 
     def graph(shapes: Mapping[str, Sequence[int]], more: Values) -> Graph:
         sizes = {name: shape for name, shape in shapes.items() if name not in more}
-        if is_open(inputs) and not more:
+        if is_open(inputs) and not more and isinstance(found := imported(False), Graph):
             with suppress(ConvcError):  # sizes for which it was not inferred, or an error that importing says better
-                return fix_shapes(whole(), sizes)
+                return fix_shapes(found, sizes)
         return import_model(model, outside, Choices(sizes, {**values, **more}, outputs), surveyed=complete)
 
     made = Reader(
@@ -174,6 +184,7 @@ def _of_onnx(
         graph,
         lambda: outline(model, fixed, outputs),
         optional,
+        asks,
         whole,
     )
     return _narrowed_reader(made, given)

@@ -78,6 +78,8 @@ class Builder:
         self.constants: dict[str, Constant] = {}
         self.assumptions = Assumptions()
         """What was assumed of open sizes while types were inferred."""
+        self.reads_inputs = False
+        """Whether the integers in small inputs are read as sizes. Otherwise a model is compiled for their values."""
         self.streams = 0
         """The number of nodes so far that draw random numbers (``ir/random.py``)."""
         self.data_sizes: set[str] = set()

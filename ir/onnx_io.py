@@ -370,6 +370,8 @@ class ImportNode:
         if value is None:
             return None
         array = self.builder.constant_of(value)
+        if array is None and value.type.is_static and value.type.is_empty:
+            array = np.zeros(value.type.sizes, value.type.numpy_dtype)
         if array is None:
             raise self.not_constant(
                 f"its {what} ('{value.name}') is computed at run time; convc needs it constant", value
@@ -415,7 +417,8 @@ class ImportNode:
         """The integers in an input, as ``ints`` gives them, and also those that follow from open sizes, or that data
         decides (``data_sizes.py``).
 
-        Integers that follow from small inputs alone are asked for, as ``ints`` does: the model is compiled for them.
+        Integers that follow from small inputs alone are asked for, as ``ints`` does, unless they are to be read
+        (``Builder.reads_inputs``): the model is compiled for them.
         """
         value = self.optional(index)
         if value is None:
@@ -439,7 +442,7 @@ class ImportNode:
                 live.update(v.name for v in node.inputs)
                 if any(name in b.data_sizes for name in used(node)):
                     return True
-        return not all(may_decide(v.type) for v in b.inputs if v.name in live)
+        return b.reads_inputs or not all(may_decide(v.type) for v in b.inputs if v.name in live)
 
     def sizes_from(self, name: str, index: int) -> Sizes | None:
         """A list of sizes that older opsets give as attribute ``name`` and newer ones as input ``index``."""

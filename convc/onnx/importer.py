@@ -151,6 +151,7 @@ class _Importer:
         self.choices = choices
         self.functions = Functions(model.functions)
         self.builder = Builder(model.graph.name or "main")
+        self.builder.reads_inputs = choices.reads
         self.whole = WholeModel(model.graph)
         self.imported = 0
         self.folding = Folding()

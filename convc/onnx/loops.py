@@ -21,12 +21,14 @@ from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
 from convc.ir.onnx_io import ImportNode
 from convc.ir.ops._axes import axis_of
+from convc.ir.ops.cast import Cast
 from convc.ir.ops.concat import Concat
 from convc.ir.ops.known_sizes import Range
 from convc.ir.ops.loop import Loop
 from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.slice import Slice
 from convc.ir.ops.transpose import Transpose
+from convc.ir.ops.where import Where
 from convc.ir.rewrite import drop_dead
 from convc.ir.sizes import Dim, Size, largest, least, same, typical
 from convc.ir.types import TensorType
@@ -80,6 +82,11 @@ class _Steps:
 def loop(n: ImportNode, body: Body) -> list[Value]:
     """Import ``Loop``. The number of its steps must follow from constants and sizes."""
     graph = subgraph(n, "body")
+    going = n.optional(1)
+    if going is not None and n.builder.constant_of(going) is None and n.optional(0) is not None and n.is_data(going):
+        trip = n.emit(Cast("i64"), n.emit(Reshape((1,)), n.input(0)))
+        n.inputs[0] = n.emit(Where(), n.emit(Reshape((1,)), going), trip, n.constant(np.zeros(1, np.int64), "none"))
+        n.inputs[1] = None
     trips, given = n.sizes(0, "trip count"), n.const(1, "condition")
     state = [n.input(i) for i in range(2, len(n.inputs))]
     if len(graph.input) != 2 + len(state) or len(graph.output) < 1 + len(state):

@@ -46,6 +46,8 @@ class Choices:
     """The inputs that become constants. The values of initializers that are also inputs are replaced."""
     outputs: Sequence[str] = ()
     """The names of the outputs; none for those that the model lists."""
+    reads: bool = False
+    """Whether the integers in small inputs are sizes that are read when the model runs, as those that data decides."""
 
 
 def model_opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -38,6 +38,9 @@ class Model(ABC):
     _taking: Callable[[frozenset[str]], Model] | None = None
     """Gives the same network with some of the optional inputs among its inputs."""
 
+    _takes_values = False
+    """Whether it is compiled for the values of some inputs."""
+
     _file: Sequence[Artifact] = ()
     """The parts of the artifact that it was loaded from, with those for other machines; empty for other models."""
 
@@ -185,7 +188,7 @@ class CompiledModel(Model):
         try:
             return self._compute(arrays), self._output_names
         except SizeError as e:
-            if self._otherwise is None or not e.is_assumed:
+            if self._otherwise is None or not (e.is_assumed or self._otherwise._takes_values):
                 raise
             return self._otherwise._run(arrays)
 

@@ -18,6 +18,7 @@ from ..sizes import product
 from ..types import TensorType
 from ._accumulate import accumulator
 from ._axes import axis_of
+from ._read_axes import along_axis, is_read
 from ._rows import place, row_of
 
 
@@ -77,10 +78,12 @@ class Cumulative(Op):
 
 
 def import_cumulative(op: type[Cumulative], n: ImportNode) -> Any:
+    flags = bool(n.attr("exclusive", 0)), bool(n.attr("reverse", 0))
+    if is_read(n, 1):
+        return along_axis(n, 1, op(1, *flags))
     axis = n.ints(1, "axis")
     if axis is None or len(axis) != 1:
         raise n.error("its axis must be one number")
-    flags = bool(n.attr("exclusive", 0)), bool(n.attr("reverse", 0))
     return n.emit(op(axis[0], *flags), n.input(0))
 
 

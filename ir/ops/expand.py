@@ -15,7 +15,12 @@ from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..sizes import Sizes, largest
 from ..types import TensorType, broadcast
+from ._read_axes import expanded, is_read
+from .binary import Add, Div, Max, Mul, Sub
+from .cast import Cast
 from .known_sizes import Range
+from .reshape import Reshape
+from .unary import Ceil
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Expand(Op):
 @imports("Expand", "ConstantOfShape", folds=True)
 def _import_expand(n: ImportNode) -> Any:
     fills = n.op_type == "ConstantOfShape"
+    if not fills and is_read(n, 1) and n.builder.known_sizes(n.input(1)) is None:
+        return n.emit(Expand(expanded(n, 1)), n.input(0))
     shape = n.sizes(0 if fills else 1, "shape")
     if shape is None:
         raise n.error("its shape is missing")
@@ -108,16 +115,15 @@ def _export_tile(op: Tile, n: ExportNode) -> None:
 
 @imports("Range", folds=True)
 def _import_range(n: ImportNode) -> Any:
-    """Import a Range of sizes, and refuse others that the importer could not evaluate; ONNX Range-11.
-
-    The bounds must be known, since the size follows from them.
-    """
+    """Import a Range of sizes or of data, and refuse others that the importer could not evaluate; ONNX Range-11."""
     names = ("start", "limit", "delta")
     if any(v is not None and n.builder.constant_of(v) is None for v in n.inputs) and not n.input(0).type.is_float:
         (first,), (end,), (step,) = (n.sizes(i, what) or () for i, what in enumerate(names))
         if isinstance(step, int) and step:
             count = largest(0, -((first - end) // step) if step > 0 else -((end - first) // -step))
             return n.emit(Range(count, first, step, n.input(0).type.dtype))
+    if all(v is not None and v.type.numel == 1 for v in n.inputs) and any(n.is_data(v) for v in n.present_inputs()):
+        return _range_of_data(n)
     start, limit, delta = (n.const(i, what) for i, what in enumerate(names))
     if start is None or limit is None or delta is None:
         raise n.error("its bounds are missing")
@@ -129,3 +135,17 @@ def _import_range(n: ImportNode) -> Any:
     if not np.isfinite(np.array([start.item(), limit.item(), delta.item()], np.float64)).all():
         raise n.error(f"{what} has no number of elements")
     raise n.unsupported(f"{what} has more elements than convc computes while it reads a model")
+
+
+def _range_of_data(n: ImportNode) -> Any:
+    """A range whose bounds are computed at run time: their number is read, and the elements follow from it."""
+    start, limit, delta = (n.emit(Reshape(()), v) for v in n.present_inputs())
+    dtype = start.type.dtype
+    first, end, step = (n.emit(Cast("f64"), v) for v in (start, limit, delta))
+    steps = n.emit(Ceil(), n.emit(Div(), n.emit(Sub(), end, first), step))
+    count = n.emit(Cast("i64"), n.emit(Max(), steps, n.constant(np.array(0.0), "none")))
+    (size,) = n.builder.read_sizes(count)
+    wide = "f64" if start.type.is_float else "i64"
+    at = n.emit(Cast(wide), n.emit(Range(size)))
+    made = n.emit(Add(), n.emit(Mul(), at, n.emit(Cast(wide), delta)), n.emit(Cast(wide), start))
+    return n.emit(Cast(dtype), made)

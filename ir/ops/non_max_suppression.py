@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
-from ..sizes import Dim, least, same
+from ..sizes import Dim, largest, least, same
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
@@ -41,7 +41,7 @@ class NonMaxSuppression(Op):
     on_gpu = False
     name = "non_max_suppression"
     counted = 0
-    most: int = 0
+    most: Dim = 0
     center: bool = False
 
     def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
@@ -167,14 +167,14 @@ class NonMaxSuppression(Op):
 
 @imports("NonMaxSuppression")
 def _import_non_max_suppression(n: ImportNode) -> Any:
-    most = n.ints(2, "max_output_boxes_per_class") or (0,)
+    most = n.sizes(2, "max_output_boxes_per_class") or (0,)
     limits = []
     for i, missing in ((3, 0.0), (4, -np.inf)):
         given = n.optional(i)
         if given is None:
             given = n.constant(np.array([missing], np.float32))
         limits.append(given if given.type.shape == (1,) else n.emit(Reshape((1,)), given))
-    op = NonMaxSuppression(max(0, most[0]), bool(n.attr("center_point_box", 0)))
+    op = NonMaxSuppression(largest(0, most[0]), bool(n.attr("center_point_box", 0)))
     return n.emit(op, n.input(0), n.input(1), *limits)
 
 

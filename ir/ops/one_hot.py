@@ -12,10 +12,11 @@ from ..errors import ShapeError
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, f32, sample
-from ..sizes import same_shape
+from ..sizes import Dim, same_shape
 from ..types import TensorType
 from ._axes import axis_of
 from ._math import truncated
+from .cast import Cast
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class OneHot(Op):
     name = "one_hot"
     rounds = False
     injective = True
-    depth: int = 1
+    depth: Dim = 1
     axis: int = -1
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -47,7 +48,7 @@ class OneHot(Op):
             given = indices(*i[:axis], *i[axis + 1 :])
             hot = truncated(k, given, "int64") if indices.type.is_float else given.astype("int64")
             here = i[axis].astype("int64")
-            return k.select(k.tirx.any(hot == here, hot == here - self.depth), values(1), values(0))
+            return k.select(k.tirx.any(hot == here, hot == here - k.const(self.depth, "int64")), values(1), values(0))
 
         return k.compute(outs[0], element, "one_hot")
 
@@ -64,7 +65,10 @@ class OneHot(Op):
 
 @imports("OneHot", folds=True)
 def _import_one_hot(n: ImportNode) -> Any:
-    depth = n.ints(1, "depth")
+    given = n.input(1)
+    if given.type.is_float and n.builder.constant_of(given) is None and n.is_data(given):
+        n.inputs[1] = n.emit(Cast("i64"), given)
+    depth = n.sizes(1, "depth")
     if depth is None or len(depth) != 1:
         raise n.error("its depth must be one number")
     return n.emit(OneHot(depth[0], n.attr("axis", -1)), n.input(0), n.input(2))

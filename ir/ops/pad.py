@@ -14,9 +14,10 @@ from ..layout import Layout
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, boolean, f16, f32, i64, sample
-from ..sizes import Dim, bounds, largest, least
+from ..sizes import Dim, Sizes, bounds, largest, least, no_less
 from ..types import TensorType
 from ._axes import axes_of, axis_of
+from ._read_axes import is_read, pads_of
 from ._window import flat_pads
 
 PairsOfSizes = tuple[tuple[Dim, Dim], ...]
@@ -62,9 +63,11 @@ class Pad(Op):
         if begin == end == 0:
             return size
         left = size + least(begin, 0) + least(end, 0)
-        if size + begin + end < 0 or (self.mode != "constant" and left < 1 <= size + begin + end):
+        whole = size + begin + end
+        known = isinstance(left, int) and isinstance(whole, int)
+        if whole < 0 or (self.mode != "constant" and (left < 1 <= whole if known else not no_less(left, 1))):
             raise ShapeError(f"pads ({begin}, {end}) leave nothing of size {size}")
-        return size + begin + end
+        return whole
 
     def compute(self, k: TensorExpressions, xs: Sequence[Operand], outs: Sequence[TensorType]) -> Any:
         x = xs[0]
@@ -109,9 +112,13 @@ class Pad(Op):
 @imports("Pad")
 def _import_pad(n: ImportNode) -> Any:
     x, mode = n.input(0), n.attr("mode", "constant")
-    flat = n.sizes_from("paddings" if n.opset < 2 else "pads", 1)
     rank = x.type.rank
-    axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
+    axes: tuple[int, ...] = tuple(range(rank))
+    if n.opset >= 11 and (is_read(n, 1) or is_read(n, 3)):
+        flat: Sizes | None = pads_of(n, 1, 3)
+    else:
+        flat = n.sizes_from("paddings" if n.opset < 2 else "pads", 1)
+        axes = tuple(axis_of(a, rank) for a in n.ints(3, "axes") or range(rank))
     if flat is None or len(flat) != 2 * len(axes) or len(axes_of(axes, rank)) != len(axes):
         raise n.error(f"pads must be two numbers for each of {len(axes)} axes")
     if mode not in MODES:

@@ -17,10 +17,11 @@ from ..limits import check_made
 from ..onnx_io import ImportNode, dtype_from_onnx, imports
 from ..random import Stream
 from ..types import TensorType
-from .binary import Mul, Sub
+from .binary import Div, Mul, Sub
 from .cast import Cast
-from .compare import Greater, Less
+from .compare import Greater, GreaterOrEqual, Less
 from .cum_sum import CumSum
+from .logical import Not, Or
 from .reduce import ReduceMax, ReduceSum
 from .reshape import Reshape
 from .slice import Slice
@@ -90,6 +91,9 @@ def _import_dropout(n: ImportNode) -> Any:
     are divided by ``1 - ratio``, and the mask of these others; ONNX Dropout-22.
     """
     x = n.input(0)
+    computed = [v for v in n.inputs[1:3] if v is not None and n.builder.constant_of(v) is None]
+    if n.opset >= 12 and any(map(n.is_data, computed)):
+        return _dropout_of_data(n)
     training = not n.attr("is_test", 0) if n.opset < 7 else n.opset >= 12 and bool(n.const(2, "training_mode"))
     given = n.attr("ratio", 0.5) if n.opset < 12 else n.const(1, "ratio")
     ratio = 0.5 if given is None else float(np.asarray(given).reshape(-1)[0])
@@ -101,6 +105,23 @@ def _import_dropout(n: ImportNode) -> Any:
     kept = n.constant(_stream(n, x.type.sizes, "f64").uniform(x.type.sizes, "f64") >= ratio, "mask")
     y = n.emit(Where(), kept, n.emit(Mul(), x, n.scalar(1 / (1 - ratio), x)), n.scalar(0, x))
     return y if len(n.proto.output) == 1 else (y, n.emit(Cast(of_mask), kept))
+
+
+def _dropout_of_data(n: ImportNode) -> Any:
+    """A Dropout whose ratio, or whether it is in training, is computed at run time."""
+    x = n.input(0)
+    drawn = n.constant(_stream(n, x.type.sizes, "f64").uniform(x.type.sizes, "f64"), "random")
+    given = n.optional(1)
+    ratio = n.constant(np.array(0.5)) if given is None else n.emit(Cast("f64"), n.emit(Reshape(()), given))
+    kept = n.emit(GreaterOrEqual(), drawn, ratio)
+    share = n.emit(Cast(x.type.dtype), n.emit(Sub(), n.constant(np.array(1.0)), ratio))
+    y = n.emit(Where(), kept, n.emit(Div(), x, share), n.scalar(0, x))
+    training = n.optional(2)
+    if training is None:
+        return (x, n.filled(x.type.sizes, 1, "bool", "mask"))[: len(n.proto.output)]
+    training = n.emit(Reshape(()), training)
+    kept = n.emit(Or(), kept, n.emit(Not(), training))
+    return (n.emit(Where(), training, y, x), kept)[: len(n.proto.output)]
 
 
 def _but_last(n: ImportNode, x: Value) -> Value:

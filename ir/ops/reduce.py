@@ -17,6 +17,7 @@ from ..sizes import Dim, largest, typical
 from ..types import TensorType
 from . import _math
 from ._axes import Ints, axes_of
+from ._read_axes import is_read, reduced
 from ._reducers import WIDER, Reducer, maximum, minimum, product, reduce_over, total
 
 
@@ -100,10 +101,23 @@ class Reduce(Op):
 
 
 def import_reduce(op: type[Reduce], n: ImportNode) -> Any:
+    if n.attr("axes") is None and is_read(n, 1) and (op is not ReduceMean or n.input(0).type.is_float):
+        return reduced(n, 1, lambda count: _one_by_one(op, count), bool(n.attr("keepdims", 1)))
     x, axes = n.input(0), n.ints_from("axes", 1)
     given = axes_of(axes or (), x.type.rank) or None
     axes = () if given is None and n.attr("noop_with_empty_axes", 0) else given
     return n.emit(op(axes, bool(n.attr("keepdims", 1))), x)
+
+
+def _one_by_one(op: type[Reduce], count: int) -> list[Op]:
+    """The ops that reduce over ``count`` axes one after the other, each over axis 1."""
+    first = last = op
+    if count > 1 and op is ReduceLogSum:
+        first = ReduceSum
+    elif count > 1 and op is ReduceSumSquare:
+        last = ReduceSum
+    between = ReduceSum if op in (ReduceLogSum, ReduceSumSquare) else op
+    return [kind((1,), True) for kind in (first, *[between] * (count - 2), last)[-count:]]
 
 
 @exports(Reduce)

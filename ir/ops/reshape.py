@@ -13,6 +13,7 @@ from ..op import Case, Op, boolean, f32, i64, sample
 from ..sizes import Dim, Size, Sizes, bounds, divided, equal, product, same, typical
 from ..types import TensorType
 from ._axes import axes_of, axis_of
+from ._read_axes import is_read, shape_of, squeezed, unsqueezed
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ class Reshape(Op):
 @imports("Reshape", "Flatten", "Squeeze", "Unsqueeze", folds=True)
 def _import_reshape(n: ImportNode) -> Any:
     x = n.input(0)
+    if n.op_type in ("Squeeze", "Unsqueeze") and n.attr("axes") is None and is_read(n, 1):
+        return (squeezed if n.op_type == "Squeeze" else unsqueezed)(n, 1)
     if n.op_type != "Reshape":
         return _reshape_to(n, _new_shape(n, x.type.shape))
+    if n.attr("shape") is None and is_read(n, 1) and n.builder.known_sizes(n.input(1)) is None:
+        return n.emit(Reshape(shape_of(n, 1, not n.attr("allowzero", 0)), True), x)
     shape = n.sizes_from("shape", 1)
     if shape is None:
         raise n.error("its shape is missing")

@@ -18,6 +18,7 @@ from ..op import Case, Op, boolean, f16, f32, i64, sample
 from ..sizes import Dim, Sizes, bounds, largest, least, same
 from ..types import TensorType
 from ._axes import Ints, axes_of, axis_of, size_of
+from ._read_axes import is_read, sliced
 from .binary import Add, Max, Min
 from .cast import Cast
 from .compare import Less
@@ -130,6 +131,8 @@ def _import_slice(n: ImportNode) -> Any:
     if n.op_type == "Split":
         return _split(n)
     x = n.input(0)
+    if n.opset >= 10 and (is_read(n, 3) or is_read(n, 4)):
+        return sliced(n)
     axes, steps = n.ints_from("axes", 3), n.ints(4, "steps")
     if steps is None or min(steps, default=1) > 0:
         _count_from_front(n, 1, axes)

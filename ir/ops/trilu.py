@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
+from ..graph import Value
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, dtype_from_onnx, exports, imports, onnx_dtype
 from ..op import Case, Op, boolean, f32, i32, i64, sample
 from ..types import TensorType
+from ._read_axes import is_read, numbers
+from .binary import Sub
+from .cast import Cast
+from .compare import GreaterOrEqual, LessOrEqual
+from .reshape import Reshape
+from .where import Where
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,23 @@ class Trilu(Op):
 
 @imports("Trilu", folds=True)
 def _import_trilu(n: ImportNode) -> Any:
+    if is_read(n, 1):
+        return _triangle(n)
     diagonal = n.ints(1, "k") or (0,)
     return n.emit(Trilu(bool(n.attr("upper", 1)), diagonal[0]), n.input(0))
+
+
+def _triangle(n: ImportNode) -> Value:
+    """A triangle whose diagonal is computed at run time."""
+    x = n.input(0)
+    if x.type.rank < 2:
+        raise n.error(f"takes matrices, not {x.type}")
+    rows, columns = (numbers(n, size, axis, 2) for axis, size in enumerate(x.type.shape[-2:]))
+    diagonal = n.emit(Cast("i64"), n.emit(Reshape(()), n.input(1)))
+    above = n.emit(Sub(), columns, rows)
+    kept = n.emit(GreaterOrEqual() if n.attr("upper", 1) else LessOrEqual(), above, diagonal)
+    made: Value = n.emit(Where(), kept, x, n.constant(np.zeros((), x.type.numpy_dtype), "zero"))
+    return made
 
 
 @exports(Trilu)

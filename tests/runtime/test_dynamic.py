@@ -348,7 +348,9 @@ def test_the_values_of_small_inputs_are_compiled_in(compilations: list[Any]) -> 
 
 
 def test_no_artifact_of_values_that_are_left_open(tmp_path: Path) -> None:
-    fixed = convc.compile(resize(), shapes={"x": (1, 1, 4, 4)})
+    """Sizes are read when the model runs, and scales, of which positions are computed, are not."""
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="linear")
+    fixed = convc.compile(models.model([node], {"x": [1, 1, 4, 4], "s": [4]}, "y"))
     assert isinstance(fixed, DynamicModel)
     with raises(convc.ArtifactError, "values={'s': ...}", "--value s=..."):
         fixed.save(tmp_path / "m.convc")
