@@ -159,8 +159,8 @@ def _of_onnx(
             return e
 
     def asks() -> tuple[str, ...]:
-        found = imported(False)
-        return found.inputs if isinstance(found, NotConstantError) else ()
+        found, opened = imported(False), {p.name for p in inputs if p.is_open}  # which are large at other sizes
+        return found.inputs if isinstance(found, NotConstantError) and opened.isdisjoint(found.inputs) else ()
 
     def whole() -> Graph:
         found = imported(False)
