@@ -128,7 +128,7 @@ def reader(
 
     def whole() -> Graph:
         stated = {p.name: p.shape for p in inputs}
-        return as_graph(source, {**_shapes_of(values), **stated}, values=values, outputs=chosen or None)  # type: ignore[dict-item]
+        return as_graph(source, {**_shapes_of(values), **stated}, values=values, outputs=chosen or None)
 
     return Reader(type(source).__name__, inputs, (), traced, whole=whole)
 

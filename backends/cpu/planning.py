@@ -213,7 +213,7 @@ class Calls:
         size: Dim = 0
         for v in op.body.inputs[: op.states]:
             states.append(tensor(scratch, self._count(size)))
-            size = aligned(size + nbytes(v))  # type: ignore[arg-type]
+            size = aligned(size + nbytes(v))
         for i, v in enumerate(op.body.inputs):
             if i < op.states:
                 bases.append(Varying(given[i], results[i], states[i], 0, True))  # what the step before wrote

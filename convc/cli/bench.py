@@ -27,6 +27,7 @@ import numpy as np
 
 import convc
 from convc.ir.limits import current
+from convc.ir.shapes import StatedSize
 
 from ..reader import as_graph
 from ..runtime.artifact import is_artifact
@@ -169,7 +170,7 @@ def _engines(text: str) -> list[str]:
     return list(dict.fromkeys(engines))
 
 
-def _brief(shapes: Mapping[str, Sequence[int]]) -> str:
+def _brief(shapes: Mapping[str, Sequence[StatedSize]]) -> str:
     return " ".join("x".join(map(str, shape)) for shape in shapes.values())
 
 

@@ -223,7 +223,7 @@ def numbers(n: ImportNode, count: Dim, axis: int = 0, rank: int = 1) -> Value:
     else:
         made = n.emit(REGISTRY["range"](count))  # type: ignore[call-arg]
     shape = [1] * axis + [count] + [1] * (rank - axis - 1)
-    return made if rank == 1 else n.emit(_reshape(shape), made)  # type: ignore[no-any-return]
+    return made if rank == 1 else n.emit(_reshape(shape), made)
 
 
 def squeezed(n: ImportNode, index: int) -> Value:

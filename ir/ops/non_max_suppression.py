@@ -13,7 +13,7 @@ from ..loops import Memory, block, loop, loop_nest, when
 from ..lowering import Operand, TensorExpressions
 from ..onnx_io import ExportNode, ImportNode, exports, imports
 from ..op import Case, Op, sample
-from ..sizes import Dim, largest, least, same
+from ..sizes import Dim, largest, least, same, typical
 from ..types import TensorType
 from ._heap import COUNT, SLOTS, TAKEN, Heap
 from .reshape import Reshape
@@ -149,7 +149,7 @@ class NonMaxSuppression(Op):
         return [(k.tirx.min(v, w), k.tirx.max(v, w)) for v, w in zip(box[:2], box[2:], strict=True)]
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return inputs[1].numel * max(1, min(self.most, inputs[1].sizes[2]).bit_length())
+        return inputs[1].numel * max(1, min(typical(self.most), inputs[1].sizes[2]).bit_length())
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

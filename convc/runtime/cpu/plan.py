@@ -292,7 +292,7 @@ def _block(raw: Mapping[str, Any]) -> Block:
 def _call(raw: Mapping[str, Any]) -> Call | Repeat:
     if "steps" in raw:
         bases = tuple(
-            Varying(*(_place(b[name]) for name in ("first", "even", "odd")), _count(b["stride"]), bool(b["turns"]))
+            Varying(_place(b["first"]), _place(b["even"]), _place(b["odd"]), _count(b["stride"]), bool(b["turns"]))
             for b in raw["bases"]
         )
         return Repeat(_count(raw["steps"]), bases, _block(raw["block"]), _count(raw["states"]))
