@@ -139,8 +139,14 @@ and for no plane."""
 
 
 def is_conv_of_any_size(node: Node) -> bool:
-    """Whether a node of a general body is a convolution whose numbers of blocks of channels are open."""
-    return isinstance(node.op, Conv) and node.op.group == 1 and isinstance(node.output.type.shape[1], Size)
+    """Whether a node of a general body is a convolution whose numbers of blocks of channels were made open.
+
+    Channels of which a graph does not say how many there are lie in no blocks.
+    """
+    out = node.output.type
+    return (
+        isinstance(node.op, Conv) and node.op.group == 1 and out.layout is not None and isinstance(out.shape[1], Size)
+    )
 
 
 def is_general_conv(node: Node) -> bool:
