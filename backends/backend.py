@@ -19,6 +19,7 @@ import numpy as np
 
 from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Value
+from convc.ir.ops.while_loop import While
 from convc.runtime.description import Description, Port
 from convc.runtime.model import CompiledModel
 from convc.version import __version__
@@ -159,5 +160,9 @@ def port(name: str, made: Value) -> Port:
 
 
 def weights(final: Graph) -> dict[str, np.ndarray]:
-    """The weights of a compiled graph, by name."""
-    return {name: c.array for name, c in final.constants.items()}
+    """The weights of a compiled graph, by name. Those of the body of a ``while`` have the name of its node before."""
+    found = {name: c.array for name, c in final.constants.items()}
+    for n in final.nodes:
+        if isinstance(n.op, While):
+            found |= {f"{n.output.name}/{name}": array for name, array in weights(n.op.body).items()}
+    return found

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from convc.ir.errors import CompileError, ConvcError
 from convc.ir.graph import Graph, Node
 from convc.ir.ops.loop import Loop
+from convc.ir.ops.while_loop import While
 from convc.ir.sizes import typical
 
 from .group import Group
@@ -77,6 +78,9 @@ def distinct(graph: Graph) -> list[Distinct]:
     found: dict[str, tuple[Group, list[Node], list[int]]] = {}
 
     def visit(graph: Graph, times: int) -> None:
+        for node in graph.nodes:
+            if isinstance(node.op, While):
+                visit(node.op.body, times * typical(node.op.sizes[-1]))
         for node in computed(graph):
             calls = 0 if node.output.name in graph.at_load else times
             if isinstance(node.op, Loop):

@@ -12,6 +12,7 @@ from convc.ir.errors import CompileError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
 from convc.ir.ops.loop import Loop
+from convc.ir.ops.while_loop import While
 from convc.ir.sizes import Dim, Size, product, typical
 from convc.runtime.offsets import MAX_ELEMENTS, Lifetime, aligned
 from convc.runtime.place import Place
@@ -51,11 +52,11 @@ class Network:
         """
         self.graph, self._overlaps = graph, overlaps
         segments = segments_of([n for n in graph.nodes if is_made(n) and n.output.name not in graph.at_load])
-        self.run = [n for some in segments for n in some if not is_read(n)]
+        self.run = [n for some in segments for n in some if not n.op.between_segments]
         """The nodes that a call runs, one segment after the other."""
-        self.reads = [[n for n in some if is_read(n)] for some in segments]
-        """For each segment, the nodes that read sizes when it has run."""
-        self.ends = list(accumulate(len(some) - len(reads) for some, reads in zip(segments, self.reads, strict=True)))
+        self.between = [[n for n in some if n.op.between_segments] for some in segments]
+        """For each segment, what the runtime does when it has run."""
+        self.ends = list(accumulate(len(some) - len(done) for some, done in zip(segments, self.between, strict=True)))
         """The index in ``run`` behind each segment."""
         self.load = [n for n in computed(graph) if n.output.name in graph.at_load]
         self._loads = {n.output.name for n in self.load}
@@ -64,6 +65,8 @@ class Network:
         nowhere = [v for n in graph.nodes for v in n.outputs if v.type.is_empty]
         self._places |= dict.fromkeys((v.name for v in nowhere), Place("packed", 0))
         self._places |= {v.name: Place("output", i) for i, v in enumerate(graph.outputs)}
+        stepped = [v for done in self.between for n in done if not is_read(n) for v in n.outputs]
+        self._places |= {v.name: Place("made", i) for i, v in enumerate(stepped)}
         self.copies, self.packed = self._keep()
         """The weights that are copied, with their offsets, and the size of the packed weights."""
         self.at_load = self._live(self.load, {})
@@ -95,8 +98,8 @@ class Network:
         return self._places[value.name]
 
     def _read_at(self) -> list[tuple[Node, int]]:
-        """The nodes that read sizes, with the end of the segment after which they do."""
-        return [(n, end) for reads, end in zip(self.reads, self.ends, strict=True) for n in reads]
+        """What the runtime does, with the end of the segment after which it does it."""
+        return [(n, end) for done, end in zip(self.between, self.ends, strict=True) for n in done]
 
     def _live(self, nodes: Sequence[Node], reads: Mapping[Node, int]) -> list[Live]:
         """Give a place to each value that the nodes compute, where it has none yet. Returns those with memory.
@@ -132,13 +135,13 @@ def is_made(node: Node) -> bool:
 
 def computed(graph: Graph) -> list[Node]:
     """The nodes that compute something: a node whose results have no elements needs no kernel."""
-    return [n for n in graph.nodes if is_made(n) and not is_read(n)]
+    return [n for n in graph.nodes if is_made(n) and not n.op.between_segments]
 
 
 def check_sizes(graph: Graph) -> None:
     """Raise ``LimitError`` for a tensor of too many bytes, and ``CompileError`` for one that code cannot index."""
     for node in graph.nodes:
-        if isinstance(node.op, Loop):
+        if isinstance(node.op, Loop | While):
             check_sizes(node.op.body)
     check_values(graph.values())
 

@@ -163,6 +163,12 @@ class Builder:
         """A block in which nothing is assumed: a question that what is known does not decide raises ``ShapeError``."""
         return self.assumptions.closed()
 
+    def new_size(self) -> Size:
+        """A size that data decides, which the caller's next node defines."""
+        size = self._size(MOST)
+        self.data_sizes.add(str(size))
+        return size
+
     def _size(self, most: int) -> Size:
         """A named size with a name of its own, at most ``most``."""
         most = max(0, min(most, MOST))

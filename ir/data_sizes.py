@@ -47,7 +47,7 @@ def is_read(node: Node) -> bool:
 
 def defined(node: Node) -> tuple[Named, ...]:
     """The named sizes that a node defines."""
-    return tuple(node.op.named_sizes()) if is_read(node) else ()
+    return tuple(n for size in node.op.defines() for n in names(size))
 
 
 def used(node: Node) -> Iterator[str]:
@@ -65,7 +65,8 @@ def decided_by_data(graph: Graph) -> dict[str, Named]:
 def segments_of(nodes: Sequence[Node]) -> list[list[Node]]:
     """The nodes in as few segments as possible, in an order in which no size is used before a segment that reads it.
 
-    Within a segment the nodes keep their order, and ``read_sizes`` counts as a node.
+    Within a segment the nodes keep their order. Those that the runtime does (``Op.between_segments``) count to the
+    segment after which it does them.
     """
     of_value: dict[str, int] = {}
     of_size: dict[str, int] = {}
@@ -73,7 +74,8 @@ def segments_of(nodes: Sequence[Node]) -> list[list[Node]]:
     for node in nodes:
         before = [of_value.get(v.name, 0) for v in node.inputs] + [of_size.get(name, 0) for name in used(node)]
         at = max(before, default=0)
-        of_value |= dict.fromkeys((v.name for v in node.outputs), at)
+        later = node.op.between_segments and not is_read(node)
+        of_value |= dict.fromkeys((v.name for v in node.outputs), at + later)
         of_size |= dict.fromkeys((n.name for n in defined(node)), at + 1)
         while len(made) <= at:
             made.append([])

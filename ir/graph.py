@@ -19,7 +19,7 @@ import numpy as np
 from .assumptions import Assumption
 from .errors import GraphError, plural
 from .limits import check_made
-from .op import READ, Op
+from .op import Op
 from .sizes import Named, names
 from .types import TensorType, type_of
 
@@ -240,8 +240,8 @@ class Graph:
                 for n in names(d):
                     found.setdefault(n.name, n)
         for node in self.nodes:
-            if node.op.name == READ:
-                for n in node.op.named_sizes():
+            for size in node.op.defines():
+                for n in names(size):
                     found.setdefault(n.name, n)
         return MappingProxyType(found)
 

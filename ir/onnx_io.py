@@ -428,7 +428,26 @@ class ImportNode:
             return tuple(known.values)
         if self.builder.constant_of(value) is not None or not self.is_data(value, integers=True):
             return self.ints(index, what)
-        return self.builder.read_sizes(value)
+        return self._read(value)
+
+    def _read(self, value: Value) -> Sizes:
+        """The integers in a tensor that data decides as sizes. Those that only moved are read where they come from, so
+        that one number is one size.
+        """
+        known, constant = self.builder.known_sizes(value), self.builder.constant_of(value)
+        if constant is not None:
+            return tuple(int(v) for v in constant.reshape(-1))
+        if known is not None:
+            return tuple(known.values)
+        node = next((n for n in reversed(self.builder.nodes) if value in n.outputs), None)
+        moved = node is not None and (
+            node.op.name == "reshape"
+            or (node.op.name == "concat" and value.type.rank == 1)
+            or (node.op.name == "cast" and node.inputs[0].type.dtype in ("i32", "i64"))
+        )
+        if node is None or not moved:
+            return self.builder.read_sizes(value)
+        return tuple(size for v in node.inputs for size in self._read(v))
 
     def is_data(self, value: Value, integers: bool = False) -> bool:
         """Whether a tensor, of integers where it must be, follows from an input whose values no model is compiled for,

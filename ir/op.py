@@ -19,7 +19,7 @@ import numpy as np
 from .dtypes import FLOATS
 from .errors import UnsupportedOpError
 from .layout import Layout
-from .sizes import Dim, Named, Size, at, names
+from .sizes import Dim, Named, Size, Sizes, at, names
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class Op:
     on_gpu: ClassVar[bool] = True
     """Whether GPUs can compute the op. Programs of loops with large working memory run on CPUs only."""
 
+    between_segments: ClassVar[bool] = False
+    """Whether the runtime does what the op says, between two segments of a call: no code is made of it."""
+
     counted: ClassVar[int | None] = None
     """The axis of results whose size follows from data, or ``None`` (``data_sizes.py``).
 
@@ -147,6 +150,10 @@ class Op:
     def layouts(self, inputs: Sequence[TensorType], layout: Layout) -> bool:
         """Whether the op computes correctly and efficiently with data operands and results in ``layout``."""
         return False
+
+    def defines(self) -> Sizes:
+        """The named sizes that the op defines for the nodes after it (``data_sizes.py``)."""
+        return ()
 
     def held_as(self, dtype: str) -> bool:
         """Whether results of this dtype may be held in a memory layout that is not row-major: floats may, and so may 8-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from .errors import CompileError
 from .graph import Graph
+from .ops.while_loop import While
 from .passes.divide import divide
 from .passes.fold_constants import fold_constants
 from .passes.fold_scale import fold_scale
@@ -56,7 +58,19 @@ class Pipeline:
             verify(graph, step.name, verified=verified)
             if dump_dir is not None:
                 _dump(graph, dump_dir, f"{i:02}_{step.name}")
-        return graph
+        return self._with_steps(graph, dump_dir)
+
+    def _with_steps(self, graph: Graph, dump_dir: Path | None) -> Graph:
+        """The graph with the passes run on what the runtime runs step by step, each body as a graph of its own."""
+        nodes = []
+        for n in graph.nodes:
+            if isinstance(n.op, While):
+                folder = None if dump_dir is None else dump_dir / re.sub(r"\W", "_", n.output.name)
+                body = replace(n.op.body, assumptions={**graph.assumptions, **n.op.body.assumptions})
+                nodes.append(replace(n, op=replace(n.op, body=self.run(body, folder))))
+            else:
+                nodes.append(n)
+        return replace(graph, nodes=tuple(nodes))
 
     @property
     def names(self) -> tuple[str, ...]:

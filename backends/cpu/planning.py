@@ -8,21 +8,26 @@ from itertools import pairwise
 from typing import Protocol
 
 from convc.ir.assumptions import Assumption
-from convc.ir.data_sizes import defined
+from convc.ir.data_sizes import defined, is_read
 from convc.ir.errors import CompileError, LimitError
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, current
 from convc.ir.ops.loop import Loop
-from convc.ir.sizes import MOST, Dim, Named, Size, Sizes, spelt
+from convc.ir.ops.while_loop import While
+from convc.ir.sizes import MOST, Dim, Named, Size, Sizes, named, names, spelt
+from convc.ir.types import TensorType
 from convc.runtime.cpu.plan import (
     Assumed,
     Base,
     Block,
     Call,
+    Operand,
     Plan,
+    Port,
     Read,
     Repeat,
     Segment,
+    Steps,
     Tensor,
     Variant,
     Varying,
@@ -91,7 +96,7 @@ class Calls:
         ``CompileError`` when a size follows from no input.
         """
         network, sizes, limits = Network(graph, self._overlaps), _named_sizes(graph), current()
-        read = [size for reads in network.reads for n in reads for size in defined(n)]
+        read = [size for done in network.between for n in _in_order(done) for size in defined(n)]
         self._names = {n.name: f"s{i}" for i, n in enumerate([*sizes, *read])}
         (run, *later), kept = self._segments(network)
         reads = [tuple(str(p.at) for p in network.arguments(n) if p.base == "weight") for n in network.load]
@@ -126,7 +131,7 @@ class Calls:
     def _segments(self, network: Network) -> tuple[list[Segment], tuple[tuple[int, int], ...]]:
         """The segments of a network's call, and the tensors that outlive their segments."""
         graph, starts = network.graph, [0, *network.ends]
-        places = [network.place(v) for reads in network.reads for n in reads for v in n.inputs]
+        places = [network.place(v) for done in network.between for n in done for v in n.inputs]
         sought = {place.at for place in places if place.base == "value"}
         local: dict[int, int] = {}
         bases: dict[int, int] = {}
@@ -137,8 +142,16 @@ class Calls:
             number = int(place.at) if place.base == "value" else -1
             if number in bases:
                 return bases[number], 0
+            if place.base == "made":
+                return behind + total + int(place.at), 0
             return tensor(local[number]) if number in local else _in_call(graph, place)
 
+        total = sum(
+            live.last >= end or number in sought
+            for start, end in pairwise(starts)
+            for number, live in enumerate(network.in_call)
+            if start <= live.first < end
+        )
         made: list[Segment] = []
         for i, (start, end) in enumerate(pairwise(starts)):
             lives = []
@@ -150,10 +163,49 @@ class Calls:
                         kept.append((i, len(lives)))
                     last = end - 1 if number in bases else live.last
                     lives.append(replace(live, first=live.first - start, last=last - start))
-            before = network.reads[i - 1] if i else []
-            read = tuple(r for n in before for r in _reads(n, at(None, network.place(n.inputs[0]))))
-            made.append(Segment(read, self._block(network.run[start:end], lives, network, at)))
+            before = _in_order(network.between[i - 1]) if i else []
+            read = tuple(r for n in before if is_read(n) for r in _reads(n, at(None, network.place(n.inputs[0]))))
+            loops = tuple(
+                self._steps(n, n.op, graph, lambda v: at(None, network.place(v)))
+                for n in before
+                if isinstance(n.op, While)
+            )
+            made.append(Segment(read, self._block(network.run[start:end], lives, network, at), loops))
         return made, tuple(kept)
+
+    def _steps(self, node: Node, op: While, graph: Graph, at: Callable[[Value], At]) -> Steps:
+        """A loop that the runtime runs. ``at`` gives the places of its operands and results."""
+
+        def ports(values: Sequence[Value], names: Sequence[str]) -> tuple[Port, ...]:
+            made = (port(name, v) for name, v in zip(names, values, strict=True))
+            return tuple(Port(p.name, p.shape, p.dtype) for p in made)
+
+        own = {n.name for n in _named_sizes(op.body)}
+        own |= {n.name for inner in op.body.nodes for n in defined(inner)}
+        assumed = [a.size for a in op.body.assumptions if a not in graph.assumptions]
+        asked = dict.fromkeys(n.name for d in (*_sizes_in(op.body), *assumed) for n in names(d) if n.name not in own)
+        carried = [Value(f"size {name}", TensorType("bool", (named(name),))) for name in asked]
+        body = replace(op.body, inputs=(*op.body.inputs, *carried))
+        plan, _ = Calls(self._kernels, self._extents, self._overlaps).plan(body)
+        places = [at(v) for v in node.inputs]
+        operands = (
+            Operand(place, tuple(map(self._count, v.type.shape)), str(v.type.numpy_dtype))
+            for place, v in zip(places, node.inputs, strict=True)
+        )
+        axes = {str(d): (i, a) for i, v in enumerate(node.outputs) for a, d in reversed([*enumerate(v.type.shape)])}
+        return Steps(
+            plan=plan,
+            inputs=ports(body.inputs, [v.name for v in body.inputs]),
+            outputs=ports(body.outputs, op.body.output_names),
+            operands=tuple(operands),
+            sizes=tuple(self._name(name) for name in asked),
+            states=op.states,
+            results=tuple(int(at(v)[0]) for v in node.outputs),
+            defined=(*(axes[str(size)] for size in op.sizes[:-1]), (0, -1)),
+            most=current().steps,
+            weights=f"{node.output.name}/",
+            about=f"loop '{node.output.name}'",
+        )
 
     def _count(self, size: Dim) -> Count:
         """A size as a plan writes it. Raises ``CompileError`` when it follows from no input."""
@@ -173,6 +225,8 @@ class Calls:
                 if known and isinstance(bound, Size):
                     made.setdefault(Assumption(bound, ">="), "")
         for a, about in made.items():
+            if not all(n.name in self._names for n in names(a.size)):
+                continue  # it is about sizes outside of the body of a loop, and checked there
             yield Assumed(self._count(a.size), a.relation, str(a), about)
 
     def _block(
@@ -237,6 +291,21 @@ class Calls:
         assert isinstance(offset, int)
         first = (base, self._count(offset + (steps - 1) * stride)) if backwards else at
         return Varying(first, first, first, self._count(-stride if backwards else stride))
+
+
+def _in_order(between: Sequence[Node]) -> list[Node]:
+    """What the runtime does between two segments, in the order in which it does it: first it reads sizes."""
+    return sorted(between, key=lambda n: not is_read(n))
+
+
+def _sizes_in(body: Graph) -> Iterator[Dim]:
+    """All sizes in types and attributes of a graph, and of the graphs in it."""
+    for v in body.values():
+        yield from v.type.shape
+    for n in body.nodes:
+        yield from map(Size.of, n.op.named_sizes())
+        for inner in n.op.bodies():
+            yield from _sizes_in(inner)
 
 
 def _reads(node: Node, place: At) -> Iterator[Read]:

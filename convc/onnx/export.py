@@ -16,6 +16,7 @@ from convc.ir.errors import ModelFileError, UnsupportedOpError
 from convc.ir.graph import Graph
 from convc.ir.onnx_io import ExportNode, export, onnx_dtype
 from convc.ir.onnx_versions import EXPORT_OPSET, all_nodes, export_version
+from convc.ir.ops.while_loop import read_size
 from convc.ir.types import TensorType
 
 from ..runtime.files import write_aside
@@ -69,8 +70,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     def measured(size: str, n: ExportNode) -> str:
         if size in read:
             node, i = read[size]
-            flat = n.node("Reshape", [name(node.output.name), n.ints([-1], "flat")])
-            return n.node("Gather", [flat, n.ints([i], "which")]) if len(node.op.sizes) > 1 else flat  # type: ignore[attr-defined]
+            return read_size(n, {v.name: name(v.name) for v in node.outputs}, node, i)
         for v in graph.inputs:
             if size in (found := list(v.type.stated)):
                 axis = found.index(size)

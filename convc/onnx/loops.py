@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from convc.ir.data_sizes import is_read
-from convc.ir.errors import ConvcError, LimitError, ModelFileError, plural
+from convc.ir.errors import ConvcError, LimitError, ModelFileError, NotConstantError, plural
 from convc.ir.graph import Graph, Node, Value
 from convc.ir.limits import check, check_made
 from convc.ir.onnx_io import ImportNode
@@ -29,8 +29,9 @@ from convc.ir.ops.reshape import Reshape
 from convc.ir.ops.slice import Slice
 from convc.ir.ops.transpose import Transpose
 from convc.ir.ops.where import Where
+from convc.ir.ops.while_loop import While
 from convc.ir.rewrite import drop_dead
-from convc.ir.sizes import Dim, Size, largest, least, same, typical
+from convc.ir.sizes import MOST, Dim, Size, bounds, largest, least, names, same, typical
 from convc.ir.types import TensorType
 
 from .export import to_onnx
@@ -72,6 +73,8 @@ class _Steps:
     has_condition: bool
     stacks: Sequence[tuple[int, int]]
     """The axis and the direction of each stacked result."""
+    steps_of: Callable[[], Sequence[Value]] | None = None
+    """Gives the largest number of steps and the condition for the first, where the runtime can run the steps."""
 
     def run(self, state: Sequence[Value], elements: Sequence[Value]) -> list[Any]:
         """Import the body once."""
@@ -111,10 +114,15 @@ def loop(n: ImportNode, body: Body) -> list[Value]:
 
     true = n.constant(np.full(_declared(graph.input[1]), True), "true")
     stacks = [(0, 0)] * (len(graph.output) - 1 - len(state))
+
+    def steps_of() -> list[Value]:
+        going = n.constant(np.array(given is None or bool(given.reshape(-1)[0])), "going")
+        return [n.constant(np.array([MOST], np.int64), "most") if most is None else n.sizes_as_tensor([most]), going]
+
     return _imported(
         _Steps(
             n, body, graph, [*names, number], state, [counter], numbers, number_of, (0,), most, {condition: true},
-            True, stacks,
+            True, stacks, steps_of,
         )
     )  # fmt: skip
 
@@ -166,16 +174,73 @@ def scan(n: ImportNode, body: Body) -> list[Value]:
 
 
 def _imported(steps: _Steps) -> list[Value]:
+    """The loop as one op, where its body can be imported once for all steps and sizes are those of inputs; else the
+    nodes of every step, where their number is known; else a loop that the runtime runs.
+    """
     b = steps.n.builder
-    since, streams = len(b.nodes), b.streams
-    try:
-        return _kept(steps)
-    except (LimitError, ModelFileError):
-        raise
-    except ConvcError as why:
-        b.cut(since)
-        b.streams = streams
-        return _unrolled(steps, why)
+    since, streams, assumed = len(b.nodes), b.streams, dict(b.assumptions.made)
+    reasons: list[ConvcError] = []
+    for read in (_kept, lambda s: _unrolled(s, reasons[0]), _run_by_steps):
+        try:
+            return read(steps)
+        except (LimitError, ModelFileError):
+            raise
+        except ConvcError as why:
+            b.cut(since)
+            b.streams, b.assumptions.made = streams, dict(assumed)
+            reasons.append(why)
+            if isinstance(why, NotConstantError) and why.inputs:
+                break  # the model can be compiled for each of their values
+    raise reasons[min(1, len(reasons) - 1)]
+
+
+def _run_by_steps(s: _Steps) -> list[Value]:
+    """The loop as a node that runs its body as long as data says, on states whose sizes may change.
+
+    The body is imported again for states of open sizes, as long as a step changes a size that was not open.
+    """
+    n, b, count = s.n, s.n.builder, len(s.state)
+    if s.steps_of is None:
+        raise n.unsupported("the number of its steps is not known")
+    if not all(isinstance(v, Value) for v in s.state):
+        raise n.unsupported("a state is a sequence")
+    types = [v.type for v in s.state]
+    inner: list[Dim] = []
+    outside = dict(b.assumptions.made)
+    for _ in range(sum(t.rank for t in types) + 1):
+        since, streams = len(b.nodes), b.streams
+        taken = [Value(b.fresh(name), t) for name, t in zip(s.names, [*types, *s.elements], strict=True)]
+        made = s.run(taken[:count], taken[count:])
+        if b.streams > streams or not all(isinstance(v, Value) for v in made):
+            raise n.unsupported("its body draws random numbers, or makes sequences")
+        nodes = b.cut(since)
+        changed = [_changed(n, i, t, v.type, inner) for i, (t, v) in enumerate(zip(types, made[1:], strict=False))]
+        if not any(changed):
+            break
+        b.assumptions.made = dict(outside)
+        for i, axes in enumerate(changed):
+            sizes = {a: b.new_size() for a in axes}
+            inner += sizes.values()
+            types[i] = types[i].with_shape([sizes.get(a, d) for a, d in enumerate(types[i].shape)])
+    inputs, outputs = (taken[count], *taken[:count]), tuple(made)
+    body = drop_dead(Graph("body", inputs, tuple(nodes), outputs))
+    captured = _captured(body)
+    constants = {v.name: b.constants[v.name] for v in captured if v.name in b.constants}
+    captured = [v for v in captured if v.name not in constants]
+    inside = {a: about for a, about in b.assumptions.made.items() if a not in outside}  # checked in each step
+    b.assumptions.made = outside
+    body = replace(body, inputs=(*inputs, *captured), constants=constants, assumptions=inside)
+    op = While(body, count, tuple(inner), (*(b.new_size() for _ in inner), b.new_size()))
+    whole = n.emit(op, *s.steps_of(), *s.state, *captured)
+    return list(whole) if isinstance(whole, tuple) else [whole]
+
+
+def _changed(n: ImportNode, i: int, before: TensorType, after: TensorType, inner: Sequence[Dim]) -> list[int]:
+    """The axes of a state that a step changes in size, without those whose sizes are open already."""
+    if (before.dtype, before.rank) != (after.dtype, after.rank):
+        raise n.unsupported(f"state {i} is {before} before a step and {after} after it")
+    pairs = enumerate(zip(before.shape, after.shape, strict=True))
+    return [a for a, (d, e) in pairs if d != e and d not in inner]
 
 
 def _kept(s: _Steps) -> list[Value]:
@@ -209,6 +274,8 @@ def _kept(s: _Steps) -> list[Value]:
     at = s.most if condition is None else _count(s, condition, nodes, before, after, taken[count])
     assert at is not None
     final = list(s.state)
+    if isinstance(at, Size) and bounds(at)[0] < 1 and any(m.name in b.data_sizes for m in names(at)):
+        raise n.unsupported("data decides whether it takes a step")
     if at == 0:
         return [*final, *(_nothing(n, v, axis) for v, (axis, _) in zip(elements, s.stacks, strict=True))]
     check("steps", typical(at), n.describe())

@@ -21,6 +21,7 @@ class ReadSizes(Op):
     name = READ
     rounds = False
     on_gpu = False
+    between_segments = True
     sizes: Sizes = ()
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -31,6 +32,9 @@ class ReadSizes(Op):
         if not all(isinstance(a, Named) for a in atoms) or len(set(atoms)) < len(atoms):
             raise ShapeError(f"defines sizes by their names, each once, not {list(self.sizes)}")
         return x
+
+    def defines(self) -> Sizes:
+        return self.sizes
 
 
 @exports(ReadSizes)

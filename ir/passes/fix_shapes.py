@@ -12,6 +12,7 @@ from ..errors import ShapeError, lacking
 from ..graph import Constant, Graph, Node, Value
 from ..ops.fused import Fused
 from ..ops.loop import Loop
+from ..ops.while_loop import While
 from ..rewrite import rebuild
 from ..shapes import Bound, mismatch
 from ..sizes import Dim, at, names
@@ -95,7 +96,7 @@ def _moved(graph: Graph, values: Mapping[str, Dim], fold: bool) -> Graph:
 
     def visit(b: Builder, node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
         op = node.op.at(values)
-        if isinstance(op, Loop | Fused):
+        if isinstance(op, Loop | Fused | While):
             op = replace(op, body=_moved(op.body, values, fold and not isinstance(op, Fused)))
         if fold and (array := op.known()) is not None:
             constant = Constant.of(array)

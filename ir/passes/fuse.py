@@ -18,15 +18,16 @@ from ..ops.conv_bytes import ConvBytes
 from ..ops.fused import Fused
 from ..ops.layer_norm import LayerNorm
 from ..ops.loop import Loop
-from ..ops.read_sizes import ReadSizes
 from ..ops.relayout import Relayout
 from ..ops.select_channels import joins_channels
 from ..ops.transpose import Transpose
-from ..sizes import at, names
+from ..sizes import Dim, Extreme, Size, at, names
 from ..types import TensorType
 
 MAX_GROUP = 24
 """The most nodes of a kernel that may still grow; the expressions of larger kernels would be slow to compile."""
+INVOLVED = 6
+"""The names and operations in a size of a value inside of a kernel, where some of them are ``min`` or ``max``."""
 MAX_REPEATS = 5
 """The most ops in a kernel that may read an operand two or three times, which multiplies the expressions inlined into
 them.
@@ -77,7 +78,7 @@ def _grow(
     graph: Graph, start: int, doms: dict[int, int], index: dict[str, int], taken: set[int], known: set[int]
 ) -> set[int]:
     members, last = {start}, start
-    if isinstance(graph.nodes[start].op, Fused | Loop | ReadSizes):
+    if isinstance(graph.nodes[start].op, Fused | Loop) or graph.nodes[start].op.between_segments:
         return members
     while len(graph.nodes[last].outputs) == 1:
         end = doms.get(last, -1)
@@ -100,6 +101,8 @@ def _grow(
 def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool:
     """Whether these nodes can be computed in the loops of a group whose result is that of node ``last``."""
     held = graph.nodes[last].output
+    if any(map(_is_involved, held.type.shape)):
+        return False
     inside, nodes = [graph.nodes[i] for i in members], [graph.nodes[i] for i in between]
     if all(_is_computed_in_place(n, held.type) for n in nodes):
         return True
@@ -108,6 +111,17 @@ def _join(graph: Graph, members: set[int], last: int, between: set[int]) -> bool
         return held not in nodes[0].inputs[1:]
     goes_anywhere = all(n.op.injective for n in inside) or any(_works_on_rows(n) for n in inside)
     return goes_anywhere and all(_takes_elements(n, held.type, any(map(_computes, inside))) for n in nodes)
+
+
+def _is_involved(size: Dim) -> bool:
+    """Whether a size is so long an expression of least and largest sizes that TVM cannot tell which elements of a
+    tensor a loop computes. As the size of a kernel's operand it is one number.
+    """
+    return (
+        isinstance(size, Size)
+        and size.weight > INVOLVED
+        and any(isinstance(atom, Extreme) for monomial, _ in size.terms for atom in monomial)
+    )
 
 
 def _takes_elements(node: Node, held: TensorType, computed: bool) -> bool:
@@ -207,7 +221,7 @@ def _with_operands(absorbed: Mapping[str, Node], members: Sequence[Node]) -> lis
 
 def _fused(graph: Graph, members: Sequence[Node]) -> Node:
     """One node that holds the members as its body."""
-    if len(members) == 1 and isinstance(members[0].op, Fused | Loop | ReadSizes):
+    if len(members) == 1 and (isinstance(members[0].op, Fused | Loop) or members[0].op.between_segments):
         return members[0]
     made = {v.name for n in members for v in n.outputs}
     read = list(dict.fromkeys(v for n in members for v in n.inputs if v.name not in made))

@@ -10,12 +10,14 @@ from ..ops.identity import Identity
 
 
 def materialize_outputs(graph: Graph) -> Graph:
-    """``return %x, %y, %y -> %x_1 = identity(%x); ...``: afterwards no output is an input or a constant, or returned
-    twice.
+    """``return %x, %y, %y -> %x_1 = identity(%x); ...``: afterwards no output is an input or a constant, made by
+    the runtime, or returned twice.
     """
     b = Builder.of(graph)
     b.nodes = list(graph.nodes)
     outputs: list[Value] = []
     for v in graph.outputs:
-        outputs.append(b.emit(Identity(), v, names=[v.name]) if v.name not in graph.producers or v in outputs else v)
+        made_by = graph.producers.get(v.name)
+        copied = made_by is None or made_by.op.between_segments or v in outputs
+        outputs.append(b.emit(Identity(), v, names=[v.name]) if copied else v)
     return replace(b.finish(outputs, graph.output_names), constants=b.constants)

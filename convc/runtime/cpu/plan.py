@@ -156,12 +156,54 @@ class Read(NamedTuple):
     about: str
 
 
+class Operand(NamedTuple):
+    """A tensor that the runtime reads: its place, its shape over the named sizes that are known, and its dtype."""
+
+    place: Place
+    shape: Shape
+    dtype: str
+
+
+class Port(NamedTuple):
+    """An input or output of the body of a loop, as ``description.Port`` says it."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A loop that the runtime runs: the ``plan`` of its body, as long as a condition holds, at most ``most`` steps.
+
+    The ``operands`` are the number of steps, the condition for the first, ``states`` states, and captured tensors. Of
+    the ``inputs`` of the body, the last are given no data: each has the shape of one of the named sizes that are known,
+    ``sizes``, which the body needs. ``weights`` begins the names of its weights.
+
+    The results have bases of their own, behind those of the tensors that are kept. ``defined`` has for each named size
+    that is known afterwards the number of a result and its axis; an axis of -1 stands for the number of steps.
+    """
+
+    plan: Plan
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    operands: tuple[Operand, ...]
+    sizes: tuple[Count, ...]
+    states: int
+    results: tuple[int, ...]
+    defined: tuple[tuple[int, int], ...]
+    most: int
+    weights: str
+    about: str
+
+
 @dataclass(frozen=True)
 class Segment:
-    """What runs once some more sizes are known, which are read first."""
+    """What runs once some more sizes are known: those that are read first, and those of the results of loops."""
 
     reads: tuple[Read, ...]
     run: Block
+    loops: tuple[Steps, ...] = ()
 
 
 class Assumed(NamedTuple):
@@ -217,9 +259,14 @@ class Plan:
         return (self.run, *(segment.run for segment in self.later))
 
     @property
+    def stepped(self) -> int:
+        """The number of results of loops that the runtime runs."""
+        return sum(len(loop.results) for segment in self.later for loop in segment.loops)
+
+    @property
     def known(self) -> tuple[int, ...]:
         """For each segment, the number of named sizes that are known when it runs."""
-        reads = [len(segment.reads) for segment in self.later]
+        reads = [len(s.reads) + sum(len(loop.defined) for loop in s.loops) for s in self.later]
         return tuple(accumulate([len(self.names) - sum(reads), *reads]))
 
     @staticmethod
@@ -236,7 +283,7 @@ class Plan:
         made["copies"] = tuple((str(name), _natural(at)) for name, at in raw["copies"])
         made["names"] = tuple(map(str, raw["names"]))
         made["assumptions"] = tuple(Assumed(_count(a[0]), *map(str, a[1:])) for a in raw["assumptions"])
-        made["later"] = tuple(Segment(tuple(map(_read, s["reads"])), _block(s["run"])) for s in raw["later"])
+        made["later"] = tuple(map(_segment, raw["later"]))
         made["kept"] = tuple((_natural(segment), _natural(at)) for segment, at in raw["kept"])
         plan = Plan(**made)
         for number in (plan.packed, plan.tensor_bytes, plan.workspace_bytes):
@@ -268,6 +315,29 @@ def _place(raw: Sequence[Any]) -> Place:
     if not isinstance(base, int):
         raise TypeError(f"{base!r} is no base")
     return base, _count(offset)
+
+
+def _segment(raw: Mapping[str, Any]) -> Segment:
+    return Segment(tuple(map(_read, raw["reads"])), _block(raw["run"]), tuple(map(_steps, raw["loops"])))
+
+
+def _steps(raw: Mapping[str, Any]) -> Steps:
+    def shape(sizes: Sequence[Any]) -> Shape:
+        return tuple(map(_count, sizes))
+
+    made = dict(raw)
+    made["plan"] = Plan.of(raw["plan"])
+    made |= {
+        key: tuple(Port(str(name), shape(sizes), str(dtype)) for name, sizes, dtype in raw[key])
+        for key in ("inputs", "outputs")
+    }
+    made["operands"] = tuple(
+        Operand(_place(place), shape(sizes), str(dtype)) for place, sizes, dtype in raw["operands"]
+    )
+    made["sizes"] = shape(raw["sizes"])
+    made["results"] = tuple(map(_natural, raw["results"]))
+    made["defined"] = tuple((_natural(result), int(axis)) for result, axis in raw["defined"])
+    return Steps(**made)
 
 
 def _read(raw: Sequence[Any]) -> Read:
@@ -312,12 +382,29 @@ def _check_segments(plan: Plan) -> None:
         there = {Base.PORTS + j for j in range(len(plan.inputs))}
         there |= {Base.PORTS + len(plan.inputs) + j for j, s in enumerate(plan.outputs) if _is_known(s, known[i])}
         there |= {Base.PORTS + ports + j for j, (segment, _) in enumerate(plan.kept) if segment <= i}
-        _check(block, plan, ports + len(plan.kept), there)
+        there |= {base for segment in plan.later[:i] for loop in segment.loops for base in loop.results}
+        _check(block, plan, ports + len(plan.kept) + plan.stepped, there)
         if i + 1 < len(blocks):
+            _check_loops(plan, plan.later[i].loops, {*there, Base.PACKED}, known[i])
             for read in plan.later[i].reads:
                 base, offset = read.place
                 if base not in {*there, Base.PACKED} or not 0 <= _natural(offset) <= _bytes_at(plan, base) - 8:
                     raise ValueError("a size is read from what does not exist")
+
+
+def _check_loops(plan: Plan, loops: Sequence[Steps], there: Collection[int], known: int) -> None:
+    """Raise ``ValueError`` when loops are given what there is not."""
+    behind = Base.PORTS + len(plan.inputs) + len(plan.outputs) + len(plan.kept)
+    for loop in loops:
+        given = len(loop.operands) - 1 + len(loop.sizes)
+        if len(loop.inputs) != given or len(loop.outputs) != 1 + len(loop.results) or loop.states > len(loop.results):
+            raise ValueError("a loop is given more or less than its body takes")
+        if not all(behind <= base < behind + plan.stepped for base in loop.results):
+            raise ValueError("a result of a loop has no place")
+        if not all(o.place[0] in there and _is_known(o.shape, known) for o in loop.operands):
+            raise ValueError("a loop is given what does not exist")
+        if not all(result < len(loop.results) for result, _ in loop.defined):
+            raise ValueError("a size is that of no result")
 
 
 def _bytes_at(plan: Plan, base: int) -> int:
@@ -328,6 +415,8 @@ def _bytes_at(plan: Plan, base: int) -> int:
     if base < Base.PORTS + len(ports):
         shape = ports[base - Base.PORTS]
         return 8 * math.prod(size for size in shape if isinstance(size, int)) if _is_known(shape, 0) else 0
+    if base >= Base.PORTS + len(ports) + len(plan.kept):
+        return 8  # the runtime checks what it made itself
     segment, at = plan.kept[base - Base.PORTS - len(ports)]
     t = plan.blocks[segment].tensors[at]
     return t.elements * t.itemsize if isinstance(t.elements, int) else 0

@@ -19,7 +19,7 @@ from ..description import Port
 from ..offsets import aligned
 from .code import RUN, Code
 from .memory import Arena, address_of
-from .plan import Base, Plan
+from .plan import Base, Plan, Steps
 from .pool import pool_of
 from .segments import Context, Later, Rest
 from .sized import Encoded, Planner, Sized
@@ -68,7 +68,12 @@ class Program:
             return (ctypes.c_int64 * 5)(*settings, parts, trace)
 
         self._planner = Planner(plan, inputs, outputs, code.address)
-        later = Later(plan, self._planner) if plan.later else None
+
+        def body(loop: Steps, taken: list[Port], made: list[Port]) -> Program:
+            own = {n.removeprefix(loop.weights): w for n, w in weights.items() if n.startswith(loop.weights)}
+            return Program(code, loop.plan, own, taken, made, threads, release)
+
+        later = Later(plan, self._planner, body) if plan.later else None
         self._packed = _pack(code, plan, self._planner.packing(), weights, context, threads, release)
         self._plans: OrderedDict[Shapes, Sized] = OrderedDict()
         self._lock = threading.Lock()
@@ -79,7 +84,7 @@ class Program:
         fixed = None if shapes is None else (shapes, self.sized(shapes))
 
         def space() -> Space:
-            space = Space(self._packed.address, inputs, outputs, threads, context, fixed, len(plan.kept))
+            space = Space(self._packed.address, inputs, outputs, threads, context, fixed, len(plan.kept) + plan.stepped)
             if later is not None:
                 first = Base.PORTS + len(inputs)
                 space.rest = Rest(later, self._run_calls, space.bases, first, outputs, threads, context)

@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from convc.ir.errors import SizeError
 
 from ..description import Port
 from .memory import Arena, address_of
-from .plan import Base, Plan, Read
+from .plan import Base, Plan, Read, Steps
 from .sized import Encoded, Planner, Sized
 from .sizes import Values
+from .steps import Body, Runner
 
 KEPT = 32
 """The number of plans that a program keeps of each segment."""
@@ -37,8 +39,14 @@ Key = tuple[int, ...]
 class Later:
     """The plans of later segments, which all threads share."""
 
-    def __init__(self, plan: Plan, planner: Planner) -> None:
+    def __init__(self, plan: Plan, planner: Planner, body: Callable[[Steps, list[Port], list[Port]], Body]) -> None:
+        """``body`` makes the program of the body of a loop."""
         self.plan = plan
+        self.loops = [
+            [Runner(plan, loop, known + len(segment.reads), partial(body, loop)) for loop in segment.loops]
+            for known, segment in zip(plan.known, plan.later, strict=False)
+        ]
+        """What runs the loops before each segment."""
         self._planner = planner
         self._plans: list[OrderedDict[Key, Sized]] = [OrderedDict() for _ in plan.later]
         self._lock = threading.Lock()
@@ -82,6 +90,7 @@ class Rest:
         self._later, self._run, self._bases, self._first = later, run, bases, first
         self._dtypes = [np.dtype(p.dtype) for p in outputs]
         self._threads, self._context = threads, context
+        self._held: list[np.ndarray] = []
         self._arenas = [Arena(0) for _ in later.plan.later]
         self._ready: list[OrderedDict[Key, _Ready]] = [OrderedDict() for _ in later.plan.later]
 
@@ -92,8 +101,14 @@ class Rest:
         does not take.
         """
         sizes, plan, workspace = begun.sizes, self._later.plan, begun.calls.workspace
+        self._held = []
         for i, segment in enumerate(plan.later):
             sizes = (*sizes, *[self._size(read) for read in segment.reads])
+            known = sizes
+            for runner in self._later.loops[i]:
+                made, more = runner(self._bases, known)
+                self._held += made
+                sizes = (*sizes, *more)
             ready = self._prepared(i, sizes)
             workspace += ready.sized.calls.workspace
             if workspace > plan.workspace_bytes:
