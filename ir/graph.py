@@ -233,7 +233,9 @@ class Graph:
 
     @cached_property
     def named_sizes(self) -> Mapping[str, Named]:
-        """What is known of each named size, by its name: first those of inputs, and then those that data decides."""
+        """What is known of each named size, by its name: first those of inputs, and then those that data decides,
+        in the bodies of loops too.
+        """
         found: dict[str, Named] = {}
         for v in self.inputs:
             for d in v.type.shape:
@@ -243,6 +245,9 @@ class Graph:
             for size in node.op.defines():
                 for n in names(size):
                     found.setdefault(n.name, n)
+            if node.op.between_segments:
+                for body in node.op.bodies():
+                    found |= {name: n for name, n in body.named_sizes.items() if name not in found}
         return MappingProxyType(found)
 
     @cached_property

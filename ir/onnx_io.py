@@ -451,17 +451,19 @@ class ImportNode:
 
     def is_data(self, value: Value, integers: bool = False) -> bool:
         """Whether a tensor, of integers where it must be, follows from an input whose values no model is compiled for,
-        or from sizes that data decides.
+        from sizes that data decides, or from what a step of a loop is given.
         """
         if not value.type.is_static or (integers and value.type.dtype not in INTEGERS):
             return False
-        b, live = self.builder, {value.name}
+        b, live, made = self.builder, {value.name}, set(self.builder.constants)
         for node in reversed(b.nodes):
             if any(v.name in live for v in node.outputs):
                 live.update(v.name for v in node.inputs)
                 if any(name in b.data_sizes for name in used(node)):
                     return True
-        return b.reads_inputs or not all(may_decide(v.type) for v in b.inputs if v.name in live)
+            made.update(v.name for v in node.outputs)
+        decide = {v.name for v in b.inputs if may_decide(v.type)}
+        return b.reads_inputs or not live <= made | decide  # else it is a state of a loop, or the number of its step
 
     def sizes_from(self, name: str, index: int) -> Sizes | None:
         """A list of sizes that older opsets give as attribute ``name`` and newer ones as input ``index``."""

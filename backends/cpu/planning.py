@@ -180,8 +180,7 @@ class Calls:
             made = (port(name, v) for name, v in zip(names, values, strict=True))
             return tuple(Port(p.name, p.shape, p.dtype) for p in made)
 
-        own = {n.name for n in _named_sizes(op.body)}
-        own |= {n.name for inner in op.body.nodes for n in defined(inner)}
+        own = _own_sizes(op.body)
         assumed = [a.size for a in op.body.assumptions if a not in graph.assumptions]
         asked = dict.fromkeys(n.name for d in (*_sizes_in(op.body), *assumed) for n in names(d) if n.name not in own)
         carried = [Value(f"size {name}", TensorType("bool", (named(name),))) for name in asked]
@@ -296,6 +295,12 @@ class Calls:
 def _in_order(between: Sequence[Node]) -> list[Node]:
     """What the runtime does between two segments, in the order in which it does it: first it reads sizes."""
     return sorted(between, key=lambda n: not is_read(n))
+
+
+def _own_sizes(body: Graph) -> set[str]:
+    """The named sizes that the inputs and nodes of a body define, and those of the bodies in it."""
+    own = {n.name for n in _named_sizes(body)} | {n.name for node in body.nodes for n in defined(node)}
+    return own.union(*(_own_sizes(inner) for n in body.nodes if isinstance(n.op, While) for inner in n.op.bodies()))
 
 
 def _sizes_in(body: Graph) -> Iterator[Dim]:

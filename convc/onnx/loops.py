@@ -183,9 +183,11 @@ def _imported(steps: _Steps) -> list[Value]:
     for read in (_kept, lambda s: _unrolled(s, reasons[0]), _run_by_steps):
         try:
             return read(steps)
-        except (LimitError, ModelFileError):
+        except ModelFileError:
             raise
         except ConvcError as why:
+            if isinstance(why, LimitError) and not reasons:
+                raise
             b.cut(since)
             b.streams, b.assumptions.made = streams, dict(assumed)
             reasons.append(why)
