@@ -22,6 +22,7 @@ WITHOUT_CASES = {
     "range",
     "relayout",
     "read_sizes",
+    "while",
     "winograd_conv",
     "winograd_weight",
 }
