@@ -62,7 +62,7 @@ def _only_gathers(body: Any, var: Any) -> bool:
     value = body.value
     while isinstance(value, tirx.Cast):
         value = value.value
-    if not isinstance(value, tvm.ir.TensorLoad):
+    if not isinstance(value, tvm.ir.TensorLoad) or not len(value.indices):
         return False
     *outer, last = value.indices
     analyzer = tvm.sym.Analyzer()
