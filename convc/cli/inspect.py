@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convc.ir.errors import ConvcError, NotConstantError
+from convc.ir.graph import Graph
 from convc.ir.passes.fold_scale import fold_scale
 from convc.ir.passes.recognise_activations import recognise_activations
 from convc.ir.rewrite import Report
@@ -90,6 +91,14 @@ def _show_outline(given: Any, args: argparse.Namespace, why: ConvcError) -> None
         raise why
 
 
+def _graph(given: Any, args: argparse.Namespace) -> Graph:
+    """The graph of a model, in which small inputs that decide sizes are read."""
+    try:
+        return as_graph(given, shapes(args), **choices(args))
+    except NotConstantError:
+        return reader(given, shapes(args), **choices(args)).whole()
+
+
 def _show_open(inputs: Sequence[str]) -> None:
     options = " ".join(f"--shape {name}=..." for name in inputs)
     print(f"sizes are open: {options} fixes them, and shows the FLOPs")
@@ -115,7 +124,7 @@ def main(args: argparse.Namespace) -> None:
         return
     given = source(args.model)
     try:
-        graph = as_graph(given, shapes(args), **choices(args))
+        graph = _graph(given, args)
     except ConvcError as e:
         _show_outline(given, args, e)
         return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.commands import Capture, run, write_samples
+from onnx import helper
+from support.commands import Capture, run, save, write_samples
 
 from convc.ir.graph import Graph
 from convc.ir.summary import duration, human, summarize
@@ -64,6 +66,15 @@ def test_a_batch_is_opened_on_the_command_line(folder: Path, capsys: Capture) ->
     assert "x: float32[n, 1, 28, 28]" in capsys.readouterr().out
     assert run("inspect", "n.convc", "--batch", "n") == 2
     assert run("inspect", model, "--batch", "0") == 2
+
+
+def test_sizes_that_an_input_decides(folder: Path, capsys: Capture) -> None:
+    node = helper.make_node("Expand", ["x", "shape"], ["y"])
+    save(folder / "e.onnx", [node], {"x": [1, 3], "shape": (np.int64, [2])})
+    assert run("inspect", "e.onnx") == 0
+    assert "float32[u0, 3]" in capsys.readouterr().out
+    assert run("inspect", "e.onnx", "--value", "shape=5,3") == 0
+    assert "float32[5, 3]" in capsys.readouterr().out
 
 
 def test_names_in_shapes(folder: Path, capsys: Capture) -> None:
