@@ -86,7 +86,7 @@ def schedule(sch: Any, rows: int, columns: int, width: int, *, heavy: bool) -> A
     store_tile(sch, conv, out, owo, axes=3, heavy=heavy)
     pad = find_block(sch, "pad")
     if pad is not None:
-        sch.compute_at(pad, c)
+        sch.compute_at(pad, c, preserve_unit_loops=True)
         schedule_pad(sch, pad, blocked=True)
     run_together(sch, (n, c))
     keep_in_registers(sch, conv, (ohi, owi, vo), vi)
