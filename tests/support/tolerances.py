@@ -44,6 +44,12 @@ It is a share of the largest output.
 """
 
 
+DETECTED = (1e-4, 5e-3)
+"""For the boxes of detectors, in pixels, and their masks: they follow from features by exponentials of sums of many
+products, and a mask magnifies its errors where it is small.
+"""
+
+
 def assert_close(
     got: np.ndarray, want: np.ndarray, what: str = "", tolerance: tuple[float, float] | None = None
 ) -> None:
