@@ -40,7 +40,7 @@ def compile_graph(
     """
     from .build import build
 
-    check_values((*graph.inputs, *graph.outputs))  # passes may take long for sizes that are refused afterwards
+    check_values(graph.inputs)  # passes may take long for sizes that are refused afterwards
     final = passes.run(graph, dump_dir)
     built = build(final, target, store)
     details: Mapping[str, Any] = {
