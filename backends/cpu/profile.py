@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm import te
 
+from convc.ir.errors import CompileError
 from convc.ir.graph import Graph
 from convc.runtime.cpu.memory import address_of
 from convc.runtime.cpu.program import Program
@@ -59,8 +60,11 @@ def profile(final: Graph, target: Target) -> list[Timing]:
 def node_times(built: Built, final: Graph, threads: int = 1, seconds: float = SECONDS) -> dict[str, float]:
     """The time of each node of a network in seconds, by the name of its output: the least of at least three runs.
 
-    ``final`` is the graph that was built. The network runs for ``seconds`` seconds.
+    ``final`` is the graph that was built. The network runs for ``seconds`` seconds. Raises ``CompileError`` where data
+    decides sizes: a call then runs in segments, and leaves out kernels whose results have no elements.
     """
+    if built.plan.later:
+        raise CompileError(f"the kernels of '{final.name}' cannot be timed one by one, since data decides sizes in it")
     inputs, outputs = ([port(v.name, v) for v in vs] for vs in (final.inputs, final.outputs))
     stamps: list[float] = []
     mark = ctypes.CFUNCTYPE(None, ctypes.c_int64)(lambda _: stamps.append(time.perf_counter()))
