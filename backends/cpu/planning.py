@@ -154,7 +154,7 @@ class Calls:
         )
         made: list[Segment] = []
         for i, (start, end) in enumerate(pairwise(starts)):
-            lives = []
+            lives: list[Live] = []
             for number, live in enumerate(network.in_call):
                 if start <= live.first < end:
                     local[number] = len(lives)

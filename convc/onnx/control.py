@@ -34,12 +34,12 @@ def branch(n: ImportNode, body: Body) -> list[Any]:
         try:
             made.append(body(graph, {}))
         except ConvcError as e:
-            undecided = n.not_constant(
+            error = n.not_constant(
                 f"its {name} cannot be compiled ({e}), and whether it is taken is computed at run time", condition
             )
-            if isinstance(e, NotConstantError) and not undecided.inputs:
+            if isinstance(e, NotConstantError) and not error.inputs:
                 raise
-            raise undecided from e
+            raise error from e
     if len(made[0]) != len(made[1]):
         raise n.error(f"its branches give {plural(len(made[0]), 'value')} and {len(made[1])}")
     pairs = list(zip(*made, strict=True))

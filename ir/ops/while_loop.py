@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..data_sizes import defined
 from ..errors import ShapeError, UnsupportedOpError
@@ -12,6 +13,9 @@ from ..onnx_io import ExportNode, export, exports, onnx_dtype
 from ..op import Op
 from ..sizes import Named, Size, Sizes, at, names, same_shape
 from ..types import TensorType
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,15 @@ def _export_while(op: While, n: ExportNode) -> None:
     inner = ExportNode([], [], [], [], n.fresh, measured=measured)
     for node in body.nodes:
         names |= {v.name: n.fresh(v.name) for v in node.outputs}
-        places = [[names[v.name] for v in some] for some in (node.inputs, node.outputs)]
-        types = [[v.type for v in some] for some in (node.inputs, node.outputs)]
-        e = ExportNode(*places, *types, n.fresh, [body.constant_of(v) for v in node.inputs], measured)
+        reads, writes = ([names[v.name] for v in some] for some in (node.inputs, node.outputs))
+        read_types, written = ([v.type for v in some] for some in (node.inputs, node.outputs))
+        constants = [body.constant_of(v) for v in node.inputs]
+        e = ExportNode(reads, writes, read_types, written, n.fresh, constants, measured)
         export(node.op, e)
         inner.nodes += e.nodes
         n.initializers += e.initializers
 
-    def info(name: str, type: TensorType) -> object:
+    def info(name: str, type: TensorType) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), list(type.stated))
 
     made = [inner.node("Identity", [names[v.name]]) for v in body.outputs]

@@ -117,8 +117,8 @@ class Rest:
             for base, offset in ready.sized.kept:
                 self._bases[base] = at + offset
             for j, shape in ready.sized.outputs.items():
-                results[j] = made = np.empty(shape, self._dtypes[j])
-                self._bases[self._first + j] = address_of(made)
+                results[j] = result = np.empty(shape, self._dtypes[j])
+                self._bases[self._first + j] = address_of(result)
             self._run(*ready.addresses)
         return workspace
 

@@ -34,8 +34,8 @@ class Runner:
         used = texts([*loop.sizes, *(size for o in loop.operands for size in o.shape)])
         self._used, self._evaluate = used, compiled(used, [f"s{i}" for i in range(known)])
         self._dtypes = [np.dtype(o.dtype) for o in loop.operands]
-        self._body = body(*([Port(*p) for p in some] for some in (loop.inputs, loop.outputs)))  # type: ignore[arg-type]
-        self._number = Port(*loop.inputs[0])  # type: ignore[arg-type]
+        self._body = body(*([Port(*p) for p in some] for some in (loop.inputs, loop.outputs)))
+        self._number = Port(*loop.inputs[0])
 
     def __call__(self, bases: ctypes.Array[ctypes.c_int64], sizes: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
         """Run the loop. Returns its results, whose addresses are in ``bases`` then, and the sizes that it defines.
@@ -87,4 +87,5 @@ def _array(o: Operand, dtype: np.dtype, bases: ctypes.Array[ctypes.c_int64], val
     if not count:
         return np.empty(shape, dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(bases[o.place[0]] + int(o.place[1]))
-    return np.frombuffer(memory, dtype).reshape(shape)
+    array: np.ndarray = np.frombuffer(memoryview(memory), dtype)
+    return array.reshape(shape)
