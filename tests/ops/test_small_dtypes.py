@@ -34,7 +34,7 @@ MOVING = {
     "bit_cast", "cast", "concat", "depth_to_space", "dequantize", "expand", "eye_like", "gather", "gather_elements",
     "gather_nd", "identity",
     "one_hot", "quantize", "reshape", "reverse_sequence", "scatter_elements", "scatter_nd", "select_channels", "slice",
-    "space_to_depth", "tensor_scatter", "tile", "transpose", "where",
+    "space_to_depth", "tensor_scatter", "tile", "transpose", "trim", "where",
 }  # fmt: skip
 """The ops that take small dtypes: conversions, ops that only move elements, and eye_like, which reads only the shape.
 """
