@@ -18,7 +18,7 @@ from convc.ir.sizes import Dim, Size, bounds, named, typical
 
 from ..extents import is_conv_of_any_size, with_named
 from ..group import Group, anchor_of
-from .schedules.direct_conv import tile_of_plane
+from .conv_tiles import tile_of_plane
 from .target import Target
 
 SMALL_PLANES = {28: (4,), 14: (2,), 2: (2, 1)}

@@ -193,3 +193,16 @@ def test_files_are_as_others_are(folder: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert {p.stat().st_mode & 0o777 for p in folder.glob("*.o")} == {0o666 & ~umask}
+
+
+def test_kernels_in_the_cache_need_no_tvm(tmp_path: Path) -> None:
+    code = (
+        "import sys, convc\n"
+        "from convc import nn\n"
+        "net = nn.Sequential(nn.Conv2D(32, 3, padding=1), nn.Conv2D(32, 1), nn.MaxPool2D(2))\n"
+        "convc.compile(net, shapes={'x': (1, 32, 16, 16)}, threads=1)\n"
+        "print('tvm' in sys.modules)"
+    )
+    env = {**os.environ, "CONVC_CACHE": str(tmp_path)}
+    found = [subprocess.check_output([sys.executable, "-c", code], env=env, text=True).strip() for _ in range(2)]
+    assert found == ["True", "False"]

@@ -24,11 +24,9 @@ from ...group import Group
 from ...lowered import lowered
 from ..bands import tiles_of_band, variables_of
 from ..chunks import in_chunks, stop_at_end, with_terms
-from ..layouts import HALF_BLOCKS_AT_ONCE
-from ..machine import SPARE
+from ..conv_tiles import tile_of, tile_of_plane
 from ..overlap import in_tiles, results_of, run_together, with_bands
 from ..target import Target
-from ..tiles import LATENCY, most_pixels, plane_tile, register_tile, tile_size, tile_worth
 from .blocks import (
     block_of_planes,
     inline_selection,
@@ -74,47 +72,8 @@ def direct_conv(group: Group, target: Target) -> Any:
     return prefetch_panels(sch, "conv_update", group.argument(node.inputs[1]), 1, 8, tilings, steps)
 
 
-def tile_of(out: TensorType, block: int, target: Target) -> tuple[int, int, int]:
-    """The rows and columns of pixels, and the blocks of output channels, of a register tile for results of a type."""
-    count = out.physical_shape[1]
-    registers = target.vector_registers - SPARE
-    blocks = half_blocks_at_once(count, out.sizes[3], registers) if block < target.lanes() else 1
-    rows, columns = register_tile(out.sizes[2], out.sizes[3], max(block, target.lanes()) * blocks, target.machine)
-    if rows * columns * blocks < LATENCY:
-        blocks = max(b for b in range(1, MOST_BLOCKS + 1) if count % b == 0)
-    return rows, columns, blocks
-
-
-def tile_of_plane(out: TensorType, high: int, wide: int, target: Target) -> tuple[int, int, int]:
-    """The same for planes of so many rows and columns of results, at whose ends tiles overlap."""
-    block = block_of_planes(out)
-    assert block is not None
-    registers = target.vector_registers - SPARE
-    blocks = half_blocks_at_once(out.physical_shape[1], wide, registers) if block < target.lanes() else 1
-    outputs = max(block, target.lanes()) * blocks
-    return *plane_tile(high, wide, most_pixels(outputs, target.machine), outputs // target.lanes()), blocks
-
-
 MANY_CHANNELS = 256
 """From this many input channels on, weights are worth prefetching even where the channels do not fill their blocks."""
-MOST_BLOCKS = 8
-"""Most blocks of output channels at once where there are too few pixels to hide latencies: as many streams of weights
-as the processor prefetches well.
-"""
-
-
-def half_blocks_at_once(count: int, width: int, registers: int) -> int:
-    """How many blocks of output channels a register tile holds where a block is half a vector register.
-
-    With a single one, each multiply-add would wait for the load of its own pixel. Half blocks are chosen only where
-    their number has such a factor.
-    """
-
-    def worth(blocks: int) -> float:
-        pixels = registers // blocks
-        return tile_worth(width, tile_size(width, pixels, blocks), blocks)
-
-    return max((b for b in HALF_BLOCKS_AT_ONCE if count % b == 0), key=worth, default=1)
 
 
 @dataclass(frozen=True)
