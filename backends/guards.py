@@ -76,3 +76,8 @@ def found(expr: Any, kind: Any) -> list[Any]:
     parts: list[Any] = []
     tvm_ffi.structural_walk(expr, (kind, parts.append), order="pre")
     return parts
+
+
+def uses(e: Any, var: Any) -> bool:
+    """Whether a variable stands in an expression or a statement."""
+    return any(v.same_as(var) for v in found(e, tirx.Var))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,8 +84,8 @@ def _by_worth(found: Sequence[Distinct], target: Target) -> tuple[list[Distinct]
         if d.loop is not None:
             split.append(d)
             continue
-        large = [n for n in d.nodes if total > target.network_cycles and cycles[n] > target.launch_cycles]
-        small = [n for n in d.nodes if n not in large]
+        least = target.launch_cycles if total > target.network_cycles else math.inf
+        large, small = ([n for n in d.nodes if (cycles[n] > least) is worth] for worth in (True, False))
         parts = [(d.name, large, True), (f"{d.name}_small" if large else d.name, small, False)]
         for name, nodes, worth in parts:
             if nodes:

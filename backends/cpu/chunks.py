@@ -16,7 +16,7 @@ import tvm_ffi
 from tvm import tirx
 
 from ..extents import LONG_SUM
-from ..guards import found
+from ..guards import found, uses
 from ..schedule import Schedule
 from .borders import put
 from .overlap import at_least_one
@@ -93,7 +93,7 @@ def _chunked(loop: Any) -> Any:
     (store,) = found(loop.body, tirx.BufferStore)
     total = store.buffer
     part = tirx.decl_buffer(total.shape, total.dtype, f"{total.name}_part", scope=total.scope())
-    nest = [inner for inner in found(loop.body, tirx.For) if any(_uses(i, inner.loop_var) for i in store.indices)]
+    nest = [inner for inner in found(loop.body, tirx.For) if any(uses(i, inner.loop_var) for i in store.indices)]
 
     def over_tile(buffer: Any, value: Any) -> Any:
         """A loop over the elements of the tile that stores ``value(indices)`` in a buffer."""
@@ -118,7 +118,3 @@ def _chunked(loop: Any) -> Any:
     pieces = [tirx.AllocBuffer(part), first, inner, over_tile(total, added)]
     count = at_least_one(tirx.floordiv(loop.extent + (length - 1), length))
     return tirx.For(chunk, tirx.const(0, "int32"), count, tirx.ForKind.SERIAL, tirx.SeqStmt(pieces))
-
-
-def _uses(e: Any, var: Any) -> bool:
-    return any(v.same_as(var) for v in found(e, tirx.Var))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from convc.runtime.expressions import Count, compiled
 
@@ -66,7 +67,13 @@ def _needs(kernel: Compiled, extents: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _value(count: Count, extents: Sequence[int]) -> int:
-    return compiled([count], [f"e{i}" for i in range(len(extents))])(*extents)[0] if isinstance(count, str) else count
+    return _function(count, len(extents))(*extents)[0] if isinstance(count, str) else count
+
+
+@lru_cache(maxsize=4096)
+def _function(text: str, extents: int) -> Callable[..., tuple[int, ...]]:
+    """The function that gives the value of an expression: many nodes of a network call the same kernels."""
+    return compiled([text], [f"e{i}" for i in range(extents)])
 
 
 def find(store: Store | None, symbol: str) -> Compiled | None:

@@ -15,7 +15,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from ..guards import found
+from ..guards import found, uses
 
 LANES = "convc_lanes"
 """The annotation of a loop that is computed in vectors: the numbers of elements of vectors, the largest first. Its
@@ -67,13 +67,13 @@ def _only_gathers(body: Any, var: Any) -> bool:
     *outer, last = value.indices
     analyzer = tvm.sym.Analyzer()
     step = analyzer.simplify(_at(last, var, var + 1) - last)
-    return any(_uses(i, var) for i in outer) or not (isinstance(step, tirx.IntImm) and step.value in (0, 1))
+    return any(uses(i, var) for i in outer) or not (isinstance(step, tirx.IntImm) and step.value in (0, 1))
 
 
 def _branches(body: Any, var: Any) -> bool:
     """Whether some element is computed under a condition, which would take a vector apart again."""
     conditions = [c.args[0] for c in found(body, tvm.ir.Call) if c.op.name == "tirx.if_then_else"]
-    return any(_uses(c, var) for c in conditions)
+    return any(uses(c, var) for c in conditions)
 
 
 def _sunk(lane: Any, lanes: int, body: Any) -> Any:
@@ -86,7 +86,7 @@ def _sunk(lane: Any, lanes: int, body: Any) -> Any:
     if isinstance(body, tirx.For):
         inner = _sunk(lane, lanes, body.body)
         return tirx.For(body.loop_var, body.min, body.extent, body.kind, inner, body.thread_binding, body.annotations)
-    if isinstance(body, tirx.IfThenElse) and body.else_case is None and not _uses(body.condition, lane):
+    if isinstance(body, tirx.IfThenElse) and body.else_case is None and not uses(body.condition, lane):
         return tirx.IfThenElse(body.condition, _sunk(lane, lanes, body.then_case), None)
     kind = tirx.ForKind.VECTORIZED if isinstance(body, tirx.BufferStore) else tirx.ForKind.SERIAL
     fresh = tirx.Var(lane.name, "int32")
@@ -102,10 +102,6 @@ def _fresh(body: Any) -> Any:
         return tirx.For(var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
 
     return tvm_ffi.structural_map(body, (tirx.For, visit))
-
-
-def _uses(e: Any, var: Any) -> bool:
-    return any(v.same_as(var) for v in found(e, tirx.Var))
 
 
 def _at(body: Any, var: Any, value: Any) -> Any:
